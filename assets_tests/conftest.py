@@ -1,0 +1,130 @@
+"""The frame of the test suite: tiers, isolation from the user's environment, and the servers tests share.
+
+Belongs here: what every test file may rely on. A fixture that one tier needs belongs in that tier's
+`conftest.py`, the servers themselves in `assets_tests/servers`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import hypothesis
+import pytest
+
+from assets_tests.servers.ceph import CephS3
+from assets_tests.servers.ministack import MinistackS3
+from assets_tests.servers.process import MissingBinary
+from assets_tests.servers.s3 import S3Server
+
+AnyS3 = TypeVar("AnyS3", bound=S3Server)
+
+TESTS = Path(__file__).parent
+PROJECT_ROOT = TESTS.parent
+
+TIERS = {
+    "unit": "one module, no server and no process beside it",
+    "integration": "several modules with real tables, real servers or a real DuckDB",
+    "end_to_end": "the product as people use it: `dagster dev`, its UI, the command line",
+    "real_data": "market data as its publishers gave it; needs ../shared/data",
+    "faults": "crashes, races, broken input and servers that go away",
+}
+
+hypothesis.settings.register_profile(
+    "ci", derandomize=True, deadline=None, max_examples=50, database=None, print_blob=True
+)
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=100)
+hypothesis.settings.load_profile("ci" if "CI" in os.environ else "dev")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for tier, meaning in TIERS.items():
+        config.addinivalue_line("markers", f"{tier}: {meaning}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with the tier of its folder; a test outside the tiers stops the run."""
+    homeless = []
+    for item in items:
+        if not item.path.is_relative_to(TESTS):
+            continue
+        tier = item.path.relative_to(TESTS).parts[0]
+        if tier in TIERS:
+            item.add_marker(tier)
+        else:
+            homeless.append(item.nodeid)
+    if homeless:
+        raise pytest.UsageError(f"Tests outside a tier ({', '.join(TIERS)}): {', '.join(homeless)}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends the output with a plain `N passed, N failed` for scripts: pytest's own line is decorated."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput") or config.option.collectonly:
+        return
+
+    def count(*outcomes: str) -> int:
+        return sum(len(reporter.stats.get(outcome, ())) for outcome in outcomes)
+
+    line = f"{count('passed', 'xpassed')} passed, {count('failed', 'error')} failed"
+    if skipped := count("skipped", "xfailed"):
+        line += f", {skipped} skipped"
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _forget_settings() -> None:
+    if module := sys.modules.get("lakehouse.settings"):
+        module.settings.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test has a lake of its own (LAKEHOUSE_HOME in its folder) and nothing of the user's settings."""
+    for variable in list(os.environ):
+        if variable.startswith(("LAKEHOUSE_", "AWS_")) or variable == "DAGSTER_HOME":
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "lakehouse"))
+    # A `.env` file or a shared credentials file of the user's is part of the environment, too.
+    monkeypatch.setenv("PYTHON_DOTENV_DISABLED", "1")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    _forget_settings()
+    yield
+    _forget_settings()
+
+
+def _serve(server: AnyS3) -> Iterator[AnyS3]:
+    with ExitStack() as running:
+        try:
+            running.enter_context(server)
+        except MissingBinary as missing:
+            pytest.skip(str(missing))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph_s3() -> Iterator[CephS3]:
+    """Ceph's object gateway, one for all tests of a process; each test makes a bucket of its own."""
+    yield from _serve(CephS3())
+
+
+@pytest.fixture(scope="session")
+def ministack_s3() -> Iterator[MinistackS3]:
+    """ministack's S3, one for all tests of a process; each test makes a bucket of its own."""
+    yield from _serve(MinistackS3())
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real market data beside the checkout; its tests are skipped where it is absent."""
+    folder = PROJECT_ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real market data: ../shared/data is absent")
+    return folder

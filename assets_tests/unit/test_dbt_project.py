@@ -1,0 +1,121 @@
+"""The dbt project as dbt parses it: everything is described, contracted and checked. No database is opened."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.manifest import Manifest
+from dbt.contracts.graph.nodes import ModelNode
+
+from lakehouse.lake.contract import contract_of
+
+PROJECT = Path(__file__).parents[2] / "dbt_project"
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    folder = tmp_path_factory.mktemp("dbt")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(folder / "warehouse.duckdb"))
+        parsed = dbtRunner().invoke(
+            ["parse"],
+            project_dir=str(PROJECT),
+            profiles_dir=str(PROJECT),
+            target_path=str(folder / "target"),
+            log_path=str(folder / "logs"),
+            quiet=True,
+        )
+    assert parsed.success, parsed.exception
+    return parsed.result
+
+
+def models(manifest: Manifest) -> list[ModelNode]:
+    return [node for node in manifest.nodes.values() if node.resource_type == "model"]
+
+
+def published(manifest: Manifest) -> list[ModelNode]:
+    return [model for model in models(manifest) if model.fqn[1] == "marts"]
+
+
+def test_models_are_the_ones_promised(manifest: Manifest) -> None:
+    assert {model.name for model in published(manifest)} == {
+        "dim_venue",
+        "dim_session",
+        "dim_instrument",
+        "fct_daily_bar",
+        "daily_movers",
+        "average_range",
+        "most_traded_by_value",
+        "daily_summary",
+    }
+
+
+def test_every_model_and_column_is_described(manifest: Manifest) -> None:
+    undescribed = [model.name for model in models(manifest) if not model.description.strip()]
+    undescribed += [
+        f"{model.name}.{column.name}"
+        for model in models(manifest)
+        for column in model.columns.values()
+        if not column.description.strip()
+    ]
+    assert undescribed == []
+    assert all(model.columns for model in models(manifest))
+
+
+def test_every_source_table_is_described(manifest: Manifest) -> None:
+    assert [source.unique_id for source in manifest.sources.values() if not source.description.strip()] == []
+
+
+def test_published_models_are_contracted_tables_in_marts(manifest: Manifest) -> None:
+    for model in published(manifest):
+        assert model.schema == "marts", model.name
+        assert model.config.materialized in {"table", "incremental"}, model.name
+        assert model.config.contract.enforced, model.name
+
+
+def test_staging_leaves_no_relation_in_the_published_file(manifest: Manifest) -> None:
+    staging = [model for model in models(manifest) if model not in published(manifest)]
+    assert {model.config.materialized for model in staging} == {"ephemeral"}
+
+
+def test_staging_carries_every_column_of_the_lakes_daily_bars(manifest: Manifest) -> None:
+    (staging,) = (model for model in models(manifest) if model.name == "stg_daily_bars")
+    # `month` is the lake's storage partition, nothing about the bar.
+    assert set(staging.columns) == {"source", *contract_of("xetra/daily_bars").column_names} - {"month"}
+
+
+def test_a_column_has_one_type_in_all_marts(manifest: Manifest) -> None:
+    types = defaultdict(set)
+    for model in published(manifest):
+        for column in model.columns.values():
+            types[column.name].add(column.data_type)
+    assert {name: found for name, found in types.items() if len(found) > 1} == {}
+
+
+def test_every_published_model_has_its_key_checked(manifest: Manifest) -> None:
+    checked = {
+        node.attached_node
+        for node in manifest.nodes.values()
+        if node.resource_type == "test" and node.test_metadata.name == "primary_key"
+    }
+    assert checked == {model.unique_id for model in published(manifest)}
+
+
+def test_every_check_says_what_it_asserts(manifest: Manifest) -> None:
+    checks = [node for node in manifest.nodes.values() if node.resource_type == "test"]
+    assert checks
+    # Dagster shows meta.description as the asset check's description.
+    assert [check.name for check in checks if not check.meta.get("description")] == []
+    assert [check.name for check in checks if check.attached_node is None] == []
+
+
+def test_only_the_marts_read_models_and_only_core_reads_staging(manifest: Manifest) -> None:
+    staging = {model.unique_id for model in models(manifest) if model.fqn[1] == "staging"}
+    for model in published(manifest):
+        if model.fqn[2] == "analytics":
+            reads = set(model.depends_on.nodes)
+            assert not reads & staging, model.name
+            assert not {node for node in reads if node.startswith("source.")}, model.name

@@ -1,0 +1,44 @@
+{#
+    Incremental strategy `changed_groups`: the model computes all its rows; the table is changed only in the groups of
+    `unique_key` whose content differs. A group is compared by its number of rows and the sum of its rows' hashes,
+    which doesn't depend on their order. Groups that are gone are deleted, so that an incremental run leaves the rows of a
+    full refresh, whatever was corrected or withdrawn; a run without changes writes nothing.
+
+    A table whose columns aren't those of the model any more is built anew, as no group of it can be compared.
+#}
+{% macro get_incremental_changed_groups_sql(arg_dict) %}
+    {%- set target = arg_dict['target_relation'] -%}
+    {%- set rows = arg_dict['temp_relation'] -%}
+    {%- set columns = model['columns'].keys() | join(', ') -%}
+    {%- set group = arg_dict['unique_key'] | join(', ') -%}
+    {%- set changed = rows.identifier ~ '_changed' -%}
+
+    {%- if column_types(target) != column_types(rows) %}
+    drop table {{ target }};
+    create table {{ target }} {{ get_table_columns_and_constraints() }};
+    insert into {{ target }} by name select * from {{ rows }};
+    {%- else %}
+    create temporary table {{ changed }} as
+        with stored as (
+            select {{ group }}, count(*) as row_count, sum(hash({{ columns }})) as fingerprint
+            from {{ target }} group by {{ group }}
+        ),
+        current as (
+            select {{ group }}, count(*) as row_count, sum(hash({{ columns }})) as fingerprint
+            from {{ rows }} group by {{ group }}
+        )
+        select {{ group }} from stored full join current using ({{ group }})
+        where stored.row_count is distinct from current.row_count
+            or stored.fingerprint is distinct from current.fingerprint;
+    delete from {{ target }} where ({{ group }}) in (from {{ changed }});
+    insert into {{ target }} by name select * from {{ rows }} where ({{ group }}) in (from {{ changed }});
+    {%- endif %}
+{% endmacro %}
+
+{% macro column_types(relation) %}
+    {%- set types = {} -%}
+    {%- for column in adapter.get_columns_in_relation(relation) -%}
+        {%- do types.update({column.name: column.dtype}) -%}
+    {%- endfor -%}
+    {{ return(types) }}
+{% endmacro %}

@@ -1,0 +1,17 @@
+select
+    source,
+    session,
+    currency,
+    rank() over (market order by turnover desc) as turnover_rank,
+    instrument_id,
+    symbol,
+    name,
+    instrument_type,
+    turnover,
+    turnover * 100 / nullif(sum(turnover) over market, 0) as turnover_share_pct,
+    volume,
+    trades,
+    is_complete
+from {{ ref('daily_summary') }}
+window market as (partition by source, session, currency)
+order by source, session, currency, turnover_rank, instrument_id

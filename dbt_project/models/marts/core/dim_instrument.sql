@@ -1,0 +1,28 @@
+-- Versions come from the sessions of the data, not from the moment of loading: a backfill or a rebuild, in any order,
+-- gives the same dimension.
+with observed as (
+    select
+        source, instrument_id, currency, session, symbol, name, instrument_type,
+        lag(session) over sessions is null
+            or symbol is distinct from lag(symbol) over sessions
+            or name is distinct from lag(name) over sessions
+            or instrument_type is distinct from lag(instrument_type) over sessions as is_new_version
+    from {{ ref('stg_daily_bars') }}
+    window sessions as (partition by source, instrument_id, currency order by session)
+)
+
+select
+    md5(concat_ws('|', source, instrument_id, currency, session)) as instrument_key,
+    source,
+    instrument_id,
+    currency,
+    symbol,
+    name,
+    instrument_type,
+    session as valid_from,
+    coalesce(lead(session) over versions, date '9999-12-31') as valid_to,
+    lead(session) over versions is null as is_current
+from observed
+where is_new_version
+window versions as (partition by source, instrument_id, currency order by session)
+order by source, instrument_id, currency, valid_from

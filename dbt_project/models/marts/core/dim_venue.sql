@@ -1,0 +1,3 @@
+select distinct mic, name, country, time_zone, currency
+from {{ ref('stg_venues') }}
+order by mic

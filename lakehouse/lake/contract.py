@@ -1,0 +1,172 @@
+"""Contracts: what a table of the lake holds, said once.
+
+A contract is a YAML file beside this module. Columns, types, units, nullability, keys, partitions and rules stand there and nowhere else; the Arrow
+and DuckDB types, Dagster's column schema, the asset checks and the reasons in the quarantine are derived from it.
+This module reads contracts and turns them into types and SQL predicates. It does not read or write tables (see
+`table`), and it knows no market rule: those are the predicates in the YAML files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CONTRACTS = Path(__file__).parent / "contracts"
+
+ColumnType = Literal[
+    "string", "date", "timestamp", "double", "bigint", "boolean", "list<string>", "list<struct<session date, rows bigint>>"
+]
+
+DUCKDB_TYPES: Mapping[str, str] = {
+    "string": "VARCHAR",
+    "date": "DATE",
+    "timestamp": "TIMESTAMPTZ",
+    "double": "DOUBLE",
+    "bigint": "BIGINT",
+    "boolean": "BOOLEAN",
+    "list<string>": "VARCHAR[]",
+    "list<struct<session date, rows bigint>>": "STRUCT(session DATE, rows BIGINT)[]",
+}
+
+
+class ContractError(ValueError):
+    """A contract is missing or contradicts itself; the message names the file and the mend."""
+
+
+class Column(BaseModel):
+    """One column: its name, type, meaning, and the unit it is measured in (None where there is none)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    type: ColumnType
+    description: str
+    unit: str | None = None
+    nullable: bool = False
+    format: Literal["isin", "currency", "figi", "cusip"] | None = None
+
+
+class Rule(BaseModel):
+    """A property of every row: `holds` is a DuckDB predicate over the columns, `reason` what is said of a row that breaks it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    holds: str
+    reason: str
+    waived_by: str | None = None
+    """The source option (such as `negative_prices`) under which the rule does not apply."""
+
+
+class Contract(BaseModel):
+    """A table's contract. `partition_by` names Delta's partition columns; `key` is unique over the stored rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: str
+    description: str
+    key: tuple[str, ...]
+    partition_by: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rules: tuple[Rule, ...] = ()
+    known_at: str | None = None
+    """The column that says when a row became known to the lake: reading as of a moment filters on it."""
+    derived_by: str | None = None
+    """`module:function` that derives the table's rows as of a past moment, where `known_at` cannot tell."""
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Contract:
+        names = {column.name for column in self.columns}
+        unknown = {*self.key, *self.partition_by, *([self.known_at] if self.known_at else [])} - names
+        if unknown:
+            raise ContractError(f"contract of {self.table}: {sorted(unknown)} is no column of it; add the column or mend the name")
+        return self
+
+    def for_source(self, identifier: str | None, waived: frozenset[str]) -> Contract:
+        """The contract as it binds one source: its identifier type on `instrument_id`, and without the rules it waives."""
+        columns = tuple(
+            column.model_copy(update={"format": identifier}) if column.name == "instrument_id" else column for column in self.columns
+        )
+        rules = tuple(rule for rule in self.rules if rule.waived_by not in waived)
+        return self.model_copy(update={"columns": columns, "rules": rules})
+
+    @cached_property
+    def column_names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        """The table's Arrow schema; nullability is a check's matter, so every field is nullable in storage."""
+        import pyarrow as pa
+
+        types: dict[str, Any] = {
+            "string": pa.string(),
+            "date": pa.date32(),
+            "timestamp": pa.timestamp("us", tz="UTC"),
+            "double": pa.float64(),
+            "bigint": pa.int64(),
+            "boolean": pa.bool_(),
+            "list<string>": pa.list_(pa.string()),
+            "list<struct<session date, rows bigint>>": pa.list_(pa.struct([("session", pa.date32()), ("rows", pa.int64())])),
+        }
+        return pa.schema([pa.field(column.name, types[column.type]) for column in self.columns])
+
+    @cached_property
+    def predicates(self) -> dict[str, tuple[str, str]]:
+        """Rule name -> (DuckDB predicate that a good row fulfils, reason). Required columns and finite numbers are rules too.
+
+        A predicate may be NULL where a nullable column is; NULL counts as fulfilled.
+        """
+        found: dict[str, tuple[str, str]] = {}
+        for column in self.columns:
+            if not column.nullable:
+                found[f"{column.name}_present"] = (f'"{column.name}" IS NOT NULL', f"{column.name} is missing or not a {column.type}")
+            if column.type == "double":
+                found[f"{column.name}_finite"] = (f'isfinite("{column.name}")', f"{column.name} is not finite")
+        for rule in self.rules:
+            found[rule.name] = (rule.holds, rule.reason)
+        return found
+
+    @cached_property
+    def formats(self) -> dict[str, str]:
+        """Column -> the standard its values follow (an identifier with a check digit, a currency code)."""
+        return {column.name: column.format for column in self.columns if column.format}
+
+
+@cache
+def contracts() -> Mapping[str, Contract]:
+    """Every contract by its table's name (`bars`, `ingest_ledger`, ...), read from the YAML files once."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found: dict[str, Contract] = {}
+    for path in sorted(CONTRACTS.rglob("*.yaml")):
+        try:
+            contract = Contract.model_validate(yaml.load(path.read_text(), loader))
+        except (ValueError, yaml.YAMLError) as error:
+            raise ContractError(f"{path.name}: {error}") from error
+        found[contract.table] = contract
+    return found
+
+
+def contract_of(table: str) -> Contract:
+    """The contract of a table by its path in the lake (`xetra/bars` and `binance/bars` share one).
+
+    Raises:
+        ContractError: no contract has that name.
+    """
+    name = table.rsplit("/", 1)[-1]
+    try:
+        return contracts()[name]
+    except KeyError:
+        raise ContractError(f"no contract for table '{table}'; the lake has contracts for {', '.join(contracts())}") from None

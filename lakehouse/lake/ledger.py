@@ -1,0 +1,31 @@
+"""The ledger: what became of every object version. It is what makes loading exactly-once, so only this module decides what is still to be done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakehouse.lake.lake import Lake
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LEDGER = "ingest_ledger"
+
+
+def ledger_of(lake: Lake, source: str) -> pl.DataFrame:
+    """The ledger's rows of a source: every object version that it ever answered for."""
+    import polars as pl
+
+    snapshot = lake.table(LEDGER).snapshot()
+    return snapshot.scan().filter(pl.col("source") == source).collect()
+
+
+def pending(listed: pl.DataFrame, ledger: pl.DataFrame, *, retry_failed: bool) -> pl.DataFrame:
+    """The listed object versions (columns name, version, ...) that are still to be loaded.
+
+    A failed version is done with, until its source replaces it, unless `retry_failed` (somebody asked for it, perhaps after mending the source's YAML).
+    """
+    import polars as pl
+
+    done = ledger.filter(pl.col("status") != "failed") if retry_failed else ledger
+    return listed.join(done, left_on=["name", "version"], right_on=["object", "object_version"], how="anti")

@@ -1,0 +1,221 @@
+"""Tables of the lake: snapshots that are read, and commits that go on top of the snapshot they were made from.
+
+A table is a Delta table at `<lake>/<name>`. `LakeTable.snapshot()` fixes a version; `Snapshot.append` and `Snapshot.overwrite` commit on top of it and
+raise `StaleSnapshot` when another writer got in between, so that the work is done again on what that writer left (`retry_when_stale`).
+Whoever derives one table from others takes the target's snapshot before it reads the inputs: a result made from older inputs then meets the newer commit, and
+is made again. That order is what makes derivations safe without locks.
+What belongs here: opening, reading, committing. What a table holds is said by `contract`, housekeeping by `maintenance`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from lakehouse.lake.contract import DUCKDB_TYPES, Contract, contract_of
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+Partitions = Mapping[str, Sequence[date | str]]
+"""Partition column -> the values wanted; a row is inside when it matches every column."""
+
+T = TypeVar("T")
+
+# Sixteen writers of one partition finish well within these tries; a table that is still contended then is a fault to be seen.
+_TRIES = 60
+_CONFIGURATION = {"delta.logRetentionDuration": "interval 30 days", "delta.deletedFileRetentionDuration": "interval 7 days"}
+
+
+class StaleSnapshot(RuntimeError):
+    """Another writer changed what this commit was made from. Take a new snapshot and do the work again."""
+
+
+class TableMissing(LookupError):
+    """A table was asked for that nobody has written yet."""
+
+
+def retry_when_stale(work: Callable[[], T]) -> T:
+    """Runs `work` (which takes its own snapshots) again for as long as it meets `StaleSnapshot`, with a growing random pause."""
+    for attempt in range(_TRIES):
+        try:
+            return work()
+        except StaleSnapshot:
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(random.uniform(0, min(0.01 * 2**attempt, 1.0)))
+    raise AssertionError("unreachable")
+
+
+def literal(value: date | str) -> str:
+    """A partition value as an SQL literal (ISO dates and plain names; quotes are doubled)."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def predicate(partitions: Partitions) -> str:
+    """The SQL predicate of `partitions`, understood by Delta and DuckDB alike."""
+    return " AND ".join(f"{column} IN ({', '.join(map(literal, values))})" for column, values in partitions.items())
+
+
+class LakeTable:
+    """A table by its path in the lake, such as `xetra/daily_bars`."""
+
+    def __init__(self, name: str, uri: str, storage_options: dict[str, str]) -> None:
+        self.name = name
+        self.uri = uri
+        self.storage_options = storage_options
+        self.contract: Contract = contract_of(name)
+
+    def snapshot(self) -> Snapshot:
+        """The table as it stands now; a table never written is a snapshot without files."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return Snapshot(self, DeltaTable(self.uri, storage_options=self.storage_options))
+        except TableNotFoundError:
+            return Snapshot(self, None)
+
+    def at(self, moment: int | datetime) -> Snapshot:
+        """The table as it was stored at a version or at an (aware) moment, as far back as vacuum has kept its files.
+
+        Raises:
+            TableMissing: the table did not exist then.
+        """
+        from deltalake.exceptions import DeltaError
+
+        found = self.snapshot()
+        if found.delta is None:
+            raise TableMissing(f"{self.name} has never been written")
+        try:
+            found.delta.load_as_version(moment)
+        except DeltaError as error:
+            raise TableMissing(f"{self.name} cannot be read at {moment}: {error}") from error
+        return found
+
+    def scan(self) -> pl.LazyFrame:
+        """A lazy Polars scan of the current rows; filters and columns are pushed down to the Parquet files."""
+        return self.snapshot().scan()
+
+    def to_polars(self) -> pl.DataFrame:
+        """The current rows as a Polars frame, columns in the contract's order."""
+        return self.scan().collect()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A table fixed at one version."""
+
+    table: LakeTable
+    delta: DeltaTable | None
+
+    @property
+    def version(self) -> int | None:
+        """Delta's version number; None where nothing was ever written."""
+        return None if self.delta is None else self.delta.version()
+
+    def files(self, partitions: Partitions | None = None) -> list[str]:
+        """The URIs of the Parquet files, all of them or those of `partitions`."""
+        if self.delta is None:
+            return []
+        if partitions is None:
+            return self.delta.file_uris()
+        return self.delta.file_uris([(column, "in", [str(value) for value in values]) for column, values in partitions.items()])
+
+    def partition_values(self, column: str) -> list[str]:
+        """The distinct values of a partition column, sorted."""
+        if self.delta is None:
+            return []
+        return sorted({str(partition[column]) for partition in self.delta.partitions()})
+
+    def select(self, partitions: Partitions | None = None) -> str:
+        """A DuckDB query for the rows, in the contract's columns and types; empty, but typed, where there is no file."""
+        contract = self.table.contract
+        files = self.files(partitions)
+        if not files:
+            columns = ", ".join(f'NULL::{DUCKDB_TYPES[column.type]} AS "{column.name}"' for column in contract.columns)
+            return f"SELECT {columns} WHERE false"
+        names = ", ".join(f'"{name}"' for name in contract.column_names)
+        hive = ", ".join(f"'{name}': {DUCKDB_TYPES[contract.column(name).type]}" for name in contract.partition_by)
+        listed = ", ".join(map(literal, files))
+        return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}})"
+
+    def scan(self) -> pl.LazyFrame:
+        """A lazy Polars scan, columns in the contract's order."""
+        import polars as pl
+
+        contract = self.table.contract
+        if not self.files():
+            return pl.DataFrame(pl.from_arrow(contract.arrow_schema.empty_table())).lazy()
+        return pl.scan_delta(self.delta).select(contract.column_names)
+
+    def append(self, rows: pa.Table, transactions: Iterable[str], metadata: Mapping[str, str] | None = None) -> int:
+        """Commits `rows` on top of this snapshot and returns the new version.
+
+        `transactions` names what the rows belong to (a source's session). Of two writers that append under the same name from the same snapshot, the
+        second gets `StaleSnapshot`: it has to look whether the first brought the same rows. Other names never conflict.
+        """
+        from deltalake import Transaction
+
+        delta = self._writable()
+        names = sorted(set(transactions))
+        return self._commit(
+            delta, rows, mode="append", metadata=metadata, app_transactions=[Transaction(name, self._next(delta, name)) for name in names]
+        )
+
+    def overwrite(self, rows: pa.Table, where: str, metadata: Mapping[str, str] | None = None) -> int:
+        """Replaces the rows that fulfil `where` by `rows` in one commit and returns the new version.
+
+        `where` should name partitions (see `predicate`): then files of other partitions are not touched. Raises `StaleSnapshot` when another writer changed rows
+        inside `where` since the snapshot.
+        """
+        return self._commit(self._writable(), rows, mode="overwrite", predicate=where, metadata=metadata)
+
+    def _commit(self, delta: DeltaTable, rows: pa.Table, *, metadata: Mapping[str, str] | None, app_transactions=None, **how) -> int:
+        from deltalake import CommitProperties, WriterProperties, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        properties = CommitProperties(custom_metadata=dict(metadata or {}), max_commit_retries=100, app_transactions=app_transactions)
+        try:
+            write_deltalake(
+                delta,
+                rows.select(self.table.contract.column_names).cast(self.table.contract.arrow_schema),
+                writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
+                commit_properties=properties,
+                **how,
+            )
+        except CommitFailedError as error:
+            raise StaleSnapshot(f"{self.table.name}: {error}") from error
+        return delta.version()
+
+    def _writable(self) -> DeltaTable:
+        """The snapshot's table, created (empty) where it does not exist; of two creators the later one starts again."""
+        from deltalake import DeltaTable
+
+        if self.delta is not None:
+            return self.delta
+        contract = self.table.contract
+        created = DeltaTable.create(
+            self.table.uri,
+            schema=contract.arrow_schema,
+            mode="ignore",
+            partition_by=list(contract.partition_by),
+            name=self.table.name.replace("/", "."),
+            description=contract.description,
+            configuration=_CONFIGURATION,
+            storage_options=self.table.storage_options,
+        )
+        if created.version() > 0:
+            raise StaleSnapshot(f"{self.table.name} was created and written by another writer")
+        return created
+
+    @staticmethod
+    def _next(delta: DeltaTable, name: str) -> int:
+        known = delta.transaction_version(name)
+        return 0 if known is None else known + 1

@@ -1,0 +1,79 @@
+"""Holding rows against their contract: which are good, and why the others are not.
+
+The same predicates serve twice: before a commit, to send bad rows to the quarantine, and afterwards, as a check on what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING
+
+from lakehouse.lake.contract import Contract
+from lakehouse.lake.table import literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+Predicates = Mapping[str, tuple[str, str]]
+"""Rule name -> (DuckDB predicate that a good row fulfils, reason given for a row that doesn't)."""
+
+FORMAT_REASONS = {
+    "isin": "is no ISIN (ISO 6166: twelve characters with a check digit)",
+    "figi": "is no FIGI (check digit)",
+    "cusip": "is no CUSIP (check digit)",
+    "currency": "is no ISO 4217 currency code",
+}
+
+
+@cache
+def _currencies() -> frozenset[str]:
+    import pycountry
+
+    return frozenset(currency.alpha_3 for currency in pycountry.currencies)
+
+
+def _identifier(standard: str) -> Callable[[str], bool]:
+    from importlib import import_module
+
+    return import_module(f"stdnum.{standard}").is_valid
+
+
+def follows(standard: str, value: str) -> bool:
+    """Whether `value` follows a standard that a contract may name (`isin`, `figi`, `cusip`, `currency`), written in its canonical form."""
+    if standard == "currency":
+        return value in _currencies()
+    return value == value.strip().upper() and _identifier(standard)(value)
+
+
+def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, relation: str) -> Predicates:
+    """The contract's predicates for the rows of `relation`. Standards with check digits are looked at once per distinct value."""
+    found = dict(contract.predicates)
+    for column, standard in contract.formats.items():
+        values = connection.execute(f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL').fetchall()
+        wrong = [value for (value,) in values if not follows(standard, value)]
+        # A plain text list keeps the predicate readable in an error; there are few wrong values, or the source is misconfigured.
+        refused = ", ".join(map(literal, wrong))
+        found[f"{column}_{standard}"] = (f'"{column}" NOT IN ({refused})' if wrong else "true", f"{column} {FORMAT_REASONS[standard]}")
+    return found
+
+
+def good(predicates: Predicates) -> str:
+    """One SQL condition: every predicate is fulfilled or NULL."""
+    return " AND ".join(f"coalesce({holds}, true)" for holds, _ in predicates.values())
+
+
+def reasons(predicates: Predicates) -> str:
+    """An SQL expression: the list of reasons why a row is refused."""
+    cases = ", ".join(f"CASE WHEN NOT coalesce({holds}, true) THEN {literal(reason)} END" for holds, reason in predicates.values())
+    return f"list_filter([{cases}], lambda reason: reason IS NOT NULL)"
+
+
+def broken_rules(predicates: Predicates, connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, int]:
+    """Rule name -> how many rows of `relation` break it; rules that all rows fulfil are left out."""
+    if not predicates:
+        return {}
+    counts = ", ".join(f"count(*) FILTER (NOT coalesce({holds}, true))" for holds, _ in predicates.values())
+    row = connection.execute(f"SELECT {counts} FROM {relation}").fetchone()
+    assert row is not None
+    return {name: count for name, count in zip(predicates, row, strict=True) if count}

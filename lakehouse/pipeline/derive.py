@@ -1,0 +1,196 @@
+"""Deriving: raw_bars become bars, bars become daily bars. Only what differs from what is stored is written.
+
+Each derivation takes the target's snapshot before it reads the inputs, so that a result made from older inputs can't be committed over a newer one (see `lakehouse.lake.table`). Running
+one again changes nothing, and no table gets a new version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.ledger import LEDGER
+from lakehouse.lake.table import Snapshot, literal, predicate, retry_when_stale
+from lakehouse.market import bars as rules
+from lakehouse.market.calendar import SessionCalendar
+from lakehouse.pipeline.completeness import completeness
+from lakehouse.pipeline.load import Progress
+from lakehouse.sources.config import BarFileConfig
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+# A session of a large venue has some 100,000 bars; sixty of them keep DuckDB well below 4 GB.
+_SESSIONS_AT_ONCE = 60
+_LOOK_BACK = timedelta(days=62)
+
+
+@dataclass
+class Derived:
+    """What a derivation did: rows in the sessions asked for, the sessions that changed, and the table's version afterwards (None where it never got a row)."""
+
+    rows: int = 0
+    changed: set[date] = field(default_factory=set)
+    rows_changed: int = 0
+    version: int | None = None
+
+
+def derive_bars(lake: Lake, config: BarFileConfig, sessions: Sequence[date], *, progress: Progress = lambda *_: None) -> Derived:
+    """Brings the table bars of `sessions` in line with raw_bars and the ledger."""
+    result = Derived()
+    for done, batch in _batches(sessions):
+        retry_when_stale(lambda batch=batch: _bars_batch(lake, config, batch, result))
+        progress("sessions of bars", done, len(sessions))
+    result.version = lake.table(config.table("bars")).snapshot().version
+    return result
+
+
+def derive_daily_bars(lake: Lake, config: BarFileConfig, sessions: Sequence[date], *, progress: Progress = lambda *_: None) -> Derived:
+    """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from them."""
+    result = Derived()
+    for done, batch in _batches(sessions):
+        retry_when_stale(lambda batch=batch: _daily_batch(lake, config, batch, result))
+        progress("sessions of daily bars", done, len(sessions))
+    result.version = lake.table(config.table("daily_bars")).snapshot().version
+    return result
+
+
+def session_hours(config: BarFileConfig, calendar: SessionCalendar) -> pl.DataFrame:
+    """(session, open_at, regular_end_at): the regular segment of each session, the closing auction included."""
+    import polars as pl
+
+    return calendar.frame.select("session", "open_at", (pl.col("close_at") + timedelta(minutes=config.minutes_after_close)).alias("regular_end_at"))
+
+
+def source_ledger(lake: Lake, source: str) -> str:
+    """A query for the source's rows of the ledger."""
+    return f"SELECT * FROM ({lake.table(LEDGER).snapshot().select({'source': [source]})})"
+
+
+def _batches(sessions: Sequence[date]) -> Iterator[tuple[int, list[date]]]:
+    ordered = sorted(sessions)
+    for start in range(0, len(ordered), _SESSIONS_AT_ONCE):
+        batch = ordered[start : start + _SESSIONS_AT_ONCE]
+        yield start + len(batch), batch
+
+
+def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived) -> None:
+    target = lake.table(config.table("bars")).snapshot()
+    with lake.connect() as connection:
+        wanted = {"session": sessions}
+        connection.register("hours", session_hours(config, config.calendar_frame()))
+        # The ledger's snapshot comes before raw_bars': a load writes raw_bars first, so that every version that the ledger names has its rows in the raw snapshot.
+        ledger = source_ledger(lake, config.source)
+        raw = lake.table(config.table("raw_bars")).snapshot().select(wanted)
+        connection.execute(f"CREATE TEMP TABLE fresh AS {rules.bars(f'({raw})', f'({ledger})', 'hours')}")
+        changed = _changed_sessions(connection, target, sessions)
+        if changed:
+            rows = connection.execute(f"SELECT * FROM fresh WHERE {predicate({'session': changed})} ORDER BY session, instrument_id, start_at").to_arrow_table()
+            target.overwrite(rows, predicate({"session": changed}))
+            result.rows_changed += rows.num_rows
+            result.changed |= set(changed)
+        result.rows += _count(connection, "fresh")
+
+
+def _changed_sessions(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> list[date]:
+    """The sessions whose fresh rows differ from the stored ones, as sets of rows."""
+    if not target.files({"session": sessions}):
+        return sorted(session for (session,) in connection.execute("SELECT DISTINCT session FROM fresh").fetchall())
+    columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
+    # Rows are unique by their key, so an order-independent sum of row hashes and the count tell two sets apart.
+    fingerprint = f"SELECT session, count(*) AS row_count, sum(hash({columns})::HUGEINT) AS hashes FROM {{}} GROUP BY session"
+    stored = fingerprint.format(f"({target.select({'session': sessions})})")
+    rows = connection.execute(
+        f"""
+        SELECT session FROM ({fingerprint.format("fresh")}) AS new FULL JOIN ({stored}) AS old USING (session)
+        WHERE (new.row_count, new.hashes) IS DISTINCT FROM (old.row_count, old.hashes)
+        """
+    ).fetchall()
+    return sorted(session for (session,) in rows)
+
+
+def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived) -> None:
+    table = lake.table(config.table("daily_bars"))
+    target = table.snapshot()
+    with lake.connect() as connection:
+        ledger = connection.execute(source_ledger(lake, config.source)).pl()
+        connection.register("completeness", completeness(config, config.calendar_frame(), ledger, sessions))
+        stored = lake.table(config.table("bars")).snapshot().select({"session": sessions})
+        connection.execute(f"CREATE TEMP TABLE fresh AS {rules.daily(f'({stored})', 'completeness')}")
+        result.rows += _count(connection, "fresh")
+        columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
+        _recompute(connection, target, sessions)
+        changes = connection.execute(f"SELECT {columns} FROM recomputed EXCEPT SELECT {columns} FROM before").to_arrow_table()
+        connection.register("changes", changes)
+        key = ", ".join(rules.DAILY_KEY)
+        connection.execute(f"CREATE TEMP TABLE gone AS SELECT {key}, month FROM before ANTI JOIN recomputed USING ({key})")
+        months = connection.execute("SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month").fetchall()
+        if not months:
+            return
+        where = {"month": [month for (month,) in months]}
+        rows = connection.execute(
+            f"""
+            SELECT {columns} FROM ({target.select(where)}) ANTI JOIN changes USING ({key}) ANTI JOIN gone USING ({key})
+            UNION ALL SELECT {columns} FROM changes ORDER BY session, instrument_id, currency
+            """
+        ).to_arrow_table()
+        target.overwrite(rows, predicate(where))
+        result.rows_changed += changes.num_rows + _count(connection, "gone")
+        result.changed |= {session for (session,) in connection.execute("SELECT DISTINCT session FROM (FROM changes SELECT session UNION ALL FROM gone SELECT session)").fetchall()}
+
+
+def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> None:
+    """Makes `recomputed` (the fresh rows and the later rows that follow a changed one, with prev_* filled in) and `before` (the same rows as stored)."""
+    inside = f"session IN ({', '.join(map(literal, sessions))})"
+    key = ", ".join(rules.DAILY_KEY)
+    series = "instrument_id, currency"
+    connection.execute(f"CREATE TEMP VIEW stored AS {target.select()}")
+    months = [date.fromisoformat(month) for month in target.partition_values("month")]
+    later = [month for month in months if month >= sessions[0].replace(day=1)]
+    recent = [month for month in months if month >= (sessions[0] - _LOOK_BACK).replace(day=1)]
+    older = [month for month in months if month not in recent]
+    near = f"({target.select({'month': recent})})" if recent else "(FROM stored WHERE false)"
+
+    connection.execute(f"CREATE TEMP TABLE before_inside AS SELECT * FROM {near} WHERE {inside}")
+    # A later row is touched when the row before it appeared, went, or closes elsewhere: it is the next row of its series outside the sessions.
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE touched AS SELECT {key}, close FROM fresh EXCEPT SELECT {key}, close FROM before_inside;
+        INSERT INTO touched SELECT {key}, close FROM before_inside ANTI JOIN fresh USING ({key})
+        """
+    )
+    after = f"({target.select({'month': later})})" if later else "(FROM stored WHERE false)"
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE followers AS SELECT later.* FROM {after} AS later
+        JOIN (SELECT {series}, min(session) AS first_touched, max(session) AS last_touched FROM touched GROUP BY {series}) AS span USING ({series})
+        WHERE NOT later.{inside} AND later.session > span.first_touched
+        QUALIFY later.session <= last_touched OR row_number() OVER (PARTITION BY {series}, later.session > last_touched ORDER BY later.session) = 1
+        """
+    )
+    connection.execute("CREATE TEMP VIEW before AS FROM before_inside UNION ALL FROM followers")
+    connection.execute(f"CREATE TEMP VIEW unlinked AS FROM fresh UNION ALL FROM (SELECT * EXCLUDE (prev_session, prev_close, change_pct) FROM followers)")
+    closes = f"SELECT {key}, close FROM {near} WHERE NOT {inside} UNION ALL SELECT {key}, close FROM fresh"
+    connection.execute(f"CREATE TEMP TABLE closes AS {closes}")
+    if older:
+        # Only the series that have no close in the last two months are looked up in the rest of the history.
+        connection.execute(
+            f"""
+            INSERT INTO closes SELECT {key}, close FROM ({target.select({"month": older})}) SEMI JOIN (
+                SELECT DISTINCT {series} FROM unlinked ASOF LEFT JOIN closes AS earlier
+                ON unlinked.instrument_id = earlier.instrument_id AND unlinked.currency = earlier.currency AND unlinked.session > earlier.session
+                WHERE earlier.session IS NULL
+            ) USING ({series})
+            """
+        )
+    connection.execute(f"CREATE TEMP TABLE recomputed AS {rules.with_previous('unlinked', 'closes')}")
+
+
+def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {relation}").fetchone()
+    assert row is not None
+    return int(row[0])

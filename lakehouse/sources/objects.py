@@ -1,0 +1,86 @@
+"""Objects in a bucket or a folder: listed, named, fetched. What stands inside them is not known here (see `bar_files`)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+    from obstore.store import ObjectStore
+
+
+class SourceUnavailable(RuntimeError):
+    """The bucket or folder could not be listed or read; usually a passing fault or a wrong address. Worth another try."""
+
+
+class ObjectStoreSource:
+    """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix` with the usual AWS_* variables."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def _store(self) -> ObjectStore:
+        from obstore.store import LocalStore, from_url
+
+        if self.url.startswith("s3://"):
+            return from_url(self.url)
+        folder = Path(self.url.removeprefix("file://")).expanduser().absolute()
+        if not folder.is_dir():
+            raise SourceUnavailable(f"{folder} is no folder; set the source's URL to where its objects are")
+        return LocalStore(folder)
+
+    def list(self) -> pl.DataFrame:
+        """Every object: name, version, size (bytes), published_at (UTC, microseconds), tag, as one frame in no particular order.
+
+        A version is the modification time, the size and, where the store has one that is made from the content, the ETag; another value of any of them is another version.
+        Stays within a few bytes an object, so that a bucket of hundreds of thousands can be listed on every tick.
+
+        Raises:
+            SourceUnavailable: the store doesn't answer.
+        """
+        import obstore
+        import polars as pl
+
+        remote = self.url.startswith("s3://")
+        try:
+            batches = [pl.DataFrame(batch) for batch in obstore.list(self._opened, chunk_size=10_000, return_arrow=True)]
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise SourceUnavailable(f"{self.url} can't be listed: {error}") from error
+        published = pl.col("last_modified").dt.cast_time_unit("us").dt.convert_time_zone("UTC")
+        parts = [published.dt.epoch("us").cast(pl.String), pl.col("size").cast(pl.String)]
+        if remote:
+            parts.append(pl.col("e_tag").fill_null("").str.strip_chars('"'))
+        empty = pl.DataFrame(schema={"name": pl.String, "version": pl.String, "size": pl.Int64, "published_at": pl.Datetime("us", "UTC"), "tag": pl.String})
+        listed = [
+            batch.select(
+                name=pl.col("path").cast(pl.String),
+                version=pl.concat_str(parts, separator="-"),
+                size=pl.col("size").cast(pl.Int64),
+                published_at=published,
+                tag=pl.col("e_tag").cast(pl.String),
+            )
+            for batch in batches
+        ]
+        return pl.concat([empty, *listed])
+
+    def fetch(self, name: str, tag: str | None) -> bytes:
+        """The bytes of the object version that was listed with `tag`.
+
+        Raises:
+            SourceUnavailable: it can't be read: gone, no answer, or replaced since it was listed.
+        """
+        import obstore
+
+        try:
+            found = obstore.get(self._opened, name)
+            if tag is not None and found.meta["e_tag"] != tag:
+                raise SourceUnavailable(f"{self.url}: object {name} was replaced while it was read; the next listing has its new version")
+            return bytes(found.bytes())
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise SourceUnavailable(f"{self.url}: object {name} can't be read: {error}") from error
+
+    @cached_property
+    def _opened(self) -> ObjectStore:
+        return self._store()
