@@ -7,6 +7,7 @@ Belongs here: what every test file may rely on. A fixture that one tier needs be
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -42,6 +43,8 @@ hypothesis.settings.load_profile("ci" if "CI" in os.environ else "dev")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A run that is told to end, as by a time limit of CI, ends its servers as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for tier, meaning in TIERS.items():
         config.addinivalue_line("markers", f"{tier}: {meaning}")
 

@@ -45,7 +45,7 @@ def screenshot(url: str, png: Path, *, wait_for: str, timeout: float = 30) -> Pa
             page.set_default_timeout(timeout * 1000)
             page.goto(url)
             page.get_by_text(wait_for).first.wait_for()
-            page.wait_for_function("!/Loading(…|[.]{3})/.test(document.body.innerText)")
+            page.get_by_text("Loading…").first.wait_for(state="hidden")
             page.screenshot(path=str(png))
         finally:
             browser.close()

@@ -20,7 +20,8 @@ MEMSTORE_BYTES = 4 << 30
 
 # Authentication among the three daemons is off (they belong to one test run); users of the S3 interface still
 # need their keys. Without cephx radosgw refuses to talk to a monitor unless `crc` is allowed, and paxos would
-# wait a second for each of the map changes of the first start.
+# wait a second for each of the map changes of the first start. A request sent before its pool is up is repeated at
+# the objecter's tick, every 5 s by default.
 CONFIGURATION = """\
 [global]
 fsid = {fsid}
@@ -33,6 +34,7 @@ auth_service_required = none
 auth_client_required = none
 ms_mon_client_mode = crc secure
 paxos_propose_interval = 0.05
+objecter_tick_interval = 0.5
 run_dir = {folder}/run
 crash_dir = {folder}/run
 admin_socket = {folder}/run/$name.asok

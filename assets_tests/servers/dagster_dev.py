@@ -1,7 +1,7 @@
 """`dagster dev` as people run it (webserver, daemon, code servers), driven by the requests that its UI sends.
 
-Belongs here: starting and ending it, launching, waiting, and pictures of its pages. What a run should have done
-to the lake is asserted in the tests.
+Belongs here: starting and ending it, launching, waiting, and pictures of its pages. What a run should have
+done to the lake is asserted in the tests.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class DagsterDev:
         return answer["data"]
 
     def materialize(self, *assets: str, partition: str | None = None) -> str:
-        """Launch one run of assets (keys as `xetra/daily_bars`), of one partition if given; returns its id."""
+        """Launch one run of assets (keys as `xetra/daily_bars`), of one partition if given; its id."""
         tags = [{"key": "dagster/partition", "value": partition}] if partition else []
         params = {
             "selector": {
@@ -227,16 +227,18 @@ class DagsterDev:
         return list(dict.fromkeys(messages))
 
     def screenshot(self, path: str, png: Path, *, wait_for: str) -> Path:
-        """A picture of a page of the UI, see `browser.screenshot`; `path` as `/assets/prices?view=partitions`."""
+        """A picture of a page of the UI (`/assets/prices?view=partitions`); see `browser.screenshot`."""
         return browser.screenshot(f"{self.url}{quote(path, safe='/?=&%')}", png, wait_for=wait_for)
 
     def _is_loaded(self) -> bool:
         entries = self.graphql("""{ workspaceOrError { ... on Workspace { locationEntries {
-            name loadStatus locationOrLoadError { __typename ... on PythonError { message } }
+            name loadStatus
+            locationOrLoadError { __typename ... on PythonError { message causes { message } } }
         } } } }""")["workspaceOrError"]["locationEntries"]
         for entry in entries:
             if (loaded := entry["locationOrLoadError"]) and loaded["__typename"] == "PythonError":
-                raise ServerError(f"code location {entry['name']}: {loaded['message']}\n{log_tail(self.log)}")
+                why = "".join([loaded["message"], *(cause["message"] for cause in loaded["causes"])])
+                raise ServerError(f"code location {entry['name']}: {why}\n{log_tail(self.log)}")
         return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
 
     def _repositories(self) -> list[dict[str, Any]]:

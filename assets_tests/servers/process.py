@@ -81,7 +81,7 @@ def run_to_end(command: Sequence[str], *, log: Path, env: Mapping[str, str], tim
 class ServerProcess:
     """A running program in a process group of its own, its output in a log file.
 
-    The kernel kills it when the thread that started it ends (PR_SET_PDEATHSIG, by util-linux's setpriv), so
+    The kernel ends it when the thread that started it ends (PR_SET_PDEATHSIG, by util-linux's setpriv), so
     that it does not outlive a test run that was itself killed. Start servers from the main thread therefore.
     """
 
@@ -91,7 +91,7 @@ class ServerProcess:
         self.name = Path(command[0]).name
         self.log = log
         setpriv = shutil.which("setpriv")
-        guard = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+        guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*guard, *command],

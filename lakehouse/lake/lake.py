@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.contract import contracts
-from lakehouse.lake.engine import connect
+from lakehouse.lake.engine import connect, prepare
 from lakehouse.lake.table import LakeTable, Partitions, literal
 from lakehouse.settings import Settings, settings
 
@@ -21,6 +22,9 @@ SHARED_SCHEMA = "lake"
 """The SQL schema of the tables that all sources share."""
 SHARED_TABLES = ("ingest_ledger", "quarantine", "conservation")
 
+Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
+"""Opens an in-memory DuckDB and closes it at the end."""
+
 Derivation = Callable[["Lake", "duckdb.DuckDBPyConnection", str], str]
 """Makes the SQL query of a table of a source as of `lake.as_of`."""
 
@@ -28,18 +32,26 @@ Derivation = Callable[["Lake", "duckdb.DuckDBPyConnection", str], str]
 class Lake:
     """All tables below one root. `as_of` (aware, UTC) makes every read answer what was known at that moment."""
 
-    def __init__(self, uri: str, warehouse: Path | None = None, as_of: datetime | None = None) -> None:
+    def __init__(
+        self, uri: str, warehouse: Path | None = None, as_of: datetime | None = None, connections: Connections | None = None
+    ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of must be aware of its time zone, got {as_of.isoformat()}; append +00:00 for UTC")
         self.uri = uri
         self.warehouse = warehouse
         self.as_of = as_of
+        self._connections = connections
 
     @classmethod
-    def open(cls, config: Settings | None = None, *, as_of: datetime | None = None) -> Lake:
-        """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`)."""
+    def open(
+        cls, config: Settings | None = None, *, as_of: datetime | None = None, connections: Connections | None = None
+    ) -> Lake:
+        """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`).
+
+        `connections` opens the DuckDB connections that work on the lake uses, where somebody configures them (a memory limit, threads).
+        """
         config = config or settings()
-        return cls(config.lake, config.warehouse, as_of)
+        return cls(config.lake, config.warehouse, as_of, connections)
 
     @cached_property
     def storage_options(self) -> dict[str, str]:
@@ -86,9 +98,15 @@ class Lake:
             connection.execute(f'CREATE SCHEMA IF NOT EXISTS {prefix}"{schema}"')
             connection.execute(f'CREATE OR REPLACE {kind} {prefix}"{schema}"."{table}" AS {self.select(path, connection)}')
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """An in-memory DuckDB that can read this lake's files; it has no views yet (see `attach`)."""
-        return connect(self.uri)
+    @contextmanager
+    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """An in-memory DuckDB that can read this lake's files, closed at the end; it has no views yet (see `attach`)."""
+        if self._connections is None:
+            with connect(self.uri) as connection:
+                yield connection
+        else:
+            with self._connections() as connection:
+                yield prepare(connection, self.uri)
 
     def sources(self) -> list[str]:
         """The sources that ever loaded anything into this lake."""
@@ -106,7 +124,7 @@ class Lake:
         Raises:
             duckdb.Error: the query is wrong; a table that doesn't exist is named, with those that do.
         """
-        connection = self.connect()
+        connection = connect(self.uri)
         if self.as_of is None and self.warehouse is not None and self.warehouse.exists():
             connection.execute(f"ATTACH {literal(str(self.warehouse))} AS warehouse (READ_ONLY)")
             connection.execute("SET search_path = 'memory,warehouse.marts'")

@@ -17,7 +17,7 @@ from lakehouse.lake.table import Snapshot, literal, predicate, retry_when_stale
 from lakehouse.market import bars as rules
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.completeness import completeness
-from lakehouse.pipeline.load import Progress
+from lakehouse.progress import Progress
 from lakehouse.sources.config import BarFileConfig
 
 if TYPE_CHECKING:
@@ -39,21 +39,25 @@ class Derived:
     version: int | None = None
 
 
-def derive_bars(lake: Lake, config: BarFileConfig, sessions: Sequence[date], *, progress: Progress = lambda *_: None) -> Derived:
-    """Brings the table bars of `sessions` in line with raw_bars and the ledger."""
+def derive_bars(
+    lake: Lake, config: BarFileConfig, sessions: Sequence[date], *, verify: bool = False, progress: Progress = lambda *_: None
+) -> Derived:
+    """Brings the table bars of `sessions` in line with raw_bars and the ledger. With `verify` nothing is written, and the result says what would be."""
     result = Derived()
     for done, batch in _batches(sessions):
-        retry_when_stale(lambda batch=batch: _bars_batch(lake, config, batch, result))
+        retry_when_stale(lambda batch=batch: _bars_batch(lake, config, batch, result, verify))
         progress("sessions of bars", done, len(sessions))
     result.version = lake.table(config.table("bars")).snapshot().version
     return result
 
 
-def derive_daily_bars(lake: Lake, config: BarFileConfig, sessions: Sequence[date], *, progress: Progress = lambda *_: None) -> Derived:
-    """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from them."""
+def derive_daily_bars(
+    lake: Lake, config: BarFileConfig, sessions: Sequence[date], *, verify: bool = False, progress: Progress = lambda *_: None
+) -> Derived:
+    """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from them. `verify` as for `derive_bars`."""
     result = Derived()
     for done, batch in _batches(sessions):
-        retry_when_stale(lambda batch=batch: _daily_batch(lake, config, batch, result))
+        retry_when_stale(lambda batch=batch: _daily_batch(lake, config, batch, result, verify))
         progress("sessions of daily bars", done, len(sessions))
     result.version = lake.table(config.table("daily_bars")).snapshot().version
     return result
@@ -78,7 +82,7 @@ def _batches(sessions: Sequence[date]) -> Iterator[tuple[int, list[date]]]:
         yield start + len(batch), batch
 
 
-def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived) -> None:
+def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived, verify: bool) -> None:
     target = lake.table(config.table("bars")).snapshot()
     with lake.connect() as connection:
         wanted = {"session": sessions}
@@ -90,7 +94,8 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
         changed = _changed_sessions(connection, target, sessions)
         if changed:
             rows = connection.execute(f"SELECT * FROM fresh WHERE {predicate({'session': changed})} ORDER BY session, instrument_id, start_at").to_arrow_table()
-            target.overwrite(rows, predicate({"session": changed}))
+            if not verify:
+                target.overwrite(rows, predicate({"session": changed}))
             result.rows_changed += rows.num_rows
             result.changed |= set(changed)
         result.rows += _count(connection, "fresh")
@@ -113,7 +118,7 @@ def _changed_sessions(connection: duckdb.DuckDBPyConnection, target: Snapshot, s
     return sorted(session for (session,) in rows)
 
 
-def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived) -> None:
+def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived, verify: bool) -> None:
     table = lake.table(config.table("daily_bars"))
     target = table.snapshot()
     with lake.connect() as connection:
@@ -138,7 +143,8 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
             UNION ALL SELECT {columns} FROM changes ORDER BY session, instrument_id, currency
             """
         ).to_arrow_table()
-        target.overwrite(rows, predicate(where))
+        if not verify:
+            target.overwrite(rows, predicate(where))
         result.rows_changed += changes.num_rows + _count(connection, "gone")
         result.changed |= {session for (session,) in connection.execute("SELECT DISTINCT session FROM (FROM changes SELECT session UNION ALL FROM gone SELECT session)").fetchall()}
 

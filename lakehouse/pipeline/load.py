@@ -19,6 +19,7 @@ from lakehouse.lake.ledger import LEDGER, ledger_of, pending
 from lakehouse.lake.table import literal, predicate, retry_when_stale
 from lakehouse.lake.validation import good, predicates_of, reasons
 from lakehouse.market.calendar import SessionCalendar
+from lakehouse.progress import Progress
 from lakehouse.sources.bar_files import ObjectDamaged, Received, read_object, typed
 from lakehouse.sources.config import BarFileConfig
 from lakehouse.sources.objects import ObjectStoreSource
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-Progress = Callable[[str, int, int], None]
-"""Told (what is being done, steps done, steps in all)."""
 
 # Memory follows the objects read at once: 32 MB of gzip are some 1.2 million bars and 1 GB at the peak.
 _CHUNK_BYTES = 32_000_000
@@ -49,7 +48,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class _Object:
+class PendingObject:
     """An object version that is to be loaded."""
 
     name: str
@@ -63,7 +62,7 @@ class _Object:
     """The session whose partition takes it in: that of `day`, or the next one."""
 
 
-def pending_objects(lake: Lake, config: BarFileConfig, calendar: SessionCalendar, *, retry_failed: bool) -> list[_Object]:
+def pending_objects(lake: Lake, config: BarFileConfig, calendar: SessionCalendar, *, retry_failed: bool) -> list[PendingObject]:
     """The object versions at the source that the lake hasn't taken yet, oldest session first."""
     listed = ObjectStoreSource(config.url()).list()
     waiting = pending(listed, ledger_of(lake, config.source), retry_failed=retry_failed)
@@ -73,7 +72,7 @@ def pending_objects(lake: Lake, config: BarFileConfig, calendar: SessionCalendar
         day = days(row["name"])
         session = calendar.session_on_or_after(day) if day else None
         if day and session:
-            found.append(_Object(row["name"], row["version"], row["size"], row["published_at"], row["tag"], day, session))
+            found.append(PendingObject(row["name"], row["version"], row["size"], row["published_at"], row["tag"], day, session))
     return sorted(found, key=lambda item: (item.session, item.name))
 
 
@@ -117,8 +116,8 @@ def load(
     return result
 
 
-def _chunks(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
-    chunk: list[_Object] = []
+def _chunks(objects: Sequence[PendingObject]) -> Iterator[list[PendingObject]]:
+    chunk: list[PendingObject] = []
     size = 0
     for item in objects:
         if chunk and size + item.size > _CHUNK_BYTES:
@@ -130,7 +129,7 @@ def _chunks(objects: Sequence[_Object]) -> Iterator[list[_Object]]:
         yield chunk
 
 
-def _read(source: ObjectStoreSource, item: _Object, config: BarFileConfig) -> Received | ObjectDamaged:
+def _read(source: ObjectStoreSource, item: PendingObject, config: BarFileConfig) -> Received | ObjectDamaged:
     try:
         return read_object(item.name, source.fetch(item.name, item.tag), config)
     except ObjectDamaged as damage:
@@ -141,19 +140,18 @@ def _load_chunk(
     lake: Lake,
     config: BarFileConfig,
     calendar: SessionCalendar,
-    objects: list[_Object],
+    objects: list[PendingObject],
     read: list[Received | ObjectDamaged],
     run_id: str | None,
     result: Loaded,
 ) -> None:
-    connection = lake.connect()
     ingested_at = datetime.now(UTC)
-    bars, refused = _sorted_out(connection, config, calendar, objects, read, ingested_at)
-    ledger = _ledger_rows(config, objects, read, refused, ingested_at, run_id)
     names = [f"{config.source}/{session}" for session in sorted({item.session for item in objects})]
-
-    _append_absent(lake, connection, config.table("raw_bars"), bars, "session", names)
-    _append_absent(lake, connection, "quarantine", refused, "source", names)
+    with lake.connect() as connection:
+        bars, refused = _sorted_out(connection, config, calendar, objects, read, ingested_at)
+        _append_absent(lake, connection, config.table("raw_bars"), bars, "session", names)
+        _append_absent(lake, connection, "quarantine", refused, "source", names)
+    ledger = _ledger_rows(config, objects, read, refused, ingested_at, run_id)
     written = retry_when_stale(lambda: _append_ledger(lake, ledger, names))
 
     for row in written:
@@ -169,7 +167,7 @@ def _sorted_out(
     connection: duckdb.DuckDBPyConnection,
     config: BarFileConfig,
     calendar: SessionCalendar,
-    objects: list[_Object],
+    objects: list[PendingObject],
     read: list[Received | ObjectDamaged],
     ingested_at: datetime,
 ) -> tuple[pa.Table, pa.Table]:
@@ -219,7 +217,7 @@ def _sorted_out(
     return bars.cast(raw_schema), _quarantined(config, objects, read, refused, ingested_at, pa)
 
 
-def _quarantined(config: BarFileConfig, objects: list[_Object], read: list[Received | ObjectDamaged], refused: list[dict[str, Any]], ingested_at: datetime, pa: Any) -> Any:
+def _quarantined(config: BarFileConfig, objects: list[PendingObject], read: list[Received | ObjectDamaged], refused: list[dict[str, Any]], ingested_at: datetime, pa: Any) -> Any:
     by_object: dict[int, list[dict[str, Any]]] = {}
     for entry in refused:
         by_object.setdefault(entry["number"], []).append(entry)
@@ -252,7 +250,7 @@ def _quarantined(config: BarFileConfig, objects: list[_Object], read: list[Recei
 
 
 def _ledger_rows(
-    config: BarFileConfig, objects: list[_Object], read: list[Received | ObjectDamaged], refused: pa.Table, ingested_at: datetime, run_id: str | None
+    config: BarFileConfig, objects: list[PendingObject], read: list[Received | ObjectDamaged], refused: pa.Table, ingested_at: datetime, run_id: str | None
 ) -> list[dict[str, Any]]:
     quarantined: dict[tuple[str, str], int] = {}
     for name, version in zip(refused["object"].to_pylist(), refused["object_version"].to_pylist(), strict=True):

@@ -15,21 +15,49 @@ class SourceUnavailable(RuntimeError):
     """The bucket or folder could not be listed or read; usually a passing fault or a wrong address. Worth another try."""
 
 
+def store_at(url: str, *, create: bool = False) -> ObjectStore:
+    """The object store of a folder or an s3:// URL; `create` makes a folder that is not there.
+
+    Raises:
+        SourceUnavailable: the folder does not exist.
+    """
+    from obstore.store import LocalStore, from_url
+
+    if url.startswith("s3://"):
+        return from_url(url)
+    folder = Path(url.removeprefix("file://")).expanduser().absolute()
+    if not create and not folder.is_dir():
+        raise SourceUnavailable(f"{folder} is no folder; set the source's URL to where its objects are")
+    return LocalStore(folder, mkdir=create)
+
+
+def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:
+    """Writes an object in one atomic step, unless it stands there with the same content. Returns whether it was written.
+
+    Raises:
+        SourceUnavailable: the target can't be read or written.
+    """
+    import obstore
+
+    try:
+        if bytes(obstore.get(store, key).bytes()) == content:
+            return False
+    except FileNotFoundError:
+        pass
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise SourceUnavailable(f"{key} can't be read: {error}") from error
+    try:
+        obstore.put(store, key, content)
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise SourceUnavailable(f"{key} can't be written: {error}") from error
+    return True
+
+
 class ObjectStoreSource:
     """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix` with the usual AWS_* variables."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-
-    def _store(self) -> ObjectStore:
-        from obstore.store import LocalStore, from_url
-
-        if self.url.startswith("s3://"):
-            return from_url(self.url)
-        folder = Path(self.url.removeprefix("file://")).expanduser().absolute()
-        if not folder.is_dir():
-            raise SourceUnavailable(f"{folder} is no folder; set the source's URL to where its objects are")
-        return LocalStore(folder)
 
     def list(self) -> pl.DataFrame:
         """Every object: name, version, size (bytes), published_at (UTC, microseconds), tag, as one frame in no particular order.
@@ -83,4 +111,4 @@ class ObjectStoreSource:
 
     @cached_property
     def _opened(self) -> ObjectStore:
-        return self._store()
+        return store_at(self.url)

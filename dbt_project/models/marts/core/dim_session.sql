@@ -12,7 +12,7 @@ select
     month(sessions.session) as month,
     week(sessions.session) as iso_week,
     isodow(sessions.session) as weekday
-from (select distinct mic from {{ ref('stg_venues') }}) as venues
-join {{ source('calendar', 'sessions') }} as sessions on sessions.calendar = venues.mic
+from (select distinct mic, calendar from {{ ref('stg_venues') }}) as venues
+join {{ source('calendar', 'sessions') }} as sessions using (calendar)
 window venue_sessions as (partition by venues.mic order by sessions.session)
 order by mic, session

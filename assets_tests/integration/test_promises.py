@@ -1,0 +1,402 @@
+"""Promises 1 to 5 over random histories: a vendor publishes, corrects, damages and repairs objects, sessions are
+loaded and derived in any order, and at any moment the lake holds what a plain-Python reference says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from polars.testing import assert_frame_equal
+
+from assets_tests.reference import (
+    BERLIN, HEADER, MINUTE, Bar, Reference, Version, csv_line, isin, same_row,
+)  # fmt: skip
+from lakehouse.lake.lake import Lake
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.load import load
+from lakehouse.settings import settings as lakehouse_settings
+from lakehouse.sources.config import source_named
+
+# A weekend and a month's end lie between the second session and the third.
+SESSIONS = (date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3), date(2017, 7, 4))
+HOURS = {
+    day: (datetime(day.year, day.month, day.day, 7, tzinfo=UTC), datetime(day.year, day.month, day.day, 15, 40, tzinfo=UTC))
+    for day in SESSIONS
+}  # fmt: skip
+EXPECTED = {
+    day: [f"{day}/{day}_BINS_XETR{hour:02}.csv.gz" for hour in range(7, 16)] for day in SESSIONS
+}
+# An object at 22:00 UTC belongs to the next day in Frankfurt; those of Friday night and Saturday to no session.
+SLOTS = (
+    (date(2017, 6, 29), 8), (date(2017, 6, 29), 15), (date(2017, 6, 29), 22), (date(2017, 6, 30), 7),
+    (date(2017, 6, 30), 22), (date(2017, 7, 1), 8), (date(2017, 7, 3), 7), (date(2017, 7, 3), 9),
+    (date(2017, 7, 4), 6), (date(2017, 7, 4), 19),
+)  # fmt: skip
+LISTINGS = ((isin("DE000SIM000"), "EUR"), (isin("DE000SIM000"), "USD"), (isin("US000SIM001"), "EUR"))
+FIRST_PUBLICATION = datetime(2017, 7, 5, tzinfo=UTC)
+
+DIRT = (
+    ("ISIN", "DE0001234567"), ("Currency", "EUX"), ("StartPrice", "n/a"), ("MaxPrice", "0.01"), ("MinPrice", "inf"),
+    ("EndPrice", ""), ("StartPrice", "-1"), ("TradedVolume", "-5"), ("TradedVolume", "1.5"), ("NumberOfTrades", "-1"),
+    ("NumberOfTrades", "many"), ("Date", "2017-06-13"), ("Time", "25:00"), ("ISIN", ""),
+)  # fmt: skip
+
+
+@st.composite
+def bar_rows(draw: st.DrawFn, slot: tuple[date, int]) -> tuple[str, ...]:
+    """A row of an object; at times a bar that another object of the day brings too, at times a broken one."""
+    day, hour = slot
+    instrument, currency = draw(st.sampled_from(LISTINGS))
+    at = draw(st.sampled_from([hour, hour, hour, 8 if hour < 20 else 22]))
+    low, span, opened, closed = (draw(st.integers(0, 3)) for _ in range(4))
+    row = {
+        "ISIN": instrument,
+        "Mnemonic": draw(st.sampled_from(["SIM", "SIM", "NEW", ""])),
+        "SecurityDesc": draw(st.sampled_from(["MUSTER AG", 'MUSTER, "NEU" AG'])),
+        "SecurityType": "Common stock",
+        "Currency": currency,
+        "SecurityID": "2500001",
+        "Date": str(day),
+        "Time": f"{at:02}:{draw(st.sampled_from([0, 1, 35, 39, 40, 59])):02}",
+        "StartPrice": str(10.1 + low + min(opened, span)),
+        "MaxPrice": str(10.1 + low + span),
+        "MinPrice": str(10.1 + low),
+        "EndPrice": str(10.1 + low + min(closed, span)),
+        "TradedVolume": str(draw(st.sampled_from([0, 1, 7, 100]))),
+        "NumberOfTrades": str(draw(st.sampled_from([0, 1, 2]))),
+    }
+    if draw(st.integers(0, 7)) == 0:
+        column, value = draw(st.sampled_from(DIRT))
+        row[column] = value
+    fields = tuple(row.values())
+    return draw(st.sampled_from([fields[:-1], (*fields, "1")])) if draw(st.integers(0, 19)) == 0 else fields
+
+
+def name_of(slot: tuple[date, int]) -> str:
+    return f"{slot[0]}/{slot[0]}_BINS_XETR{slot[1]:02}.csv.gz"
+
+
+def body_of(rows: list[tuple[str, ...]] | tuple[tuple[str, ...], ...]) -> bytes:
+    return gzip.compress("".join(line + "\n" for line in map(csv_line, (HEADER, *rows))).encode(), mtime=0)
+
+
+class Lakes(RuleBasedStateMachine):
+    """A vendor's folder, a lake, and the reference; each operation acts on the first two and tells the third."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="promises-"))
+        self.previous = {name: os.environ.get(name) for name in ("LAKEHOUSE_HOME", "LAKEHOUSE_XETRA_URL")}
+        (self.root / "vendor").mkdir()
+        os.environ["LAKEHOUSE_HOME"] = str(self.root / "home")
+        os.environ["LAKEHOUSE_XETRA_URL"] = str(self.root / "vendor")
+        lakehouse_settings.cache_clear()
+        calendars = Path(tempfile.gettempdir()) / f"promises-calendars-{os.getpid()}"
+        calendars.mkdir(exist_ok=True)
+        (self.root / "home").mkdir()
+        (self.root / "home" / "cache").symlink_to(calendars)
+        self.config = source_named("xetra")
+        self.lake = Lake.open()
+        self.reference = Reference(HOURS, EXPECTED)
+        self.published: dict[tuple[date, int], tuple[datetime, list[tuple[str, ...]] | None, int]] = {}
+        self.clock = FIRST_PUBLICATION
+        self.loads = 0
+        self.underived: set[date] = set()
+        self.moments: list[tuple[datetime, dict[str, pl.DataFrame]]] = []
+
+    def teardown(self) -> None:
+        if not hasattr(self, "root"):
+            return
+        try:
+            if self.loads:
+                self.check()
+                self.past_moments()
+        finally:
+            for name, value in self.previous.items():
+                os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+            lakehouse_settings.cache_clear()
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    # What the vendor does
+
+    def _publish(self, slot: tuple[date, int], rows: list[tuple[str, ...]] | None, body: bytes) -> None:
+        path = self.root / "vendor" / name_of(slot)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(body)
+        os.utime(path, ns=(int(self.clock.timestamp() * 1e9),) * 2)
+        self.published[slot] = (self.clock, rows, len(body))
+
+    def _tick(self, slot: tuple[date, int], seconds: int) -> None:
+        # Objects may be published in the same moment; versions of one object are not.
+        again = slot in self.published and self.published[slot][0] >= self.clock
+        self.clock += timedelta(seconds=max(seconds, again))
+
+    @rule(data=st.data(), slot=st.sampled_from(SLOTS), seconds=st.integers(0, 1))
+    def publish(self, data: st.DataObject, slot: tuple[date, int], seconds: int) -> None:
+        """An object comes for the first time, or a new version, perhaps header-only, replaces it as a whole."""
+        self._tick(slot, seconds)
+        rows = data.draw(st.lists(bar_rows(slot), max_size=6))
+        if rows and data.draw(st.booleans()):
+            rows.insert(data.draw(st.integers(0, len(rows))), rows[0])
+        self._publish(slot, rows, body_of(rows))
+
+    @precondition(lambda self: self.published)
+    @rule(data=st.data())
+    def correct(self, data: st.DataObject) -> None:
+        """A published object is replaced by a version that keeps, changes, adds and withdraws bars."""
+        slot = data.draw(st.sampled_from(sorted(self.published)))
+        self._tick(slot, 1)
+        old = self.published[slot][1] or []
+        rows = [row for row in old if data.draw(st.booleans())]
+        rows += data.draw(st.lists(bar_rows(slot), max_size=3))
+        self._publish(slot, rows, body_of(rows))
+
+    @precondition(lambda self: self.published)
+    @rule(data=st.data())
+    def damage(self, data: st.DataObject) -> None:
+        """A published object is replaced by one that can't be read."""
+        slot = data.draw(st.sampled_from(sorted(self.published)))
+        self._tick(slot, 1)
+        body = body_of(self.published[slot][1] or [])
+        wrong_header = gzip.compress(b"ISIN,Mnemonic\nDE0005190003,BMW\n", mtime=0)
+        cut = body[: data.draw(st.integers(0, len(body) - 1))]
+        self._publish(slot, None, data.draw(st.sampled_from([cut, wrong_header, b"<html>", gzip.compress(b"")])))
+
+    # What the house does
+
+    def _sessions(self, first: int, count: int) -> list[date]:
+        return list(SESSIONS[first : first + count])
+
+    @rule(first=st.integers(0, 3), count=st.integers(1, 4))
+    def take(self, first: int, count: int) -> None:
+        """Loads a range of sessions, without deriving them yet."""
+        sessions = self._sessions(first, count)
+        known = {(version.name, version.version) for version in self.reference.versions}
+        new = []
+        for slot, (at, rows, size) in self.published.items():
+            day = datetime(*slot[0].timetuple()[:3], slot[1], tzinfo=UTC).astimezone(BERLIN).date()
+            session = min(session for session in SESSIONS if session >= day)
+            version = f"{int(at.timestamp()) * 1_000_000}-{size}"
+            if session in sessions and (name_of(slot), version) not in known:
+                read = None if rows is None else tuple(rows)
+                new.append(Version(name_of(slot), version, at, self.loads, day, session, read))
+        with self.only_touches("raw_bars", {version.session for version in new}):
+            loaded = load(self.lake, self.config, sessions)
+        self.loads += 1
+        assert sum(loaded.objects.values()) == len(new)
+        assert loaded.objects["failed"] == sum(version.rows is None for version in new) == len(loaded.errors)
+        assert loaded.rows_received == sum(len(version.rows or ()) for version in new)
+        assert loaded.sessions == {version.session for version in new}
+        self.reference.versions += new
+        self.underived |= loaded.sessions
+        if new:
+            again = load(self.lake, self.config, sessions)
+            assert (sum(again.objects.values()), again.rows_received, again.sessions) == (0, 0, set())
+
+    @rule(first=st.integers(0, 3), count=st.integers(1, 4))
+    def derive(self, first: int, count: int) -> None:
+        """Derives a range of sessions, and writes no row nor file that it doesn't have to."""
+        sessions = self._sessions(first, count)
+        if not self.loads:
+            return
+        self._derive(sessions)
+        self.underived -= set(sessions)
+
+    def _derive(self, sessions: list[date]) -> None:
+        # Sessions that were loaded and not derived yet stay as they are: the reference doesn't speak of them.
+        wanted_bars = self.reference.bars()
+        stale = {self._place(row) for row in self._rows("bars") if row["session"] in sessions}
+        fresh = {(bar.session, *bar.place) for bar in wanted_bars.values() if bar.session in sessions}
+        differing = {session for session, *_ in stale ^ fresh}
+        with self.only_touches("bars", differing):
+            derived = derive_bars(self.lake, self.config, sessions)
+        assert derived.changed == differing
+        before = {self._daily_key(row): row for row in self._rows("daily_bars")}
+        files = self.files("daily_bars")
+        result = derive_daily_bars(self.lake, self.config, sessions)
+        after = {self._daily_key(row): row for row in self._rows("daily_bars")}
+        changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        assert result.rows_changed == len(changed)
+        assert result.changed == {session for *_, session in changed}
+        self.untouched(files, self.files("daily_bars"), {session.replace(day=1) for *_, session in changed})
+        # Outside the sessions only the row that follows may change: its own session's numbers don't.
+        own = ("open", "high", "low", "close", "volume", "bar_count", "is_complete")
+        for key in changed:
+            if key[2] not in sessions:
+                assert [before[key][name] for name in own] == [after[key][name] for name in own]
+
+    @rule()
+    @precondition(lambda self: self.loads)
+    def check(self) -> None:
+        """Everything that was loaded is derived; then the tables are what they should be."""
+        if self.underived:
+            self._derive(sorted(self.underived))
+            self.underived.clear()
+        self._conservation()
+        self._tables()
+        self._rebuilt()
+        self._second_run()
+        self._now_as_of_now()
+
+    def _conservation(self) -> None:
+        wanted = {
+            (session, *(fates[name] for name in ("received", "kept", "duplicates", "superseded", "quarantined")))
+            for session, fates in self.reference.fates().items()
+        }
+        stored = self.lake.sql("SELECT * EXCLUDE source FROM lake.conservation").fetchall()
+        assert {row for row in stored if any(row[1:])} == wanted
+        assert all(received == sum(fates) for _, received, *fates in stored)
+
+    def _tables(self) -> None:
+        quarantine = self.lake.table("quarantine").to_polars()
+        places = [self._place(row)[1:] for row in quarantine.iter_rows(named=True)]
+        assert len(places) == len(set(places))
+        assert set(places) == self.reference.quarantined()
+        assert quarantine["reasons"].list.len().min() != 0
+        texts = {
+            (version.name, version.version, number): csv_line(fields)
+            for version in self.reference.versions
+            for number, fields in enumerate(version.rows or (), 1)
+        }
+        assert all(texts[place] == text for place, text in zip(places, quarantine["row"], strict=True))
+
+        raw = [self._place(row)[1:] for row in self._rows("raw_bars")]
+        assert len(raw) == len(set(raw))
+        assert set(raw) == texts.keys() - self.reference.quarantined()
+
+        ledger = {(row["object"], row["object_version"]): row for row in self._rows("ingest_ledger")}
+        assert len(ledger) == self.lake.table("ingest_ledger").to_polars().height
+        assert {key: row["status"] for key, row in ledger.items()} == {
+            (version.name, version.version): "failed" if version.rows is None else "loaded" if version.rows else "empty"
+            for version in self.reference.versions
+        }
+
+        bars, wanted_bars = list(self._rows("bars")), self.reference.bars()
+        assert len(bars) == len(wanted_bars)
+        for row in bars:
+            assert_bar(row, wanted_bars[row["instrument_id"], row["currency"], row["start_at"]], self.reference)
+
+        daily, wanted_daily = list(self._rows("daily_bars")), self.reference.daily()
+        assert len(daily) == len(wanted_daily)
+        assert {self._daily_key(row) for row in daily} == wanted_daily.keys()
+        for row in daily:
+            assert same_row(row, wanted_daily[self._daily_key(row)]), (row, wanted_daily[self._daily_key(row)])
+
+    def _rebuilt(self) -> None:
+        """Incremental = rebuild: all sessions derived at once beside the same raw_bars, ledger and quarantine."""
+        copy = self.root / "rebuilt"
+        for name in ("xetra/raw_bars", "ingest_ledger", "quarantine"):
+            if (Path(self.lake.uri) / name).exists():
+                shutil.copytree(Path(self.lake.uri) / name, copy / name)
+        rebuilt = Lake(str(copy))
+        derive_bars(rebuilt, self.config, SESSIONS)
+        derive_daily_bars(rebuilt, self.config, SESSIONS)
+        for name, key in (("bars", ["instrument_id", "currency", "start_at"]), ("daily_bars", ["instrument_id", "currency", "session"])):
+            stored, made = (lake.table(f"xetra/{name}").to_polars().sort(key) for lake in (self.lake, rebuilt))
+            assert_frame_equal(stored, made, check_exact=True)
+        shutil.rmtree(copy)
+
+    def _second_run(self) -> None:
+        versions = self._versions()
+        load(self.lake, self.config, [version.session for version in self.reference.versions])
+        derive_bars(self.lake, self.config, SESSIONS)
+        assert derive_daily_bars(self.lake, self.config, SESSIONS).rows_changed == 0
+        assert self._versions() == versions
+
+    def _now_as_of_now(self) -> None:
+        frames = self._everything(Lake.open())
+        moment = datetime.now(UTC)
+        self.moments.append((moment, frames))
+
+    @precondition(lambda self: getattr(self, "moments", None))
+    @rule()
+    def past_moments(self) -> None:
+        """Every earlier moment still reads as it was."""
+        for moment, frames in self.moments[-3:]:
+            for name, frame in self._everything(Lake.open(as_of=moment)).items():
+                assert_frame_equal(frame, frames[name], check_exact=True)
+
+    # How the tables are looked at
+
+    def _everything(self, lake: Lake) -> dict[str, pl.DataFrame]:
+        found = {}
+        for name in ("xetra.raw_bars", "xetra.bars", "xetra.daily_bars", "lake.ingest_ledger", "lake.quarantine"):
+            frame = lake.sql(f"SELECT * FROM {name}").pl()
+            keys = [key for key in lake.table(name).contract.key if key in frame.columns]
+            found[name] = frame.sort(keys)
+        found["lake.conservation"] = lake.sql(
+            "SELECT * FROM lake.conservation WHERE received + kept + quarantined > 0 ORDER BY source, session"
+        ).pl()
+        return found
+
+    def _versions(self) -> dict[str, int | None]:
+        names = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")
+        return {name: self.lake.table(name).snapshot().version for name in names}
+
+    def _rows(self, name: str) -> Iterator[dict[str, Any]]:
+        path = name if name == "ingest_ledger" else f"xetra/{name}"
+        return self.lake.table(path).to_polars().iter_rows(named=True)
+
+    @staticmethod
+    def _place(row: dict[str, Any]) -> tuple[date, str, str, int]:
+        return row["session"], row["object"], row["object_version"], row["row_number"]
+
+    @staticmethod
+    def _daily_key(row: dict[str, Any]) -> tuple[str, str, date]:
+        return row["instrument_id"], row["currency"], row["session"]
+
+    def files(self, table: str) -> dict[str, dict[str, str]]:
+        """Partition -> file -> digest of its content, for the table's current files."""
+        found: dict[str, dict[str, str]] = {}
+        for uri in self.lake.table(f"xetra/{table}").snapshot().files():
+            path = Path(unquote(urlparse(uri).path))
+            found.setdefault(path.parent.name.partition("=")[2], {})[path.name] = sha256(path.read_bytes()).hexdigest()
+        return found
+
+    @contextmanager
+    def only_touches(self, table: str, sessions: set[date]) -> Iterator[None]:
+        """Inside the block no file of another partition of `table` may come, go or change."""
+        before = self.files(table)
+        yield
+        self.untouched(before, self.files(table), sessions)
+
+    @staticmethod
+    def untouched(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]], changed: set[date]) -> None:
+        allowed = {str(value) for value in changed}
+        assert {name: before[name] for name in before.keys() - allowed} == {
+            name: after[name] for name in after.keys() - allowed
+        }
+
+
+def assert_bar(row: dict[str, Any], wanted: Bar, reference: Reference) -> None:
+    assert (row["session"], row["object"], row["object_version"], row["row_number"]) == (wanted.session, *wanted.place)
+    names = ("symbol", "name", "instrument_type", None, "open", "high", "low", "close", "volume", "trades")
+    for name, value in zip(names, wanted.content, strict=True):
+        assert name is None or row[name] == value
+    assert row["end_at"] - row["start_at"] == MINUTE
+    assert row["interval"] == "1min"
+    assert row["segment"] == reference.segment(wanted)
+    assert row["is_traded"] == (wanted.content[8] > 0)
+    assert row["published_at"] == wanted.rank[0]
+    assert row["vwap"] is None
+
+
+Lakes.TestCase.settings = settings(
+    max_examples=12, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestPromises = pytest.mark.usefixtures("own_environment")(Lakes.TestCase)

@@ -1,0 +1,44 @@
+"""The pipeline's checks as Dagster asset checks: one step a table, one check a property."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from lakehouse.components.metadata import records_table
+from lakehouse.components.resources import LakeResource
+from lakehouse.components.sessions import tagged_sessions
+from lakehouse.pipeline.checks import CHECKS, Check
+from lakehouse.sources.config import BarFileConfig
+
+_SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
+
+
+def table_checks(config: BarFileConfig, table: str, partitions: dg.TimeWindowPartitionsDefinition) -> dg.AssetChecksDefinition:
+    """The checks of a source's table. In a partitioned run they look at the run's sessions, otherwise at the whole table."""
+    checks = {check.name: check for check in CHECKS if check.table == table}
+    asset = dg.AssetKey([config.source, table])
+
+    @dg.multi_asset_check(
+        name=f"{config.source}_{table}_checks",
+        description=f"Checks of {config.source}.{table} as it is stored.",
+        specs=[dg.AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.blocking) for check in checks.values()],
+        can_subset=True,
+    )
+    def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
+        opened = lake.open()
+        sessions = tagged_sessions(context.run.tags, partitions)
+        for key in sorted(context.selected_asset_check_keys, key=lambda key: list(checks).index(key.name)):
+            yield _result(checks[key.name], asset, checks[key.name].run(opened, config, sessions))
+
+    return run_checks
+
+
+def _result(check: Check, asset: dg.AssetKey, finding) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=check.name,
+        passed=finding.passed,
+        severity=_SEVERITY[check.severity],
+        description=finding.summary,
+        metadata={**finding.facts, **({"rows": dg.MetadataValue.md(records_table(finding.rows))} if finding.rows else {})},
+    )

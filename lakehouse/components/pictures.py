@@ -1,0 +1,67 @@
+"""Pictures for the asset pages: drawn by matplotlib, which is imported only when a run has something to draw."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from lakehouse.lake import Lake
+from lakehouse.lake.table import literal
+from lakehouse.sources.config import BarFileConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_CLIP_PCT = 10.0
+"""Changes beyond this are drawn in the outermost bin, so that one split doesn't flatten the picture."""
+
+
+def session_pictures(lake: Lake, config: BarFileConfig, sessions: Sequence[date]) -> dict[str, Any]:
+    """The last of `sessions` that has daily bars: how change_pct is distributed, and how many bars and instruments each hour has."""
+    months = sorted({session.replace(day=1) for session in sessions})
+    daily = lake.table(config.table("daily_bars")).snapshot().select({"month": months})
+    inside = f"session IN ({', '.join(map(literal, sessions))})" if sessions else "false"
+    with lake.connect() as connection:
+        found = connection.execute(f"SELECT max(session) FROM ({daily}) WHERE {inside}").fetchone()
+        session = found[0] if found else None
+        if session is None:
+            return {}
+        changes = connection.execute(
+            f"SELECT least(greatest(change_pct, -{_CLIP_PCT}), {_CLIP_PCT}) FROM ({daily}) WHERE session = {literal(session)} AND change_pct IS NOT NULL"
+        ).fetchall()
+        bars = lake.table(config.table("bars")).snapshot().select({"session": [session]})
+        hours = connection.execute(
+            f"""
+            SELECT hour(start_at AT TIME ZONE {literal(config.venue.time_zone)}) AS hour, count(*), count(DISTINCT instrument_id)
+            FROM ({bars}) WHERE is_traded GROUP BY hour ORDER BY hour
+            """
+        ).fetchall()
+    return {"session_in_pictures": dg.MetadataValue.md(_drawn(session, [change for (change,) in changes], hours, config.venue.time_zone))}
+
+
+def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]], zone: str) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.hist(changes, bins=41, range=(-_CLIP_PCT, _CLIP_PCT), color="#4f43dd")
+    left.set(title=f"{session}: change of {len(changes):,} instruments", xlabel="change_pct (percent, clipped)", ylabel="instruments")
+    names = [f"{hour:02}" for hour, _, _ in hours]
+    right.bar(names, [bars for _, bars, _ in hours], color="#9aa5ce")
+    right.set(title=f"{session}: traded bars and instruments per hour", xlabel=f"hour, {zone}", ylabel="bars")
+    instruments = right.twinx()
+    instruments.plot(names, [count for _, _, count in hours], color="#e06c00", marker="o")
+    instruments.set(ylabel="instruments", ylim=(0, None))
+    return image_markdown(figure, f"distribution of change_pct and coverage per hour of {session}")
+
+
+def image_markdown(figure: Figure, description: str) -> str:
+    """The figure as a Markdown image that carries its own bytes (PNG)."""
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=90)
+    return f"![{description}](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"

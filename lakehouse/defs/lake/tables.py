@@ -1,0 +1,51 @@
+"""The tables that all sources share, and their housekeeping, as assets."""
+
+import dagster as dg
+
+from lakehouse.components.metadata import definition_metadata, records_table
+from lakehouse.components.resources import LakeResource, lake_resources
+from lakehouse.lake import Lake
+from lakehouse.lake.contract import contract_of
+from lakehouse.sources.config import configured_sources
+
+_GROUP = "lake"
+
+
+def _shared(table: str, deps: list[list[str]]) -> dg.AssetSpec:
+    contract = contract_of(table)
+    return dg.AssetSpec(
+        [_GROUP, table],
+        deps=deps,
+        description=contract.description,
+        group_name=_GROUP,
+        kinds={"deltalake"},
+        owners=["team:market-data"],
+        metadata=definition_metadata(contract, Lake.open(), table),
+    )
+
+
+@dg.asset(
+    key=[_GROUP, "maintenance"],
+    group_name=_GROUP,
+    kinds={"deltalake"},
+    owners=["team:market-data"],
+    description="Compacts the tables' small files and deletes those that no version within the retention needs.",
+)
+def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+    from lakehouse.lake.maintenance import maintain
+
+    done = maintain(lake.open())
+    return dg.MaterializeResult(metadata={"tables": dg.MetadataValue.md(records_table([vars(entry) for entry in done]))})
+
+
+@dg.definitions
+def lake_tables() -> dg.Definitions:
+    """The ledger and the quarantine are written by every source's load, which reports their news; they are not run by themselves."""
+    loads = [[source, "raw_bars"] for source in configured_sources()]
+    job = dg.define_asset_job("lake_maintenance", selection=[maintenance], description="Housekeeping of all tables.")
+    return dg.Definitions(
+        assets=[_shared("ingest_ledger", loads), _shared("quarantine", loads), maintenance],
+        jobs=[job],
+        schedules=[dg.ScheduleDefinition(job=job, cron_schedule="0 3 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)],
+        resources=lake_resources(),
+    )

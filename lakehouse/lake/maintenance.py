@@ -1,0 +1,50 @@
+"""Housekeeping of tables: small files become large ones, and files that no version within the retention needs go. Reads and writes go on meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lakehouse.lake.lake import SHARED_SCHEMA, Lake
+from lakehouse.lake.table import LakeTable, StaleSnapshot, retry_when_stale
+
+RETENTION_HOURS = 7 * 24
+"""A reader or a time travel that is older than this may find its files gone."""
+_TARGET_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Maintained:
+    """What housekeeping did to one table."""
+
+    table: str
+    files_before: int
+    files_after: int
+    files_deleted: int
+
+
+def maintain(lake: Lake) -> list[Maintained]:
+    """Compacts and vacuums every table of the lake that has been written."""
+    stored = [name if schema == SHARED_SCHEMA else f"{schema}/{name}" for schema, name in lake.tables()]
+    tables = [lake.table(name) for name in stored]
+    return [maintain_table(table) for table in tables if table.contract.partition_by and table.snapshot().delta is not None]
+
+
+def maintain_table(table: LakeTable) -> Maintained:
+    """Compacts the partitions that consist of several files, then deletes the files that nobody within the retention reads."""
+    before = len(table.snapshot().files())
+    retry_when_stale(lambda: _compact(table))
+    delta = table.snapshot().delta
+    assert delta is not None
+    deleted = delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False)
+    return Maintained(table.name, before, len(table.snapshot().files()), len(deleted))
+
+
+def _compact(table: LakeTable) -> None:
+    from deltalake.exceptions import CommitFailedError
+
+    delta = table.snapshot().delta
+    assert delta is not None
+    try:
+        delta.optimize.compact(target_size=_TARGET_BYTES)
+    except CommitFailedError as error:
+        raise StaleSnapshot(f"{table.name}: {error}") from error

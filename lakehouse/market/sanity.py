@@ -1,0 +1,103 @@
+"""What looks wrong in market data without being invalid, and what must agree: queries over named relations that return the offenders."""
+
+from __future__ import annotations
+
+from lakehouse.market.bars import DAILY_KEY
+
+SPIKE_NOISE = 10.0
+"""A spike is this many times the instrument's usual move from bar to bar in the session."""
+SPIKE_FLOOR_PCT = 1.0
+"""Moves smaller than this are no spikes, however quiet the instrument is."""
+TRAILING_SESSIONS = 20
+REGULAR_SESSIONS = 5
+"""An instrument traded in each of that many sessions before is expected in the next."""
+
+
+def daily_differences(daily: str, bars: str) -> str:
+    """Daily rows that don't say what their bars say, found by another way than they were made: the bars at first_bar_at and last_bar_at are looked up.
+
+    Args:
+        daily: relation of daily_bars.
+        bars: relation of the traded bars of the regular segment.
+
+    Returns: instrument_id, currency, session, difference.
+    """
+    key = ", ".join(DAILY_KEY)
+    return f"""
+        WITH sums AS (
+            SELECT {key}, max(high) AS high, min(low) AS low, sum(volume) AS volume, sum(trades) AS trades, count(*) AS bar_count, min(start_at) AS first_at, max(start_at) AS last_at
+            FROM {bars} GROUP BY {key}
+        ), ends AS (
+            SELECT sums.*, first_bar.open AS open, last_bar.close AS close FROM sums
+            JOIN {bars} AS first_bar ON first_bar.instrument_id = sums.instrument_id AND first_bar.currency = sums.currency AND first_bar.start_at = sums.first_at
+            JOIN {bars} AS last_bar ON last_bar.instrument_id = sums.instrument_id AND last_bar.currency = sums.currency AND last_bar.start_at = sums.last_at
+        )
+        SELECT {key}, CASE
+            WHEN daily.close IS NULL THEN 'has bars but no daily bar'
+            WHEN ends.close IS NULL THEN 'has a daily bar but no bars'
+            ELSE 'values differ' END AS difference
+        FROM (SELECT * FROM {daily}) AS daily FULL JOIN ends USING ({key})
+        WHERE (daily.open, daily.high, daily.low, daily.close, daily.volume, daily.trades, daily.bar_count, daily.first_bar_at, daily.last_bar_at)
+            IS DISTINCT FROM (ends.open, ends.high, ends.low, ends.close, ends.volume, ends.trades, ends.bar_count, ends.first_at, ends.last_at)
+    """
+
+
+def spikes(bars: str) -> str:
+    """Traded bars whose high or low stands far outside the close before and the open after, measured by the instrument's own moves in the session.
+
+    Suspect, not invalid: they stay in the tables.
+
+    Returns: instrument_id, symbol, currency, start_at, session, high, low, before, after, deviation_pct.
+    """
+    series = "instrument_id, currency, session"
+    return f"""
+        WITH neighbours AS (
+            SELECT {series}, symbol, start_at, open, high, low, close, lag(close) OVER series AS before, lead(open) OVER series AS after
+            FROM {bars} WHERE is_traded WINDOW series AS (PARTITION BY {series} ORDER BY start_at)
+        ), noise AS (
+            SELECT {series}, quantile_cont(greatest(abs(close - open), abs(open - before)), 0.75) AS usual FROM neighbours WHERE before IS NOT NULL
+            GROUP BY {series} HAVING count(*) >= 10
+        )
+        SELECT {series}, symbol, start_at, high, low, before, after,
+            round(greatest(high - greatest(before, after), least(before, after) - low) / before * 100, 2) AS deviation_pct
+        FROM neighbours JOIN noise USING ({series})
+        WHERE greatest(high - greatest(before, after), least(before, after) - low) > greatest({SPIKE_NOISE} * usual, {SPIKE_FLOOR_PCT} / 100 * before)
+    """
+
+
+def appeared_and_vanished(daily: str) -> str:
+    """Instruments that trade for the first time, and instruments that traded in every one of the sessions before but not in this one.
+
+    The first sessions of a lake, where everything is new, are left out.
+
+    Returns: session, instrument_id, symbol, currency, what (appeared, vanished), turnover (of that session, or of the one before).
+    """
+    return f"""
+        WITH sessions AS (SELECT session, row_number() OVER (ORDER BY session) AS number FROM (SELECT DISTINCT session FROM {daily})),
+        rows AS (SELECT instrument_id, symbol, currency, session, turnover, prev_session, number FROM {daily} JOIN sessions USING (session)),
+        runs AS (
+            SELECT *, count(*) OVER last_ones AS recent, lead(number) OVER (PARTITION BY instrument_id, currency ORDER BY number) AS following
+            FROM rows WINDOW last_ones AS (PARTITION BY instrument_id, currency ORDER BY number RANGE BETWEEN {REGULAR_SESSIONS - 1} PRECEDING AND CURRENT ROW)
+        )
+        SELECT session, instrument_id, symbol, currency, 'appeared' AS what, turnover FROM rows WHERE prev_session IS NULL AND number > {REGULAR_SESSIONS}
+        UNION ALL
+        SELECT missed.session, instrument_id, symbol, currency, 'vanished' AS what, turnover
+        FROM runs JOIN sessions AS missed ON missed.number = runs.number + 1
+        WHERE recent = {REGULAR_SESSIONS} AND following IS DISTINCT FROM runs.number + 1
+    """
+
+
+def unusual_volume(daily: str) -> str:
+    """Sessions whose total volume is below a third or above three times the median of the sessions before (at least five of them).
+
+    Returns: session, volume, trailing_median, ratio.
+    """
+    return f"""
+        WITH totals AS (SELECT session, sum(volume)::BIGINT AS volume FROM {daily} GROUP BY session),
+        compared AS (
+            SELECT session, volume, median(volume) OVER before AS trailing_median, count(*) OVER before AS sessions FROM totals
+            WINDOW before AS (ORDER BY session ROWS BETWEEN {TRAILING_SESSIONS} PRECEDING AND 1 PRECEDING)
+        )
+        SELECT session, volume, trailing_median, round(volume / trailing_median, 3) AS ratio FROM compared
+        WHERE sessions >= 5 AND (volume < trailing_median / 3 OR volume > trailing_median * 3)
+    """

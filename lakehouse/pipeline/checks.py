@@ -1,0 +1,169 @@
+"""Checks of the stored tables: each looks at one property and says what it found. Dagster shows them as asset checks; a terminal or a notebook can run them as well.
+
+Every check reads what is stored, never what a step had in its hands, and takes the sessions to look at (None: all), so that a day's run pays for that day only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from typing import Any
+
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.ledger import ledger_of
+from lakehouse.lake.table import literal
+from lakehouse.lake.validation import broken_rules, predicates_of
+from lakehouse.market import sanity
+from lakehouse.market.bars import DAILY_KEY
+from lakehouse.pipeline.completeness import missing_objects
+from lakehouse.pipeline.conservation import conservation_of
+from lakehouse.sources.config import BarFileConfig
+
+Sessions = Sequence[date] | None
+
+_SHOWN = 20
+"""Rows that a check names; the count says how many there are."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found. `rows` are the (first) offenders by name, `facts` further numbers."""
+
+    passed: bool
+    summary: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of a table: blocking ones hold back what is downstream, `severity` says how bad a failure of the others is."""
+
+    table: str
+    name: str
+    description: str
+    run: Callable[[Lake, BarFileConfig, Sessions], Finding]
+    blocking: bool = False
+    severity: str = "error"
+
+
+def _where(sessions: Sessions) -> str:
+    return "true" if sessions is None else f"session IN ({', '.join(map(literal, sessions))})" if sessions else "false"
+
+
+def _relation(lake: Lake, config: BarFileConfig, table: str, sessions: Sessions) -> str:
+    """A query for the table's rows of `sessions`, reading only their partitions."""
+    snapshot = lake.table(config.table(table)).snapshot()
+    if sessions is None:
+        return f"({snapshot.select()})"
+    partition = snapshot.table.contract.partition_by[0]
+    values = sorted({session.replace(day=1) if partition == "month" else session for session in sessions})
+    return f"(SELECT * FROM ({snapshot.select({partition: values})}) WHERE {_where(sessions)})"
+
+
+def _found(rows: list[dict[str, Any]], count: int, what: str, **facts: int) -> Finding:
+    return Finding(count == 0, f"no {what}" if count == 0 else f"{count:,} {what}", rows[:_SHOWN], facts)
+
+
+def _query(lake: Lake, query: str) -> list[dict[str, Any]]:
+    with lake.connect() as connection:
+        return connection.execute(query).to_arrow_table().to_pylist()
+
+
+def _contract(table: str, lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    contract = config.contract(table)
+    with lake.connect() as connection:
+        connection.execute(f"CREATE TEMP VIEW stored AS SELECT * FROM {_relation(lake, config, table, sessions)}")
+        predicates = predicates_of(contract, connection, "stored")
+        broken = broken_rules(predicates, connection, "stored")
+    rows = [{"rule": name, "reason": predicates[name][1], "rows": count} for name, count in broken.items()]
+    return _found(rows, sum(broken.values()), "rows break the contract", rules=len(predicates))
+
+
+def _key_is_unique(table: str, lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    key = ", ".join(config.contract(table).key)
+    rows = _query(
+        lake,
+        f"SELECT {key}, count(*) AS copies, count(*) OVER () AS total FROM {_relation(lake, config, table, sessions)} GROUP BY {key} HAVING count(*) > 1 LIMIT {_SHOWN}",
+    )
+    return _found(rows, rows[0]["total"] if rows else 0, "keys occur more than once")
+
+
+def _objects_readable(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    import polars as pl
+
+    ledger = ledger_of(lake, config.source).sort("published_at", "ingested_at").unique("object", keep="last")
+    failed = ledger.filter(pl.col("status") == "failed")
+    if sessions is not None:
+        failed = failed.filter(pl.col("session").is_in(list(sessions)))
+    rows = failed.select("session", "object", "error").sort("session", "object").to_dicts()
+    return _found(rows, len(rows), "objects could not be read")
+
+
+def _session_complete(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    import polars as pl
+
+    ledger = ledger_of(lake, config.source)
+    asked = sessions if sessions is not None else sorted(set(ledger["session"].drop_nulls().to_list()))
+    readable = ledger.filter((pl.col("status") != "failed") & pl.col("session").is_in(list(asked)))["object"].to_list()
+    missing = missing_objects(config, config.calendar_frame(), readable, list(asked))
+    rows = [{"session": session, "missing": ", ".join(what)} for session, what in sorted(missing.items())]
+    return _found(rows, len(rows), "sessions miss an object", sessions=len(asked))
+
+
+def _conservation(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    with lake.connect() as connection:
+        counted = connection.execute(conservation_of(lake, connection, config.source, sessions)).to_arrow_table().to_pylist()
+    names = ("received", "kept", "duplicates", "superseded", "quarantined")
+    totals = {name: sum(row[name] for row in counted) for name in names}
+    wrong = [row for row in counted if row["received"] != sum(row[name] for name in names[1:])]
+    return _found(wrong, len(wrong), "sessions do not add up: received is not kept + duplicates + superseded + quarantined", **totals)
+
+
+def _consistent_with_bars(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    key = ", ".join(DAILY_KEY)
+    daily = _relation(lake, config, "daily_bars", sessions)
+    bars = f"(SELECT * FROM {_relation(lake, config, 'bars', sessions)} WHERE is_traded AND segment = 'regular')"
+    rows = _query(lake, f"SELECT {key}, difference, count(*) OVER () AS total FROM ({sanity.daily_differences(daily, bars)}) ORDER BY ALL LIMIT {_SHOWN}")
+    return _found(rows, rows[0]["total"] if rows else 0, "daily bars differ from their bars")
+
+
+def _spikes(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    bars = _relation(lake, config, "bars", sessions)
+    rows = _query(lake, f"SELECT *, count(*) OVER () AS total FROM ({sanity.spikes(bars)}) ORDER BY deviation_pct DESC LIMIT {_SHOWN}")
+    return _found(rows, rows[0]["total"] if rows else 0, "bars spike and come back at once")
+
+
+def _instruments_present(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    daily = f"({lake.table(config.table('daily_bars')).snapshot().select()})"
+    rows = _query(lake, f"SELECT *, count(*) OVER () AS total FROM ({sanity.appeared_and_vanished(daily)}) WHERE {_where(sessions)} ORDER BY session DESC, turnover DESC LIMIT {_SHOWN}")
+    return _found(rows, rows[0]["total"] if rows else 0, "instruments appeared or vanished")
+
+
+def _volume_usual(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+    daily = f"({lake.table(config.table('daily_bars')).snapshot().select()})"
+    rows = _query(lake, f"SELECT *, count(*) OVER () AS total FROM ({sanity.unusual_volume(daily)}) WHERE {_where(sessions)} ORDER BY session LIMIT {_SHOWN}")
+    return _found(rows, rows[0]["total"] if rows else 0, "sessions trade far from their trailing median volume")
+
+
+def _of_every_table(table: str) -> list[Check]:
+    return [
+        Check(table, "contract", "Every stored row fulfils the table's contract.", partial(_contract, table), blocking=True),
+        Check(table, "key_is_unique", "No two stored rows have the same key.", partial(_key_is_unique, table), blocking=True),
+    ]
+
+
+CHECKS: tuple[Check, ...] = (
+    *_of_every_table("raw_bars"),
+    Check("raw_bars", "objects_readable", "Every object's newest version could be read.", _objects_readable),
+    Check("raw_bars", "session_complete", "Every object that a session needs has come. Header-only objects count.", _session_complete),
+    *_of_every_table("bars"),
+    Check("bars", "conservation", "Rows received = kept + duplicates + superseded + quarantined.", _conservation, blocking=True),
+    Check("bars", "no_spikes", "No traded bar jumps far beyond its neighbours and comes back at once.", _spikes, severity="warn"),
+    *_of_every_table("daily_bars"),
+    Check("daily_bars", "consistent_with_bars", "Each daily bar says what its traded regular bars say.", _consistent_with_bars, blocking=True),
+    Check("daily_bars", "instruments_present", "No regularly traded instrument vanished, none appeared.", _instruments_present, severity="warn"),
+    Check("daily_bars", "volume_usual", "A session's volume is within a third and three times the median of the twenty before.", _volume_usual, severity="warn"),
+)

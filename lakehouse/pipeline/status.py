@@ -1,0 +1,64 @@
+"""How a source stands: sessions loaded, missing and failed, what the quarantine holds and why, and when the marts were last published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.ledger import ledger_of
+from lakehouse.pipeline.completeness import missing_objects
+from lakehouse.sources.config import BarFileConfig
+
+
+@dataclass(frozen=True)
+class Status:
+    """One source's state. `missing` names the sessions between the first and the last loaded one that have no object at all."""
+
+    source: str
+    sessions_loaded: int
+    first_session: date | None
+    last_session: date | None
+    missing: list[date]
+    incomplete: dict[date, list[str]]
+    failed_objects: list[dict[str, object]]
+    objects: dict[str, int]
+    rows_received: int
+    quarantine: list[dict[str, object]]
+
+
+def status(lake: Lake, config: BarFileConfig) -> Status:
+    """Reads a source's ledger and quarantine; the source itself is not asked."""
+    import polars as pl
+
+    ledger = ledger_of(lake, config.source)
+    readable = ledger.filter(pl.col("status") != "failed")
+    sessions = sorted(set(readable["session"].drop_nulls().to_list()))
+    newest = ledger.sort("published_at", "ingested_at").unique("object", keep="last")
+    failed = newest.filter(pl.col("status") == "failed").select("session", "object", "error").sort("session", "object")
+    calendar = config.calendar_frame()
+    expected = calendar.between(sessions[0], sessions[-1]) if sessions else []
+    with lake.connect() as connection:
+        stored = lake.table("quarantine").snapshot().select({"source": [config.source]})
+        reasons = connection.execute(
+            f"SELECT reason, count(*) AS rows, max(session) AS last_session FROM (SELECT unnest(reasons) AS reason, session FROM ({stored})) GROUP BY reason ORDER BY rows DESC, reason"
+        ).pl()
+    return Status(
+        source=config.source,
+        sessions_loaded=len(sessions),
+        first_session=sessions[0] if sessions else None,
+        last_session=sessions[-1] if sessions else None,
+        missing=sorted(set(expected) - set(sessions)),
+        incomplete=missing_objects(config, calendar, readable["object"].to_list(), [session for session in sessions if calendar.is_session(session)]),
+        failed_objects=failed.to_dicts(),
+        objects=dict(ledger.group_by("status").len().iter_rows()),
+        rows_received=int(ledger["rows_received"].sum() or 0),
+        quarantine=reasons.to_dicts(),
+    )
+
+
+def last_published(lake: Lake) -> datetime | None:
+    """When the warehouse was last published, or None if it never was."""
+    if lake.warehouse is None or not lake.warehouse.exists():
+        return None
+    return datetime.fromtimestamp(lake.warehouse.stat().st_mtime, UTC)
