@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from assets_tests.servers.process import MissingBinary
@@ -45,7 +46,7 @@ def screenshot(url: str, png: Path, *, wait_for: str, timeout: float = 30) -> Pa
             page.set_default_timeout(timeout * 1000)
             page.goto(url)
             page.get_by_text(wait_for).first.wait_for()
-            page.get_by_text("Loading…").first.wait_for(state="hidden")
+            page.get_by_text(re.compile("^Loading")).first.wait_for(state="hidden")
             page.screenshot(path=str(png))
         finally:
             browser.close()

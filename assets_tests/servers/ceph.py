@@ -20,8 +20,8 @@ MEMSTORE_BYTES = 4 << 30
 
 # Authentication among the three daemons is off (they belong to one test run); users of the S3 interface still
 # need their keys. Without cephx radosgw refuses to talk to a monitor unless `crc` is allowed, and paxos would
-# wait a second for each of the map changes of the first start. A request sent before its pool is up is repeated at
-# the objecter's tick, every 5 s by default.
+# wait a second for each map change of the first start. A request sent before its pool is up is repeated
+# at the objecter's tick, every 5 s by default.
 CONFIGURATION = """\
 [global]
 fsid = {fsid}

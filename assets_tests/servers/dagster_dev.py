@@ -228,6 +228,8 @@ class DagsterDev:
 
     def screenshot(self, path: str, png: Path, *, wait_for: str) -> Path:
         """A picture of a page of the UI (`/assets/prices?view=partitions`); see `browser.screenshot`."""
+        # A new DAGSTER_HOME is greeted by a dialog that would cover the page.
+        self.graphql("mutation { setNuxSeen }")
         return browser.screenshot(f"{self.url}{quote(path, safe='/?=&%')}", png, wait_for=wait_for)
 
     def _is_loaded(self) -> bool:

@@ -27,7 +27,7 @@
             select {{ group }}, count(*) as row_count, sum(hash({{ columns }})) as fingerprint
             from {{ rows }} group by {{ group }}
         )
-        select {{ group }} from stored full join current using ({{ group }})
+        select {{ group }} from stored right join current using ({{ group }})
         where stored.row_count is distinct from current.row_count
             or stored.fingerprint is distinct from current.fingerprint;
     delete from {{ target }} where ({{ group }}) in (from {{ changed }});
@@ -35,10 +35,11 @@
     {%- endif %}
 {% endmacro %}
 
+{# The names and types of a relation's columns, in their order. #}
 {% macro column_types(relation) %}
-    {%- set types = {} -%}
+    {%- set types = [] -%}
     {%- for column in adapter.get_columns_in_relation(relation) -%}
-        {%- do types.update({column.name: column.dtype}) -%}
+        {%- do types.append((column.name, column.data_type)) -%}
     {%- endfor -%}
     {{ return(types) }}
 {% endmacro %}

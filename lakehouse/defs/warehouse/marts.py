@@ -1,0 +1,96 @@
+"""The published marts as assets: dbt's models, their tests as asset checks, materialized together since they are published together."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
+
+from lakehouse.settings import settings
+from lakehouse.warehouse.dbt import Event, manifest_path, run_dbt
+from lakehouse.warehouse.publish import BUILD, publication
+
+_SCHEMA = "marts"
+GROUP = "warehouse"
+
+
+class MartsTranslator(DagsterDbtTranslator):
+    """Models are `marts/<model>`, dbt's sources are the lake's assets of the same name."""
+
+    def __init__(self) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_source_tests_as_checks=False))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        if dbt_resource_props["resource_type"] == "source":
+            return dg.AssetKey([dbt_resource_props["source_name"], dbt_resource_props["name"]])
+        return dg.AssetKey([_SCHEMA, dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return GROUP
+
+    def get_partition_mapping(self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]) -> dg.PartitionMapping | None:
+        """A mart is one table over every session; the fact finds the sessions whose content changed by itself, whatever partitions a run had."""
+        if dbt_parent_resource_props["resource_type"] == "source":
+            return dg.AllPartitionMapping()
+        return None
+
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition:
+        """Sessions that people materialize by hand reach the marts too. Sessions never loaded are no reason to wait."""
+        news = dg.AutomationCondition.any_deps_updated().since_last_handled()
+        return (news & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()).with_label("new daily bars")
+
+
+_TRANSLATOR = MartsTranslator()
+_CONFIG = settings()
+_MANIFEST = manifest_path(_CONFIG)
+
+
+@dbt_assets(manifest=_MANIFEST, dagster_dbt_translator=_TRANSLATOR, name="marts")
+def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
+    """Builds and tests all models in a private file and publishes it when all passed. Whatever part of them a run selects, all are built, since they are published as one file."""
+    raw_events: list[Event] = []
+    failures: list[str] = []
+    try:
+        with publication(_CONFIG):
+            failures = run_dbt(BUILD, _CONFIG, raw_events.append)
+            if failures:
+                raise dg.Failure(
+                    description="Not published: a model or test failed, and the published marts stay as they were.",
+                    metadata={"failed": dg.MetadataValue.md("\n".join(f"- {failure}" for failure in failures))},
+                    allow_retries=False,
+                )
+    finally:
+        checks, outputs = _sorted(context, raw_events)
+        yield from checks
+    context.log.info(f"published {_CONFIG.warehouse} ({os.path.getsize(_CONFIG.warehouse):,} bytes)")
+    yield from outputs
+
+
+def _sorted(context: dg.AssetExecutionContext, raw_events: list[Event]) -> tuple[list[dg.AssetCheckResult], list[Any]]:
+    """dbt's events as Dagster's: the results of the selected checks, and what the selected models say once they are published."""
+    selected = {key.to_python_identifier() for key in context.selected_asset_keys}
+    checks: list[dg.AssetCheckResult] = []
+    outputs: list[Any] = []
+    for raw in raw_events:
+        message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
+        for event in message.to_default_asset_events(_MANIFEST, _TRANSLATOR, context, _MANIFEST.parent):
+            if isinstance(event, dg.AssetCheckResult):
+                if event.check_name and dg.AssetCheckKey(event.asset_key, event.check_name) in context.selected_asset_check_keys:
+                    checks.append(event)
+            elif isinstance(event, dg.Output):
+                if event.output_name in selected:
+                    outputs.append(event)
+            else:
+                outputs.append(event)
+    return checks, outputs
+
+
+@dg.definitions
+def warehouse() -> dg.Definitions:
+    """Yields nothing on its own account: the marts, and the sensor that lets their automation condition run from the start."""
+    automation = dg.AutomationConditionSensorDefinition(
+        "marts_automation", target=dg.AssetSelection.assets(marts), default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30
+    )
+    return dg.Definitions(assets=[marts], sensors=[automation])

@@ -1,0 +1,119 @@
+"""Write, audit, publish: dbt builds into a private copy; only when every model and test has passed does it replace the published file, in one atomic step.
+
+Readers open the published file and keep what they opened: a new publication is another file under the same name. One publisher works at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lakehouse.lake.table import literal
+from lakehouse.settings import Settings
+from lakehouse.warehouse.dbt import Event, build_path, run_dbt
+
+# Unit tests look at the models' SQL, not at data: the test-suite runs them.
+BUILD = ("build", "--exclude-resource-type", "unit_test")
+
+
+class AuditFailed(RuntimeError):
+    """A model or a test failed: the published file stays as it was. The message names what failed."""
+
+
+@contextmanager
+def publication(config: Settings, *, from_scratch: bool = False) -> Iterator[Path]:
+    """The private file to build into; it is published when the block ends well, and kept aside when it raises.
+
+    Args:
+        from_scratch: start with an empty file, not with a copy of what is published.
+    """
+    from filelock import FileLock
+
+    build = build_path(config)
+    build.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(build.with_suffix(".lock")):
+        _remove(build)
+        if config.warehouse.exists() and not from_scratch:
+            shutil.copyfile(config.warehouse, build)
+        yield build
+        _settle(build)
+        os.replace(build, config.warehouse)
+
+
+def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[[Event], None] | None = None) -> None:
+    """Builds every model, runs every test, and publishes.
+
+    Raises:
+        AuditFailed: something failed; nothing was published.
+    """
+    with publication(config, from_scratch=full_refresh):
+        failures = run_dbt(BUILD, config, on_event)
+        if failures:
+            raise AuditFailed("not published: " + "; ".join(failures))
+
+
+def built_as_of(config: Settings, moment: datetime, target: Path) -> Path:
+    """Builds the marts as of a past moment into the file `target`, by the same models over the lake as of then. Nothing is published."""
+    from filelock import FileLock
+
+    build = build_path(config)
+    build.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(build.with_suffix(".lock")):
+        _remove(build)
+        failures = run_dbt(("run",), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
+        if failures:
+            raise AuditFailed(f"the marts can't be built as of {moment}: " + "; ".join(failures))
+        _settle(build)
+        shutil.move(build, target)
+    return target
+
+
+def differing_marts(config: Settings) -> list[str]:
+    """The published models that a rebuild from scratch would give otherwise; every model, where nothing is published yet."""
+    import duckdb
+    from filelock import FileLock
+
+    build = build_path(config)
+    build.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(build.with_suffix(".lock")):
+        _remove(build)
+        failures = run_dbt(("run",), config)
+        if failures:
+            raise AuditFailed("; ".join(failures))
+        _settle(build)
+        with duckdb.connect() as connection:
+            connection.execute(f"ATTACH {literal(str(build))} AS built (READ_ONLY)")
+            models = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'built' ORDER BY 1").fetchall()]
+            if not config.warehouse.exists():
+                return models
+            connection.execute(f"ATTACH {literal(str(config.warehouse))} AS published (READ_ONLY)")
+            return [name for name in models if _differ(connection, f"built.marts.{name}", f"published.marts.{name}")]
+
+
+def _differ(connection, one: str, other: str) -> bool:
+    import duckdb
+
+    try:
+        row = connection.execute(
+            f"SELECT count(*) FROM ((FROM {one} EXCEPT ALL FROM {other}) UNION ALL (FROM {other} EXCEPT ALL FROM {one}))"
+        ).fetchone()
+    except duckdb.Error:
+        return True
+    return bool(row[0])
+
+
+def _settle(build: Path) -> None:
+    """Folds the write-ahead log into the file, so that the file alone is the warehouse."""
+    import duckdb
+
+    with duckdb.connect(str(build)) as connection:
+        connection.execute("CHECKPOINT")
+
+
+def _remove(build: Path) -> None:
+    build.unlink(missing_ok=True)
+    build.with_name(build.name + ".wal").unlink(missing_ok=True)
