@@ -53,8 +53,12 @@ def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, rel
         values = connection.execute(f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL').fetchall()
         wrong = [value for (value,) in values if not follows(standard, value)]
         # A plain text list keeps the predicate readable in an error; there are few wrong values, or the source is misconfigured.
-        refused = ", ".join(map(literal, wrong))
-        found[f"{column}_{standard}"] = (f'"{column}" NOT IN ({refused})' if wrong else "true", f"{column} {FORMAT_REASONS[standard]}")
+        refused = ", ".join(literal(value) for value in wrong if "\x00" not in value)
+        tests = [f'"{column}" NOT IN ({refused})'] if refused else []
+        if any("\x00" in value for value in wrong):
+            # No SQL text can hold a NUL, and no identifier or code has one.
+            tests.append(f'NOT contains("{column}", chr(0))')
+        found[f"{column}_{standard}"] = (" AND ".join(tests) or "true", f"{column} {FORMAT_REASONS[standard]}")
     return found
 
 

@@ -62,7 +62,7 @@ def bars(raw: str, ledger: str, hours: str) -> str:
 def daily(bars_relation: str, completeness: str) -> str:
     """Daily bars without what depends on earlier sessions: one row an instrument, currency and session with a traded regular bar.
 
-    Sums of prices run over decimals, so that they don't depend on the order in which threads add.
+    Sums of prices run in the order of time, so that they don't depend on the order in which threads add.
 
     Args:
         bars_relation: relation of the table bars.
@@ -70,12 +70,12 @@ def daily(bars_relation: str, completeness: str) -> str:
     """
     return f"""
         SELECT date_trunc('month', session)::DATE AS month, instrument_id,
-            arg_max(symbol, start_at) AS symbol, arg_max(name, start_at) AS name, arg_max(instrument_type, start_at) AS instrument_type,
+            arg_max_null(symbol, start_at) AS symbol, arg_max_null(name, start_at) AS name, arg_max_null(instrument_type, start_at) AS instrument_type,
             currency, session,
             arg_min(open, start_at) AS open, max(high) AS high, min(low) AS low, arg_max(close, start_at) AS close,
             sum(volume)::BIGINT AS volume, sum(trades)::BIGINT AS trades,
-            sum((close * volume)::DECIMAL(38, 6))::DOUBLE AS turnover,
-            CASE WHEN count(vwap) = count(*) THEN sum((vwap * volume)::DECIMAL(38, 6))::DOUBLE / sum(volume) END AS vwap,
+            sum(close * volume ORDER BY start_at) AS turnover,
+            CASE WHEN count(vwap) = count(*) THEN sum(vwap * volume ORDER BY start_at) / sum(volume) END AS vwap,
             count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at,
             any_value(is_complete) AS is_complete
         FROM {bars_relation} JOIN {completeness} USING (session)

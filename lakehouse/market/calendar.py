@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -76,9 +76,12 @@ class SessionCalendar:
         return day in self._hours
 
     def session_on_or_after(self, day: date) -> date | None:
-        """The session itself, or the one that follows a day without trading; None beyond the calendar's end or before its start."""
+        """The session itself, or the one that follows a day without trading; None beyond the calendar's end or before its start.
+
+        Whether a day before the first session had trading is not known here, so none is said to have had none.
+        """
         at = bisect.bisect_left(self.sessions, day)
-        if at == len(self.sessions) or (at == 0 and day < self.sessions[0] - timedelta(days=7)):
+        if at == len(self.sessions) or day < self.sessions[0]:
             return None
         return self.sessions[at]
 

@@ -20,7 +20,7 @@ from lakehouse.lake.table import literal, predicate, retry_when_stale
 from lakehouse.lake.validation import good, predicates_of, reasons
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.progress import Progress
-from lakehouse.sources.bar_files import ObjectDamaged, Received, read_object, typed
+from lakehouse.sources.bar_files import ObjectDamaged, Received, read_object, typed, untyped_columns
 from lakehouse.sources.config import BarFileConfig
 from lakehouse.sources.objects import ObjectStoreSource
 
@@ -201,6 +201,7 @@ def _sorted_out(
         connection.execute(f"CREATE TEMP TABLE chunk AS SELECT *, {moment}::TIMESTAMPTZ AS ingested_at FROM received")
         rules = {
             **predicates_of(config.contract("raw_bars"), connection, "chunk"),
+            **{f"{name}_typed": (f"NOT untyped_{name}", f"{name} is not a {config.contract('raw_bars').column(name).type}") for name in untyped_columns(config)},
             "within_file": ("bar_day = day", _OUTSIDE),
             "in_session": ("day = session", f"the day is no session of {calendar.name}"),
         }

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import string
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -76,6 +78,9 @@ def _require_columns(name: str, found: list[str], config: BarFileConfig) -> None
         raise ObjectDamaged(
             f"{name} lacks the column {', '.join(missing)}; its header has {', '.join(found)}. Have it sent again, or mend `columns` in the defs.yaml of {config.source}"
         )
+    twice = [column for column in config.object_columns if found.count(column) > 1]
+    if twice:
+        raise ObjectDamaged(f"{name} has the column {', '.join(twice)} more than once, so that nobody can tell which one counts; have it sent again")
 
 
 def _read_csv(name: str, data: bytes, config: BarFileConfig) -> Received:
@@ -85,7 +90,10 @@ def _read_csv(name: str, data: bytes, config: BarFileConfig) -> Received:
     if not header.strip():
         raise ObjectDamaged(f"{name} is empty; even an hour without trades has a header. Have it sent again")
     delimiter = config.objects.delimiter
-    columns = next(csv.reader([header.decode(errors="replace").rstrip("\r")], delimiter=delimiter))
+    try:
+        columns = next(csv.reader([header.decode(errors="replace").rstrip("\r")], delimiter=delimiter))
+    except csv.Error as error:
+        raise ObjectDamaged(f"{name} does not begin with a header ({error}); have it sent again") from error
     _require_columns(name, columns, config)
     if not body.strip():
         return Received(0, None)
@@ -97,7 +105,7 @@ def _read_csv(name: str, data: bytes, config: BarFileConfig) -> Received:
         return _read_line_by_line(columns, body, config)
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
     # Fewer fields than the header has would be filled up with NULL, and a quoted line break shifts the line numbers: both are rare and read slowly.
-    if frame.height != lines or frame[columns[-1]].null_count():
+    if frame.height != lines or frame.to_series(-1).null_count():
         return _read_line_by_line(columns, body, config)
     return Received(frame.height, frame.select(config.object_columns).with_row_index("row_number", 1), _body=data)
 
@@ -106,36 +114,38 @@ def _read_line_by_line(columns: list[str], body: bytes, config: BarFileConfig) -
     """The careful way, for an object in which some row doesn't fit its header: only those rows are refused."""
     import polars as pl
 
-    nulls = set(config.objects.nulls)
-    text = io.StringIO(body.decode(errors="replace"), newline="")
+    # An empty field is no value whatever the texts, as it is when the object is read in one go.
+    nulls = {"", *config.objects.nulls}
+    places = [columns.index(column) for column in config.object_columns]
     lines: list[str] = []
     malformed: dict[int, tuple[str, str]] = {}
     good: list[list[str | None]] = []
     numbers: list[int] = []
-    for line, fields in _records(text, config.objects.delimiter):
+    for line, fields in _records(body.decode(errors="replace"), config.objects.delimiter):
         lines.append(line)
-        if len(fields) == len(columns):
-            good.append([None if value in nulls else value for value in fields])
-            numbers.append(len(lines))
-        else:
+        if fields is None:
+            malformed[len(lines)] = (line, "a quote or a line break in the row makes its fields uncertain")
+        elif len(fields) != len(columns):
             malformed[len(lines)] = (line, f"the row has {len(fields)} fields where the header has {len(columns)}")
-    frame = pl.DataFrame(good, schema={column: pl.String for column in columns}, orient="row")
+        else:
+            good.append([None if fields[place] in nulls else fields[place] for place in places])
+            numbers.append(len(lines))
+    frame = pl.DataFrame(good, schema={column: pl.String for column in config.object_columns}, orient="row")
     return Received(
-        len(lines),
-        frame.select(config.object_columns).insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None,
-        malformed,
-        lines,
+        len(lines), frame.insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None, malformed, lines
     )
 
 
-def _records(text: io.StringIO, delimiter: str):
-    """Each record's text and fields. A record is a line; one with an open quote is a malformed line of its own, so that it can't swallow those that follow."""
-    for line in text.read().splitlines():
-        if line.strip():
+def _records(text: str, delimiter: str) -> Iterator[tuple[str, list[str] | None]]:
+    """Each record's text and fields, None where they can't be told apart. A record is a line; one with an open quote is a malformed line of its own, so that it
+    can't swallow those that follow. Only line feeds end a line: form feeds and the separators of Unicode may stand in a name."""
+    for line in text.split("\n"):
+        line = line.removesuffix("\r")
+        if line.strip(string.whitespace):
             try:
                 yield line, next(csv.reader([line], delimiter=delimiter, strict=True))
             except csv.Error:
-                yield line, []
+                yield line, None
 
 
 def _read_parquet(name: str, data: bytes, config: BarFileConfig) -> Received:
@@ -143,12 +153,17 @@ def _read_parquet(name: str, data: bytes, config: BarFileConfig) -> Received:
 
     try:
         frame = pl.read_parquet(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, OSError) as error:
+    # Polars panics on some damaged metadata, and its panic is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise ObjectDamaged(f"{name} is no readable Parquet file ({error}); have it sent again") from error
     _require_columns(name, frame.columns, config)
     if frame.is_empty():
         return Received(0, None)
-    text = frame.select(config.object_columns).cast(pl.String)
+    try:
+        text = frame.select(config.object_columns).cast(pl.String)
+    except pl.exceptions.PolarsError as error:
+        raise ObjectDamaged(f"{name} has a column of lists or structures where {config.source} has values ({error}); have it sent again") from error
+    text = text.with_columns(pl.when(~pl.all().is_in(["", *config.objects.nulls])).then(pl.all()))
     return Received(frame.height, text.with_row_index("row_number", 1))
 
 
@@ -158,20 +173,25 @@ def typed(text: pl.DataFrame, config: BarFileConfig) -> pl.DataFrame:
     Args:
         text: the object's columns as strings; other columns pass through.
 
-    Returns: raw_bars' instrument, price and quantity columns, start_at, end_at (UTC, microseconds), and the columns that passed through.
+    Returns: raw_bars' instrument, price and quantity columns, start_at, end_at (UTC, microseconds), the columns that passed through, and for each column of
+        `untyped_columns` a boolean `untyped_<column>`: whether it is NULL though there was a text.
     """
     import polars as pl
 
     contract = config.contract("raw_bars")
     passed = [column for column in text.columns if column not in config.object_columns]
 
+    def received(name: str) -> pl.Expr:
+        return pl.lit(config.constants[name]) if name in config.constants else pl.col(config.columns[name]) if name in config.columns else pl.lit(None, pl.String)
+
     def value(name: str) -> pl.Expr:
-        source = pl.lit(config.constants[name]) if name in config.constants else pl.col(config.columns[name]) if name in config.columns else pl.lit(None, pl.String)
+        source = received(name)
         kind = contract.column(name).type
         if kind == "string":
             return source.alias(name)
         if config.objects.decimal == ",":
-            source = source.str.replace(",", ".", literal=True)
+            # A point is no decimal sign then: 1.234 would be a thousand and more, so it is not typed rather than guessed.
+            source = pl.when(~source.str.contains(".", literal=True)).then(source.str.replace(",", ".", literal=True))
         if kind == "double":
             return source.cast(pl.Float64, strict=False).alias(name)
         as_integer = source.cast(pl.Int64, strict=False)
@@ -194,4 +214,11 @@ def typed(text: pl.DataFrame, config: BarFileConfig) -> pl.DataFrame:
         pl.lit(config.interval).alias("interval"),
         start.alias("start_at"),
         (start + config.interval_length).alias("end_at"),
+        *[(received(name).is_not_null() & value(name).is_null()).alias(f"untyped_{name}") for name in untyped_columns(config)],
     )
+
+
+def untyped_columns(config: BarFileConfig) -> list[str]:
+    """The optional columns of numbers that the source fills: there a NULL may mean no value or a text that is no number, so `typed` says which."""
+    columns = config.contract("raw_bars").columns
+    return [column.name for column in columns if column.name in config.columns and column.nullable and column.type in ("bigint", "double")]

@@ -49,7 +49,7 @@ def run_dbt(arguments: Sequence[str], config: Settings, on_event: Callable[[Even
     folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target), "--log-path", str(target / "logs")]
     with _environment(LAKEHOUSE_WAREHOUSE_BUILD=str(build_path(config)), **variables):
         try:
-            outcome = dbtRunner(callbacks=callbacks).invoke([*arguments, *folders, "--quiet"])
+            outcome = dbtRunner(callbacks=callbacks).invoke([*arguments, *folders, "--log-level", "none"])
         finally:
             _close_database()
     if outcome.exception is not None:

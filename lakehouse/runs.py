@@ -1,0 +1,163 @@
+"""Runs of Dagster jobs in this process, as the command line wants them: with a progress bar, a quiet log, and an outcome to print."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.table import literal
+from lakehouse.progress import shown_by
+from lakehouse.settings import PROJECT_ROOT, Settings, settings
+from lakehouse.sources.config import BarFileConfig, SourceError, source_named
+
+COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
+
+
+@dataclass
+class Outcome:
+    """What a run did. `checks` are (table, check, passed, is_warning, what it found)."""
+
+    run_id: str
+    success: bool
+    sessions: int
+    rows: dict[str, int]
+    daily_bars: int
+    checks: list[tuple[str, str, bool, bool, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def failed_checks(self) -> list[tuple[str, str, bool, bool, str]]:
+        """The checks that failed and are no mere warnings."""
+        return [check for check in self.checks if not check[2] and not check[3]]
+
+
+class Display:
+    """A progress bar for the steps of a run; it goes when the run has ended."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._task = self._progress.add_task("starting", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Shows `done` of `total`; 0 of 0 is a step of unknown length."""
+        self._progress.update(self._task, description=what, completed=done, total=total or None)
+
+
+def prepared_home(config: Settings) -> Path:
+    """DAGSTER_HOME, made and given the project's dagster.yaml. The terminal and the UI share it, so that the one shows what the other ran."""
+    home = config.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def backfill_source(source: str, first: date, last: date, display: Display) -> Outcome:
+    """Runs the whole chain of a source over the sessions from `first` to `last` in this process.
+
+    Raises:
+        SourceError: the source is unknown, nobody says where its objects are, or there is no session in between.
+    """
+    config = source_named(source)
+    config.url()
+    sessions = config.calendar_frame().between(max(first, config.first_session), last)
+    if not sessions:
+        raise SourceError(
+            f"{config.calendar} has no session from {first} to {last}"
+            + (f"; {source} begins with {config.first_session}" if last < config.first_session else "")
+        )
+    display.show("loading definitions", 0, 0)
+    started = time.monotonic()
+    import dagster as dg
+
+    from lakehouse.components.sessions import range_tags
+    from lakehouse.definitions import defs
+
+    job = defs().resolve_job_def(f"{source}_update")
+    prepared_home(settings())
+    with dg.DagsterInstance.get() as instance, shown_by(display.show):
+        result = job.execute_in_process(
+            instance=instance,
+            tags=range_tags(sessions[0], sessions[-1]),
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+    lake = Lake.open()
+    outcome = Outcome(result.run_id, result.success, len(sessions), row_counts(lake, config, sessions), daily_bar_count(lake, config, sessions))
+    outcome.seconds["start"] = 0.0
+    for event in result.all_events:
+        if event.event_type == dg.DagsterEventType.STEP_SUCCESS and event.step_key:
+            outcome.seconds[event.step_key] = event.step_success_data.duration_ms / 1000
+        elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
+            failure = event.step_failure_data
+            cause = failure.error.cause or failure.error if failure.error else None
+            outcome.error = failure.user_failure_data.description if failure.user_failure_data and failure.user_failure_data.description else cause.message.strip() if cause else "unknown"
+    outcome.seconds["start"] = time.monotonic() - started - sum(outcome.seconds.values())
+    for evaluation in result.get_asset_check_evaluations():
+        is_warning = evaluation.severity == dg.AssetCheckSeverity.WARN
+        name = evaluation.asset_key.to_user_string()
+        outcome.checks.append((name, evaluation.check_name, evaluation.passed, is_warning, evaluation.description or ""))
+    return outcome
+
+
+def row_counts(lake: Lake, config: BarFileConfig, sessions: list[date]) -> dict[str, int]:
+    """The conservation law's counts over `sessions`."""
+    from lakehouse.pipeline.conservation import conservation_of
+
+    sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT AS {name}" for name in COUNTS)
+    with lake.connect() as connection:
+        row = connection.execute(f"SELECT {sums} FROM ({conservation_of(lake, connection, config.source, sessions)})").fetchone()
+    assert row is not None
+    return dict(zip(COUNTS, row, strict=True))
+
+
+def daily_bar_count(lake: Lake, config: BarFileConfig, sessions: list[date]) -> int:
+    """How many daily bars `sessions` have."""
+    inside = ", ".join(map(literal, sessions))
+    months = {"month": sorted({session.replace(day=1) for session in sessions})}
+    with lake.connect() as connection:
+        stored = lake.table(config.table("daily_bars")).snapshot().select(months)
+        row = connection.execute(f"SELECT count(*) FROM ({stored}) WHERE session IN ({inside})").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """Prints an outcome: the table, then what failed, then the warnings."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("sessions", f"{outcome.sessions:,}")
+    for name, count in outcome.rows.items():
+        table.add_row(f"rows {name}", f"{count:,}")
+    table.add_row("daily bars", f"{outcome.daily_bars:,}")
+    passed = sum(check[2] for check in outcome.checks)
+    table.add_row("checks passed", f"{passed} of {len(outcome.checks)}")
+    table.add_row("seconds", f"{sum(outcome.seconds.values()):.1f}")
+    console.print(table)
+    for where, name, ok, is_warning, found in outcome.checks:
+        if not ok:
+            label = "[yellow]warning[/]" if is_warning else "[bold red]failed[/]"
+            console.print(f"{label}  {where}: {name}: {found or 'see the asset page'}", highlight=False)
+    if outcome.error:
+        console.print(f"[bold red]run {outcome.run_id} failed[/]: {outcome.error}", highlight=False)
