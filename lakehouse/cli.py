@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -111,7 +111,7 @@ def _print_relation(relation: duckdb.DuckDBPyRelation | None, output_format: For
         relation.show(max_width=console.width, max_rows=60) if console.is_terminal else relation.show(max_width=100_000, max_rows=1_000_000)
         return
     frame = relation.pl()
-    target = output or sys.stdout.buffer
+    target: Any = output or sys.stdout.buffer
     if output_format is Format.json:
         frame.write_json(target)
     elif output_format is Format.parquet:

@@ -18,11 +18,12 @@ from lakehouse.lake.lake import Lake
 from lakehouse.runs import COUNTS, Display, Outcome, backfill_source
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
+from lakehouse.simulators.truth import Stage
 from lakehouse.sources.config import source_named
 
 SOURCE = "xetra"
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
-_LATER = ("late", "repaired", "corrected")
+_LATER: tuple[Stage, ...] = ("late", "repaired", "corrected")
 
 
 def play(console: Console, seed: int) -> None:
@@ -74,8 +75,9 @@ def _print_result(console: Console, outcome: Outcome) -> None:
     for where, name, ok, is_warning, found in outcome.checks:
         if not ok:
             console.print(f"[yellow]{'warning' if is_warning else 'failed'}[/]  {where}: {name}: {found}", highlight=False)
-    reasons = Lake.open().sql("SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) GROUP BY reason ORDER BY 2 DESC").fetchall()
-    console.print("In the quarantine: " + "; ".join(f"{count:,} {reason}" for reason, count in reasons), highlight=False)
+    reasons = Lake.open().sql("SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) GROUP BY reason ORDER BY 2 DESC")
+    assert reasons is not None
+    console.print("In the quarantine: " + "; ".join(f"{count:,} {reason}" for reason, count in reasons.fetchall()), highlight=False)
 
 
 def _print_next(console: Console, home: Path) -> None:

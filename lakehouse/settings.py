@@ -20,9 +20,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", extra="ignore")
 
-    home: Path = Field(Path(".lakehouse"), description="Folder of everything that this installation keeps.")
-    lake_uri: str | None = Field(None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake.")
-    as_of: AwareDatetime | None = Field(None, description="Moment as of which dbt's models read the lake; unset: now.")
+    home: Path = Field(default=Path(".lakehouse"), description="Folder of everything that this installation keeps.")
+    lake_uri: str | None = Field(default=None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake.")
+    as_of: AwareDatetime | None = Field(default=None, description="Moment as of which dbt's models read the lake; unset: now.")
 
     def model_post_init(self, context: object) -> None:
         self.home = self.home.expanduser().absolute()

@@ -35,7 +35,12 @@ class BarFileSource(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         config = self.config
         partitions = session_partitions(config, config.calendar_frame())
-        job = update_job(config, partitions)
+        job = dg.define_asset_job(
+            f"{config.source}_update",
+            selection=dg.AssetSelection.groups(config.source, "warehouse"),
+            description=f"New objects of {config.source} through to the published marts.",
+            partitions_def=partitions,
+        )
         return dg.Definitions(
             assets=bar_assets(config, partitions),
             asset_checks=[table_checks(config, table, partitions) for table in dict.fromkeys(check.table for check in CHECKS)],
@@ -43,12 +48,3 @@ class BarFileSource(dg.Component):
             sensors=[source_sensor(config, partitions, job.name)],
         )
 
-
-def update_job(config: BarFileConfig, partitions: dg.PartitionsDefinition):
-    """The job from a source's objects to the published marts."""
-    return dg.define_asset_job(
-        f"{config.source}_update",
-        selection=dg.AssetSelection.groups(config.source) | dg.AssetSelection.groups("warehouse"),
-        description=f"New objects of {config.source} through to the published marts.",
-        partitions_def=partitions,
-    )

@@ -7,7 +7,7 @@ import dagster as dg
 from lakehouse.components.metadata import records_table
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import tagged_sessions
-from lakehouse.pipeline.checks import CHECKS, Check
+from lakehouse.pipeline.checks import CHECKS, Check, Finding
 from lakehouse.sources.config import BarFileConfig
 
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
@@ -33,7 +33,7 @@ def table_checks(config: BarFileConfig, table: str, partitions: dg.TimeWindowPar
     return run_checks
 
 
-def _result(check: Check, asset: dg.AssetKey, finding) -> dg.AssetCheckResult:
+def _result(check: Check, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=check.name,

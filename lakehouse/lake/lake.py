@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SHARED_SCHEMA = "lake"
 """The SQL schema of the tables that all sources share."""
+MARTS_SCHEMA = "marts"
+_MARTS_AS_OF = "lakehouse.warehouse.publish:marts_as_of"
+"""Builds the marts as of a moment; named, not imported, as the contracts name what derives their tables."""
 SHARED_TABLES = ("ingest_ledger", "quarantine", "conservation")
 
 Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
@@ -41,6 +44,7 @@ class Lake:
         self.warehouse = warehouse
         self.as_of = as_of
         self._connections = connections
+        self._marts_as_of: Any = None
 
     @classmethod
     def open(
@@ -116,32 +120,52 @@ class Lake:
         """Every (schema, table) of the lake, as SQL names them."""
         return [(SHARED_SCHEMA, name) for name in SHARED_TABLES] + [(source, name) for source in self.sources() for name in self.source_tables()]
 
-    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation | None:
         """Runs a query over the lake's tables (`xetra.daily_bars`, `lake.quarantine`, ...) and the published marts (`marts.<model>`).
 
-        Only the tables that the query names are opened. The result is a DuckDB relation: `.pl()`, `.df()`, `.arrow()`, `.show()`.
+        Only the tables that the query names are opened. The result is a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, `.show()`), None for a statement without one.
 
         Raises:
-            duckdb.Error: the query is wrong; a table that doesn't exist is named, with those that do.
+            duckdb.Error: the query is wrong; where a table is unknown, the message names those that there are.
         """
-        connection = connect(self.uri)
-        if self.as_of is None and self.warehouse is not None and self.warehouse.exists():
-            connection.execute(f"ATTACH {literal(str(self.warehouse))} AS warehouse (READ_ONLY)")
-            connection.execute("SET search_path = 'memory,warehouse.marts'")
-        self.attach(connection, self._named_in(query, connection))
-        return connection.sql(query)
-
-    def _named_in(self, query: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
         import duckdb
 
-        known = set(self.source_tables())
+        connection = connect(self.uri)
+        named = self._named_in(query, connection)
+        marts = self._marts(asked=named is None or any(schema == MARTS_SCHEMA for schema, _ in named))
+        if marts is not None:
+            connection.execute(f"ATTACH {literal(str(marts))} AS warehouse (READ_ONLY)")
+            connection.execute("SET search_path = 'memory.main,warehouse.marts'")
+        known = self.tables()
+        self.attach(connection, known if named is None else [pair for pair in named if pair in known])
+        try:
+            return connection.sql(query)
+        except duckdb.CatalogException as error:
+            tables = ", ".join(f"{schema}.{table}" for schema, table in known)
+            published = "" if marts else " No marts are published yet."
+            raise duckdb.CatalogException(f"{error}\nThe lake has {tables}; a source's tables appear with its first load.{published}") from None
+
+    def _named_in(self, query: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]] | None:
+        """The (schema, table) pairs that a query names; None for a query that can't be looked into (SHOW, DESCRIBE, several statements)."""
+        import duckdb
+
         try:
             names = connection.get_table_names(query, qualified=True)
         except duckdb.Error:
-            return self.tables()
-        found = [tuple(name.replace('"', "").split(".")[-2:]) for name in names]
-        wanted = [(pair[0], pair[1]) for pair in found if len(pair) == 2 and (pair[0] == SHARED_SCHEMA and pair[1] in SHARED_TABLES or pair[1] in known)]
-        return wanted if names and len(wanted) else self.tables()
+            return None
+        parts = [name.replace('"', "").split(".")[-2:] for name in names]
+        return [(pair[0], pair[1]) for pair in parts if len(pair) == 2] or None
+
+    def _marts(self, *, asked: bool) -> Path | None:
+        """The file with the marts: the published one, or one built as of `self.as_of` when the query asks for marts."""
+        if self.as_of is None:
+            return self.warehouse if self.warehouse is not None and self.warehouse.exists() else None
+        if not asked:
+            return None
+        if self._marts_as_of is None:
+            module, function = _MARTS_AS_OF.split(":")
+            self._marts_as_of = getattr(importlib.import_module(module), function)(self.as_of)
+        return self._marts_as_of.path
 
     @staticmethod
     def source_tables() -> list[str]:

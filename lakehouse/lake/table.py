@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse.lake.contract import DUCKDB_TYPES, Contract, contract_of
 
@@ -151,7 +151,7 @@ class Snapshot:
         import polars as pl
 
         contract = self.table.contract
-        if not self.files():
+        if self.delta is None or not self.files():
             return pl.DataFrame(pl.from_arrow(contract.arrow_schema.empty_table())).lazy()
         return pl.scan_delta(self.delta).select(contract.column_names)
 
@@ -161,27 +161,23 @@ class Snapshot:
         `transactions` names what the rows belong to (a source's session). Of two writers that append under the same name from the same snapshot, the
         second gets `StaleSnapshot`: it has to look whether the first brought the same rows. Other names never conflict.
         """
-        from deltalake import Transaction
+        return self._commit(self._writable(), rows, mode="append", metadata=metadata, transactions=transactions)
 
-        delta = self._writable()
-        names = sorted(set(transactions))
-        return self._commit(
-            delta, rows, mode="append", metadata=metadata, app_transactions=[Transaction(name, self._next(delta, name)) for name in names]
-        )
-
-    def overwrite(self, rows: pa.Table, where: str, metadata: Mapping[str, str] | None = None) -> int:
+    def overwrite(self, rows: pa.Table, where: str, transactions: Iterable[str] = (), metadata: Mapping[str, str] | None = None) -> int:
         """Replaces the rows that fulfil `where` by `rows` in one commit and returns the new version.
 
         `where` should name partitions (see `predicate`): then files of other partitions are not touched. Raises `StaleSnapshot` when another writer changed rows
-        inside `where` since the snapshot.
+        inside `where` since the snapshot. Who has read beyond `where` names that in `transactions`: of two writers from the same snapshot that share a name, the second
+        is stale wherever it writes.
         """
-        return self._commit(self._writable(), rows, mode="overwrite", predicate=where, metadata=metadata)
+        return self._commit(self._writable(), rows, mode="overwrite", predicate=where, metadata=metadata, transactions=transactions)
 
-    def _commit(self, delta: DeltaTable, rows: pa.Table, *, metadata: Mapping[str, str] | None, app_transactions=None, **how) -> int:
-        from deltalake import CommitProperties, WriterProperties, write_deltalake
+    def _commit(self, delta: DeltaTable, rows: pa.Table, *, metadata: Mapping[str, str] | None, transactions: Iterable[str], **how: Any) -> int:
+        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
-        properties = CommitProperties(custom_metadata=dict(metadata or {}), max_commit_retries=100, app_transactions=app_transactions)
+        named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
+        properties = CommitProperties(custom_metadata=dict(metadata or {}), max_commit_retries=100, app_transactions=named or None)
         try:
             write_deltalake(
                 delta,

@@ -1,7 +1,8 @@
 """Deriving: raw_bars become bars, bars become daily bars. Only what differs from what is stored is written.
 
 Each derivation takes the target's snapshot before it reads the inputs, so that a result made from older inputs can't be committed over a newer one (see `lakehouse.lake.table`). Running
-one again changes nothing, and no table gets a new version.
+one again changes nothing, and no table gets a new version. After a commit it looks whether its inputs are still the ones it read: another derivation may meanwhile have found that newer inputs
+ask for what was stored before, and have written nothing that would meet this commit.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.table import Snapshot, literal, predicate, retry_when_stale
+from lakehouse.lake.table import Snapshot, StaleSnapshot, literal, predicate, retry_when_stale
 from lakehouse.market import bars as rules
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.completeness import completeness
@@ -45,7 +47,7 @@ def derive_bars(
     """Brings the table bars of `sessions` in line with raw_bars and the ledger. With `verify` nothing is written, and the result says what would be."""
     result = Derived()
     for done, batch in _batches(sessions):
-        retry_when_stale(lambda batch=batch: _bars_batch(lake, config, batch, result, verify))
+        retry_when_stale(partial(_bars_batch, lake, config, batch, result, verify))
         progress("sessions of bars", done, len(sessions))
     result.version = lake.table(config.table("bars")).snapshot().version
     return result
@@ -57,7 +59,7 @@ def derive_daily_bars(
     """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from them. `verify` as for `derive_bars`."""
     result = Derived()
     for done, batch in _batches(sessions):
-        retry_when_stale(lambda batch=batch: _daily_batch(lake, config, batch, result, verify))
+        retry_when_stale(partial(_daily_batch, lake, config, batch, result, verify))
         progress("sessions of daily bars", done, len(sessions))
     result.version = lake.table(config.table("daily_bars")).snapshot().version
     return result
@@ -70,9 +72,15 @@ def session_hours(config: BarFileConfig, calendar: SessionCalendar) -> pl.DataFr
     return calendar.frame.select("session", "open_at", (pl.col("close_at") + timedelta(minutes=config.minutes_after_close)).alias("regular_end_at"))
 
 
-def source_ledger(lake: Lake, source: str) -> str:
-    """A query for the source's rows of the ledger."""
-    return f"SELECT * FROM ({lake.table(LEDGER).snapshot().select({'source': [source]})})"
+def _of_source(ledger: Snapshot, source: str) -> str:
+    return f"SELECT * FROM ({ledger.select({'source': [source]})})"
+
+
+def _still_current(*inputs: Snapshot) -> None:
+    """Raises `StaleSnapshot`, so that the work is done again, if a table that was read has a newer version."""
+    for snapshot in inputs:
+        if snapshot.table.snapshot().version != snapshot.version:
+            raise StaleSnapshot(f"{snapshot.table.name} has changed since it was read")
 
 
 def _batches(sessions: Sequence[date]) -> Iterator[tuple[int, list[date]]]:
@@ -88,9 +96,9 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
         wanted = {"session": sessions}
         connection.register("hours", session_hours(config, config.calendar_frame()))
         # The ledger's snapshot comes before raw_bars': a load writes raw_bars first, so that every version that the ledger names has its rows in the raw snapshot.
-        ledger = source_ledger(lake, config.source)
+        ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(config.table("raw_bars")).snapshot().select(wanted)
-        connection.execute(f"CREATE TEMP TABLE fresh AS {rules.bars(f'({raw})', f'({ledger})', 'hours')}")
+        connection.execute(f"CREATE TEMP TABLE fresh AS {rules.bars(f'({raw})', f'({_of_source(ledger, config.source)})', 'hours')}")
         changed = _changed_sessions(connection, target, sessions)
         if changed:
             rows = connection.execute(f"SELECT * FROM fresh WHERE {predicate({'session': changed})} ORDER BY session, instrument_id, start_at").to_arrow_table()
@@ -98,6 +106,8 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
                 target.overwrite(rows, predicate({"session": changed}))
             result.rows_changed += rows.num_rows
             result.changed |= set(changed)
+            if not verify:
+                _still_current(ledger)
         result.rows += _count(connection, "fresh")
 
 
@@ -122,11 +132,12 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
     table = lake.table(config.table("daily_bars"))
     target = table.snapshot()
     with lake.connect() as connection:
-        ledger = connection.execute(source_ledger(lake, config.source)).pl()
-        connection.register("completeness", completeness(config, config.calendar_frame(), ledger, sessions))
-        stored = lake.table(config.table("bars")).snapshot().select({"session": sessions})
+        ledger = lake.table(LEDGER).snapshot()
+        bars = lake.table(config.table("bars")).snapshot()
+        known = connection.execute(_of_source(ledger, config.source)).pl()
+        connection.register("completeness", completeness(config, config.calendar_frame(), known, sessions))
+        stored = bars.select({"session": sessions})
         connection.execute(f"CREATE TEMP TABLE fresh AS {rules.daily(f'({stored})', 'completeness')}")
-        result.rows += _count(connection, "fresh")
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)
         changes = connection.execute(f"SELECT {columns} FROM recomputed EXCEPT SELECT {columns} FROM before").to_arrow_table()
@@ -135,6 +146,7 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
         connection.execute(f"CREATE TEMP TABLE gone AS SELECT {key}, month FROM before ANTI JOIN recomputed USING ({key})")
         months = connection.execute("SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month").fetchall()
         if not months:
+            result.rows += _count(connection, "fresh")
             return
         where = {"month": [month for (month,) in months]}
         rows = connection.execute(
@@ -144,9 +156,13 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
             """
         ).to_arrow_table()
         if not verify:
-            target.overwrite(rows, predicate(where))
+            # A row follows from its neighbours in other months, so that no two derivations may commit from one snapshot, whatever months they write.
+            target.overwrite(rows, predicate(where), transactions=[table.name])
         result.rows_changed += changes.num_rows + _count(connection, "gone")
         result.changed |= {session for (session,) in connection.execute("SELECT DISTINCT session FROM (FROM changes SELECT session UNION ALL FROM gone SELECT session)").fetchall()}
+        if not verify:
+            _still_current(ledger, bars)
+        result.rows += _count(connection, "fresh")
 
 
 def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> None:

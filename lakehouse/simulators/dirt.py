@@ -120,7 +120,7 @@ def erroneous_version(
         return None
     *changed, missing, model = traded[rng.permutation(traded.height)[:5]].iter_rows(named=True)
     minute, listing = free.row(int(rng.integers(free.height)))
-    price = 2 * traded.filter(pl.col("listing") == listing)["high"].max()
+    price = 2 * max(traded.filter(pl.col("listing") == listing)["high"].to_list())
     wrong = [row | {"close": row["high"], "volume": row["volume"] * 10} for row in changed]
     extra = (
         model

@@ -83,7 +83,8 @@ class Exchange:
         busy = traded.filter(pl.col("len") >= _FEWEST_BARS_TO_SPOIL)["hour"].to_list() if dirt else []
         # An object published in two versions has no other dirt, so that the stages' counts simply add up.
         sites = [busy[index] for index in rng.permutation(len(busy))]
-        self._late, self._damaged = (sites.pop(), sites.pop()) if len(sites) > 3 else (None, None)
+        self._late: int | None = sites.pop() if len(sites) > 3 else None
+        self._damaged: int | None = sites.pop() if self._late is not None else None
         self._corrected, self._uncorrected_bars, self._corrections = None, None, []
         for hour in sites:
             version = erroneous_version(self._bars.filter(pl.col("hour") == hour), rng)
@@ -157,7 +158,7 @@ class Exchange:
             rows.append((index, 0, _identity(listing)))
             for rename in sorted(self.market.renames, key=lambda rename: rename.first_session):
                 if (rename.isin, rename.currency) == (listing.isin, listing.currency):
-                    listing = replace(listing, **{rename.field: rename.new})
+                    listing = replace(listing, **{rename.field: rename.new})  # type: ignore[arg-type]
                     rows.append((index, day_minute(rename.first_session), _identity(listing)))
         return pl.DataFrame(
             rows, schema={"listing": pl.Int64, "minute": pl.Int64, "identity": pl.String}, orient="row"

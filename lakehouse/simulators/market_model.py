@@ -138,16 +138,16 @@ def simulate_market(
     Raises:
         ValueError: without a session or an instrument, or with sessions that are not in ascending order.
     """
-    sessions = tuple(Session(*session) for session in sessions)
-    if not sessions or instruments < 1:
+    days = tuple(Session(*session) for session in sessions)
+    if not days or instruments < 1:
         raise ValueError("An exchange needs at least one session and one instrument.")
-    if any(before.session >= after.session for before, after in pairwise(sessions)):
+    if any(before.session >= after.session for before, after in pairwise(days)):
         raise ValueError("Sessions must be in ascending order, each once.")
     rng = np.random.default_rng([seed, 0])
     listings = _listings(instruments)
-    splits, renames = _events(listings, sessions, rng)
-    bars, closing_prices = _trade(listings, sessions, splits, rng)
-    return Market(sessions, listings, bars, closing_prices, splits, renames)
+    splits, renames = _events(listings, days, rng)
+    bars, closing_prices = _trade(listings, days, splits, rng)
+    return Market(days, listings, bars, closing_prices, splits, renames)
 
 
 def _base_36(number: int) -> str:

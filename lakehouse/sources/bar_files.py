@@ -150,21 +150,27 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[str, list[str] | None]
 
 def _read_parquet(name: str, data: bytes, config: BarFileConfig) -> Received:
     import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
+    # Arrow answers damage with an error, where Polars may end the process; which error depends on the place.
+    errors = (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError, MemoryError)
     try:
-        frame = pl.read_parquet(io.BytesIO(data))
-    # Polars panics on some damaged metadata, and its panic is no Exception.
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        columns = table.column_names
+    except errors as error:
         raise ObjectDamaged(f"{name} is no readable Parquet file ({error}); have it sent again") from error
-    _require_columns(name, frame.columns, config)
-    if frame.is_empty():
+    _require_columns(name, columns, config)
+    if not table.num_rows:
         return Received(0, None)
     try:
-        text = frame.select(config.object_columns).cast(pl.String)
-    except pl.exceptions.PolarsError as error:
-        raise ObjectDamaged(f"{name} has a column of lists or structures where {config.source} has values ({error}); have it sent again") from error
+        chosen = table.select(config.object_columns)
+        chosen.validate(full=True)
+        text = pl.DataFrame(pl.from_arrow(chosen)).cast(pl.String)
+    except errors as error:
+        raise ObjectDamaged(f"{name} has a column that cannot be read as text ({error}); have it sent again") from error
     text = text.with_columns(pl.when(~pl.all().is_in(["", *config.objects.nulls])).then(pl.all()))
-    return Received(frame.height, text.with_row_index("row_number", 1))
+    return Received(table.num_rows, text.with_row_index("row_number", 1))
 
 
 def typed(text: pl.DataFrame, config: BarFileConfig) -> pl.DataFrame:

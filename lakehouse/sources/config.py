@@ -182,7 +182,8 @@ class BarFileConfig(_Strict):
             return [(session, None)]
         opens, closes = calendar.hours(session)
         last = closes + timedelta(minutes=self.minutes_after_close) - timedelta(microseconds=1)
-        zone, hour, expected = ZoneInfo(self.time.zone), opens.replace(minute=0), []
+        zone, hour = ZoneInfo(self.time.zone), opens.replace(minute=0)
+        expected: list[tuple[date, int | None]] = []
         while hour <= last:
             local = hour.astimezone(zone)
             expected.append((local.date(), local.hour))

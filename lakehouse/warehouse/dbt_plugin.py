@@ -1,8 +1,8 @@
 """The dbt-duckdb plugin that lets dbt's models read the lake.
 
-It attaches the lake's tables to the DuckDB connection that dbt builds with, as the catalogue `lakehouse`, which lives in
-memory: the models read `lakehouse.<source>.<table>`, and the file that dbt builds holds nothing of it. What the
-catalogue contains is said in `connection`; what is built from it, in the dbt project.
+It attaches the lake's tables to the DuckDB that dbt builds with, as the catalogue `lakehouse`, which lives in memory:
+the models read `lakehouse.<source>.<table>`, and the file that dbt builds holds nothing of it. What the catalogue
+contains is said in `connection`; what is built from it, in the dbt project.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CATALOG = "lakehouse"
 class Plugin(BasePlugin):
     """Attaches the lake once to each DuckDB instance that dbt opens.
 
-    All cursors of an instance share its catalogues, so that the first one attaches and the others find it. The models of a
-    run therefore read one and the same state of the lake, whatever is committed to it meanwhile.
+    All cursors of an instance share its catalogues, so that the first one attaches and the others find it. The models
+    of a run therefore read one and the same state of the lake, whatever is committed to it meanwhile.
     """
 
     def configure_cursor(self, cursor: DuckDBPyConnection) -> None:

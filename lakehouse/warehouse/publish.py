@@ -11,10 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from lakehouse.lake.table import literal
-from lakehouse.settings import Settings
+from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
+
+if TYPE_CHECKING:
+    import duckdb
 
 # Unit tests look at the models' SQL, not at data: the test-suite runs them.
 BUILD = ("build", "--exclude-resource-type", "unit_test")
@@ -31,12 +36,7 @@ def publication(config: Settings, *, from_scratch: bool = False) -> Iterator[Pat
     Args:
         from_scratch: start with an empty file, not with a copy of what is published.
     """
-    from filelock import FileLock
-
-    build = build_path(config)
-    build.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(build.with_suffix(".lock")):
-        _remove(build)
+    with _private_build(config) as build:
         if config.warehouse.exists() and not from_scratch:
             shutil.copyfile(config.warehouse, build)
         yield build
@@ -56,31 +56,48 @@ def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[
             raise AuditFailed("not published: " + "; ".join(failures))
 
 
-def built_as_of(config: Settings, moment: datetime, target: Path) -> Path:
-    """Builds the marts as of a past moment into the file `target`, by the same models over the lake as of then. Nothing is published."""
+class MartsAsOf:
+    """The marts as of a past moment, in a file that goes when nobody holds this object any more."""
+
+    def __init__(self, build: Path) -> None:
+        self._folder = TemporaryDirectory(prefix="marts-as-of-")
+        self.path = Path(self._folder.name) / "warehouse.duckdb"
+        shutil.move(build, self.path)
+
+
+def marts_as_of(moment: datetime) -> MartsAsOf:
+    """Builds the marts by the same models over the lake as of `moment`. Nothing is published.
+
+    Raises:
+        AuditFailed: a model failed.
+    """
+    config = settings()
+    with _private_build(config) as build:
+        failures = run_dbt(("run",), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
+        if failures:
+            raise AuditFailed(f"the marts can't be built as of {moment}: " + "; ".join(failures))
+        _settle(build)
+        return MartsAsOf(build)
+
+
+@contextmanager
+def _private_build(config: Settings) -> Iterator[Path]:
+    """The private file, removed first; whoever holds it is the only one that builds."""
     from filelock import FileLock
 
     build = build_path(config)
     build.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(build.with_suffix(".lock")):
-        _remove(build)
-        failures = run_dbt(("run",), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
-        if failures:
-            raise AuditFailed(f"the marts can't be built as of {moment}: " + "; ".join(failures))
-        _settle(build)
-        shutil.move(build, target)
-    return target
+        build.unlink(missing_ok=True)
+        build.with_name(build.name + ".wal").unlink(missing_ok=True)
+        yield build
 
 
 def differing_marts(config: Settings) -> list[str]:
     """The published models that a rebuild from scratch would give otherwise; every model, where nothing is published yet."""
     import duckdb
-    from filelock import FileLock
 
-    build = build_path(config)
-    build.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(build.with_suffix(".lock")):
-        _remove(build)
+    with _private_build(config) as build:
         failures = run_dbt(("run",), config)
         if failures:
             raise AuditFailed("; ".join(failures))
@@ -94,7 +111,7 @@ def differing_marts(config: Settings) -> list[str]:
             return [name for name in models if _differ(connection, f"built.marts.{name}", f"published.marts.{name}")]
 
 
-def _differ(connection, one: str, other: str) -> bool:
+def _differ(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> bool:
     import duckdb
 
     try:
@@ -103,7 +120,7 @@ def _differ(connection, one: str, other: str) -> bool:
         ).fetchone()
     except duckdb.Error:
         return True
-    return bool(row[0])
+    return bool(row and row[0])
 
 
 def _settle(build: Path) -> None:
@@ -112,8 +129,3 @@ def _settle(build: Path) -> None:
 
     with duckdb.connect(str(build)) as connection:
         connection.execute("CHECKPOINT")
-
-
-def _remove(build: Path) -> None:
-    build.unlink(missing_ok=True)
-    build.with_name(build.name + ".wal").unlink(missing_ok=True)

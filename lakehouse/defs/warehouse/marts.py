@@ -77,7 +77,7 @@ def _sorted(context: dg.AssetExecutionContext, raw_events: list[Event]) -> tuple
         message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
         for event in message.to_default_asset_events(_MANIFEST, _TRANSLATOR, context, _MANIFEST.parent):
             if isinstance(event, dg.AssetCheckResult):
-                if event.check_name and dg.AssetCheckKey(event.asset_key, event.check_name) in context.selected_asset_check_keys:
+                if event.asset_key and event.check_name and dg.AssetCheckKey(event.asset_key, event.check_name) in context.selected_asset_check_keys:
                     checks.append(event)
             elif isinstance(event, dg.Output):
                 if event.output_name in selected:
