@@ -1,4 +1,6 @@
-"""The dbt models, built over a small lake of real Delta tables: what they hold, and that an incremental build leaves what a rebuild would.
+"""The dbt models, built over a small lake of real Delta tables.
+
+What the marts hold, that an incremental build leaves what a rebuild would, and that the checks notice faults.
 
 dbt runs in this process with its manifest parsed once: a build takes half a second then, and three as a command.
 """
@@ -17,7 +19,7 @@ import pytest
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt.contracts.graph.manifest import Manifest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.lake.lake import Lake
@@ -114,7 +116,7 @@ class Warehouse:
             try:
                 # A manifest remembers what was compiled with it, so each command needs its own.
                 return dbtRunner(manifest=self.manifest.deepcopy()).invoke(
-                    ["--quiet", *arguments, *locations(self.folder), "--vars", f"{{sources: {self.sources}}}", "--no-write-json"]
+                    ["--quiet", *arguments, "--no-write-json", *locations(self.folder, self.sources)]
                 )
             finally:
                 if DuckDBConnectionManager._ENV is not None:
@@ -152,8 +154,9 @@ class Warehouse:
         return {mart: self.query(f"select * from marts.{mart} order by all") for mart in MARTS}
 
 
-def locations(folder: Path) -> list[str]:
+def locations(folder: Path, sources: list[str]) -> list[str]:
     return [
+        *("--vars", f"{{sources: {sources}}}"),
         *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
         *("--target-path", str(folder / "target"), "--log-path", str(folder / "logs")),
     ]
@@ -167,7 +170,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def parse(folder: Path, sources: list[str]) -> Manifest:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(folder / "warehouse.duckdb"))
-        parsed = dbtRunner().invoke(["--quiet", "parse", *locations(folder), "--vars", f"{{sources: {sources}}}"])
+        parsed = dbtRunner().invoke(["--quiet", "parse", *locations(folder, sources)])
     assert parsed.success, parsed.exception
     return parsed.result
 
@@ -193,9 +196,10 @@ def test_the_file_holds_the_marts_and_nothing_of_the_lake(warehouse: Warehouse) 
     warehouse.build()
     warehouse.build()  # an incremental build must not leave anything behind either
 
-    assert warehouse.query("select schema_name, table_name from duckdb_tables() order by all") == [("marts", m) for m in MARTS]
+    tables = warehouse.query("select schema_name, table_name from duckdb_tables() order by all")
+    assert tables == [("marts", mart) for mart in MARTS]
     assert warehouse.query("select view_name from duckdb_views() where not internal") == []
-    assert warehouse.query("select distinct database_name from duckdb_databases() where not internal") == [("warehouse",)]
+    assert warehouse.query("select database_name from duckdb_databases() where not internal") == [("warehouse",)]
 
 
 def test_marts_say_what_the_bars_say(warehouse: Warehouse) -> None:
@@ -211,17 +215,20 @@ def test_marts_say_what_the_bars_say(warehouse: Warehouse) -> None:
         "where instrument_id = 'A' and currency = 'EUR' order by session"
     ) == [(TUESDAY, "AAA", 10, None, None), (WEDNESDAY, "AAA", 11, 10, 1), (FRIDAY, "BBB", 12, 11, 1)]
     assert warehouse.query(
-        "select instrument_id, gain_rank, loss_rank from marts.daily_movers where session = '2024-01-03' order by gain_rank"
+        "select instrument_id, gain_rank, loss_rank from marts.daily_movers "
+        "where session = '2024-01-03' order by gain_rank"
     ) == [("A", 1, 2), ("B", 2, 1)]
     assert warehouse.query(
-        "select currency, instrument_id, turnover_rank from marts.most_traded_by_value where session = '2024-01-02' order by all"
+        "select currency, instrument_id, turnover_rank from marts.most_traded_by_value "
+        "where session = '2024-01-02' order by all"
     ) == [("EUR", "A", 1), ("EUR", "B", 2), ("USD", "A", 1)]
     assert warehouse.query(
-        "select session_count, average_range_pct from marts.average_range where instrument_id = 'A' and currency = 'USD'"
+        "select session_count, average_range_pct from marts.average_range "
+        "where instrument_id = 'A' and currency = 'USD'"
     ) == [(1, pytest.approx(200 / 19))]
-    assert warehouse.query("select previous_session, next_session, weekday from marts.dim_session where session = '2024-01-05'") == [
-        (THURSDAY, MONDAY, 5)
-    ]
+    assert warehouse.query(
+        "select previous_session, next_session, weekday from marts.dim_session where session = '2024-01-05'"
+    ) == [(THURSDAY, MONDAY, 5)]
 
 
 keys = st.builds(
@@ -239,7 +246,8 @@ bars = st.builds(
 )
 
 
-@settings(max_examples=5)
+# A failure isn't shrunk: at three seconds an example that takes minutes, and the examples are small.
+@settings(max_examples=4, phases=[Phase.generate])
 @given(states=st.lists(st.dictionaries(keys, bars, max_size=8), min_size=3, max_size=3))
 def test_incremental_builds_leave_the_rows_of_a_rebuild(
     tmp_path_factory: pytest.TempPathFactory, manifest: Manifest, states: list[Bars]
@@ -259,7 +267,10 @@ def test_incremental_builds_leave_the_rows_of_a_rebuild(
 CHANGES = {
     "nothing": (WEEK, set()),
     "a corrected price": (WEEK | {Key("B", THURSDAY): Bar(4.6, symbol="B")}, {THURSDAY}),
-    "a price that the next session's change depends on": (WEEK | {Key("B", WEDNESDAY): Bar(3, symbol="B")}, {WEDNESDAY, THURSDAY}),
+    "a price that the next session's change depends on": (
+        WEEK | {Key("B", WEDNESDAY): Bar(3, symbol="B")},
+        {WEDNESDAY, THURSDAY},
+    ),
     "a session that becomes incomplete": (WEEK | {Key("B", THURSDAY): Bar(4.5, "B", is_complete=False)}, {THURSDAY}),
     "a row withdrawn": ({key: bar for key, bar in WEEK.items() if key != Key("A", TUESDAY, "USD")}, {TUESDAY}),
     "a session withdrawn": ({key: bar for key, bar in WEEK.items() if key.session != FRIDAY}, {FRIDAY}),
@@ -287,22 +298,26 @@ def test_only_changed_sessions_are_rewritten(warehouse: Warehouse, change: str) 
     write(WEEK)
     warehouse.run("+fct_daily_bar")
     # A build inserts in ascending order: behind the rows turned round here stand those that it wrote.
-    warehouse.change("create or replace table marts.fct_daily_bar as from marts.fct_daily_bar order by session desc, instrument_id desc, currency desc")
+    warehouse.change(
+        "create or replace table marts.fct_daily_bar as "
+        "from marts.fct_daily_bar order by session desc, instrument_id desc, currency desc"
+    )
     write(after)
     warehouse.run("+fct_daily_bar")
 
     rows = [(key.session, key.instrument_id, key.currency) for key in after]
     kept = sorted((row for row in rows if row[0] not in expected), reverse=True)
     rewritten = sorted(row for row in rows if row[0] in expected)
-    assert warehouse.query("select session, instrument_id, currency from marts.fct_daily_bar order by rowid") == kept + rewritten
+    stored = warehouse.query("select session, instrument_id, currency from marts.fct_daily_bar order by rowid")
+    assert stored == kept + rewritten
 
 
 def test_a_source_taken_from_the_list_leaves_the_warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = ["xetra", "alpha_vantage"]
     xetra = configured_sources()["xetra"]
     venue = xetra.venue.model_copy(update={"mic": "XNYS", "name": "New York Stock Exchange"})
-    vendors = {"xetra": xetra, "alpha_vantage": xetra.model_copy(update={"source": "alpha_vantage", "calendar": "XNYS", "venue": venue})}
-    monkeypatch.setattr(connection, "configured_sources", lambda: vendors)
+    second = xetra.model_copy(update={"source": "alpha_vantage", "calendar": "XNYS", "venue": venue})
+    monkeypatch.setattr(connection, "configured_sources", lambda: {"xetra": xetra, "alpha_vantage": second})
     write(WEEK)
     write({Key("AAPL", TUESDAY, "USD"): Bar(185, "AAPL")}, "alpha_vantage")
     both = Warehouse(tmp_path / "both", parse(tmp_path / "parsed_both", sources), sources)
@@ -332,7 +347,7 @@ def test_a_table_of_other_columns_is_built_anew(warehouse: Warehouse, change: st
     rows = warehouse.content()
     columns = warehouse.query("describe marts.fct_daily_bar")
     warehouse.change(
-        "alter table marts.fct_daily_bar drop trades; alter table marts.fct_daily_bar add column retired integer default 1;"
+        "alter table marts.fct_daily_bar drop trades; alter table marts.fct_daily_bar add column retired integer;"
         if change == "columns"
         else "alter table marts.fct_daily_bar alter volume type double"
     )
@@ -349,13 +364,11 @@ TAMPERING = {
         "dim_instrument_key",
         "fct_daily_bar_instrument",
     },
-    "update marts.dim_instrument set valid_to = valid_to + 1 where symbol = 'AAA' and currency = 'EUR'": {"dim_instrument_versions"},
-    "update marts.dim_instrument set valid_to = valid_to - 1 where symbol = 'AAA' and currency = 'EUR'": {"dim_instrument_versions"},
+    "update marts.dim_instrument set valid_to = valid_to + 1 where not is_current": {"dim_instrument_versions"},
+    "update marts.dim_instrument set valid_to = valid_to - 1 where not is_current": {"dim_instrument_versions"},
     "update marts.dim_instrument set is_current = true": {"dim_instrument_versions"},
     "update marts.dim_instrument set is_current = false": {"dim_instrument_versions"},
-    "update marts.fct_daily_bar set instrument_key = (select instrument_key from marts.dim_instrument where symbol = 'BBB')": {
-        "fct_daily_bar_instrument"
-    },
+    "update marts.fct_daily_bar set instrument_key = 'none'": {"fct_daily_bar_instrument"},
     "update marts.fct_daily_bar set session = '2024-01-06' where session = '2024-01-05'": {"fct_daily_bar_session"},
     "update marts.fct_daily_bar set mic = 'XXXX'": {"fct_daily_bar_venue", "fct_daily_bar_session"},
     "insert into marts.fct_daily_bar from marts.fct_daily_bar": {"fct_daily_bar_key", "fct_daily_bar_reconciles"},

@@ -21,8 +21,10 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(folder / "warehouse.duckdb"))
         parsed = dbtRunner().invoke(
-            ["--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)]
-            + ["--target-path", str(folder / "target"), "--log-path", str(folder / "logs")]
+            [
+                *("--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+                *("--target-path", str(folder / "target"), "--log-path", str(folder / "logs")),
+            ]
         )
     assert parsed.success, parsed.exception
     return parsed.result

@@ -27,7 +27,7 @@
             select {{ group }}, count(*) as row_count, sum(hash({{ columns }})) as fingerprint
             from {{ rows }} group by {{ group }}
         )
-        select {{ group }} from stored right join current using ({{ group }})
+        select {{ group }} from stored full join current using ({{ group }})
         where stored.row_count is distinct from current.row_count
             or stored.fingerprint is distinct from current.fingerprint;
     delete from {{ target }} where ({{ group }}) in (from {{ changed }});
