@@ -1,8 +1,8 @@
 """The sensor of a source: finds new and changed objects, also late ones and corrections of old sessions, and asks for runs over the sessions that they touch.
 
-What is still to be done is not remembered here: it is what the source lists and the ledger doesn't know. A restart, a backfill that got there first, or a failed run therefore need no
-special care. What the sensor does remember, in the tags of the runs it asked for, is which changes a run was for: while one is on its way no second is asked for, and changes whose
-run failed are tried again up to a limit and then reported.
+What is still to be loaded is not remembered here: it is what the source lists and the ledger doesn't know. A restart, or a backfill that got there first, therefore needs no special care. What
+a run was asked for stands in the run's tags: while one is on its way no second is asked for, and one that failed, before or after its objects were loaded, is tried again up to a limit and then
+reported.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from datetime import date
 import dagster as dg
 
 from lakehouse.components.resources import LakeResource
-from lakehouse.components.sessions import range_tags
+from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
 from lakehouse.pipeline.load import PendingObject, pending_objects
 from lakehouse.sources.config import BarFileConfig, SourceError
 
@@ -22,6 +22,7 @@ SOURCE_TAG = "lakehouse/source"
 TRIES = 3
 """How often a run over the same changes is tried before it is reported and left to people."""
 _RUNS_PER_TICK = 10
+_RUNS_LOOKED_AT = 200
 _IN_PROGRESS = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -33,7 +34,6 @@ class Stretch:
     last: date
     changes: str
     """Digest of the object versions: the same changes have the same name in every tick."""
-    objects: int
 
 
 def stretches(pending: Sequence[PendingObject], sessions: Sequence[date]) -> list[Stretch]:
@@ -47,7 +47,7 @@ def stretches(pending: Sequence[PendingObject], sessions: Sequence[date]) -> lis
             groups[-1].append(item)
         else:
             groups.append([item])
-    return [Stretch(group[0].session, group[-1].session, _digest(group), len(group)) for group in groups]
+    return [Stretch(group[0].session, group[-1].session, _digest(group)) for group in groups]
 
 
 def _digest(objects: Sequence[PendingObject]) -> str:
@@ -74,47 +74,64 @@ def source_sensor(config: BarFileConfig, partitions: dg.PartitionsDefinition, jo
             yield dg.SkipReason(str(error))
             return
         pending = pending_objects(lake.open(), config, config.calendar_frame(), retry_failed=False)
-        found = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
-        if not found:
+        fresh = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
+        failed = failed_stretches(context.instance, config)
+        if not fresh and not failed:
             yield dg.SkipReason("no new or changed objects")
             return
         if busy := _runs_in_progress(context.instance, config):
             yield dg.SkipReason(f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {config.source}")
             return
-        given_up = []
-        for stretch in found[:_RUNS_PER_TICK]:
-            failed = _failed_runs(context.instance, stretch)
-            if len(failed) >= TRIES:
-                given_up.append(f"{stretch.first} to {stretch.last} ({stretch.objects} objects, last in run {failed[0].run_id})")
-                continue
-            yield _request(config, stretch, tries=len(failed))
-        if given_up:
-            message = f"given up after {TRIES} failed runs: {'; '.join(given_up)}. Mend the cause and materialize these sessions by hand, or replace the objects"
+        tries = {stretch.changes: count for stretch, count in failed}
+        asked = list(dict.fromkeys([*(stretch for stretch, _ in failed), *fresh]))
+        for stretch in [stretch for stretch in asked if tries.get(stretch.changes, 0) < TRIES][:_RUNS_PER_TICK]:
+            yield _request(config, stretch, tries.get(stretch.changes, 0))
+        if given_up := [f"{stretch.first} to {stretch.last}" for stretch in asked if tries.get(stretch.changes, 0) >= TRIES]:
+            message = f"given up after {TRIES} failed runs: {', '.join(given_up)}. Mend the cause and materialize these sessions by hand"
             context.log.error(message)
             yield dg.SkipReason(message)
 
     return new_objects
 
 
+def failed_stretches(instance: dg.DagsterInstance, config: BarFileConfig) -> list[tuple[Stretch, int]]:
+    """What the sensor's runs failed to bring through to the marts, with the number of tries: no run over it succeeded, and no later one over its sessions."""
+    by_changes: dict[str, list[dg.DagsterRun]] = {}
+    for run in instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: config.source}), limit=_RUNS_LOOKED_AT):
+        by_changes.setdefault(run.tags[CHANGES_TAG], []).append(run)
+    found = []
+    for changes, runs in by_changes.items():
+        if runs[0].status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+            continue
+        first, last = (date.fromisoformat(runs[0].tags[tag]) for tag in (RANGE_START_TAG, RANGE_END_TAG))
+        stretch = Stretch(first, last, changes)
+        if not _done_since(instance, config, stretch, runs[0].run_id):
+            found.append((stretch, len(runs)))
+    return found
+
+
+def _done_since(instance: dg.DagsterInstance, config: BarFileConfig, stretch: Stretch, run_id: str) -> bool:
+    """Whether a run that began after `run_id`, by whomever, brought all sessions of the stretch to daily bars."""
+    began = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0].create_timestamp
+    daily_bars = dg.AssetKey([config.source, "daily_bars"])
+    later = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], created_after=began), limit=_RUNS_LOOKED_AT)
+    return any(
+        run.tags.get(RANGE_START_TAG, run.tags.get(PARTITION_TAG, "9999")) <= str(stretch.first)
+        and run.tags.get(RANGE_END_TAG, run.tags.get(PARTITION_TAG, "")) >= str(stretch.last)
+        and (run.tags.get(SOURCE_TAG) == config.source or run.job_name == f"{config.source}_update" or daily_bars in (run.asset_selection or ()))
+        for run in later
+    )
+
+
 def _request(config: BarFileConfig, stretch: Stretch, tries: int) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"{config.source}-{stretch.changes}-{tries}",
-        tags={
-            **range_tags(stretch.first, stretch.last),
-            CHANGES_TAG: stretch.changes,
-            SOURCE_TAG: config.source,
-        },
+        tags={**range_tags(stretch.first, stretch.last), CHANGES_TAG: stretch.changes, SOURCE_TAG: config.source},
     )
 
 
 def _runs_in_progress(instance: dg.DagsterInstance, config: BarFileConfig) -> list[dg.DagsterRun]:
     """Runs on their way that load the source: the sensor's own, and those that people or backfills started."""
     raw_bars = dg.AssetKey([config.source, "raw_bars"])
-    runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS), limit=100)
+    runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS), limit=_RUNS_LOOKED_AT)
     return [run for run in runs if run.tags.get(SOURCE_TAG) == config.source or raw_bars in (run.asset_selection or ())]
-
-
-def _failed_runs(instance: dg.DagsterInstance, stretch: Stretch) -> list[dg.DagsterRun]:
-    """The ended runs over the same changes, newest first. They left the changes pending, so whatever their status, they failed to take them in."""
-    ended = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS]
-    return list(instance.get_runs(dg.RunsFilter(tags={CHANGES_TAG: stretch.changes}, statuses=ended), limit=TRIES))

@@ -6,6 +6,7 @@ No DuckDB file is shared between processes; the one that people read is the publ
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,11 +14,17 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     import duckdb
 
+_SPILL_LIMIT = "20GB"
+
 
 def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyConnection:
     """Sets what every connection needs: UTC, no progress bar, no extension downloads, and S3 where `uri` asks for it."""
+    # What doesn't fit into memory is spilled to the system's temporary folder, up to a bound: a runaway query must not fill the disk.
     connection.execute(
-        "SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET autoinstall_known_extensions = false"
+        f"""
+        SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET autoinstall_known_extensions = false;
+        SET temp_directory = '{tempfile.gettempdir()}/lakehouse-spill-{os.getpid()}'; SET max_temp_directory_size = '{_SPILL_LIMIT}'
+        """
     )
     if uri.startswith("s3://"):
         _read_s3(connection)

@@ -323,7 +323,7 @@ def _append_ledger(lake: Lake, rows: list[dict[str, Any]], transactions: list[st
     arrow = pa.Table.from_pylist(news, schema=table.contract.arrow_schema)
     if replaced:
         keys = ("source", "object", "object_version")
-        where = predicate({key: sorted({row[key] for row in replaced}) for key in keys})
+        where = " OR ".join(f"({predicate({key: [row[key]] for key in keys})})" for row in replaced)
         touched = [row for row in news if row in replaced]
         snapshot.overwrite(pa.Table.from_pylist(touched, schema=table.contract.arrow_schema), where)
         arrow = pa.Table.from_pylist([row for row in news if row not in replaced], schema=table.contract.arrow_schema)

@@ -1,7 +1,8 @@
 """The published marts as assets: dbt's models, their tests as asset checks, materialized together since they are published together."""
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,8 @@ from lakehouse.warehouse.publish import BUILD, publication
 
 _SCHEMA = "marts"
 GROUP = "warehouse"
+_OWNERS = ["team:market-data"]
+_CALENDAR = "calendar"
 
 
 class MartsTranslator(DagsterDbtTranslator):
@@ -30,6 +33,9 @@ class MartsTranslator(DagsterDbtTranslator):
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         return GROUP
 
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
+        return _OWNERS
+
     def get_partition_mapping(self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]) -> dg.PartitionMapping | None:
         """A mart is one table over every session; the fact finds the sessions whose content changed by itself, whatever partitions a run had."""
         if dbt_parent_resource_props["resource_type"] == "source":
@@ -37,24 +43,26 @@ class MartsTranslator(DagsterDbtTranslator):
         return None
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition:
-        """Sessions that people materialize by hand reach the marts too. Sessions never loaded are no reason to wait."""
+        """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed. Sessions never loaded are no reason to wait."""
         news = dg.AutomationCondition.any_deps_updated().since_last_handled()
-        return (news & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()).with_label("new daily bars")
+        # The marts' own tests run inside the run that makes them: only the lake's checks can hold it back.
+        sound = dg.AutomationCondition.all_deps_blocking_checks_passed().ignore(dg.AssetSelection.groups(GROUP))
+        return (news & sound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()).with_label("new daily bars")
 
 
 _TRANSLATOR = MartsTranslator()
-_CONFIG = settings()
-_MANIFEST = manifest_path(_CONFIG)
+_MANIFEST = manifest_path(settings())
 
 
 @dbt_assets(manifest=_MANIFEST, dagster_dbt_translator=_TRANSLATOR, name="marts")
 def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
     """Builds and tests all models in a private file and publishes it when all passed. Whatever part of them a run selects, all are built, since they are published as one file."""
+    config = settings()
     raw_events: list[Event] = []
     failures: list[str] = []
     try:
-        with publication(_CONFIG):
-            failures = run_dbt(BUILD, _CONFIG, raw_events.append)
+        with publication(config):
+            failures = run_dbt(BUILD, config, raw_events.append)
             if failures:
                 raise dg.Failure(
                     description="Not published: a model or test failed, and the published marts stay as they were.",
@@ -64,7 +72,7 @@ def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
     finally:
         checks, outputs = _sorted(context, raw_events)
         yield from checks
-    context.log.info(f"published {_CONFIG.warehouse} ({os.path.getsize(_CONFIG.warehouse):,} bytes)")
+    context.log.info(f"published {config.warehouse} ({os.path.getsize(config.warehouse):,} bytes)")
     yield from outputs
 
 
@@ -87,10 +95,20 @@ def _sorted(context: dg.AssetExecutionContext, raw_events: list[Event]) -> tuple
     return checks, outputs
 
 
+def _calendar_specs() -> list[dg.AssetSpec]:
+    """What dbt reads beside the lake's tables: it is made anew from the sources' YAML and exchange_calendars for every build."""
+    sources = json.loads(_MANIFEST.read_bytes())["sources"].values()
+    return [
+        dg.AssetSpec(_TRANSLATOR.get_asset_key(source), description=source["description"], group_name=GROUP, kinds={"duckdb"}, owners=_OWNERS)
+        for source in sources
+        if source["source_name"] == _CALENDAR
+    ]
+
+
 @dg.definitions
 def warehouse() -> dg.Definitions:
-    """Yields nothing on its own account: the marts, and the sensor that lets their automation condition run from the start."""
+    """The marts, what they read beside the lake, and the sensor that lets their automation condition run from the start."""
     automation = dg.AutomationConditionSensorDefinition(
         "marts_automation", target=dg.AssetSelection.assets(marts), default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30
     )
-    return dg.Definitions(assets=[marts], sensors=[automation])
+    return dg.Definitions(assets=[marts, *_calendar_specs()], sensors=[automation])
