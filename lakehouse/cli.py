@@ -63,7 +63,7 @@ def _moment(text: str) -> datetime:
 def backfill(
     source: SourceArgument,
     first: Annotated[date, typer.Option("--from", parser=_day, metavar="DATE", help="First session, such as 2017-06-20.")],
-    last: Annotated[date, typer.Option("--to", parser=_day, metavar="DATE", help="Last session.")],
+    last: Annotated[date | None, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; today by default.")] = None,
 ) -> None:
     """Load, derive, check and publish all sessions from one date to another, in one process.
 
@@ -73,7 +73,7 @@ def backfill(
 
     with _explained():
         with Display(console) as display:
-            outcome = backfill_source(source, first, last, display)
+            outcome = backfill_source(source, first, last or date.today(), display)
         show_outcome(console, outcome)
     if not outcome.success or outcome.failed_checks:
         raise typer.Exit(1)
