@@ -31,7 +31,7 @@ check: install
 
 # Pins the newest versions that pyproject.toml allows, with hashes and without any index's address.
 lock: install
-	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --no-strip-extras --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .lakehouse dbt_project/target
