@@ -212,10 +212,14 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed plays another month.")] = 1,
 ) -> None:
     """Play an exchange for a month, run the whole pipeline on it, and show what came out."""
-    from lakehouse.demo import play
+    from lakehouse.demo import RunFailed, play
 
     with _explained():
-        play(console, seed)
+        try:
+            play(console, seed)
+        except RunFailed as failure:
+            errors.print(f"[bold red]Error[/] {failure}", highlight=False)
+            raise typer.Exit(1) from None
 
 
 @contextmanager

@@ -12,10 +12,9 @@ from datetime import date
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from lakehouse.lake.lake import Lake
-from lakehouse.runs import COUNTS, Display, Outcome, backfill_source
+from lakehouse.runs import Display, Outcome, backfill_source, show_outcome
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
 from lakehouse.simulators.truth import Stage
@@ -24,6 +23,10 @@ from lakehouse.sources.config import source_named
 SOURCE = "xetra"
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
 _LATER: tuple[Stage, ...] = ("late", "repaired", "corrected")
+
+
+class RunFailed(RuntimeError):
+    """A run of the demonstration did not succeed."""
 
 
 def play(console: Console, seed: int) -> None:
@@ -62,22 +65,20 @@ def _print_stage(console: Console, what: str, outcome: Outcome) -> None:
     console.print(f"[bold]{what}[/]: {outcome.rows['received']:,} rows received in {sum(outcome.seconds.values()):.1f} s", highlight=False)
     for where, name, _, _, found in outcome.failed_checks:
         console.print(f"  [red]{where} {name}[/]: {found}", highlight=False)
+    if outcome.error:
+        raise RunFailed(f"run {outcome.run_id} failed: {outcome.error}")
 
 
 def _print_result(console: Console, outcome: Outcome) -> None:
-    table = Table(title="What the lake holds")
-    columns = ["sessions", *[f"rows {name}" for name in COUNTS], "daily bars", "checks passed"]
-    for column in columns:
-        table.add_column(column, justify="right")
-    passed = sum(check[2] for check in outcome.checks)
-    table.add_row(f"{outcome.sessions:,}", *[f"{outcome.rows[name]:,}" for name in COUNTS], f"{outcome.daily_bars:,}", f"{passed} of {len(outcome.checks)}")
-    console.print(table)
-    for where, name, ok, is_warning, found in outcome.checks:
-        if not ok:
-            console.print(f"[yellow]{'warning' if is_warning else 'failed'}[/]  {where}: {name}: {found}", highlight=False)
-    reasons = Lake.open().sql("SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) GROUP BY reason ORDER BY 2 DESC")
+    console.print()
+    show_outcome(console, outcome)
+    reasons = Lake.open().sql(
+        "SELECT count(*), reason FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) GROUP BY reason ORDER BY ALL DESC"
+    )
     assert reasons is not None
-    console.print("In the quarantine: " + "; ".join(f"{count:,} {reason}" for reason, count in reasons.fetchall()), highlight=False)
+    console.print("\nIn the quarantine, each row with its object and number:")
+    for count, reason in reasons.fetchall():
+        console.print(f"{count:>6,}  {reason}", highlight=False)
 
 
 def _print_next(console: Console, home: Path) -> None:
