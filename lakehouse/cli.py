@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def sql(
         try:
             relation = Lake.open(settings(), as_of=as_of).sql(query)
             _print_relation(relation, output_format, output)
-        except duckdb.Error as error:
-            errors.print(f"[bold red]Error[/] {error}", highlight=False)
+        except (duckdb.Error, OSError) as error:
+            _print_error(error)
             raise typer.Exit(2) from None
 
 
@@ -110,6 +111,11 @@ def _print_relation(relation: duckdb.DuckDBPyRelation | None, output_format: For
         # A terminal gets what fits; a pipe gets every row and column.
         relation.show(max_width=console.width, max_rows=60) if console.is_terminal else relation.show(max_width=100_000, max_rows=1_000_000)
         return
+    if output_format is Format.csv:
+        # CSV knows no lists: they are written as JSON.
+        nested = {name for name, kind in zip(relation.columns, relation.types, strict=True) if kind.id in ("list", "array", "struct", "map", "union")}
+        quoted = {name: '"' + name.replace('"', '""') + '"' for name in relation.columns}
+        relation = relation.project(", ".join(f"to_json({text}) AS {text}" if name in nested else text for name, text in quoted.items()))
     frame = relation.pl()
     target: Any = output or sys.stdout.buffer
     if output_format is Format.json:
@@ -157,7 +163,7 @@ def _listed(entries: list[str], shown: int = 12) -> str:
     if not entries:
         return "none"
     more = [f"... and {len(entries) - shown} more"] if len(entries) > shown else []
-    return "\n".join(entries[:shown] + more)
+    return escape("\n".join(entries[:shown] + more))
 
 
 @app.command()
@@ -226,12 +232,18 @@ def demo(
 def _explained() -> Iterator[None]:
     """Ends the command with an error's own words, without a traceback, where the error explains itself."""
     from lakehouse.lake.contract import ContractError
-    from lakehouse.lake.table import TableMissing
+    from lakehouse.lake.table import LakeUnavailable, TableMissing
     from lakehouse.sources.config import SourceError
     from lakehouse.sources.objects import SourceUnavailable
+    from lakehouse.warehouse.dbt import DbtFailed
+    from lakehouse.warehouse.publish import AuditFailed
 
     try:
         yield
-    except (ContractError, TableMissing, SourceError, SourceUnavailable) as error:
-        errors.print(f"[bold red]Error[/] {error}", highlight=False)
+    except (ContractError, LakeUnavailable, TableMissing, SourceError, SourceUnavailable, AuditFailed, DbtFailed) as error:
+        _print_error(error)
         raise typer.Exit(2) from None
+
+
+def _print_error(error: Exception) -> None:
+    errors.print(f"[bold red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)

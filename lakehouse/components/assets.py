@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.components.metadata import definition_metadata, records_table, stored_metadata
+from lakehouse.components.metadata import definition_metadata, partition_metadata, records_table, stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import asset_sessions
 from lakehouse.lake import Lake
@@ -69,6 +69,7 @@ def bar_assets(config: BarFileConfig, partitions: dg.PartitionsDefinition) -> li
             result = load(opened, config, sessions, run_id=context.run_id, progress=progress(context.log.debug))
         for name, error in result.errors.items():
             context.log.error(f"{name}: {error}")
+        _report_partitions(context, opened, config.table("raw_bars"), sessions)
         _report_shared_tables(context, opened, result.rows_received, result.rows_quarantined)
         return dg.MaterializeResult(
             metadata={
@@ -115,6 +116,7 @@ def bar_assets(config: BarFileConfig, partitions: dg.PartitionsDefinition) -> li
 def _derived(context: dg.AssetExecutionContext, lake: Lake, config: BarFileConfig, table: str, derive: Callable[..., Derived]) -> dg.MaterializeResult:
     sessions, started = asset_sessions(context), time.monotonic()
     result = derive(lake, config, sessions, progress=progress(context.log.debug))
+    _report_partitions(context, lake, config.table(table), sessions)
     metadata = stored_metadata(lake, config.table(table), sessions, time.monotonic() - started)
     metadata |= {"rows_changed": result.rows_changed, "sessions_changed": len(result.changed)}
     metadata |= _counts(lake, config, sessions) if table == "bars" else _pictures(lake, config, sessions)
@@ -136,6 +138,12 @@ def _pictures(lake: Lake, config: BarFileConfig, sessions: list[date]) -> dict[s
     from lakehouse.components.pictures import session_pictures
 
     return session_pictures(lake, config, sessions)
+
+
+def _report_partitions(context: dg.AssetExecutionContext, lake: Lake, table: str, sessions: list[date]) -> None:
+    """Tells Dagster what each of the run's partitions holds: what a MaterializeResult says, it says of all of them."""
+    for session, facts in partition_metadata(lake, table, sessions).items():
+        context.add_asset_metadata(facts, partition_key=session.isoformat())
 
 
 def _report_shared_tables(context: dg.AssetExecutionContext, lake: Lake, received: int, quarantined: int) -> None:

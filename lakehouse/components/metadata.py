@@ -10,7 +10,7 @@ import dagster as dg
 
 from lakehouse.lake import Lake
 from lakehouse.lake.contract import Contract
-from lakehouse.lake.table import literal
+from lakehouse.lake.table import Snapshot, literal
 
 _SAMPLE_ROWS = 5
 
@@ -48,29 +48,37 @@ def sql_name(table: str) -> str:
 
 
 def stored_metadata(lake: Lake, name: str, sessions: Sequence[date], duration: float) -> dict[str, Any]:
-    """Metadata of a materialization, read from the stored table: rows and time range of `sessions`, version, files, bytes, a sample."""
-    table = lake.table(name)
-    snapshot = table.snapshot()
-    partition = table.contract.partition_by[0]
-    values = sorted({str(session.replace(day=1) if partition == "month" else session) for session in sessions})
-    inside = f"session IN ({', '.join(map(literal, sessions))})" if sessions else "false"
-    first, last = ("first_bar_at", "last_bar_at") if "first_bar_at" in table.contract.column_names else ("start_at", "end_at")
-    query = f"SELECT * FROM ({snapshot.select({partition: values})}) WHERE {inside}"
+    """Metadata of a run's materializations, read from the stored table: version, files, bytes, and a sample of `sessions`."""
+    snapshot = lake.table(name).snapshot()
     with lake.connect() as connection:
-        facts = connection.execute(f"SELECT count(*), min({first})::VARCHAR, max({last})::VARCHAR FROM ({query})").fetchone()
-        sample = connection.execute(f"SELECT COLUMNS(*)::VARCHAR FROM ({query} LIMIT {_SAMPLE_ROWS})")
+        sample = connection.execute(f"SELECT COLUMNS(*)::VARCHAR FROM ({_rows(snapshot, sessions)} LIMIT {_SAMPLE_ROWS})")
         columns, rows = [field[0] for field in sample.description or []], sample.fetchall()
-    assert facts is not None
-    metadata: dict[str, Any] = {
-        "dagster/partition_row_count": facts[0],
-        "duration_s": round(duration, 3),
-        "sample": dg.MetadataValue.md(markdown_table(columns, rows)),
-    }
-    if facts[1]:
-        metadata |= {"time_from": facts[1], "time_to": facts[2]}
+    metadata: dict[str, Any] = {"duration_s": round(duration, 3), "sample": dg.MetadataValue.md(markdown_table(columns, rows))}
     if snapshot.delta is not None:
         metadata |= {"table_version": snapshot.version, **_sizes(snapshot.delta)}
     return metadata
+
+
+def partition_metadata(lake: Lake, name: str, sessions: Sequence[date]) -> dict[date, dict[str, Any]]:
+    """Metadata of each session's partition, read from the stored table: its rows and the time that they span."""
+    snapshot = lake.table(name).snapshot()
+    first, last = ("first_bar_at", "last_bar_at") if "first_bar_at" in snapshot.table.contract.column_names else ("start_at", "end_at")
+    with lake.connect() as connection:
+        stored = connection.execute(
+            f"SELECT session, count(*), min({first})::VARCHAR, max({last})::VARCHAR FROM ({_rows(snapshot, sessions)}) GROUP BY session"
+        ).fetchall()
+    found: dict[date, dict[str, Any]] = {session: {"dagster/partition_row_count": 0} for session in sessions}
+    for session, rows, time_from, time_to in stored:
+        found[session] = {"dagster/partition_row_count": rows, "time_from": time_from, "time_to": time_to}
+    return found
+
+
+def _rows(snapshot: Snapshot, sessions: Sequence[date]) -> str:
+    """A query for the table's rows of `sessions`, reading only their partitions."""
+    partition = snapshot.table.contract.partition_by[0]
+    values = sorted({str(session.replace(day=1) if partition == "month" else session) for session in sessions})
+    inside = f"session IN ({', '.join(map(literal, sessions))})" if sessions else "false"
+    return f"SELECT * FROM ({snapshot.select({partition: values})}) WHERE {inside}"
 
 
 def _sizes(delta: Any) -> dict[str, Any]:

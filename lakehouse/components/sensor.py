@@ -134,4 +134,4 @@ def _runs_in_progress(instance: dg.DagsterInstance, config: BarFileConfig) -> li
     """Runs on their way that load the source: the sensor's own, and those that people or backfills started."""
     raw_bars = dg.AssetKey([config.source, "raw_bars"])
     runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS), limit=_RUNS_LOOKED_AT)
-    return [run for run in runs if run.tags.get(SOURCE_TAG) == config.source or raw_bars in (run.asset_selection or ())]
+    return [run for run in runs if run.job_name == f"{config.source}_update" or raw_bars in (run.asset_selection or ())]

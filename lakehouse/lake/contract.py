@@ -95,7 +95,8 @@ class Contract(BaseModel):
             column.model_copy(update={"format": identifier}) if column.name == "instrument_id" else column for column in self.columns
         )
         rules = tuple(rule for rule in self.rules if rule.waived_by not in waived)
-        return self.model_copy(update={"columns": columns, "rules": rules})
+        # A copy would keep what was derived from the unbound columns and rules.
+        return Contract(**{name: getattr(self, name) for name in Contract.model_fields} | {"columns": columns, "rules": rules})
 
     @cached_property
     def column_names(self) -> list[str]:

@@ -10,6 +10,7 @@ What belongs here: opening, reading, committing. What a table holds is said by `
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ class StaleSnapshot(RuntimeError):
     """Another writer changed what this commit was made from. Take a new snapshot and do the work again."""
 
 
+class LakeUnavailable(RuntimeError):
+    """The lake's folder or bucket is not there, doesn't answer, or refuses the credentials."""
+
+
 class TableMissing(LookupError):
     """A table was asked for that nobody has written yet."""
 
@@ -51,6 +56,13 @@ def retry_when_stale(work: Callable[[], T]) -> T:
                 raise
             time.sleep(random.uniform(0, min(0.01 * 2**attempt, 1.0)))
     raise AssertionError("unreachable")
+
+
+def _in_one_line(error: OSError) -> str:
+    """What delta-rs tells in a coloured tree, as one line; of S3's XML answer only the code."""
+    lines = [line.strip(" ↳") for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()]
+    codes = re.findall(r"<Code>(\w+)</Code>", str(error))
+    return ": ".join([line for line in lines if line and "<" not in line] + codes[:1])
 
 
 def literal(value: date | str) -> str:
@@ -73,7 +85,11 @@ class LakeTable:
         self.contract: Contract = contract_of(name)
 
     def snapshot(self) -> Snapshot:
-        """The table as it stands now; a table never written is a snapshot without files."""
+        """The table as it stands now; a table never written is a snapshot without files.
+
+        Raises:
+            LakeUnavailable: the storage can't be read.
+        """
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
@@ -81,6 +97,8 @@ class LakeTable:
             return Snapshot(self, DeltaTable(self.uri, storage_options=self.storage_options))
         except TableNotFoundError:
             return Snapshot(self, None)
+        except OSError as error:
+            raise LakeUnavailable(f"{self.uri} can't be opened: {_in_one_line(error)}") from error
 
     def at(self, moment: int | datetime) -> Snapshot:
         """The table as it was stored at a version or at an (aware) moment, as far back as vacuum has kept its files.
@@ -152,7 +170,7 @@ class Snapshot:
 
         contract = self.table.contract
         if self.delta is None or not self.files():
-            return pl.DataFrame(pl.from_arrow(contract.arrow_schema.empty_table())).lazy()
+            return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
         return pl.scan_delta(self.delta).select(contract.column_names)
 
     def append(self, rows: pa.Table, transactions: Iterable[str], metadata: Mapping[str, str] | None = None) -> int:

@@ -32,14 +32,25 @@ def winners(raw: str, ledger: str) -> str:
     """The winning revision of each bar, with all columns of raw_bars.
 
     Of several revisions the highest wins by (vendor's revision, published_at, ingested_at, object, row_number).
+    Most bars have one revision, and ranking costs more than all else: only keys whose hash occurs more than once are ranked.
     """
+    key = ", ".join(BAR_KEY)
     return f"""
-        SELECT raw.* FROM {raw} AS raw SEMI JOIN ({current_versions(ledger)}) USING (object, object_version)
+        WITH known AS NOT MATERIALIZED (SELECT raw.* FROM {raw} AS raw SEMI JOIN ({current_versions(ledger)}) USING (object, object_version)),
+        several AS MATERIALIZED ({_repeated_keys("known")})
+        SELECT * FROM known WHERE hash({key}) NOT IN (FROM several)
+        UNION ALL
+        SELECT * FROM known WHERE hash({key}) IN (FROM several)
         QUALIFY row_number() OVER (
-            PARTITION BY {", ".join(BAR_KEY)}
+            PARTITION BY {key}
             ORDER BY vendor_revision DESC NULLS LAST, published_at DESC, ingested_at DESC, object DESC, row_number DESC
         ) = 1
     """
+
+
+def _repeated_keys(rows: str) -> str:
+    """Hashes of the keys that `rows` may have more than once: two keys may share a hash, no repeated key is left out."""
+    return f"SELECT hash({', '.join(BAR_KEY)}) AS key_hash FROM {rows} GROUP BY key_hash HAVING count(*) > 1"
 
 
 def bars(raw: str, ledger: str, hours: str) -> str:
@@ -102,9 +113,17 @@ def losers(raw: str, ledger: str) -> str:
     """The rows of raw_bars that did not win, with `fate`: duplicate (the winner of its key says the same) or superseded (it says something else, or was withdrawn)."""
     same = " AND ".join(f"raw.{column} IS NOT DISTINCT FROM won.{column}" for column in BAR_CONTENT)
     on = " AND ".join(f"raw.{column} = won.{column}" for column in BAR_KEY)
+    # A current row whose key occurs once has won; all others are few.
     return f"""
+        WITH readable AS NOT MATERIALIZED (
+            SELECT * FROM {raw} SEMI JOIN (SELECT object, object_version FROM {ledger} WHERE status <> 'failed') USING (object, object_version)
+        ),
+        several AS MATERIALIZED ({_repeated_keys("readable")}),
+        contested AS (
+            SELECT * FROM readable
+            WHERE hash({", ".join(BAR_KEY)}) IN (FROM several) OR (object, object_version) NOT IN (SELECT (object, object_version) FROM ({current_versions(ledger)}))
+        )
         SELECT raw.*, CASE WHEN won.object IS NOT NULL AND {same} THEN 'duplicate' ELSE 'superseded' END AS fate
-        FROM (SELECT * FROM {raw} SEMI JOIN (SELECT object, object_version FROM {ledger} WHERE status <> 'failed') USING (object, object_version)) AS raw
-        LEFT JOIN ({winners(raw, ledger)}) AS won ON {on}
+        FROM contested AS raw LEFT JOIN ({winners("contested", ledger)}) AS won ON {on}
         WHERE won.object IS NULL OR (raw.object, raw.object_version, raw.row_number) <> (won.object, won.object_version, won.row_number)
     """

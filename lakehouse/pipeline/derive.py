@@ -98,10 +98,19 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
         # The ledger's snapshot comes before raw_bars': a load writes raw_bars first, so that every version that the ledger names has its rows in the raw snapshot.
         ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(config.table("raw_bars")).snapshot().select(wanted)
-        connection.execute(f"CREATE TEMP TABLE fresh AS {rules.bars(f'({raw})', f'({_of_source(ledger, config.source)})', 'hours')}")
+        derived = rules.bars(f"({raw})", f"({_of_source(ledger, config.source)})", "hours")
+        order = "ORDER BY session, instrument_id, start_at"
+        rows = None
+        if target.files(wanted):
+            connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
+        else:
+            # Nothing is stored to compare with: all rows will be written.
+            rows = connection.execute(f"{derived} {order}").to_arrow_table()
+            connection.register("fresh", rows)
         changed = _changed_sessions(connection, target, sessions)
         if changed:
-            rows = connection.execute(f"SELECT * FROM fresh WHERE {predicate({'session': changed})} ORDER BY session, instrument_id, start_at").to_arrow_table()
+            if rows is None:
+                rows = connection.execute(f"SELECT * FROM fresh WHERE {predicate({'session': changed})} {order}").to_arrow_table()
             if not verify:
                 target.overwrite(rows, predicate({"session": changed}))
             result.rows_changed += rows.num_rows
@@ -140,9 +149,17 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
         connection.execute(f"CREATE TEMP TABLE fresh AS {rules.daily(f'({stored})', 'completeness')}")
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)
-        changes = connection.execute(f"SELECT {columns} FROM recomputed EXCEPT SELECT {columns} FROM before").to_arrow_table()
-        connection.register("changes", changes)
         key = ", ".join(rules.DAILY_KEY)
+        # Rows that stand twice are no other set of rows, but have to be written again all the same.
+        changes = connection.execute(
+            f"""
+            SELECT {columns} FROM recomputed SEMI JOIN (
+                SELECT {key} FROM (SELECT {columns} FROM recomputed EXCEPT SELECT {columns} FROM before)
+                UNION ALL SELECT {key} FROM before_inside GROUP BY {key} HAVING count(*) > 1
+            ) USING ({key})
+            """
+        ).to_arrow_table()
+        connection.register("changes", changes)
         connection.execute(f"CREATE TEMP TABLE gone AS SELECT {key}, month FROM before ANTI JOIN recomputed USING ({key})")
         months = connection.execute("SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month").fetchall()
         if not months:
@@ -203,7 +220,7 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
         connection.execute(
             f"""
             INSERT INTO closes SELECT {key}, close FROM ({target.select({"month": older})}) SEMI JOIN (
-                SELECT DISTINCT {series} FROM unlinked ASOF LEFT JOIN closes AS earlier
+                SELECT DISTINCT unlinked.instrument_id, unlinked.currency FROM unlinked ASOF LEFT JOIN closes AS earlier
                 ON unlinked.instrument_id = earlier.instrument_id AND unlinked.currency = earlier.currency AND unlinked.session > earlier.session
                 WHERE earlier.session IS NULL
             ) USING ({series})

@@ -195,23 +195,22 @@ def _sorted_out(
     refused: list[dict[str, Any]] = []
     if texts:
         local_day = pl.col("start_at").dt.convert_time_zone(config.venue.time_zone).dt.date()
-        rows = typed(pl.concat(texts), config).with_columns(local_day.alias("bar_day")).join(facts, on="object_number", maintain_order="left")  # noqa: F841
-        connection.register("received", rows)
-        moment = literal(ingested_at.isoformat())
-        connection.execute(f"CREATE TEMP TABLE chunk AS SELECT *, {moment}::TIMESTAMPTZ AS ingested_at FROM received")
+        rows = typed(pl.concat(texts), config).with_columns(
+            local_day.alias("bar_day"), pl.lit(ingested_at).cast(pl.Datetime("us", "UTC")).alias("ingested_at")
+        ).join(facts, on="object_number", maintain_order="left")  # fmt: skip
+        connection.register("chunk", rows.with_row_index("place").to_arrow())
         rules = {
             **predicates_of(config.contract("raw_bars"), connection, "chunk"),
             **{f"{name}_typed": (f"NOT untyped_{name}", f"{name} is not a {config.contract('raw_bars').column(name).type}") for name in untyped_columns(config)},
             "within_file": ("bar_day = day", _OUTSIDE),
             "in_session": ("day = session", f"the day is no session of {calendar.name}"),
         }
-        columns = ", ".join(raw_schema.names)
-        bars = connection.execute(f"SELECT {columns} FROM chunk WHERE {good(rules)}").to_arrow_table()
-        bad = connection.execute(
-            f"SELECT object_number, row_number, {reasons(rules)} AS reasons FROM chunk WHERE NOT ({good(rules)}) ORDER BY object_number, row_number"
-        ).fetchall()
-        connection.execute("DROP TABLE chunk")
-        for number, row_number, why in bad:
+        bad = connection.execute(f"SELECT place, object_number, row_number, {reasons(rules)} AS reasons FROM chunk WHERE NOT ({good(rules)}) ORDER BY place").fetchall()
+        connection.unregister("chunk")
+        places = pl.Series([place for place, *_ in bad], dtype=pl.Int64)
+        kept = rows.filter(~pl.int_range(pl.len()).is_in(places.implode())) if bad else rows
+        bars = kept.select(raw_schema.names).to_arrow()
+        for _, number, row_number, why in bad:
             refused.append({"number": number, "row_number": row_number, "reasons": why})
     else:
         bars = raw_schema.empty_table()

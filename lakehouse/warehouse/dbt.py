@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lakehouse.settings import PROJECT_ROOT, Settings
+from lakehouse.settings import PROJECT_ROOT, Settings, settings
 
 PROJECT = PROJECT_ROOT / "dbt_project"
 Event = dict[str, Any]
@@ -89,11 +89,14 @@ def _is_current(manifest: Path) -> bool:
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
+    """Inside the block the variables are set, and the process's settings are made from them."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
+    settings.cache_clear()
     try:
         yield
     finally:
+        settings.cache_clear()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

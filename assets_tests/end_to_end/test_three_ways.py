@@ -1,0 +1,191 @@
+"""The three ways in which people update the lake, against a running Dagster: by hand, by a backfill, by a sensor.
+
+Each goes through `dagster dev` by the requests that its UI sends; what counts is what the stored tables and the
+published marts hold afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from assets_tests.conftest import PROJECT_ROOT
+from assets_tests.exchange_lake import SESSIONS, simulated_exchange
+from assets_tests.servers.dagster_dev import DagsterDev
+from lakehouse.lake import Lake
+from lakehouse.settings import settings
+from lakehouse.simulators.exchange import Exchange
+
+CHAIN = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "xetra/daily_report")
+BY_HAND, BACKFILLED, SENSED = SESSIONS[:1], SESSIONS[1:3], SESSIONS[3:]
+KEY = ["instrument_id", "currency", "session"]
+LOADER, PUBLISHER = "xetra_objects", "marts_automation"
+
+
+@dataclass
+class House:
+    """A running Dagster, its lake, and the exchange that publishes into `feed`."""
+
+    dagster: DagsterDev
+    home: Path
+    exchange: Exchange
+
+    def publish(self, sessions: list[date], stage: str = "first") -> None:
+        """The exchange publishes a stage's objects of some sessions."""
+        published = self.home / "published"
+        self.exchange.write(published, stage)  # type: ignore[arg-type]
+        for session in sessions:
+            shutil.copytree(published / str(session), self.home / "feed" / str(session), dirs_exist_ok=True)
+        shutil.rmtree(published)
+
+    def daily_bars(self) -> pl.DataFrame:
+        return Lake(str(self.home / "lake")).table("xetra/daily_bars").to_polars()
+
+    def assert_succeeded(self, run_id: str) -> None:
+        status = self.dagster.wait_for_run(run_id)
+        assert status == "SUCCESS", self.dagster.failures(run_id)
+
+    def runs_of(self, sensor: str) -> list[str]:
+        """The ids of the runs that a sensor asked for."""
+        runs = self.dagster.runs(tags=[{"key": "dagster/sensor_name", "value": sensor}])
+        return [run["runId"] for run in runs]
+
+    def ticks(self, sensor: str) -> list[float]:
+        """When a sensor's last evaluations began, in seconds since 1970."""
+        return [
+            tick["timestamp"] for tick in self._sensor(sensor, "sensorState { ticks(limit: 5) { timestamp } }")["ticks"]
+        ]
+
+    def stop_sensor(self, sensor: str) -> None:
+        """Turns a sensor off, as its switch in the UI does."""
+        state = self._sensor(sensor, "sensorState { id }")["id"]
+        mutation = "mutation($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }"
+        stopped = self.dagster.graphql(mutation, {"id": state})["stopSensor"]
+        assert stopped["__typename"] == "StopSensorMutationResult", stopped
+
+    def _sensor(self, sensor: str, fields: str) -> dict[str, Any]:
+        query = f"query($selector: SensorSelector!) {{ sensorOrError(sensorSelector: $selector) {{ ... on Sensor {{ {fields} }} }} }}"
+        location = {"repositoryName": "__repository__", "repositoryLocationName": "lakehouse"}
+        return self.dagster.graphql(query, {"selector": location | {"sensorName": sensor}})["sensorOrError"][
+            "sensorState"
+        ]
+
+    def truth(self, sessions: list[date], *stages: str) -> pl.DataFrame:
+        """What the daily bars of these sessions should be after these stages."""
+        truth = self.exchange.truth.daily_bars(*stages).rename({"isin": "instrument_id"})  # type: ignore[arg-type]
+        return truth.filter(pl.col("session").is_in(sessions)).sort(KEY)
+
+    def assert_stored(self, sessions: list[date], *stages: str) -> None:
+        wanted = self.truth(sessions, *stages)
+        stored = self.daily_bars().filter(pl.col("session").is_in(sessions))
+        assert_frame_equal(stored.select(wanted.columns).sort(KEY), wanted, check_exact=True)
+
+    def are_published(self, sessions: list[date], *stages: str) -> bool:
+        """Whether the marts hold these sessions as they should be."""
+        published = self.home / "warehouse.duckdb"
+        if not published.exists():
+            return False
+        listed = ", ".join(f"'{session}'" for session in sessions)
+        query = (
+            f"SELECT {', '.join(KEY)}, close, volume FROM marts.fct_daily_bar WHERE session IN ({listed}) ORDER BY ALL"
+        )
+        with duckdb.connect(str(published), read_only=True) as connection:
+            return (
+                connection.execute(query).fetchall()
+                == self.truth(sessions, *stages).select(*KEY, "close", "volume").rows()
+            )
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    home = tmp_path_factory.mktemp("house")
+    (home / "feed").mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "LAKEHOUSE_HOME": str(home),
+        "LAKEHOUSE_XETRA_URL": str(home / "feed"),
+        "PYTHON_DOTENV_DISABLED": "1",
+    }
+    dagster_home = home / "dagster"
+    dagster_home.mkdir()
+    shutil.copy(PROJECT_ROOT / "dagster.yaml", dagster_home)
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("LAKEHOUSE_HOME", str(home))
+        settings.cache_clear()
+        exchange = simulated_exchange()
+    settings.cache_clear()
+    with DagsterDev(PROJECT_ROOT, dagster_home=dagster_home, env=environment) as dagster:
+        house = House(dagster, home, exchange)
+        # Until its own test the sensor is off, so that it doesn't take in what others publish.
+        house.stop_sensor(LOADER)
+        yield house
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Waits for a condition.
+
+    Raises:
+        AssertionError: it does not come about in `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.5)
+
+
+def test_the_partitions_that_people_choose_from_are_the_sessions(house: House) -> None:
+    partitions = house.dagster.partitions("xetra/daily_bars")
+    assert partitions[0] == "2017-06-19"
+    assert [key for key in partitions if "2024-03-26" <= key <= "2024-04-03"] == [str(day) for day in SESSIONS]
+    today = datetime.now(UTC).date()
+    assert date(2017, 6, 19) < date.fromisoformat(partitions[-1]) <= today.replace(year=today.year + 1)
+    assert len(partitions) == len(set(partitions))
+
+
+def test_a_partition_materialized_by_hand_reaches_the_marts(house: House) -> None:
+    house.publish(BY_HAND)
+    run = house.dagster.materialize(*CHAIN, partition=str(BY_HAND[0]))
+    house.assert_succeeded(run)
+
+    house.assert_stored(BY_HAND, "first")
+    assert (house.home / "reports/xetra" / f"xetra_daily_report_{BY_HAND[0]}.parquet").exists()
+    until(lambda: house.are_published(BY_HAND, "first"), 120, "the marts' own automation")
+
+
+def test_a_backfill_of_a_range_is_one_run(house: House) -> None:
+    house.publish(BACKFILLED)
+    backfill = house.dagster.backfill(*CHAIN, partitions=[str(session) for session in BACKFILLED])
+    assert house.dagster.wait_for_backfill(backfill) == "COMPLETED_SUCCESS"
+
+    (run,) = house.dagster.runs(tags=[{"key": "dagster/backfill", "value": backfill}])
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert tags["dagster/asset_partition_range_start"] == str(BACKFILLED[0])
+    assert tags["dagster/asset_partition_range_end"] == str(BACKFILLED[-1])
+    house.assert_stored(BACKFILLED, "first")
+    until(lambda: house.are_published(BACKFILLED, "first"), 120, "the marts' own automation")
+
+
+def test_a_new_file_makes_the_sensor_run_through_to_the_marts_once(house: House) -> None:
+    house.publish(SENSED)
+    before = house.runs_of(PUBLISHER)
+    house.dagster.start_sensor(LOADER)
+    house.assert_succeeded(house.dagster.wait_for_sensor_run(LOADER))
+    ended = time.time()
+
+    house.assert_stored(SENSED, "first")
+    assert house.are_published(SENSED, "first")
+    # The run has published: two more looks of the marts' automation find nothing left to do.
+    until(lambda: sum(tick > ended for tick in house.ticks(PUBLISHER)) >= 2, 120, "two ticks")
+    assert len(house.runs_of(LOADER)) == 1
+    assert house.runs_of(PUBLISHER) == before

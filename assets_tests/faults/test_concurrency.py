@@ -1,0 +1,271 @@
+"""Writers at the same time, as real processes and in the few orders that have to be forced: the tables are in the
+end as one undisturbed load and derivation would have left them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from assets_tests.reference import HEADER, csv_line
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.table import Snapshot, StaleSnapshot, predicate
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.load import load
+from lakehouse.settings import settings
+from lakehouse.simulators.exchange import Exchange
+from lakehouse.sources.config import source_named
+
+SESSIONS = [date(2017, 6, day) for day in (27, 28, 29, 30)] + [date(2017, 7, day) for day in (3, 4, 5, 6)]
+TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")
+WORKERS = multiprocessing.get_context("forkserver")
+WORKERS.set_forkserver_preload(
+    [
+        "assets_tests.faults.test_concurrency",
+        "deltalake",
+        "duckdb",
+        "obstore",
+        "polars",
+        "pyarrow",
+        "pycountry",
+        "stdnum.isin",
+    ]
+)
+
+
+def work(home: str, vendor: str, sessions: list[date], start: object, pause: float) -> None:
+    """A run of the product: loads its sessions and derives them."""
+    os.environ.update(LAKEHOUSE_HOME=home, LAKEHOUSE_XETRA_URL=vendor)
+    settings.cache_clear()
+    start.wait(60)
+    time.sleep(pause)
+    config, lake = source_named("xetra"), Lake.open()
+    load(lake, config, sessions)
+    derive_bars(lake, config, sessions)
+    derive_daily_bars(lake, config, sessions)
+
+
+def run_at_once(home: Path, vendor: Path, shares: list[list[date]], jitter: random.Random) -> None:
+    start = WORKERS.Barrier(len(shares))
+    running = [
+        WORKERS.Process(target=work, args=(str(home), str(vendor), share, start, jitter.uniform(0, 0.1)))
+        for share in shares
+    ]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(120)
+    assert [process.exitcode for process in running] == [0] * len(shares)
+
+
+@pytest.fixture(scope="module")
+def vendor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated feed with all its dirt, over a month's end and a weekend of test bars."""
+    folder = tmp_path_factory.mktemp("vendor")
+    opens = {day: datetime(day.year, day.month, day.day, 7, tzinfo=UTC) for day in SESSIONS}
+    hours = [(day, opening, opening + timedelta(hours=2)) for day, opening in opens.items()]
+    Exchange(hours, seed=7, instruments=8, compress=False).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(vendor: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
+    """The tables as one run on its own leaves them."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    run_at_once(home, vendor, [SESSIONS], random.Random(0))
+    return contents(Lake(str(home / "lake")))
+
+
+def contents(lake: Lake) -> dict[str, pl.DataFrame]:
+    """Every table's rows in the order of their key, without what differs from run to run."""
+    found = {}
+    for name in TABLES:
+        frame = lake.table(name).to_polars()
+        key = [column for column in lake.table(name).contract.key if column in frame.columns]
+        assert frame.select(key).is_duplicated().sum() == 0, name
+        found[name] = frame.drop("ingested_at", "run_id", "load_date", strict=False).sort(key)
+    return found
+
+
+def assert_same(found: dict[str, pl.DataFrame], wanted: dict[str, pl.DataFrame]) -> None:
+    for name in TABLES:
+        assert_frame_equal(found[name], wanted[name], check_exact=True)
+
+
+def assert_conserved(lake: Lake) -> None:
+    rows = lake.sql("SELECT received, kept + duplicates + superseded + quarantined FROM lake.conservation").fetchall()
+    assert rows
+    assert all(received == fates for received, fates in rows)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("workers", [2, 4])
+def test_different_sessions_at_once(
+    workers: int, seed: int, vendor: Path, undisturbed: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    jitter = random.Random(seed)
+    shuffled = jitter.sample(SESSIONS, len(SESSIONS))
+    run_at_once(tmp_path, vendor, [shuffled[place::workers] for place in range(workers)], jitter)
+    assert_same(contents(Lake(str(tmp_path / "lake"))), undisturbed)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_same_sessions_at_once_are_loaded_once(
+    workers: int,
+    seed: int,
+    vendor: Path,
+    undisturbed: dict[str, pl.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+    settings.cache_clear()
+    run_at_once(tmp_path, vendor, [SESSIONS] * workers, random.Random(seed))
+    lake = Lake(str(tmp_path / "lake"))
+    assert_same(contents(lake), undisturbed)
+    assert_conserved(lake)
+
+
+# The orders in which two writers can meet, forced one by one
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, date, float], None]]:
+    """A lake of its own and a vendor's folder; the fixture publishes a bar at 08:00 of a session with a close."""
+    folder = tmp_path / "feed"
+    folder.mkdir()
+    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(folder))
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+
+    def publish(time_of_day: str, session: date, close: float) -> None:
+        row = ("DE0005190003", "BMW", "BMW", "Common stock", "EUR", "1", str(session), time_of_day,
+               str(close), str(close), str(close), str(close), "100", "1")  # fmt: skip
+        path = folder / f"{session}" / f"{session}_BINS_XETR{time_of_day[:2]}.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(",".join(HEADER) + "\n" + csv_line(row) + "\n")
+        publish.clock += 1
+        os.utime(path, (publish.clock,) * 2)
+
+    publish.clock = 1_499_000_000
+    yield publish
+    settings.cache_clear()
+
+
+def daily(lake: Lake) -> list[tuple[date, float, date | None, float | None]]:
+    return lake.sql("SELECT session, close, prev_session, prev_close FROM xetra.daily_bars ORDER BY session").fetchall()
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, table: str, other: Callable[[], object], times: int = 1) -> None:
+    """Runs `other` once a writer has worked out what to write into `table`, before it commits."""
+    overwrite, left = Snapshot.overwrite, [times]
+
+    def late(self: Snapshot, *args: object, **more: object) -> int:
+        if self.table.name == table and left[0]:
+            left[0] -= 1
+            other()
+        return overwrite(self, *args, **more)
+
+    monkeypatch.setattr(Snapshot, "overwrite", late)
+
+
+JUNE, JULY, LATER = SESSIONS[3], SESSIONS[4], SESSIONS[5]
+
+
+@pytest.mark.parametrize(("mine", "others"), [(JUNE, JULY), (JULY, JUNE)])
+@pytest.mark.parametrize("already", [False, True], ids=["new table", "existing table"])
+def test_daily_bars_of_neighbouring_months_derived_at_once_are_linked(
+    mine: date, others: date, already: bool, small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each derivation alone sees no row of the other's session, and they write different partitions."""
+    config, lake = source_named("xetra"), Lake.open()
+    if already:
+        small("08:00", SESSIONS[0], 9.0)
+        load(lake, config, SESSIONS)
+        derive_bars(lake, config, SESSIONS)
+        derive_daily_bars(lake, config, SESSIONS)
+    small("08:00", JUNE, 10.0)
+    small("08:00", JULY, 11.0)
+    load(lake, config, SESSIONS)
+    derive_bars(lake, config, SESSIONS)
+    meanwhile(monkeypatch, "xetra/daily_bars", lambda: derive_daily_bars(lake, config, [others]))
+    derive_daily_bars(lake, config, [mine])
+    first = [(SESSIONS[0], 9.0, None, None)] if already else []
+    link = (SESSIONS[0], 9.0) if already else (None, None)
+    assert daily(lake) == [*first, (JUNE, 10.0, *link), (JULY, 11.0, JUNE, 10.0)]
+
+
+@pytest.mark.parametrize("table", ["xetra/bars", "xetra/daily_bars"])
+def test_a_derivation_from_older_rows_does_not_win(
+    table: str, small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A correction is loaded and derived while the first version's derivation is about to commit."""
+    config, lake = source_named("xetra"), Lake.open()
+
+    def take() -> None:
+        load(lake, config, SESSIONS)
+        derive_bars(lake, config, SESSIONS)
+        derive_daily_bars(lake, config, SESSIONS)
+
+    def correct() -> None:
+        small("08:00", JUNE, 12.0)
+        take()
+
+    small("08:00", JUNE, 10.0)
+    meanwhile(monkeypatch, table, correct)
+    take()
+    assert daily(lake) == [(JUNE, 12.0, None, None)]
+
+
+@pytest.mark.parametrize("table", ["xetra/bars", "xetra/daily_bars"])
+def test_a_correction_of_a_correction_meets_the_derivation_of_the_first(
+    table: str, small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second correction withdraws the first one's bars again, so its own derivation finds nothing to write."""
+    config, lake = source_named("xetra"), Lake.open()
+
+    def take() -> None:
+        load(lake, config, SESSIONS)
+        derive_bars(lake, config, SESSIONS)
+        derive_daily_bars(lake, config, SESSIONS)
+
+    def withdraw() -> None:
+        path = Path(settings().source_variable("xetra", "url")) / f"{JUNE}/{JUNE}_BINS_XETR09.csv"
+        path.write_text(",".join(HEADER) + "\n")
+        os.utime(path, (1_500_000_000,) * 2)
+        take()
+
+    small("08:00", JUNE, 10.0)
+    take()
+    small("09:00", JUNE, 12.0)
+    meanwhile(monkeypatch, table, withdraw)
+    take()
+    assert daily(lake) == [(JUNE, 10.0, None, None)]
+    assert lake.table("xetra/bars").to_polars().height == 1
+
+
+@pytest.mark.parametrize("rows", [True, False], ids=["partition with rows", "empty partition"])
+def test_two_overwrites_of_a_partition_from_one_snapshot(rows: bool, small: Callable[[str, date, float], None]) -> None:
+    config, lake = source_named("xetra"), Lake.open()
+    small("08:00", JUNE, 10.0)
+    small("08:00", JULY, 11.0)
+    load(lake, config, SESSIONS)
+    derive_bars(lake, config, [JUNE, JULY] if rows else [JUNE])
+    table = lake.table("xetra/bars")
+    made = pl.DataFrame(table.to_polars().head(1).with_columns(session=pl.lit(JULY))).to_arrow()
+    one, two = table.snapshot(), table.snapshot()
+    where = predicate({"session": [JULY]})
+    one.overwrite(made, where)
+    with pytest.raises(StaleSnapshot):
+        two.overwrite(made, where)
+    assert table.to_polars().filter(pl.col("session") == JULY).height == 1

@@ -1,0 +1,149 @@
+"""Runs that are killed at any moment and started again leave the tables as an undisturbed run leaves them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from lakehouse.lake.lake import Lake
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.load import load
+from lakehouse.settings import settings
+from lakehouse.simulators.exchange import Exchange
+from lakehouse.sources.config import source_named
+
+FIRST, LAST = date(2017, 6, 19), date(2017, 7, 14)
+DAYS = [FIRST + timedelta(days) for days in range((LAST - FIRST).days + 1)]
+SESSIONS = [day for day in DAYS if day.weekday() < 5]
+WEEKS = [SESSIONS[start : start + 5] for start in range(0, len(SESSIONS), 5)]
+TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")
+LAKES, KILLS_A_LAKE = 10, 5
+WORKERS = multiprocessing.get_context("forkserver")
+WORKERS.set_forkserver_preload(
+    ["assets_tests.faults.test_kill", "deltalake", "duckdb", "obstore", "polars", "pyarrow", "pycountry", "stdnum.isin"]
+)
+
+
+def run(home: str, vendor: str, die_at: int | None, after: bool) -> None:
+    """Loads and derives the month week by week; kills itself before or after its commit number `die_at`."""
+    os.environ.update(LAKEHOUSE_HOME=home, LAKEHOUSE_XETRA_URL=vendor)
+    settings.cache_clear()
+    if die_at is not None:
+        _die(die_at, after)
+    config, lake = source_named("xetra"), Lake.open()
+    for week in WEEKS:
+        load(lake, config, week)
+        derive_bars(lake, config, week)
+        derive_daily_bars(lake, config, week)
+
+
+def _die(die_at: int, after: bool) -> None:
+    import deltalake
+
+    write: Callable[..., None] = deltalake.write_deltalake
+    commits = iter(range(1, die_at + 1))
+
+    def deadly(*args: Any, **more: Any) -> None:
+        last = next(commits) == die_at
+        if last and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(*args, **more)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    deltalake.write_deltalake = deadly
+
+
+def start(home: Path, vendor: Path, die_at: int | None = None, after: bool = False) -> Any:
+    process = WORKERS.Process(target=run, args=(str(home), str(vendor), die_at, after))
+    process.start()
+    return process
+
+
+def finish(process: Any) -> int:
+    process.join(120)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def vendor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated month with all its dirt: broken rows, a cut object, bars on a Saturday, header-only objects."""
+    folder = tmp_path_factory.mktemp("vendor")
+    opens = {day: datetime(day.year, day.month, day.day, 7, tzinfo=UTC) for day in SESSIONS}
+    hours = [(day, opening, opening + timedelta(hours=2)) for day, opening in opens.items()]
+    Exchange(hours, seed=3, instruments=6, compress=False).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(vendor: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, pl.DataFrame], float]:
+    """The tables as a run that nobody kills leaves them, and the seconds that it took."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    begun = time.monotonic()
+    assert finish(start(home, vendor)) == 0
+    lake = Lake(str(home / "lake"))
+    found = contents(lake)
+    assert set(found["ingest_ledger"]["status"]) == {"loaded", "empty", "failed"}
+    assert found["quarantine"].height > 8
+    return found, time.monotonic() - begun
+
+
+def contents(lake: Lake) -> dict[str, pl.DataFrame]:
+    """Every table's rows in the order of their key, without what differs from run to run."""
+    found = {}
+    for name in TABLES:
+        frame = lake.table(name).to_polars()
+        key = [column for column in lake.table(name).contract.key if column in frame.columns]
+        found[name] = frame.drop("ingested_at", "run_id", "load_date", strict=False).sort(key)
+    return found
+
+
+def assert_whole(home: Path, vendor: Path, wanted: dict[str, pl.DataFrame]) -> None:
+    assert finish(start(home, vendor)) == 0
+    found = contents(Lake(str(home / "lake")))
+    for name in TABLES:
+        assert_frame_equal(found[name], wanted[name], check_exact=True)
+
+
+@pytest.mark.parametrize("lake", range(LAKES))
+def test_a_run_killed_at_random_moments(
+    lake: int, vendor: Path, undisturbed: tuple[dict[str, pl.DataFrame], float], tmp_path: Path
+) -> None:
+    """Kills spread over the life of a run, each on what the one before left."""
+    tables, life = undisturbed
+    moments = random.Random(lake)
+    killed = 0
+    for _ in range(KILLS_A_LAKE):
+        process = start(tmp_path, vendor)
+        process.join(moments.uniform(0.05, life / 2))
+        process.kill()
+        killed += finish(process) != 0
+    assert killed >= 1
+    assert_whole(tmp_path, vendor, tables)
+
+
+@pytest.mark.parametrize(("die_at", "after"), [(1, True), (2, False)], ids=["behind it", "before the next"])
+def test_a_run_killed_at_every_commit(
+    die_at: int, after: bool, vendor: Path, undisturbed: tuple[dict[str, pl.DataFrame], float], tmp_path: Path
+) -> None:
+    """Every run lives for one commit more: it dies right behind it, or when it has made the next one's table."""
+    tables, _ = undisturbed
+    deaths = 0
+    while finish(start(tmp_path, vendor, die_at, after)) != 0:
+        deaths += 1
+        assert deaths < 60, "runs make no progress"
+    # Four weeks, each written to raw_bars, ledger, bars and daily_bars, and where it has dirt to the quarantine.
+    assert deaths >= 16
+    assert_whole(tmp_path, vendor, tables)

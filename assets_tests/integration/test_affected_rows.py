@@ -1,0 +1,110 @@
+"""What a change of one session does to the rows of others: exactly the row that follows, however far away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from assets_tests.reference import HEADER, csv_line
+from lakehouse.lake.lake import Lake
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.load import load
+from lakehouse.sources.config import source_named
+
+FIRST, SECOND, THIRD, FOURTH = date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3), date(2017, 7, 4)
+MUCH_LATER = date(2018, 2, 1)
+Take = Callable[[date, float | None], int]
+
+
+@pytest.fixture
+def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Take:
+    """Publishes a session's object with a bar of that close (None: header only; negative: cut), loads and derives that
+    session alone, and returns how many daily rows changed."""
+    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(tmp_path))
+    clock = iter(range(1_520_000_000, 1_530_000_000))
+
+    def taken(session: date, close: float | None) -> int:
+        lines = [",".join(HEADER)]
+        if close is not None:
+            row = (
+                "DE0005190003",
+                "BMW",
+                "BMW",
+                "Common stock",
+                "EUR",
+                "1",
+                str(session),
+                "10:00",
+                *[str(close)] * 4,
+                "5",
+                "1",
+            )
+            lines.append(csv_line(row))
+        path = tmp_path / f"{session}" / f"{session}_BINS_XETR10.csv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("<html>" if close is not None and close < 0 else "\n".join(lines) + "\n")
+        os.utime(path, (next(clock),) * 2)
+        lake, config = Lake.open(), source_named("xetra")
+        load(lake, config, [session])
+        derive_bars(lake, config, [session])
+        return derive_daily_bars(lake, config, [session]).rows_changed
+
+    return taken
+
+
+def links() -> list[tuple[date, float, date | None, float | None]]:
+    return (
+        Lake.open()
+        .sql("SELECT session, close, prev_session, prev_close FROM xetra.daily_bars ORDER BY session")
+        .fetchall()
+    )
+
+
+def test_a_late_session_changes_its_follower_alone(take: Take) -> None:
+    assert [take(session, close) for session, close in ((FIRST, 1.0), (THIRD, 3.0), (FOURTH, 4.0))] == [1, 1, 1]
+    assert take(SECOND, 2.0) == 2
+    assert links() == [
+        (FIRST, 1.0, None, None),
+        (SECOND, 2.0, FIRST, 1.0),
+        (THIRD, 3.0, SECOND, 2.0),
+        (FOURTH, 4.0, THIRD, 3.0),
+    ]
+
+
+def test_a_withdrawn_session_hands_its_follower_to_the_one_before(take: Take) -> None:
+    for session, close in ((FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0), (FOURTH, 4.0)):
+        take(session, close)
+    assert take(SECOND, None) == 2
+    assert links() == [(FIRST, 1.0, None, None), (THIRD, 3.0, FIRST, 1.0), (FOURTH, 4.0, THIRD, 3.0)]
+    assert take(FIRST, None) == 2
+    assert links() == [(THIRD, 3.0, None, None), (FOURTH, 4.0, THIRD, 3.0)]
+
+
+def test_a_corrected_close_changes_its_follower_alone(take: Take) -> None:
+    for session, close in ((FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0), (FOURTH, 4.0)):
+        take(session, close)
+    assert take(SECOND, 2.5) == 2
+    assert links()[2] == (THIRD, 3.0, SECOND, 2.5)
+    assert take(SECOND, 2.5) == 0
+
+
+def test_a_follower_may_be_months_away(take: Take) -> None:
+    take(FIRST, 1.0)
+    take(MUCH_LATER, 9.0)
+    assert links()[1] == (MUCH_LATER, 9.0, FIRST, 1.0)
+    assert take(FIRST, 1.5) == 2
+    assert take(SECOND, 2.0) == 2
+    assert links()[2] == (MUCH_LATER, 9.0, SECOND, 2.0)
+    assert take(SECOND, None) == 2
+    assert links()[1] == (MUCH_LATER, 9.0, FIRST, 1.5)
+
+
+def test_a_damaged_version_leaves_the_older_one_in_force(take: Take) -> None:
+    take(FIRST, 1.0)
+    assert take(FIRST, -1.0) == 0
+    assert links() == [(FIRST, 1.0, None, None)]
+    assert take(FIRST, 1.25) == 1

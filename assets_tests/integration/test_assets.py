@@ -1,0 +1,273 @@
+"""A source's assets run as one job: what Dagster is told, and what holds back what."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import dagster as dg
+import polars as pl
+import pytest
+from deltalake import write_deltalake
+from polars.testing import assert_frame_equal
+
+from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, TABLES, ExchangeLake, failed_checks, materialized
+from assets_tests.integration.conftest import FirstLoad
+from lakehouse.components import assets
+from lakehouse.lake import Lake
+from lakehouse.pipeline.load import load
+
+KEYS = [session.isoformat() for session in SESSIONS]
+COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
+
+
+def metadata_of(result: dg.ExecuteInProcessResult, asset: str, place: int = -1) -> dict[str, object]:
+    """The metadata that a run gave one of an asset's materializations, the last if nothing else is said."""
+    events = [
+        event.step_materialization_data.materialization
+        for event in result.get_asset_materialization_events()
+        if event.asset_key and event.asset_key.to_user_string() == asset
+    ]
+    return {name: value.value for name, value in events[place].metadata.items()}
+
+
+def daily_truth(lake: ExchangeLake, *stages: str) -> pl.DataFrame:
+    """What the daily bars should be after these stages."""
+    return lake.exchange.truth.daily_bars(*stages).rename({"isin": "instrument_id"})  # type: ignore[arg-type]
+
+
+def assert_daily_bars(lake: ExchangeLake, *stages: str) -> None:
+    """The stored daily bars, and the published ones, are the truth after these stages."""
+    wanted = daily_truth(lake, *stages)
+    key = ["instrument_id", "currency", "session"]
+    stored = lake.rows("xetra/daily_bars").select(wanted.columns).sort(key)
+    assert_frame_equal(stored, wanted.sort(key), check_exact=True)
+    published = lake.marts("SELECT instrument_id, currency, session, close FROM fct_daily_bar ORDER BY ALL")
+    assert published == wanted.select(*key, "close").sort(key).rows()
+
+
+def test_every_partition_is_reported_and_everything_published(first_load: FirstLoad) -> None:
+    lake, result = first_load
+
+    assert result.success
+    reported = materialized(result)
+    sources = {f"xetra/{table}": KEYS for table in ("raw_bars", "bars", "daily_bars", "daily_report")}
+    assert {asset: found for asset, found in reported.items() if asset in sources} == sources
+    assert {asset for asset in reported if asset not in sources} == {
+        *("lake/ingest_ledger", "lake/quarantine"),
+        *(f"marts/{name}" for name in ("dim_instrument", "dim_session", "dim_venue", "fct_daily_bar")),
+        *(f"marts/{name}" for name in ("average_range", "daily_movers", "daily_summary", "most_traded_by_value")),
+    }
+    assert_daily_bars(lake, "first")
+    reports = sorted(path.name for path in (lake.home / "reports" / "xetra").iterdir())
+    assert reports == [f"xetra_daily_report_{key}.parquet" for key in KEYS]
+    report = pl.read_parquet(lake.home / "reports" / "xetra" / reports[0])
+    truth = daily_truth(lake, "first").filter(pl.col("session") == SESSIONS[0])
+    assert sorted(report["closing_price"].to_list()) == sorted(truth["close"].to_list())
+
+
+def test_a_run_tells_what_it_made(first_load: FirstLoad) -> None:
+    lake, result = first_load
+    truth = lake.exchange.truth.counts("first")
+    raw, bars, daily = (metadata_of(result, f"xetra/{table}") for table in ("raw_bars", "bars", "daily_bars"))
+
+    assert raw["rows_received"] == truth.received
+    assert raw["rows_quarantined"] == sum(truth.quarantined.values())
+    # On the exchange's clock the last two hours, of 22:00 and 23:00 UTC, are tomorrow's.
+    published = {item.name: item.status for item in lake.exchange.truth.objects if item.stage == "first"}
+    statuses = [status for name, status in published.items() if name[-9:-7] < "22" or name[:10] < str(LAST)]
+    assert {name: raw[f"objects_{name}"] for name in ("loaded", "empty", "failed")} == {
+        name: statuses.count(name) for name in ("loaded", "empty", "failed")
+    }
+    assert str(lake.exchange.truth.damaged_object) in str(raw["errors"])
+    wanted = (truth.received, truth.kept, truth.duplicates, truth.superseded, sum(truth.quarantined.values()))
+    assert tuple(bars[f"rows_{name}"] for name in COUNTS) == wanted
+    for table, facts in (("raw_bars", raw), ("bars", bars), ("daily_bars", daily)):
+        stored = lake.rows(f"xetra/{table}")
+        snapshot = Lake.open().table(f"xetra/{table}").snapshot()
+        assert facts["table_version"] == snapshot.version
+        files = [path.stat().st_size for path in (lake.home / "lake/xetra" / table).glob("*=*/*.parquet")]
+        assert (facts["table_files"], facts["table_bytes"]) == (len(files), sum(files))
+        assert isinstance(facts["duration_s"], float)
+        assert 0 < facts["duration_s"] < 60
+        header, _, *rows = str(facts["sample"]).splitlines()
+        assert [name.strip() for name in header.strip("|").split("|")] == stored.columns
+        assert len(rows) == 5
+        assert all(any(row["instrument_id"] in line for row in stored.iter_rows(named=True)) for line in rows)
+    # Without a partition of their own, the shared tables say what this run added to them.
+    assert metadata_of(result, "lake/ingest_ledger")["rows_received"] == truth.received
+
+
+@pytest.mark.parametrize(
+    ("table", "ends"), [("bars", ("start_at", "end_at")), ("daily_bars", ("first_bar_at", "last_bar_at"))]
+)
+def test_each_partition_tells_its_own_rows(first_load: FirstLoad, table: str, ends: tuple[str, str]) -> None:
+    stored = first_load.lake.rows(f"xetra/{table}")
+    for place, session in enumerate(SESSIONS):
+        facts = metadata_of(first_load.result, f"xetra/{table}", place)
+        rows = stored.filter(pl.col("session") == session)
+        assert facts["dagster/partition_row_count"] == rows.height > 0
+        span = rows.select(pl.col(ends[0]).min(), pl.col(ends[1]).max()).row(0)
+        assert (facts["time_from"], facts["time_to"]) == tuple(f"{moment:%Y-%m-%d %H:%M:%S}+00" for moment in span)
+
+
+def test_the_picture_is_a_png_of_the_last_session(first_load: FirstLoad) -> None:
+    text = str(metadata_of(first_load.result, "xetra/daily_bars")["session_in_pictures"])
+    found = re.fullmatch(r"!\[(.*)\]\(data:image/png;base64,(.*)\)", text)
+    assert found is not None
+    assert str(LAST) in found[1]
+    picture = base64.b64decode(found[2], validate=True)
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert picture.endswith(b"IEND\xaeB`\x82")
+    width, height = int.from_bytes(picture[16:20], "big"), int.from_bytes(picture[20:24], "big")
+    assert (width, height) == (810, 252)
+
+
+def test_a_damaged_and_a_missing_object_are_named_and_the_others_land(first_load: FirstLoad) -> None:
+    lake, result = first_load
+    truth = lake.exchange.truth
+    damaged, missing = str(truth.damaged_object), str(truth.late_object)
+
+    failed = failed_checks(result)
+    assert {"xetra/raw_bars objects_readable", "xetra/raw_bars session_complete"} <= failed.keys()
+    assert not {name for name in failed if name.startswith("marts/") or "contract" in name or "conservation" in name}
+    named = {
+        found.check_name: str(found.metadata["rows"].value)
+        for found in result.get_asset_check_evaluations()
+        if not found.passed and found.asset_key.path[-1] == "raw_bars"
+    }
+    assert damaged in named["objects_readable"]
+    hours = [f"{name[:10]} hour {name.removesuffix('.csv.gz')[-2:]}" for name in (damaged, missing)]
+    assert all(hour in named["session_complete"] for hour in hours)
+    daily = lake.rows("xetra/daily_bars")
+    incomplete = set(daily.filter(~pl.col("is_complete"))["session"])
+    assert {str(session) for session in incomplete} == {damaged[:10], missing[:10]}
+    assert lake.marts("SELECT DISTINCT session FROM fct_daily_bar WHERE NOT is_complete ORDER BY 1") == [
+        (session,) for session in sorted(incomplete)
+    ]
+
+
+def test_the_repaired_and_the_late_object_mend_their_sessions(
+    first_load: FirstLoad, instance: dg.DagsterInstance
+) -> None:
+    lake = first_load.lake
+    for stage in ("late", "repaired"):
+        lake.exchange.write(lake.feed, stage)  # type: ignore[arg-type]
+    result = lake.run(instance)
+
+    assert not {name for name in failed_checks(result) if name.startswith("xetra/raw_bars")}
+    assert lake.rows("xetra/daily_bars")["is_complete"].all()
+    assert_daily_bars(lake, "first", "late", "repaired")
+    assert metadata_of(result, "xetra/raw_bars")["sessions_changed"] == 2
+
+
+def test_a_second_run_changes_nothing(first_load: FirstLoad, instance: dg.DagsterInstance) -> None:
+    lake = first_load.lake
+    versions, rows = lake.versions(), lake.marts("FROM fct_daily_bar ORDER BY ALL")
+    reports = {path: path.stat().st_mtime_ns for path in (lake.home / "reports").rglob("*.parquet")}
+    result = lake.run(instance)
+
+    assert result.success
+    assert lake.versions() == versions
+    assert lake.marts("FROM fct_daily_bar ORDER BY ALL") == rows
+    assert {path: path.stat().st_mtime_ns for path in (lake.home / "reports").rglob("*.parquet")} == reports
+    assert metadata_of(result, "xetra/raw_bars")["rows_received"] == 0
+    assert metadata_of(result, "xetra/daily_bars")["rows_changed"] == 0
+
+
+def test_a_late_correction_of_an_old_session_reaches_the_marts(
+    first_load: FirstLoad, instance: dg.DagsterInstance
+) -> None:
+    lake = first_load.lake
+    truth = lake.exchange.truth
+    session = next(day for day in SESSIONS if str(day) == str(truth.corrected_object)[:10])
+    assert session < LAST
+    lake.exchange.write(lake.feed, "corrected")
+    result = lake.run(instance, session, session)
+
+    assert result.success
+    assert_daily_bars(lake, "first", "corrected")
+    assert materialized(result)["xetra/daily_bars"] == [str(session)]
+    following = SESSIONS[SESSIONS.index(session) + 1]
+    closes = lake.marts(
+        f"""SELECT instrument_id, currency, prev_close FROM fct_daily_bar
+            WHERE session = '{following}' AND prev_session = '{session}' ORDER BY ALL"""
+    )
+    wanted = daily_truth(lake, "first", "corrected").filter(pl.col("session") == session)
+    assert len(closes) >= 10
+    assert set(closes) <= set(wanted.select("instrument_id", "currency", "close").rows())
+
+
+def test_a_failed_blocking_check_holds_back_what_is_downstream(
+    first_load: FirstLoad, instance: dg.DagsterInstance
+) -> None:
+    """A row of raw_bars stands twice, as no load writes it."""
+    lake = first_load.lake
+    table = Lake.open().table("xetra/raw_bars")
+    row = table.scan().filter(pl.col("session") == FIRST).head(1).collect()
+    write_deltalake(table.uri, row.to_arrow().cast(table.contract.arrow_schema), mode="append")
+    lake.exchange.write(lake.feed, "corrected")
+    versions, published = lake.versions(), lake.warehouse.read_bytes()
+    result = lake.run(instance)
+
+    assert not result.success
+    failed = failed_checks(result)
+    assert failed["xetra/raw_bars key_is_unique"] == "1 keys occur more than once"
+    assert set(materialized(result)) == {"xetra/raw_bars", "lake/ingest_ledger", "lake/quarantine"}
+    assert {name for name, version in lake.versions().items() if version != versions[name]} == {
+        *("xetra/raw_bars", "ingest_ledger")
+    }
+    assert lake.warehouse.read_bytes() == published
+
+
+def test_a_tampered_derived_table_is_mended_by_the_next_run(
+    first_load: FirstLoad, instance: dg.DagsterInstance
+) -> None:
+    lake = first_load.lake
+    before = {name: lake.rows(name) for name in TABLES[1:3]}
+    for name in before:
+        table = Lake.open().table(name)
+        twice = table.scan().filter(pl.col("session") == LAST).head(1).collect()
+        write_deltalake(table.uri, twice.to_arrow().cast(table.contract.arrow_schema), mode="append")
+    result = lake.run(instance, LAST, LAST)
+
+    assert result.success
+    assert not {name for name in failed_checks(result) if "key_is_unique" in name}
+    for name, rows in before.items():
+        key = list(Lake.open().table(name).contract.key)
+        assert_frame_equal(lake.rows(name).sort(key), rows.sort(key), check_exact=True)
+
+
+def test_a_source_that_does_not_answer_is_tried_again(
+    first_load: FirstLoad, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed's folder is away for the first two tries."""
+    lake, tries = first_load.lake, []
+    lake.exchange.write(lake.feed, "late")
+    lake.feed.rename(lake.home / "away")
+
+    def load_when_it_is_back(*arguments: object, **named: object) -> object:
+        tries.append(1)
+        if len(tries) == 3:
+            (lake.home / "away").rename(lake.feed)
+        return load(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(assets, "load", load_when_it_is_back)
+    monkeypatch.setattr(assets, "_PAUSE_S", 0.01)
+    result = lake.run(instance, LAST, LAST)
+
+    assert result.success
+    assert [event.step_key for event in result.all_events if event.is_step_up_for_retry] == ["xetra__raw_bars"] * 2
+    assert_daily_bars(lake, "first", "late")
+
+
+def test_any_other_fault_fails_at_once(
+    first_load: FirstLoad, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAKEHOUSE_XETRA_URL")
+    result = first_load.lake.run(instance, LAST, LAST)
+
+    assert not result.success
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
+    (failure,) = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    assert "set LAKEHOUSE_XETRA_URL to a folder or an s3:// URL" in failure.to_string()

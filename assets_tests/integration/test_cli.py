@@ -1,0 +1,231 @@
+"""The command line as people use it: results, exit codes, and errors in their own words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import resource
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from click.testing import Result
+from deltalake import write_deltalake
+from typer.testing import CliRunner
+
+from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake
+from assets_tests.integration.conftest import FirstLoad
+from lakehouse.cli import app
+from lakehouse.lake import Lake
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.load import load
+from lakehouse.sources.config import source_named
+
+COMMANDS = ("backfill", "sql", "status", "rebuild", "dev", "demo")
+RANGE = ["--from", str(FIRST), "--to", str(LAST)]
+
+
+def lakehouse(*arguments: str) -> Result:
+    """Runs a command in this process, as wide as a file is."""
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "300"})
+
+
+def said(*arguments: str, code: int) -> str:
+    """What a command that must end with `code` printed, with nothing of a traceback."""
+    result = lakehouse(*arguments)
+    assert result.exit_code == code, (result.output, result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture(autouse=True)
+def dagster_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A backfill puts DAGSTER_HOME into its process's environment; it goes with the test."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    assert command in said("--help", code=0)
+    text = said(command, "--help", code=0)
+    assert f"Usage: lakehouse {command}" in text
+    assert "[OPTIONS]" in text
+
+
+def test_a_backfill_prints_what_it_did_and_fails_where_a_check_does(exchange_lake: ExchangeLake) -> None:
+    exchange, truth = exchange_lake.exchange, exchange_lake.exchange.truth
+    exchange.write(exchange_lake.feed)
+    text = said("backfill", "xetra", *RANGE, code=1)
+    first = truth.counts("first")
+    assert f"sessions {len(SESSIONS)} rows received {first.received:,} rows kept {first.kept:,}" in text
+    assert f"daily bars {truth.daily_bars('first').height}" in text
+    assert "failed xetra/raw_bars: objects_readable: 1 objects could not be read" in text
+
+    exchange.write(exchange_lake.feed, "late")
+    exchange.write(exchange_lake.feed, "repaired")
+    text = said("backfill", "xetra", *RANGE, code=0)
+    received = truth.counts("first", "late", "repaired").received
+    assert f"rows received {received:,}" in text
+    assert "failed" not in text
+
+
+def test_sql_in_every_format(first_load: FirstLoad, tmp_path: Path) -> None:
+    query = "SELECT session, instrument_id, close FROM xetra.daily_bars ORDER BY ALL LIMIT 3"
+    rows = first_load.lake.rows("xetra/daily_bars").select("session", "instrument_id", "close").sort(pl.all()).head(3)
+
+    table = lakehouse("sql", query)
+    assert table.exit_code == 0
+    assert all(str(value) in table.stdout for row in rows.rows() for value in row)
+    read = list(csv.reader(io.StringIO(lakehouse("sql", query, "--format", "csv").stdout)))
+    assert read == [rows.columns, *([str(value) for value in row] for row in rows.rows())]
+    read = json.loads(lakehouse("sql", query, "--format", "json").stdout)
+    assert read == [row | {"session": str(row["session"])} for row in rows.to_dicts()]
+    target = tmp_path / "rows.parquet"
+    said("sql", query, "--format", "parquet", "--output", str(target), code=0)
+    assert pl.read_parquet(target).equals(rows)
+    piped = lakehouse("sql", query, "--format", "parquet").stdout_bytes
+    assert pl.read_parquet(io.BytesIO(piped)).equals(rows)
+
+
+def test_sql_knows_every_table(first_load: FirstLoad) -> None:
+    for table in ("xetra.raw_bars", "xetra.bars", "lake.ingest_ledger", "lake.quarantine", "lake.conservation"):
+        assert int(lakehouse("sql", f"SELECT count(*) AS n FROM {table}", "--format", "csv").stdout.split()[1]) > 0
+    (found,) = json.loads(lakehouse("sql", "SELECT count(*) AS n FROM marts.fct_daily_bar", "--format", "json").stdout)
+    assert found["n"] == first_load.lake.rows("xetra/daily_bars").height
+    # A pipe gets every row, and lists as JSON.
+    quarantine = list(csv.DictReader(io.StringIO(lakehouse("sql", "FROM lake.quarantine", "--format", "csv").stdout)))
+    assert len(quarantine) == first_load.lake.rows("quarantine").height
+    assert all(json.loads(row["reasons"]) for row in quarantine)
+    (conserved,) = json.loads(
+        lakehouse(
+            "sql",
+            "SELECT sum(received) - sum(kept + duplicates + superseded + quarantined) AS lost FROM lake.conservation",
+            "--format",
+            "json",
+        ).stdout
+    )
+    assert float(conserved["lost"]) == 0
+
+
+def test_sql_as_of_answers_with_what_was_known_then(first_load: FirstLoad) -> None:
+    lake, config = first_load.lake, source_named("xetra")
+    questions = {
+        "xetra.bars": "SELECT count(*) AS n, sum(volume) AS v FROM xetra.bars",
+        "xetra.daily_bars": "SELECT count(*) AS n, sum(bar_count) AS v FROM xetra.daily_bars",
+        "lake.ingest_ledger": "SELECT count(*) AS n, sum(rows_received) AS v FROM lake.ingest_ledger",
+        "marts.fct_daily_bar": "SELECT count(*) AS n, sum(bar_count) AS v FROM marts.fct_daily_bar",
+    }
+    before = {name: lakehouse("sql", query, "--format", "csv").stdout for name, query in questions.items()}
+    moment = datetime.now(UTC).isoformat()
+    for stage in ("late", "repaired", "corrected"):
+        lake.exchange.write(lake.feed, stage)  # type: ignore[arg-type]
+    load(Lake.open(), config, SESSIONS)
+    derive_bars(Lake.open(), config, SESSIONS)
+    derive_daily_bars(Lake.open(), config, SESSIONS)
+
+    for name, query in questions.items():
+        then = lakehouse("sql", query, "--format", "csv", "--as-of", moment)
+        assert (then.exit_code, then.stdout) == (0, before[name]), (name, then.output)
+        if not name.startswith("marts"):
+            assert lakehouse("sql", query, "--format", "csv").stdout != before[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["sql", "SELECT * FROM xetra.nothing"], 2, "xetra.daily_bars"),
+        (["sql", "SELEC 1"], 2, "syntax error"),
+        (["sql", "SELECT '[/]'::INTEGER"], 2, "Could not convert string '[/]' to INT32"),
+        (["sql", "SELECT 1", "--format", "csv", "--output", "/nowhere/rows.csv"], 2, "/nowhere/rows.csv"),
+        (["sql", "SELECT 1", "--as-of", "yesterday"], 2, "'yesterday' is no timestamp"),
+        (["sql", "SELECT 1", "--format", "yaml"], 2, "yaml"),
+        (["backfill", "nasdaq", *RANGE], 2, "no source 'nasdaq'; there is xetra"),
+        (["backfill", "xetra", "--from", "24.12.2024", "--to", "2024-12-31"], 2, "'24.12.2024' is no date"),
+        (["backfill", "xetra", "--from", "2024-03-30", "--to", "2024-04-01"], 2, "XETR has no session from 2024-03-30"),
+        (["backfill", "xetra", "--from", "2010-01-04", "--to", "2010-01-08"], 2, "xetra begins with 2017-06-19"),
+        (["rebuild", "nasdaq"], 2, "no source 'nasdaq'"),
+        (["backfill", "xetra"], 2, "Missing option"),
+        (["frobnicate"], 2, "No such command"),
+    ],
+)
+def test_errors_are_answers(first_load: FirstLoad, arguments: list[str], code: int, words: str) -> None:
+    assert words in said(*arguments, code=code)
+
+
+def test_a_source_without_an_address_says_how_to_give_it_one(
+    exchange_lake: ExchangeLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAKEHOUSE_XETRA_URL")
+    assert "set LAKEHOUSE_XETRA_URL to a folder or an s3:// URL" in said("backfill", "xetra", *RANGE, code=2)
+
+
+def test_status_of_an_empty_lake(exchange_lake: ExchangeLake) -> None:
+    text = said("status", code=0)
+    assert "sessions loaded 0 sessions missing none" in text
+    assert "marts: never published" in text
+
+
+def test_status_names_what_is_missing_failed_and_refused(first_load: FirstLoad) -> None:
+    truth = first_load.lake.exchange.truth
+    text = said("status", code=0)
+    assert f"sessions loaded 5 ({FIRST} to {LAST})" in text
+    assert str(truth.damaged_object) in text
+    assert f"rows received {truth.counts('first').received:,}" in text
+    for name in (truth.late_object, truth.damaged_object):
+        assert f"{str(name)[:10]} hour {str(name)[-9:-7]}" in text
+    assert "is no session of XETR" in text
+    assert "marts: published 20" in text
+
+
+@pytest.mark.parametrize("table", ["bars", "daily_bars"])
+def test_rebuild_finds_and_mends_what_was_tampered_with(first_load: FirstLoad, table: str) -> None:
+    intact = said("rebuild", "xetra", "--verify", code=0)
+    assert "0 rows differ" in intact
+    assert "marts: nothing differs" in intact
+    stored = Lake.open().table(f"xetra/{table}")
+    before = stored.to_polars()
+    partition = stored.contract.partition_by[0]
+    value = SESSIONS[1].replace(day=1) if partition == "month" else SESSIONS[1]
+    rows = before.filter(pl.col(partition) == value).with_columns(pl.col("close") * 1.01)
+    arrow = rows.to_arrow().cast(stored.contract.arrow_schema)
+    write_deltalake(stored.uri, arrow, mode="overwrite", predicate=f"{partition} = '{value}'")
+
+    versions = first_load.lake.versions()
+    text = said("rebuild", "xetra", "--verify", code=1)
+    assert f"xetra.{table}: {before.height:,} rows in 5 sessions, 0 rows differ" not in text
+    assert "Run the command without --verify to mend them" in text
+    assert first_load.lake.versions() == versions
+    said("rebuild", "xetra", code=0)
+    key = list(stored.contract.key)
+    assert stored.to_polars().sort(key).equals(before.sort(key))
+    said("rebuild", "xetra", "--verify", code=0)
+
+
+def test_rebuild_mends_the_published_marts(first_load: FirstLoad) -> None:
+    with duckdb.connect(str(first_load.lake.warehouse)) as connection:
+        connection.execute("UPDATE marts.daily_summary SET close = close + 1")
+    assert "marts: daily_summary differ" in said("rebuild", "xetra", "--verify", code=1)
+    said("rebuild", "xetra", code=0)
+    said("rebuild", "xetra", "--verify", code=0)
+
+
+def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in processor time, since the machine may have more to do than this."""
+    monkeypatch.delenv("DAGSTER_HOME")
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    command = [str(Path(sys.executable).with_name("lakehouse")), "demo"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
+
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert min(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) < 60
+    for words in ("First load", "After them", "In the quarantine", "Try next", "lakehouse sql", "make dev"):
+        assert words in done.stdout

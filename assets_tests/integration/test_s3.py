@@ -1,0 +1,166 @@
+"""One switch: the lake and its source on S3 by settings alone hold what they hold in folders, and S3's own faults are answered in words."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import obstore
+import polars as pl
+import pytest
+from obstore.store import S3Store
+from polars.testing import assert_frame_equal
+
+from assets_tests.lakes import MARTS, TABLES, Lakehouse, finished
+from assets_tests.servers.ceph import CephS3
+from assets_tests.servers.ministack import MinistackS3
+from assets_tests.servers.s3 import S3Server
+from lakehouse.market.calendar import SessionCalendar, build_sessions
+from lakehouse.simulators.exchange import Exchange
+
+FIRST, LAST = date(2024, 3, 27), date(2024, 4, 3)
+BACKFILL = ("backfill", "xetra", "--from", str(FIRST), "--to", str(LAST))
+LATER_STAGES = ("late", "repaired", "corrected")
+
+
+@dataclass(frozen=True)
+class Twins:
+    """The same feed taken in by a lake in folders and by one on S3."""
+
+    server: S3Server
+    bucket: str
+    folders: Lakehouse
+    s3: Lakehouse
+
+    @property
+    def store(self) -> S3Store:
+        return self.server.store(self.bucket)
+
+
+def on_s3(server: S3Server, bucket: str, home: Path, lake: str = "lake") -> Lakehouse:
+    """An installation with source, lake and reports in a bucket."""
+    places = {"LAKEHOUSE_XETRA_URL": "feed", "LAKEHOUSE_LAKE_URI": lake, "LAKEHOUSE_XETRA_REPORT_URL": f"{lake}-reports"}
+    return Lakehouse(home, {**server.environment(), **{name: f"s3://{bucket}/{place}" for name, place in places.items()}})
+
+
+def upload(store: S3Store, folder: Path, paths: list[Path]) -> None:
+    for path in paths:
+        obstore.put(store, f"feed/{path.relative_to(folder)}", path.read_bytes())
+
+
+def content(store: S3Store, prefix: str) -> dict[str, str | None]:
+    """Every object below a prefix with its ETag."""
+    return {entry["path"]: entry["e_tag"] for entry in obstore.list(store, prefix).collect()}
+
+
+@pytest.fixture(scope="module")
+def twins(ministack_s3: MinistackS3, tmp_path_factory: pytest.TempPathFactory) -> Twins:
+    root = tmp_path_factory.mktemp("twins")
+    calendar = SessionCalendar("XETR", "Europe/Berlin", build_sessions("XETR", FIRST))
+    exchange = Exchange([(session, *calendar.hours(session)) for session in calendar.between(FIRST, LAST)], instruments=15)
+    feed = root / "feed"
+    bucket = ministack_s3.create_bucket(f"twins-{uuid.uuid4().hex}")
+    made = Twins(ministack_s3, bucket, Lakehouse(root / "folders", {"LAKEHOUSE_XETRA_URL": str(feed)}), on_s3(ministack_s3, bucket, root / "s3"))
+    upload(made.store, feed, exchange.write(feed))
+    for house in (made.folders, made.s3):
+        # A damaged and a missing object fail their checks, and what they hold is missing everywhere.
+        assert house.run(*BACKFILL)[0] == 1
+    for stage in LATER_STAGES:
+        upload(made.store, feed, exchange.write(feed, stage=stage))
+    for house in (made.folders, made.s3):
+        house.succeed(*BACKFILL)
+    return made
+
+
+@pytest.mark.parametrize("table", [*TABLES, *MARTS])
+def test_s3_and_folders_hold_the_same_rows(twins: Twins, table: str) -> None:
+    expected, found = twins.folders.rows(table)[table], twins.s3.rows(table)[table]
+
+    assert expected.height > 0
+    assert_frame_equal(found, expected)
+
+
+def test_nothing_of_the_lake_is_written_beside_the_bucket(twins: Twins) -> None:
+    assert not (twins.s3.home / "lake").exists()
+    assert not (twins.s3.home / "reports").exists()
+
+
+def test_the_daily_report_goes_to_the_bucket(twins: Twins) -> None:
+    reports = {Path(name).name: name for name in content(twins.store, "lake-reports")}
+    expected = {path.name: pl.read_parquet(path) for path in (twins.folders.home / "reports" / "xetra").iterdir()}
+
+    assert reports.keys() == expected.keys() != set()
+    for name, frame in expected.items():
+        assert_frame_equal(pl.read_parquet(bytes(obstore.get(twins.store, reports[name]).bytes())), frame)
+
+
+def test_sql_and_status_answer_from_s3(twins: Twins) -> None:
+    query = "SELECT session, count(*) AS bars, sum(volume) AS volume FROM xetra.bars GROUP BY session ORDER BY session"
+
+    assert twins.s3.succeed("sql", query, "--format", "csv") == twins.folders.succeed("sql", query, "--format", "csv") != ""
+    told = [house.succeed("status").splitlines() for house in (twins.s3, twins.folders)]
+    assert [line for line in told[0] if not line.startswith("marts")] == [line for line in told[1] if not line.startswith("marts")]
+    assert any("sessions loaded" in line for line in told[0])
+
+
+def test_a_second_run_writes_nothing(twins: Twins) -> None:
+    before = content(twins.store, "lake") | content(twins.store, "lake-reports")
+
+    twins.s3.succeed(*BACKFILL)
+
+    assert content(twins.store, "lake") | content(twins.store, "lake-reports") == before
+
+
+def test_two_processes_at_once_leave_what_one_leaves(twins: Twins, tmp_path: Path) -> None:
+    houses = [on_s3(twins.server, twins.bucket, tmp_path / name, "shared") for name in ("one", "other")]
+    for process in [house.start(*BACKFILL) for house in houses]:
+        code, output = finished(process)
+        assert code == 0, output
+
+    alone = on_s3(twins.server, twins.bucket, tmp_path / "alone", "alone")
+    alone.succeed(*BACKFILL)
+    expected = alone.rows(*TABLES)
+    for table, rows in houses[0].rows(*TABLES).items():
+        assert_frame_equal(rows, expected[table])
+
+
+def test_without_the_packaged_extension_s3fs_reads_the_lake(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = twins.folders.rows(*TABLES)
+    monkeypatch.setitem(sys.modules, "duckdb_extension_httpfs", None)
+
+    with twins.s3.opened() as lake, lake.connect() as connection:
+        loaded = connection.execute("SELECT count(*) FROM duckdb_extensions() WHERE loaded AND extension_name = 'httpfs'").fetchone()
+    found = twins.s3.rows(*TABLES)
+
+    assert loaded == (0,)
+    for table, rows in found.items():
+        assert_frame_equal(rows, expected[table])
+
+
+def test_a_missing_bucket_is_named(ministack_s3: MinistackS3, tmp_path: Path) -> None:
+    house = on_s3(ministack_s3, "no-such-bucket", tmp_path / "home")
+
+    for command in (BACKFILL, ("status",), ("sql", "FROM xetra.bars")):
+        code, output = house.run(*command)
+        assert code != 0, command
+        assert "no-such-bucket" in output
+        assert "Traceback" not in output
+
+
+def test_a_wrong_secret_is_refused_in_words_that_do_not_tell_it(ceph_s3: CephS3, tmp_path: Path) -> None:
+    bucket = ceph_s3.create_bucket(f"refused-{uuid.uuid4().hex}")
+    house = on_s3(ceph_s3, bucket, tmp_path / "home")
+    wrong = "d0-n0t-t3ll-th1s-t0-any0ne"
+
+    for command in (BACKFILL, ("status",), ("sql", "FROM xetra.bars")):
+        code, output = house.run(*command, AWS_SECRET_ACCESS_KEY=wrong)
+        assert code != 0, command
+        assert bucket in output
+        assert "Traceback" not in output
+        assert wrong not in output
+    told = [path for path in house.home.rglob("*") if path.is_file() and wrong.encode() in path.read_bytes()]
+    assert told == []
+    assert content(ceph_s3.store(bucket), "") == {}

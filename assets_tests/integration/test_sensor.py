@@ -1,0 +1,247 @@
+"""The sensor of a source, evaluated against a real Dagster instance: what it asks for, and when it holds back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from assets_tests.conftest import PROJECT_ROOT
+from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake, code_location, tick
+from assets_tests.integration.conftest import FirstLoad
+from lakehouse.components.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
+from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
+from lakehouse.lake import Lake
+from lakehouse.simulators.truth import Stage
+from lakehouse.sources.objects import ObjectStoreSource, SourceUnavailable
+
+SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
+
+
+def spans(requests: list[dg.RunRequest]) -> list[tuple[str, str]]:
+    return [(request.tags[RANGE_START_TAG], request.tags[RANGE_END_TAG]) for request in requests]
+
+
+def record(
+    instance: dg.DagsterInstance, tags: dict[str, str], status: dg.DagsterRunStatus, job: str = "xetra_update"
+) -> None:
+    """A run as Dagster's daemon would have made it of a request."""
+    definition = code_location().resolve_job_def(job)
+    instance.create_run_for_job(job_def=definition, tags=tags, status=status)
+
+
+@pytest.fixture
+def taken_in(first_load: FirstLoad) -> ExchangeLake:
+    """A lake that has taken in everything that its exchange has published."""
+    for hour in (22, 23):  # hours of the next session, on the exchange's clock
+        (first_load.lake.feed / f"{LAST}" / f"{LAST}_BINS_XETR{hour}.csv.gz").unlink()
+    return first_load.lake
+
+
+def test_new_objects_are_one_request_for_their_stretch_of_sessions(
+    exchange_lake: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    exchange_lake.exchange.write(exchange_lake.feed)
+    (request,), _ = tick(instance)
+
+    following = "2024-04-04"
+    assert spans([request]) == [(str(FIRST), following)]
+    assert request.tags[SOURCE_TAG] == "xetra"
+    assert request.run_key == f"xetra-{request.tags[CHANGES_TAG]}-0"
+    # The same changes are the same request, so that Dagster launches it once.
+    (again,), _ = tick(instance, cursor="anything")
+    assert again == request
+
+
+def test_nothing_new_is_skipped_even_after_a_restart(taken_in: ExchangeLake, instance: dg.DagsterInstance) -> None:
+    for cursor in (None, "something else"):
+        assert tick(instance, cursor) == ([], "no new or changed objects")
+
+
+@pytest.mark.parametrize(
+    ("stage", "object_of"),
+    [("late", "late_object"), ("repaired", "damaged_object"), ("corrected", "corrected_object")],
+)
+def test_a_late_a_repaired_and_a_corrected_object_ask_for_their_session(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance, stage: Stage, object_of: str
+) -> None:
+    taken_in.exchange.write(taken_in.feed, stage)
+    requests, _ = tick(instance)
+
+    session = str(getattr(taken_in.exchange.truth, object_of))[:10]
+    assert spans(requests) == [(session, session)]
+
+
+def test_sessions_that_are_no_neighbours_are_requests_of_their_own(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    for stage in ("late", "repaired", "corrected"):
+        taken_in.exchange.write(taken_in.feed, stage)  # type: ignore[arg-type]
+    requests, _ = tick(instance)
+
+    alone = [str(SESSIONS[place]) for place in (0, 2, 4)]
+    assert spans(requests) == [(session, session) for session in alone]
+    assert len({request.run_key for request in requests}) == 3
+
+
+def test_a_system_test_on_a_saturday_belongs_to_the_next_session(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    saturday = "2024-03-30"
+    (taken_in.feed / saturday / f"{saturday}_BINS_XETR09.csv").write_bytes(b"not loaded by this test")
+    requests, _ = tick(instance)
+
+    assert spans(requests) == [("2024-04-02", "2024-04-02")]
+
+
+def test_an_object_of_a_session_to_come_waits_for_it(exchange_lake: ExchangeLake, instance: dg.DagsterInstance) -> None:
+    exchange_lake.exchange.write(exchange_lake.feed)
+    with dg.partition_loading_context(effective_dt=datetime(2024, 3, 27, 12, tzinfo=UTC)):
+        requests, _ = tick(instance)
+    assert spans(requests) == [(str(FIRST), "2024-03-27")]
+
+
+@pytest.mark.parametrize("tags", [{SOURCE_TAG: "xetra"}, {PARTITION_TAG: str(FIRST)}])
+def test_while_a_run_is_on_its_way_nothing_is_asked_for(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance, tags: dict[str, str]
+) -> None:
+    taken_in.exchange.write(taken_in.feed, "late")
+    (request,), _ = tick(instance)
+    record(instance, request.tags | tags if SOURCE_TAG in tags else tags, dg.DagsterRunStatus.STARTED)
+    requests, said = tick(instance)
+
+    assert requests == []
+    assert str(said).startswith("1 objects wait for run ")
+
+
+def test_a_run_of_another_job_is_no_reason_to_wait(taken_in: ExchangeLake, instance: dg.DagsterInstance) -> None:
+    taken_in.exchange.write(taken_in.feed, "late")
+    record(instance, {}, dg.DagsterRunStatus.STARTED, job="lake_maintenance")
+    assert len(tick(instance)[0]) == 1
+
+
+def test_a_backfill_that_got_there_first_leaves_nothing_to_do(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    taken_in.exchange.write(taken_in.feed, "late")
+    assert len(tick(instance)[0]) == 1
+    assert taken_in.run(instance, LAST, LAST).success
+    assert tick(instance) == ([], "no new or changed objects")
+
+
+def test_failed_runs_are_tried_again_up_to_a_limit_and_then_reported(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    taken_in.exchange.write(taken_in.feed, "late")
+    keys = []
+    for _ in range(TRIES):
+        (request,), _ = tick(instance)
+        keys.append(request.run_key)
+        record(instance, request.tags, FAILURE)
+    assert len(set(keys)) == TRIES
+
+    requests, said = tick(instance)
+    assert requests == []
+    assert str(said).startswith(f"given up after {TRIES} failed runs: {LAST} to {LAST}")
+    # People mended the cause and ran the session by hand.
+    assert taken_in.run(instance, LAST, LAST).success
+    assert tick(instance) == ([], "no new or changed objects")
+
+
+def test_a_run_that_failed_after_its_load_is_tried_again(taken_in: ExchangeLake, instance: dg.DagsterInstance) -> None:
+    """Nothing is pending any more, but the marts don't have it yet."""
+    record(instance, {**range_tags(FIRST, LAST), CHANGES_TAG: "a", SOURCE_TAG: "xetra"}, FAILURE)
+    (request,), _ = tick(instance)
+    assert spans([request]) == [(str(FIRST), str(LAST))]
+    assert request.run_key == "xetra-a-1"
+
+    record(instance, request.tags, SUCCESS)
+    assert tick(instance) == ([], "no new or changed objects")
+
+
+def test_objects_that_cannot_be_read_are_not_asked_for_again(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    ledger = taken_in.rows("ingest_ledger")
+    assert ledger.filter(pl.col("status") == "failed").height == 1
+    assert tick(instance)[0] == []
+
+
+def test_a_source_without_an_address_says_how_to_give_it_one(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAKEHOUSE_XETRA_URL")
+    requests, said = tick(instance)
+    assert requests == []
+    assert "set LAKEHOUSE_XETRA_URL to a folder or an s3:// URL" in str(said)
+
+
+def test_a_source_that_does_not_answer_fails_the_tick(taken_in: ExchangeLake, instance: dg.DagsterInstance) -> None:
+    taken_in.feed.rename(taken_in.home / "gone")
+    with pytest.raises(SourceUnavailable, match="feed is no folder; set the source's URL"):
+        tick(instance)
+
+
+_TICK = """
+import json, re, time
+from pathlib import Path
+import dagster as dg
+from assets_tests.exchange_lake import code_location, tick
+code_location()
+seconds = []
+def memory(name):
+    return int(re.search(rf"{name}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+with dg.DagsterInstance.ephemeral() as instance:
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = memory("VmRSS")
+    for _ in range(3):
+        started = time.monotonic()
+        requests, _ = tick(instance)
+        seconds.append(time.monotonic() - started)
+peak = memory("VmHWM")
+print(json.dumps({"seconds": min(seconds), "added_kb": peak - before, "peak_kb": peak, "requests": len(requests)}))
+"""
+
+
+def test_a_tick_over_100_000_known_objects_is_quick(exchange_lake: ExchangeLake) -> None:
+    known, days = 100_000, [date(2017, 6, 19) + timedelta(days=number) for number in range(2084)]
+    names = [f"{day}/{day}_BINS_XETR{hour:02}.csv{end}" for day in days for hour in range(24) for end in ("", ".gz")]
+    for day in days:
+        (exchange_lake.feed / str(day)).mkdir()
+    for name in names[:known]:
+        os.close(os.open(exchange_lake.feed / name, os.O_CREAT | os.O_WRONLY))
+    _append_to_ledger(ObjectStoreSource(str(exchange_lake.feed)).list())
+    late = [str(exchange_lake.feed / name) for name in names[known : known + 3]]
+    for path in late:
+        Path(path).touch()
+
+    found = subprocess.run([sys.executable, "-c", _TICK], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    told = json.loads(found.stdout)
+    assert told["requests"] == 1
+    assert told["seconds"] < 2
+    # What they add to a process that has Dagster and the definitions loaded.
+    assert told["added_kb"] < 300_000
+
+
+def _append_to_ledger(listed: pl.DataFrame) -> None:
+    table = Lake.open().table("ingest_ledger")
+    now = pl.lit(datetime.now(UTC)).dt.cast_time_unit("us")
+    rows = listed.select(
+        *(pl.lit(value).alias(name) for name, value in {"source": "xetra", "status": "empty"}.items()),
+        *(pl.lit(0, pl.Int64).alias(name) for name in ("rows_received", "rows_quarantined")),
+        *(pl.lit(None, pl.String).alias(name) for name in ("error", "run_id")),
+        pl.lit([], pl.List(pl.Struct({"session": pl.Date, "rows": pl.Int64}))).alias("sessions"),
+        pl.col("name").alias("object"),
+        pl.col("version").alias("object_version"),
+        pl.col("name").str.head(10).str.to_date().alias("session"),
+        *("size", "published_at"),
+        now.alias("ingested_at"),
+    ).select(table.contract.column_names)
+    table.snapshot().append(rows.to_arrow().cast(table.contract.arrow_schema), ["xetra"])

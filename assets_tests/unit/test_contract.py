@@ -1,0 +1,110 @@
+"""Contracts: said once, in YAML, and the same in Arrow, in DuckDB and in what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from lakehouse.lake.contract import DUCKDB_TYPES, Contract, ContractError, contract_of, contracts
+from lakehouse.lake.engine import connect
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.table import Snapshot
+
+TABLES = {"raw_bars", "bars", "daily_bars", "ingest_ledger", "quarantine", "conservation"}
+MINIMAL = {
+    "table": "t",
+    "description": "A table.",
+    "key": ["a"],
+    "partition_by": [],
+    "columns": [{"name": "a", "type": "string", "description": "A column."}],
+}
+
+
+def test_the_tables_of_the_market_domain_have_contracts() -> None:
+    assert contracts().keys() >= TABLES
+    assert contract_of("xetra/bars") is contract_of("binance/bars") is contract_of("bars")
+
+
+def test_a_table_without_contract_is_named_with_those_that_have_one() -> None:
+    with pytest.raises(ContractError, match=r"xetra/bar'.*daily_bars"):
+        contract_of("xetra/bar")
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_every_predicate_can_be_asked_of_an_empty_table(table: str) -> None:
+    contract = contract_of(table)
+    with connect("") as connection:
+        empty = Snapshot(Lake("/nowhere").table(table), None).select()
+        for name, (holds, reason) in contract.predicates.items():
+            assert reason, name
+            assert connection.execute(f"SELECT bool_and({holds}) FROM ({empty})").fetchone() == (None,)
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_arrow_and_duckdb_agree_on_the_types(table: str) -> None:
+    contract = contract_of(table)
+    with connect("") as connection:
+        empty = Snapshot(Lake("/nowhere").table(table), None).select()
+        relation = connection.sql(empty)
+        assert relation.columns == contract.column_names == contract.arrow_schema.names
+        assert relation.to_arrow_table().cast(contract.arrow_schema).schema == contract.arrow_schema
+        declared = [DUCKDB_TYPES[column.type] for column in contract.columns]
+        typed = connection.sql("SELECT " + ", ".join(f"NULL::{kind}" for kind in declared)).types
+        assert relation.types == typed
+
+
+@pytest.mark.parametrize("table", sorted(TABLES - {"conservation"}))
+def test_a_stored_table_has_its_contracts_columns_and_types(table: str, tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    stored = lake.table(table)
+    contract = stored.contract
+    rows = contract.arrow_schema.empty_table()
+    stored.snapshot().append(rows, ["once"])
+    frame = stored.to_polars().to_arrow()
+    assert frame.column_names == contract.column_names
+    assert frame.cast(contract.arrow_schema).schema == contract.arrow_schema
+    delta = stored.snapshot().delta
+    assert delta is not None
+    assert delta.metadata().partition_columns == list(contract.partition_by)
+
+
+def test_a_source_waives_a_rule_and_names_its_identifiers_standard() -> None:
+    plain = contract_of("raw_bars")
+    bound = plain.for_source("isin", frozenset({"negative_prices"}))
+    assert plain.predicates.keys() - bound.predicates.keys() == {"prices_positive", "vwap_positive"}
+    assert (bound.formats["instrument_id"], bound.formats["currency"]) == ("isin", "currency")
+    assert plain.for_source(None, frozenset()).predicates == plain.predicates
+
+
+def test_required_columns_and_finite_numbers_are_rules() -> None:
+    for table in TABLES:
+        contract = contract_of(table)
+        for column in contract.columns:
+            assert (f"{column.name}_present" in contract.predicates) == (not column.nullable)
+            assert (f"{column.name}_finite" in contract.predicates) == (column.type == "double")
+
+
+@pytest.mark.parametrize("change", [{"key": ["b"]}, {"partition_by": ["b"]}, {"known_at": "b"}])
+def test_a_contract_that_names_no_column_of_its_own_is_refused(change: dict) -> None:
+    with pytest.raises(ValidationError, match=r"\['b'\] is no column"):
+        Contract.model_validate(MINIMAL | change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"partitions": ["a"]}, {"columns": [{"name": "a", "type": "text", "description": ""}]}]
+)
+def test_a_misspelt_entry_is_refused(change: dict) -> None:
+    with pytest.raises(ValidationError):
+        Contract.model_validate(MINIMAL | change)
+
+
+def test_prices_times_and_quantities_have_the_types_of_the_house() -> None:
+    schema = contract_of("bars").arrow_schema
+    assert {schema.field(name).type for name in ("open", "high", "low", "close")} == {pa.float64()}
+    assert {schema.field(name).type for name in ("start_at", "end_at", "published_at")} == {
+        pa.timestamp("us", tz="UTC")
+    }
+    assert (schema.field("volume").type, schema.field("session").type) == (pa.int64(), pa.date32())

@@ -1,0 +1,190 @@
+"""What Dagster loads: the assets and what is said of them, and how light loading is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+
+from assets_tests.conftest import PROJECT_ROOT
+from assets_tests.exchange_lake import code_location
+from lakehouse.lake.contract import contract_of
+from lakehouse.settings import settings
+
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+
+ASSETS = """
+calendar/sessions           <- ()                                    warehouse  duckdb
+calendar/venues             <- ()                                    warehouse  duckdb
+lake/ingest_ledger          <- (xetra/raw_bars)                      lake       deltalake
+lake/maintenance            <- ()                                    lake       deltalake
+lake/quarantine             <- (xetra/raw_bars)                      lake       deltalake
+marts/average_range         <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
+marts/daily_movers          <- (marts/daily_summary)                 warehouse  dbt duckdb
+marts/daily_summary         <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
+marts/dim_instrument        <- (xetra/daily_bars)                    warehouse  dbt duckdb
+marts/dim_session           <- (calendar/sessions, calendar/venues)  warehouse  dbt duckdb
+marts/dim_venue             <- (calendar/venues)                     warehouse  dbt duckdb
+marts/fct_daily_bar         <- (calendar/venues, marts/dim_instrument, xetra/daily_bars) warehouse dbt duckdb
+marts/most_traded_by_value  <- (marts/daily_summary)                 warehouse  dbt duckdb
+xetra/bars                  <- (xetra/raw_bars)                      xetra      deltalake duckdb
+xetra/daily_bars            <- (xetra/bars)                          xetra      deltalake duckdb
+xetra/daily_report          <- (xetra/daily_bars)                    xetra      parquet
+xetra/raw_bars              <- ()                                    xetra      deltalake polars
+"""
+CHECKS = """
+xetra/raw_bars    contract!  key_is_unique!  objects_readable  session_complete
+xetra/bars        conservation!  contract!  key_is_unique!  no_spikes
+xetra/daily_bars  consistent_with_bars!  contract!  instruments_present  key_is_unique!  volume_usual
+"""
+"""Blocking checks end in an exclamation mark."""
+
+BERLIN = ZoneInfo("Europe/Berlin")
+IMPORTED = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where dbt's parsed project and the calendar are kept, as they are from the first start on."""
+    folder = tmp_path_factory.mktemp("definitions")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LAKEHOUSE_HOME", str(folder))
+        settings.cache_clear()
+        code_location()
+    settings.cache_clear()
+    subprocess.run([sys.executable, "-c", "import lakehouse.definitions as d; d.defs()"], cwd=PROJECT_ROOT, check=True,
+                   env={"LAKEHOUSE_HOME": str(folder), "PYTHON_DOTENV_DISABLED": "1"})  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graph(home: Path) -> dg.AssetGraph:
+    return code_location().resolve_asset_graph()  # type: ignore[return-value]
+
+
+def loaded_modules(home: Path, program: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has imported after `program`."""
+    environment = {"LAKEHOUSE_HOME": str(home), "PYTHON_DOTENV_DISABLED": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{IMPORTED}"],
+        cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_code_location_loads_without_what_only_runs_need(home: Path) -> None:
+    loaded = loaded_modules(home, "from lakehouse.definitions import defs; defs()")
+    assert {"dagster", "dagster_dbt"} <= loaded
+    assert not loaded & {"pandas", "matplotlib", "exchange_calendars", "obstore", "dbt.cli"}
+
+
+@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["status"]])
+def test_questions_are_answered_without_dagster_and_dbt(home: Path, command: list[str]) -> None:
+    program = f"from lakehouse.cli import app; app({command!r}, standalone_mode=False)"
+    loaded = loaded_modules(home, program)
+    assert "duckdb" in loaded
+    assert not loaded & {"dagster", "dagster_dbt", "dbt", "pandas", "matplotlib", "exchange_calendars"}
+
+
+def test_the_assets_are_these(graph: dg.AssetGraph) -> None:
+    found = []
+    for key in sorted(graph.get_all_asset_keys()):
+        node = graph.get(key)
+        parents = ", ".join(sorted(parent.to_user_string() for parent in node.parent_keys))
+        found.append(f"{key.to_user_string()} <- ({parents}) {node.group_name} {' '.join(sorted(node.kinds))}")
+    assert found == [" ".join(line.split()) for line in ASSETS.strip().splitlines()]
+
+
+def test_every_asset_says_what_it_is_and_whose(graph: dg.AssetGraph) -> None:
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.owners == ["team:market-data"], key
+        assert node.description, key
+        assert (node.code_version is not None) == (key.path[0] in ("xetra", "marts")), key
+    fresh = [key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy]
+    assert fresh == ["xetra/daily_bars"]
+    by_themselves = {key.path[0] for key in graph.get_all_asset_keys() if graph.get(key).automation_condition}
+    assert by_themselves == {"marts"}
+
+
+def test_the_checks_are_these(graph: dg.AssetGraph) -> None:
+    wanted = {line.split()[0]: line.split()[1:] for line in CHECKS.strip().splitlines()}
+    found: dict[str, list[str]] = {}
+    for key in sorted(graph.asset_check_keys):
+        blocking = graph.get_check_spec(key).blocking
+        found.setdefault(key.asset_key.to_user_string(), []).append(key.name + "!" * blocking)
+    marts = {asset: found.pop(asset) for asset in list(found) if asset.startswith("marts/")}
+    assert found == wanted
+    assert len(marts) == 8
+    assert all(check.endswith("!") for checks in marts.values() for check in checks)
+
+
+def test_jobs_sensors_and_schedules() -> None:
+    repository = code_location().get_repository_def()
+    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "lake_maintenance", "xetra_update"}
+    running = dg.DefaultSensorStatus.RUNNING
+    assert {(sensor.name, sensor.default_status) for sensor in repository.sensor_defs} == {
+        *(("marts_automation", running), ("xetra_objects", running))
+    }
+    (schedule,) = repository.schedule_defs
+    assert (schedule.job_name, schedule.cron_schedule) == ("lake_maintenance", "0 3 * * *")
+    assert schedule.execution_timezone == "UTC"
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    job = code_location().resolve_job_def("xetra_update")
+    selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    assets = {line.split()[0] for line in ASSETS.strip().splitlines()}
+    assert selected == {asset for asset in assets if asset.startswith(("xetra/", "marts/"))}
+    assert job.executor_def.name == "in_process"
+
+
+@pytest.mark.parametrize("table", ["raw_bars", "bars", "daily_bars"])
+def test_the_column_schema_is_the_contract(graph: dg.AssetGraph, table: str) -> None:
+    schema = graph.get(dg.AssetKey(["xetra", table])).metadata["dagster/column_schema"]
+    contract = contract_of(f"xetra/{table}")
+    found = [(column.name, column.type, column.description, column.constraints.nullable) for column in schema.columns]
+    assert found == [(column.name, column.type, column.description, column.nullable) for column in contract.columns]
+    units = {column.name: list(column.constraints.other) for column in schema.columns}
+    assert units == {column.name: [f"unit: {column.unit}"] if column.unit else [] for column in contract.columns}
+    metadata = graph.get(dg.AssetKey(["xetra", table])).metadata
+    assert metadata["dagster/table_name"] == f"xetra.{table}"
+    assert metadata["key"] == ", ".join(contract.key)
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        (datetime(2017, 6, 19, 9, 0), date(2017, 6, 19)),
+        (datetime(2024, 3, 28, 0, 1), date(2024, 3, 28)),  # the day has begun, and objects come during the session
+        (datetime(2024, 3, 28, 23, 59), date(2024, 3, 28)),
+        (datetime(2024, 4, 6, 12, 0), date(2024, 4, 5)),  # a Saturday
+        (datetime(2024, 10, 27, 2, 30), date(2024, 10, 25)),  # the Sunday on which the clocks change
+        (datetime(2024, 10, 28, 0, 30), date(2024, 10, 28)),
+        (datetime(2024, 12, 30, 10, 0), date(2024, 12, 30)),  # a half day
+        (datetime(2026, 7, 1, 23, 30), date(2026, 7, 1)),
+    ],
+)
+def test_the_partitions_are_the_sessions_up_to_today(graph: dg.AssetGraph, now: datetime, last: date) -> None:
+    import exchange_calendars
+
+    partitions = graph.get(dg.AssetKey(["xetra", "raw_bars"])).partitions_def
+    assert partitions is not None
+    with dg.partition_loading_context(effective_dt=now.replace(tzinfo=BERLIN)):
+        keys = partitions.get_partition_keys()
+    calendar = exchange_calendars.get_calendar("XETR", start="2017-06-19", end="2026-12-31")
+    assert keys == [f"{session.date()}" for session in calendar.sessions if session.date() <= last]
+
+
+def test_on_a_holiday_the_next_session_is_there_already(graph: dg.AssetGraph) -> None:
+    """Dagster counts its windows by the cron schedule, holidays included: that one may wait for its objects."""
+    partitions = graph.get(dg.AssetKey(["xetra", "raw_bars"])).partitions_def
+    assert partitions is not None
+    for day in (29, 31):
+        with dg.partition_loading_context(effective_dt=datetime(2024, 3, day, 12, tzinfo=BERLIN)):
+            assert partitions.get_partition_keys()[-2:] == ["2024-03-28", "2024-04-02"]
