@@ -1,4 +1,6 @@
-"""Lakes that tests fill by the command line and compare: a home with its settings, the commands people type, and the rows that must be the same wherever they lie."""
+"""Lakes that tests fill by the command line and compare: a home with its settings, the commands people type, and the
+rows that must be the same wherever they lie.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,26 @@ import pytest
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
-TABLES = ("xetra.raw_bars", "xetra.bars", "xetra.daily_bars", "lake.ingest_ledger", "lake.quarantine", "lake.conservation")
+TABLES = (
+    "xetra.raw_bars",
+    "xetra.bars",
+    "xetra.daily_bars",
+    "lake.ingest_ledger",
+    "lake.quarantine",
+    "lake.conservation",
+)
 MARTS = tuple(
-    f"marts.{name}" for name in ("dim_venue", "dim_session", "dim_instrument", "fct_daily_bar", "daily_summary", "daily_movers", "most_traded_by_value", "average_range")
+    f"marts.{name}"
+    for name in (
+        "dim_venue",
+        "dim_session",
+        "dim_instrument",
+        "fct_daily_bar",
+        "daily_summary",
+        "daily_movers",
+        "most_traded_by_value",
+        "average_range",
+    )
 )
 PLACE_AND_TIME = ("object_version", "published_at", "ingested_at", "run_id", "load_date")
 """Columns that say where a lake's objects were and when it was filled, not with what."""
@@ -26,19 +45,25 @@ PLACE_AND_TIME = ("object_version", "published_at", "ingested_at", "run_id", "lo
 
 @dataclass(frozen=True)
 class Lakehouse:
-    """An installation: `home`, and the `variables` that are its settings. Nothing else of the environment's settings reaches it."""
+    """An installation: `home`, and the `variables` that are its settings; no other setting reaches it."""
 
     home: Path
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """The `lakehouse` command as a process of its own, not waited for."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "AWS_")) and name != "DAGSTER_HOME"}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("LAKEHOUSE_", "AWS_")) and name != "DAGSTER_HOME"
+        }
         environment = {**kept, "PYTHON_DOTENV_DISABLED": "1", "AWS_EC2_METADATA_DISABLED": "true", "COLUMNS": "200"}
         environment |= {"LAKEHOUSE_HOME": str(self.home), **self.variables, **variables}
         self.home.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).with_name("lakehouse")), *arguments]
-        return subprocess.Popen(command, env=environment, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            command, env=environment, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
         """The command's exit code and everything that it printed."""
@@ -67,7 +92,7 @@ class Lakehouse:
 
 
 def finished(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str]:
-    """Waits for a process; its exit code and its output. One that takes longer than `timeout` seconds is ended and fails the test."""
+    """Waits for a process; its exit code and its output. After `timeout` seconds it is ended and the test fails."""
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -79,4 +104,6 @@ def finished(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int,
 def _comparable(frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.drop(*PLACE_AND_TIME, strict=False)
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
-    return frame.with_columns(pl.col(name).map_elements(lambda value: str(value.to_list()), pl.String) for name in nested).sort(pl.all())
+    return frame.with_columns(
+        pl.col(name).map_elements(lambda value: str(value.to_list()), pl.String) for name in nested
+    ).sort(pl.all())

@@ -1,4 +1,6 @@
-"""The backfill of three and a half weeks of Xetra against the plain script, whole processes in turn (A B A B ...), and each step of ours on its own.
+"""The backfill of three and a half weeks of Xetra against the plain script.
+
+Whole processes in turn (A B A B ...), and each step of ours on its own.
 
     python benchmarks/backfill.py [--data FOLDER] [--rounds 3]
 """
@@ -59,10 +61,11 @@ def main() -> None:
             script = str(Path(__file__).with_name("plain_script.py"))
             plain.append(measure([sys.executable, script, str(arguments.data), str(target / "plain")], {}))
             fresh.append(backfill(arguments.data, target / "home"))
-            # The second installation in a home: dbt's manifest, the calendar and Dagster's databases are there, the lake is not.
+            # A home that was used: dbt's manifest, the calendar and Dagster's databases are there, the lake is not.
             os.rename(target / "home" / "lake", target / "first-lake")
             warm.append(backfill(arguments.data, target / "home"))
-            print(f"round {number + 1}: plain {plain[-1].wall:.1f} s, first run {fresh[-1].wall:.1f} s, lake rebuilt {warm[-1].wall:.1f} s", flush=True)
+            walls = f"plain {plain[-1].wall:.1f} s, new home {fresh[-1].wall:.1f} s, home there {warm[-1].wall:.1f} s"
+            print(f"round {number + 1}: {walls}", flush=True)
     report(plain, fresh, warm)
 
 
@@ -70,14 +73,22 @@ def report(plain: list[Measured], fresh: list[Measured], warm: list[Measured]) -
     """Medians of all rounds as a Markdown table; ratios are to the plain script's whole process."""
     base_wall, base_cpu = middle([run.wall for run in plain]), middle([run.cpu for run in plain])
     print("\n| | wall s | ratio | CPU s | ratio | peak MiB |\n| --- | --: | --: | --: | --: | --: |")
-    for name, runs in (("plain script", plain), ("lakehouse, new home, to the marts", fresh), ("lakehouse, home there, to the marts", warm)):
+    for name, runs in (
+        ("plain script", plain),
+        ("lakehouse, new home, to the marts", fresh),
+        ("lakehouse, home there, to the marts", warm),
+    ):
         wall, cpu = middle([run.wall for run in runs]), middle([run.cpu for run in runs])
-        print(f"| {name} | {wall} | {wall / base_wall:.1f} | {cpu} | {cpu / base_cpu:.1f} | {middle([run.peak for run in runs]):.0f} |")
+        peak = middle([run.peak for run in runs])
+        print(f"| {name} | {wall} | {wall / base_wall:.1f} | {cpu} | {cpu / base_cpu:.1f} | {peak:.0f} |")
     seconds = [json.loads(run.output.splitlines()[-1]) for run in warm]
-    for name, steps in (("load, bars, daily bars", TO_DAILY), ("... and their checks", TO_DAILY + CHECKS)):
-        wall = middle([sum(run[step] for step in steps) for run in seconds])
+    for name, part in (("load, bars, daily bars", TO_DAILY), ("... and their checks", TO_DAILY + CHECKS)):
+        wall = middle([sum(run[step] for step in part) for run in seconds])
         print(f"| lakehouse, steps: {name} | {wall} | {wall / base_wall:.1f} | | | |")
-    print("\nSteps (median seconds): " + ", ".join(f"{step} {middle([run[step] for run in seconds])}" for step in seconds[0]))
+    print(
+        "\nSteps (median seconds): "
+        + ", ".join(f"{step} {middle([run[step] for run in seconds])}" for step in seconds[0])
+    )
 
 
 if __name__ == "__main__":

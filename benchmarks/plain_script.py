@@ -1,7 +1,8 @@
-"""What a good analyst writes in an hour: the same daily bars from the same files, by Polars alone and as fast as it goes.
+"""The same daily bars from the same files, by Polars alone and as fast as it goes: the yardstick of the backfill.
 
-It is the yardstick of the backfill: it reads every object as text, types it, leaves Saturdays and Sundays out, and writes raw, bars and daily bars as Parquet files. It has no transactions, no
-ledger, no quarantine, no checks and no second run that costs nothing; whatever it takes is the price of the work itself.
+It reads every object as text, types it, leaves Saturdays and Sundays out, and writes raw bars, bars and daily bars as
+Parquet files. It has no transactions, no ledger, no quarantine, no checks and no second run that costs nothing:
+what it takes is the price of the work itself.
 
     python benchmarks/plain_script.py <folder of objects> <target folder> [first date] [last date]
 """
@@ -28,7 +29,9 @@ def main(source: Path, target: Path, first: str, last: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         text = pl.concat(pool.map(read, paths))
     start_at = (
-        pl.concat_str("Date", "Time", separator=" ").str.to_datetime("%Y-%m-%d %H:%M", time_unit="us").dt.replace_time_zone("UTC")
+        pl.concat_str("Date", "Time", separator=" ")
+        .str.to_datetime("%Y-%m-%d %H:%M", time_unit="us")
+        .dt.replace_time_zone("UTC")
     )
     raw = text.select(
         instrument_id="ISIN",
@@ -52,7 +55,9 @@ def main(source: Path, target: Path, first: str, last: str) -> None:
     # Xetra's regular session is 9:00 to 17:30 in Frankfurt; the closing auction's prints come within ten minutes.
     minute = pl.col("start_at").dt.convert_time_zone("Europe/Berlin")
     of_day = minute.dt.hour().cast(pl.Int32) * 60 + minute.dt.minute()
-    bars = raw.unique(["instrument_id", "currency", "start_at"], keep="last").sort("session", "instrument_id", "start_at")
+    bars = raw.unique(["instrument_id", "currency", "start_at"], keep="last").sort(
+        "session", "instrument_id", "start_at"
+    )
     bars = bars.with_columns(is_traded=pl.col("volume") > 0, is_regular=(of_day >= 9 * 60) & (of_day < 17 * 60 + 40))
     write(bars, target / "bars")
 

@@ -1,7 +1,9 @@
-"""How Dagster's SQLite files are written while this process runs a job: once an event, without waiting for the disk each time.
+"""How Dagster's SQLite files are written while this process runs a job: without waiting for the disk at each event.
 
-Dagster opens a connection for each of a run's hundreds of events and closes it again. Closing the last connection of a file writes the whole log back into it, and each commit waits
-for the disk: together a fifth of a backfill's time. What a crash of the machine could lose so are the last events of a run, never the files' consistency, nor anything of the lake.
+Dagster opens a connection for each of a run's hundreds of events and closes it again. Closing the last connection of
+a file writes the whole log back into it, and each commit waits for the disk: together a fifth of a backfill's time.
+What a crash of the machine could lose so are the last events of a run, never the files' consistency, nor anything of
+the lake.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 @contextmanager
 def event_log_kept_open() -> Iterator[None]:
-    """Keeps every SQLite file that SQLAlchemy opens open until the block ends, and commits to it without waiting for the disk (write-ahead log, synchronous=NORMAL)."""
+    """Every SQLite file that SQLAlchemy opens stays open until the block ends, and commits don't wait for the disk."""
     import sqlalchemy
 
     kept: dict[str, sqlite3.Connection] = {}

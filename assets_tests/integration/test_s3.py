@@ -1,4 +1,4 @@
-"""One switch: the lake and its source on S3 by settings alone hold what they hold in folders, and S3's own faults are answered in words."""
+"""One switch: source and lake on S3 by settings alone hold what they hold in folders; S3's faults are told in words."""
 
 from __future__ import annotations
 
@@ -42,8 +42,14 @@ class Twins:
 
 def on_s3(server: S3Server, bucket: str, home: Path, lake: str = "lake") -> Lakehouse:
     """An installation with source, lake and reports in a bucket."""
-    places = {"LAKEHOUSE_XETRA_URL": "feed", "LAKEHOUSE_LAKE_URI": lake, "LAKEHOUSE_XETRA_REPORT_URL": f"{lake}-reports"}
-    return Lakehouse(home, {**server.environment(), **{name: f"s3://{bucket}/{place}" for name, place in places.items()}})
+    places = {
+        "LAKEHOUSE_XETRA_URL": "feed",
+        "LAKEHOUSE_LAKE_URI": lake,
+        "LAKEHOUSE_XETRA_REPORT_URL": f"{lake}-reports",
+    }
+    return Lakehouse(
+        home, {**server.environment(), **{name: f"s3://{bucket}/{place}" for name, place in places.items()}}
+    )
 
 
 def upload(store: S3Store, folder: Path, paths: list[Path]) -> None:
@@ -60,10 +66,17 @@ def content(store: S3Store, prefix: str) -> dict[str, str | None]:
 def twins(ministack_s3: MinistackS3, tmp_path_factory: pytest.TempPathFactory) -> Twins:
     root = tmp_path_factory.mktemp("twins")
     calendar = SessionCalendar("XETR", "Europe/Berlin", build_sessions("XETR", FIRST))
-    exchange = Exchange([(session, *calendar.hours(session)) for session in calendar.between(FIRST, LAST)], instruments=15)
+    exchange = Exchange(
+        [(session, *calendar.hours(session)) for session in calendar.between(FIRST, LAST)], instruments=15
+    )
     feed = root / "feed"
     bucket = ministack_s3.create_bucket(f"twins-{uuid.uuid4().hex}")
-    made = Twins(ministack_s3, bucket, Lakehouse(root / "folders", {"LAKEHOUSE_XETRA_URL": str(feed)}), on_s3(ministack_s3, bucket, root / "s3"))
+    made = Twins(
+        ministack_s3,
+        bucket,
+        Lakehouse(root / "folders", {"LAKEHOUSE_XETRA_URL": str(feed)}),
+        on_s3(ministack_s3, bucket, root / "s3"),
+    )
     upload(made.store, feed, exchange.write(feed))
     for house in (made.folders, made.s3):
         # A damaged and a missing object fail their checks, and what they hold is missing everywhere.
@@ -100,9 +113,15 @@ def test_the_daily_report_goes_to_the_bucket(twins: Twins) -> None:
 def test_sql_and_status_answer_from_s3(twins: Twins) -> None:
     query = "SELECT session, count(*) AS bars, sum(volume) AS volume FROM xetra.bars GROUP BY session ORDER BY session"
 
-    assert twins.s3.succeed("sql", query, "--format", "csv") == twins.folders.succeed("sql", query, "--format", "csv") != ""
+    assert (
+        twins.s3.succeed("sql", query, "--format", "csv")
+        == twins.folders.succeed("sql", query, "--format", "csv")
+        != ""
+    )
     told = [house.succeed("status").splitlines() for house in (twins.s3, twins.folders)]
-    assert [line for line in told[0] if not line.startswith("marts")] == [line for line in told[1] if not line.startswith("marts")]
+    assert [line for line in told[0] if not line.startswith("marts")] == [
+        line for line in told[1] if not line.startswith("marts")
+    ]
     assert any("sessions loaded" in line for line in told[0])
 
 
@@ -132,7 +151,9 @@ def test_without_the_packaged_extension_s3fs_reads_the_lake(twins: Twins, monkey
     monkeypatch.setitem(sys.modules, "duckdb_extension_httpfs", None)
 
     with twins.s3.opened() as lake, lake.connect() as connection:
-        loaded = connection.execute("SELECT count(*) FROM duckdb_extensions() WHERE loaded AND extension_name = 'httpfs'").fetchone()
+        loaded = connection.execute(
+            "SELECT count(*) FROM duckdb_extensions() WHERE loaded AND extension_name = 'httpfs'"
+        ).fetchone()
     found = twins.s3.rows(*TABLES)
 
     assert loaded == (0,)

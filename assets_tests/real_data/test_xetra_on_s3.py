@@ -1,4 +1,4 @@
-"""One switch, with the exchange's own files on a production S3 server: Ceph's gateway holds what folders hold, for source, lake, marts and reports."""
+"""One switch, with the exchange's own files: Ceph's gateway holds what folders hold (source, lake, marts, reports)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ def test_xetra_on_ceph_is_xetra_in_folders(ceph_s3: CephS3, shared_data: Path, t
     for day in DAYS:
         (feed / day).symlink_to(shared_data / "xetra_pds" / day)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda path: obstore.put(store, f"feed/{path.relative_to(feed)}", path.read_bytes()), feed.glob("*/*")))
+        list(
+            pool.map(
+                lambda path: obstore.put(store, f"feed/{path.relative_to(feed)}", path.read_bytes()), feed.glob("*/*")
+            )
+        )
     folders = Lakehouse(tmp_path / "folders", {"LAKEHOUSE_XETRA_URL": str(feed)})
     places = {"LAKEHOUSE_XETRA_URL": "feed", "LAKEHOUSE_LAKE_URI": "lake", "LAKEHOUSE_XETRA_REPORT_URL": "reports"}
-    s3 = Lakehouse(tmp_path / "s3", {**ceph_s3.environment(), **{name: f"s3://{bucket}/{place}" for name, place in places.items()}})
+    s3 = Lakehouse(
+        tmp_path / "s3", {**ceph_s3.environment(), **{name: f"s3://{bucket}/{place}" for name, place in places.items()}}
+    )
 
     running = [house.start(*BACKFILL) for house in (folders, s3)]
     told = [finished(process) for process in running]
@@ -40,7 +46,10 @@ def test_xetra_on_ceph_is_xetra_in_folders(ceph_s3: CephS3, shared_data: Path, t
     assert expected["xetra.bars"].height > 100_000
     for table, rows in s3.rows(*TABLES, *MARTS).items():
         assert_frame_equal(rows, expected[table])
-    reports = {Path(entry["path"]).name: pl.read_parquet(bytes(obstore.get(store, entry["path"]).bytes())) for entry in obstore.list(store, "reports").collect()}
+    reports = {
+        Path(entry["path"]).name: pl.read_parquet(bytes(obstore.get(store, entry["path"]).bytes()))
+        for entry in obstore.list(store, "reports").collect()
+    }
     assert reports.keys() == {path.name for path in (folders.home / "reports" / "xetra").iterdir()}
     for path in (folders.home / "reports" / "xetra").iterdir():
         assert_frame_equal(reports[path.name], pl.read_parquet(path))

@@ -230,7 +230,7 @@ class DagsterDev:
         """A picture of a page of the UI (`/assets/prices?view=partitions`); see `browser.screenshot`."""
         # A new DAGSTER_HOME is greeted by a dialog that would cover the page.
         self.graphql("mutation { setNuxSeen }")
-        return browser.screenshot(f"{self.url}{quote(path, safe='/?=&%')}", png, wait_for=wait_for)
+        return browser.screenshot(f"{self.url}{quote(path, safe='/?=&%@')}", png, wait_for=wait_for)
 
     def _is_loaded(self) -> bool:
         entries = self.graphql("""{ workspaceOrError { ... on Workspace { locationEntries {

@@ -56,7 +56,7 @@ def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]
     right.set(title=f"{session}: traded bars and instruments per hour", xlabel=f"hour, {zone}", ylabel="bars")
     instruments = right.twinx()
     instruments.plot(names, [count for _, _, count in hours], color="#e06c00", marker="o")
-    instruments.set(ylabel="instruments", ylim=(0, None))
+    instruments.set(ylabel="instruments", ylim=(0, 1.1 * max((count for _, _, count in hours), default=1)))
     return image_markdown(figure, f"distribution of change_pct and coverage per hour of {session}")
 
 

@@ -1,0 +1,75 @@
+"""When the marts publish by themselves: after daily bars that no run published yet, and only after sound ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import dagster as dg
+import pytest
+
+from assets_tests.exchange_lake import FIRST, LAST, code_location
+from assets_tests.integration.conftest import FirstLoad
+
+DAILY_BARS = dg.AssetKey(["xetra", "daily_bars"])
+Tick = Callable[[], set[str]]
+
+
+@pytest.fixture
+def tick(first_load: FirstLoad, instance: dg.DagsterInstance) -> Tick:
+    """Looks at the conditions, as the daemon does, and says which assets it would run. The lake is up to date."""
+    cursor = None
+
+    def look() -> set[str]:
+        nonlocal cursor
+        found = dg.evaluate_automation_conditions(
+            code_location(), instance, asset_selection=dg.AssetSelection.groups("warehouse"), cursor=cursor
+        )
+        cursor = found.cursor
+        keys = {result.key for result in found.results if result.true_subset.size}
+        return {key.path[-1] for key in keys if isinstance(key, dg.AssetKey)}
+
+    look()
+    assert first_load.lake.run(instance).success
+    look()
+    return look
+
+
+def materialize_by_hand(instance: dg.DagsterInstance) -> None:
+    """Somebody's run of daily_bars alone has made a session; its checks come next."""
+    instance.report_runless_asset_event(dg.AssetMaterialization(DAILY_BARS, partition=str(LAST)))
+
+
+def check(instance: dg.DagsterInstance, *, consistent: bool) -> None:
+    """The blocking checks of such a run have ended."""
+    for name, passed in {"contract": True, "key_is_unique": True, "consistent_with_bars": consistent}.items():
+        evaluation = dg.AssetCheckEvaluation(asset_key=DAILY_BARS, check_name=name, passed=passed)
+        instance.report_runless_asset_event(evaluation)
+
+
+def test_a_run_that_published_is_not_followed_by_another(
+    tick: Tick, first_load: FirstLoad, instance: dg.DagsterInstance
+) -> None:
+    assert tick() == set()
+    assert first_load.lake.run(instance, FIRST, FIRST).success
+    assert tick() == set()
+    assert tick() == set()
+
+
+def test_daily_bars_made_by_hand_are_published_when_they_are_checked(tick: Tick, instance: dg.DagsterInstance) -> None:
+    materialize_by_hand(instance)
+    assert tick() == set()
+    check(instance, consistent=True)
+    # All that follows from daily_bars, together; venues and calendars have no news.
+    assert tick() == {
+        *("dim_instrument", "fct_daily_bar", "daily_summary"),
+        *("daily_movers", "average_range", "most_traded_by_value"),
+    }
+    assert tick() == set()
+
+
+def test_daily_bars_that_failed_a_blocking_check_wait_until_they_pass(tick: Tick, instance: dg.DagsterInstance) -> None:
+    materialize_by_hand(instance)
+    check(instance, consistent=False)
+    assert tick() == set()
+    check(instance, consistent=True)
+    assert "fct_daily_bar" in tick()
