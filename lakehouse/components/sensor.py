@@ -14,7 +14,7 @@ import dagster as dg
 
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
-from lakehouse.pipeline.load import PendingObject, pending_objects
+from lakehouse.pipeline.pending import PendingObject, pending_objects
 from lakehouse.sources.config import BarFileConfig, SourceError
 
 CHANGES_TAG = "lakehouse/changes"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-# A session of a large venue has some 100,000 bars; sixty of them keep DuckDB well below 4 GB.
-_SESSIONS_AT_ONCE = 60
+# A session of a large venue has some 100,000 bars: twenty of them keep DuckDB at about 2 GB.
+_SESSIONS_AT_ONCE = 20
 _LOOK_BACK = timedelta(days=62)
 
 

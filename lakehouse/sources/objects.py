@@ -15,6 +15,10 @@ class SourceUnavailable(RuntimeError):
     """The bucket or folder could not be listed or read; usually a passing fault or a wrong address. Worth another try."""
 
 
+class ObjectReplaced(SourceUnavailable):
+    """An object is no longer the version that was listed; the next listing has its new one."""
+
+
 def store_at(url: str, *, create: bool = False) -> ObjectStore:
     """The object store of a folder or an s3:// URL; `create` makes a folder that is not there.
 
@@ -97,14 +101,15 @@ class ObjectStoreSource:
         """The bytes of the object version that was listed with `tag`.
 
         Raises:
-            SourceUnavailable: it can't be read: gone, no answer, or replaced since it was listed.
+            ObjectReplaced: it was replaced since it was listed.
+            SourceUnavailable: it can't be read: gone, or no answer.
         """
         import obstore
 
         try:
             found = obstore.get(self._opened, name)
             if tag is not None and found.meta["e_tag"] != tag:
-                raise SourceUnavailable(f"{self.url}: object {name} was replaced while it was read; the next listing has its new version")
+                raise ObjectReplaced(f"{self.url}: object {name} was replaced while it was read")
             return bytes(found.bytes())
         except (OSError, obstore.exceptions.BaseError) as error:
             raise SourceUnavailable(f"{self.url}: object {name} can't be read: {error}") from error
