@@ -212,7 +212,7 @@ def test_a_failed_blocking_check_holds_back_what_is_downstream(
 
     assert not result.success
     failed = failed_checks(result)
-    assert failed["xetra/raw_bars key_is_unique"] == "1 keys occur more than once"
+    assert failed["xetra/raw_bars key_is_unique"] == "1 key occurs more than once"
     assert set(materialized(result)) == {"xetra/raw_bars", "lake/ingest_ledger", "lake/quarantine"}
     assert {name for name, version in lake.versions().items() if version != versions[name]} == {
         *("xetra/raw_bars", "ingest_ledger")

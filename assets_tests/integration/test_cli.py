@@ -66,7 +66,7 @@ def test_a_backfill_prints_what_it_did_and_fails_where_a_check_does(exchange_lak
     first = truth.counts("first")
     assert f"sessions {len(SESSIONS)} rows received {first.received:,} rows kept {first.kept:,}" in text
     assert f"daily bars {truth.daily_bars('first').height}" in text
-    assert "failed xetra/raw_bars: objects_readable: 1 objects could not be read" in text
+    assert "failed xetra/raw_bars: objects_readable: 1 object could not be read" in text
 
     exchange.write(exchange_lake.feed, "late")
     exchange.write(exchange_lake.feed, "repaired")

@@ -173,29 +173,29 @@ class Snapshot:
             return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
         return pl.scan_delta(self.delta).select(contract.column_names)
 
-    def append(self, rows: pa.Table, transactions: Iterable[str], metadata: Mapping[str, str] | None = None) -> int:
+    def append(self, rows: pa.Table, transactions: Iterable[str]) -> int:
         """Commits `rows` on top of this snapshot and returns the new version.
 
         `transactions` names what the rows belong to (a source's session). Of two writers that append under the same name from the same snapshot, the
         second gets `StaleSnapshot`: it has to look whether the first brought the same rows. Other names never conflict.
         """
-        return self._commit(self._writable(), rows, mode="append", metadata=metadata, transactions=transactions)
+        return self._commit(self._writable(), rows, mode="append", transactions=transactions)
 
-    def overwrite(self, rows: pa.Table, where: str, transactions: Iterable[str] = (), metadata: Mapping[str, str] | None = None) -> int:
+    def overwrite(self, rows: pa.Table, where: str, transactions: Iterable[str] = ()) -> int:
         """Replaces the rows that fulfil `where` by `rows` in one commit and returns the new version.
 
         `where` should name partitions (see `predicate`): then files of other partitions are not touched. Raises `StaleSnapshot` when another writer changed rows
         inside `where` since the snapshot. Who has read beyond `where` names that in `transactions`: of two writers from the same snapshot that share a name, the second
         is stale wherever it writes.
         """
-        return self._commit(self._writable(), rows, mode="overwrite", predicate=where, metadata=metadata, transactions=transactions)
+        return self._commit(self._writable(), rows, mode="overwrite", predicate=where, transactions=transactions)
 
-    def _commit(self, delta: DeltaTable, rows: pa.Table, *, metadata: Mapping[str, str] | None, transactions: Iterable[str], **how: Any) -> int:
+    def _commit(self, delta: DeltaTable, rows: pa.Table, *, transactions: Iterable[str], **how: Any) -> int:
         from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
         named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
-        properties = CommitProperties(custom_metadata=dict(metadata or {}), max_commit_retries=100, app_transactions=named or None)
+        properties = CommitProperties(max_commit_retries=100, app_transactions=named or None)
         try:
             write_deltalake(
                 delta,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ Sessions = Sequence[date] | None
 
 _SHOWN = 20
 """Rows that a check names; the count says how many there are."""
+_HISTORY = timedelta(days=92)
+"""How far back a comparison with earlier sessions looks: more than twenty sessions and a whole month."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,20 @@ def _relation(lake: Lake, config: BarFileConfig, table: str, sessions: Sessions)
     return f"(SELECT * FROM ({snapshot.select({partition: values})}) WHERE {_where(sessions)})"
 
 
-def _found(rows: list[dict[str, Any]], count: int, what: str, **facts: int) -> Finding:
-    return Finding(count == 0, f"no {what}" if count == 0 else f"{count:,} {what}", rows[:_SHOWN], facts)
+def _found(rows: list[dict[str, Any]], one: str, several: str, *, count: int | None = None, **facts: int) -> Finding:
+    """A finding by its offenders; `count` says how many there are where `rows` are but the first."""
+    count = len(rows) if count is None else count
+    summary = "nothing found" if count == 0 else one if count == 1 else f"{count:,} {several}"
+    return Finding(count == 0, summary, rows[:_SHOWN], facts)
 
 
-def _query(lake: Lake, query: str) -> list[dict[str, Any]]:
+def _offenders(lake: Lake, query: str, order: str, one: str, several: str) -> Finding:
+    """Runs a query whose rows are the offenders; the first of them by `order` are named."""
     with lake.connect() as connection:
-        return connection.execute(query).to_arrow_table().to_pylist()
+        connection.execute(f"CREATE TEMP TABLE offenders AS {query}")
+        total = connection.execute("SELECT count(*) FROM offenders").fetchone()
+        rows = connection.execute(f"FROM offenders ORDER BY {order} LIMIT {_SHOWN}").to_arrow_table().to_pylist()
+    return _found(rows, one, several, count=total[0] if total else 0)
 
 
 def _contract(table: str, lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
@@ -79,21 +88,19 @@ def _contract(table: str, lake: Lake, config: BarFileConfig, sessions: Sessions)
         predicates = predicates_of(contract, connection, "stored")
         broken = broken_rules(predicates, connection, "stored")
     rows = [{"rule": name, "reason": predicates[name][1], "rows": count} for name, count in broken.items()]
-    return _found(rows, sum(broken.values()), "rows break the contract", rules=len(predicates))
+    return _found(rows, "1 rule is broken", "rules are broken")
 
 
 def _key_is_unique(table: str, lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
     key = ", ".join(config.contract(table).key)
     # Numbers are grouped faster than texts: only keys whose hash occurs more than once are looked at.
-    rows = _query(
-        lake,
-        f"""
+    query = f"""
         WITH stored AS NOT MATERIALIZED (SELECT {key} FROM {_relation(lake, config, table, sessions)}),
         several AS MATERIALIZED (SELECT hash({key}) AS key_hash FROM stored GROUP BY key_hash HAVING count(*) > 1)
-        SELECT {key}, count(*) AS copies, count(*) OVER () AS total FROM stored WHERE hash({key}) IN (FROM several) GROUP BY {key} HAVING count(*) > 1 LIMIT {_SHOWN}
-        """,
-    )
-    return _found(rows, rows[0]["total"] if rows else 0, "keys occur more than once")
+        SELECT {key}, count(*) AS copies FROM stored WHERE hash({key}) IN (FROM several)
+        GROUP BY {key} HAVING count(*) > 1
+        """
+    return _offenders(lake, query, "ALL", "1 key occurs more than once", "keys occur more than once")
 
 
 def _objects_readable(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
@@ -104,7 +111,7 @@ def _objects_readable(lake: Lake, config: BarFileConfig, sessions: Sessions) -> 
     if sessions is not None:
         failed = failed.filter(pl.col("session").is_in(list(sessions)))
     rows = failed.select("session", "object", "error").sort("session", "object").to_dicts()
-    return _found(rows, len(rows), "objects could not be read")
+    return _found(rows, "1 object could not be read", "objects could not be read")
 
 
 def _session_complete(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
@@ -113,44 +120,55 @@ def _session_complete(lake: Lake, config: BarFileConfig, sessions: Sessions) -> 
     ledger = ledger_of(lake, config.source)
     asked = sessions if sessions is not None else sorted(set(ledger["session"].drop_nulls().to_list()))
     readable = ledger.filter((pl.col("status") != "failed") & pl.col("session").is_in(list(asked)))["object"].to_list()
-    missing = missing_objects(config, config.calendar_frame(), readable, list(asked))
+    missing = missing_objects(config, config.calendar_frame(), readable, list(asked), due_by=datetime.now(UTC))
     rows = [{"session": session, "missing": ", ".join(what)} for session, what in sorted(missing.items())]
-    return _found(rows, len(rows), "sessions miss an object", sessions=len(asked))
+    return _found(rows, "1 session misses an object", "sessions miss an object")
 
 
 def _conservation(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
     with lake.connect() as connection:
-        counted = connection.execute(conservation_of(lake, connection, config.source, sessions)).to_arrow_table().to_pylist()
+        query = conservation_of(lake, connection, config.source, sessions)
+        counted = connection.execute(query).to_arrow_table().to_pylist()
     names = ("received", "kept", "duplicates", "superseded", "quarantined")
     totals = {name: sum(row[name] for row in counted) for name in names}
     wrong = [row for row in counted if row["received"] != sum(row[name] for name in names[1:])]
-    return _found(wrong, len(wrong), "sessions do not add up: received is not kept + duplicates + superseded + quarantined", **totals)
+    return _found(wrong, "1 session does not add up", "sessions do not add up", **totals)
 
 
 def _consistent_with_bars(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
-    key = ", ".join(DAILY_KEY)
     daily = _relation(lake, config, "daily_bars", sessions)
     bars = f"(SELECT * FROM {_relation(lake, config, 'bars', sessions)} WHERE is_traded AND segment = 'regular')"
-    rows = _query(lake, f"SELECT {key}, difference, count(*) OVER () AS total FROM ({sanity.daily_differences(daily, bars)}) ORDER BY ALL LIMIT {_SHOWN}")
-    return _found(rows, rows[0]["total"] if rows else 0, "daily bars differ from their bars")
+    query = sanity.daily_differences(daily, bars)
+    return _offenders(lake, query, "ALL", "1 daily bar differs from its bars", "daily bars differ from their bars")
 
 
 def _spikes(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
-    bars = _relation(lake, config, "bars", sessions)
-    rows = _query(lake, f"SELECT *, count(*) OVER () AS total FROM ({sanity.spikes(bars)}) ORDER BY deviation_pct DESC LIMIT {_SHOWN}")
-    return _found(rows, rows[0]["total"] if rows else 0, "bars spike and come back at once")
+    query = sanity.spikes(_relation(lake, config, "bars", sessions))
+    one, several = "1 bar spikes and comes back at once", "bars spike and come back at once"
+    return _offenders(lake, query, "deviation_pct DESC", one, several)
 
 
 def _instruments_present(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
-    daily = f"({lake.table(config.table('daily_bars')).snapshot().select()})"
-    rows = _query(lake, f"SELECT *, count(*) OVER () AS total FROM ({sanity.appeared_and_vanished(daily)}) WHERE {_where(sessions)} ORDER BY session DESC, turnover DESC LIMIT {_SHOWN}")
-    return _found(rows, rows[0]["total"] if rows else 0, "instruments appeared or vanished")
+    compared = sanity.appeared_and_vanished(_with_history(lake, config, sessions))
+    query = f"SELECT * FROM ({compared}) WHERE {_where(sessions)}"
+    one, several = "1 instrument appeared or vanished", "instruments appeared or vanished"
+    return _offenders(lake, query, "session DESC, turnover DESC", one, several)
 
 
 def _volume_usual(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
-    daily = f"({lake.table(config.table('daily_bars')).snapshot().select()})"
-    rows = _query(lake, f"SELECT *, count(*) OVER () AS total FROM ({sanity.unusual_volume(daily)}) WHERE {_where(sessions)} ORDER BY session LIMIT {_SHOWN}")
-    return _found(rows, rows[0]["total"] if rows else 0, "sessions trade far from their trailing median volume")
+    query = f"SELECT * FROM ({sanity.unusual_volume(_with_history(lake, config, sessions))}) WHERE {_where(sessions)}"
+    what = "far from the trailing median volume"
+    return _offenders(lake, query, "session", f"1 session is {what}", f"sessions are {what}")
+
+
+def _with_history(lake: Lake, config: BarFileConfig, sessions: Sessions) -> str:
+    """The daily bars of `sessions` and of the months before that a comparison needs: a long history must not slow a day."""
+    snapshot = lake.table(config.table("daily_bars")).snapshot()
+    if not sessions:
+        return f"({snapshot.select()})"
+    first, last = str(min(sessions) - _HISTORY), str(max(sessions))
+    months = [month for month in snapshot.partition_values("month") if first <= month <= last]
+    return f"({snapshot.select({'month': months} if months else None)})"
 
 
 def _of_every_table(table: str) -> list[Check]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.market.calendar import SessionCalendar
@@ -14,18 +14,23 @@ if TYPE_CHECKING:
 
 
 def missing_objects(
-    config: BarFileConfig, calendar: SessionCalendar, readable: Iterable[str], sessions: Sequence[date]
+    config: BarFileConfig,
+    calendar: SessionCalendar,
+    readable: Iterable[str],
+    sessions: Sequence[date],
+    due_by: datetime | None = None,
 ) -> dict[date, list[str]]:
     """Session -> what it misses, such as `2017-06-29 hour 12`; complete sessions are left out.
 
     Args:
         readable: names of the objects of these sessions that were loaded or found empty.
+        due_by: leave out what a source can't have published by then, as its hour or day was not over.
     """
     there = {config.object_hour(name) for name in readable}
     missing: dict[date, list[str]] = {}
     for session in sessions:
         for expected in config.expected_objects(session, calendar):
-            if expected not in there:
+            if expected not in there and (due_by is None or config.object_end(*expected) <= due_by):
                 day, hour = expected
                 missing.setdefault(session, []).append(str(day) if hour is None else f"{day} hour {hour:02}")
     return missing

@@ -72,8 +72,9 @@ def session_hours(config: BarFileConfig, calendar: SessionCalendar) -> pl.DataFr
     return calendar.frame.select("session", "open_at", (pl.col("close_at") + timedelta(minutes=config.minutes_after_close)).alias("regular_end_at"))
 
 
-def _of_source(ledger: Snapshot, source: str) -> str:
-    return f"SELECT * FROM ({ledger.select({'source': [source]})})"
+def _of_sessions(ledger: Snapshot, source: str, sessions: Sequence[date]) -> str:
+    """A query for the ledger's rows about the objects of a source's sessions."""
+    return f"SELECT * FROM ({ledger.select({'source': [source]})}) WHERE {predicate({'session': sessions})}"
 
 
 def _still_current(*inputs: Snapshot) -> None:
@@ -98,7 +99,7 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
         # The ledger's snapshot comes before raw_bars': a load writes raw_bars first, so that every version that the ledger names has its rows in the raw snapshot.
         ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(config.table("raw_bars")).snapshot().select(wanted)
-        derived = rules.bars(f"({raw})", f"({_of_source(ledger, config.source)})", "hours")
+        derived = rules.bars(f"({raw})", f"({_of_sessions(ledger, config.source, sessions)})", "hours")
         order = "ORDER BY session, instrument_id, start_at"
         rows = None
         if target.files(wanted):
@@ -143,7 +144,7 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
         bars = lake.table(config.table("bars")).snapshot()
-        known = connection.execute(_of_source(ledger, config.source)).pl()
+        known = connection.execute(_of_sessions(ledger, config.source, sessions)).pl()
         connection.register("completeness", completeness(config, config.calendar_frame(), known, sessions))
         stored = bars.select({"session": sessions})
         connection.execute(f"CREATE TEMP TABLE fresh AS {rules.daily(f'({stored})', 'completeness')}")

@@ -190,6 +190,11 @@ class BarFileConfig(_Strict):
             hour += timedelta(hours=1)
         return expected
 
+    def object_end(self, day: date, hour: int | None) -> datetime:
+        """When the hour or the day that an object is about is over."""
+        start = datetime(day.year, day.month, day.day, hour or 0, tzinfo=ZoneInfo(self.time.zone))
+        return start + (timedelta(days=1) if hour is None else timedelta(hours=1))
+
 
 @cache
 def configured_sources(folder: Path = DEFS) -> dict[str, BarFileConfig]:
