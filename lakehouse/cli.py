@@ -1,4 +1,5 @@
-"""The terminal's front door: `lakehouse backfill`, `sql`, `status`, `rebuild`, `demo`. Commands parse, call the rooms, and print; they decide nothing.
+"""The terminal's front door: `lakehouse backfill`, `sql`, `status`, `rebuild`, `demo`. Commands parse, call the
+rooms, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
 """
@@ -56,15 +57,21 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"'{text}' is no timestamp; write it as 2026-11-20T18:00:00+00:00 (or a date)") from None
+        raise typer.BadParameter(
+            f"'{text}' is no timestamp; write it as 2026-11-20T18:00:00+00:00 (or a date)"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @app.command()
 def backfill(
     source: SourceArgument,
-    first: Annotated[date, typer.Option("--from", parser=_day, metavar="DATE", help="First session, such as 2017-06-20.")],
-    last: Annotated[date | None, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; today by default.")] = None,
+    first: Annotated[
+        date, typer.Option("--from", parser=_day, metavar="DATE", help="First session, such as 2017-06-20.")
+    ],
+    last: Annotated[
+        date | None, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; today by default.")
+    ] = None,
 ) -> None:
     """Load, derive, check and publish all sessions from one date to another, in one process.
 
@@ -85,9 +92,17 @@ def sql(
     query: Annotated[str, typer.Argument(help="A DuckDB query over <source>.<table>, lake.<table> and marts.<model>.")],
     output_format: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.table,
     as_of: Annotated[
-        datetime | None, typer.Option("--as-of", parser=_moment, metavar="TIMESTAMP", help="Answer with what the lake knew then (UTC unless an offset is given).")
+        datetime | None,
+        typer.Option(
+            "--as-of",
+            parser=_moment,
+            metavar="TIMESTAMP",
+            help="Answer with what the lake knew then (UTC unless an offset is given).",
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
+    ] = None,
 ) -> None:
     """Ask the lake in SQL. All tables go by their names: xetra.daily_bars, lake.quarantine, marts.fct_daily_bar, ..."""
     import duckdb
@@ -109,13 +124,21 @@ def _print_relation(relation: duckdb.DuckDBPyRelation | None, output_format: For
         return
     if output_format is Format.table and output is None:
         # A terminal gets what fits; a pipe gets every row and column.
-        relation.show(max_width=console.width, max_rows=60) if console.is_terminal else relation.show(max_width=100_000, max_rows=1_000_000)
+        relation.show(max_width=console.width, max_rows=60) if console.is_terminal else relation.show(
+            max_width=100_000, max_rows=1_000_000
+        )
         return
     if output_format is Format.csv:
         # CSV knows no lists: they are written as JSON.
-        nested = {name for name, kind in zip(relation.columns, relation.types, strict=True) if kind.id in ("list", "array", "struct", "map", "union")}
+        nested = {
+            name
+            for name, kind in zip(relation.columns, relation.types, strict=True)
+            if kind.id in ("list", "array", "struct", "map", "union")
+        }
         quoted = {name: '"' + name.replace('"', '""') + '"' for name in relation.columns}
-        relation = relation.project(", ".join(f"to_json({text}) AS {text}" if name in nested else text for name, text in quoted.items()))
+        relation = relation.project(
+            ", ".join(f"to_json({text}) AS {text}" if name in nested else text for name, text in quoted.items())
+        )
     frame = relation.pl()
     target: Any = output or sys.stdout.buffer
     if output_format is Format.json:
@@ -140,7 +163,10 @@ def status() -> None:
         for config in configured_sources().values():
             _print_status(status(lake, config))
         published = last_published(lake)
-        console.print(f"marts: {f'published {published:%Y-%m-%d %H:%M:%S} UTC' if published else 'never published'}", highlight=False)
+        console.print(
+            f"marts: {f'published {published:%Y-%m-%d %H:%M:%S} UTC' if published else 'never published'}",
+            highlight=False,
+        )
 
 
 def _print_status(found: Status) -> None:
@@ -151,11 +177,18 @@ def _print_status(found: Status) -> None:
     span = f" ({found.first_session} to {found.last_session})" if found.sessions_loaded else ""
     table.add_row("sessions loaded", f"{found.sessions_loaded:,}{span}")
     table.add_row("sessions missing", _listed([str(session) for session in found.missing]))
-    table.add_row("sessions incomplete", _listed([f"{session}: {', '.join(what)}" for session, what in found.incomplete.items()]))
+    table.add_row(
+        "sessions incomplete", _listed([f"{session}: {', '.join(what)}" for session, what in found.incomplete.items()])
+    )
     table.add_row("objects", ", ".join(f"{count:,} {name}" for name, count in sorted(found.objects.items())) or "none")
     table.add_row("rows received", f"{found.rows_received:,}")
     table.add_row("failed objects", _listed([f"{entry['object']}: {entry['error']}" for entry in found.failed_objects]))
-    table.add_row("quarantine", _listed([f"{entry['rows']:,}  {entry['reason']} (last: {entry['last_session']})" for entry in found.quarantine]))
+    table.add_row(
+        "quarantine",
+        _listed(
+            [f"{entry['rows']:,}  {entry['reason']} (last: {entry['last_session']})" for entry in found.quarantine]
+        ),
+    )
     console.print(table)
 
 
@@ -169,7 +202,10 @@ def _listed(entries: list[str], shown: int = 12) -> str:
 @app.command()
 def rebuild(
     source: SourceArgument,
-    verify: Annotated[bool, typer.Option("--verify", help="Only compare; exit 1 if the stored tables differ from what raw_bars gives.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Only compare; exit 1 if the stored tables differ from what raw_bars gives."),
+    ] = False,
 ) -> None:
     """Derive bars, daily bars and marts from raw_bars again, and write what differs."""
     from lakehouse.lake.lake import Lake
@@ -189,10 +225,16 @@ def rebuild(
                 publish(settings(), full_refresh=True)
         tables = {"bars": result.bars, "daily_bars": result.daily_bars}
         for name, derived in tables.items():
-            console.print(f"{source}.{name}: {derived.rows:,} rows in {result.sessions:,} sessions, {derived.rows_changed:,} rows differ", highlight=False)
+            console.print(
+                f"{source}.{name}: {derived.rows:,} rows in {result.sessions:,} sessions, "
+                f"{derived.rows_changed:,} rows differ",
+                highlight=False,
+            )
         console.print(f"marts: {', '.join(marts) + ' differ' if marts else 'nothing differs'}", highlight=False)
     if verify and (result.differs or marts):
-        errors.print("[bold red]The stored tables are not what raw_bars gives.[/] Run the command without --verify to mend them.")
+        errors.print(
+            "[bold red]The stored tables are not what raw_bars gives.[/] Run the command without --verify to mend them."
+        )
         raise typer.Exit(1)
 
 
@@ -207,7 +249,9 @@ def dev(
     from lakehouse.settings import PROJECT_ROOT, settings
 
     home = prepared_home(settings())
-    console.print(f"Dagster's UI: http://127.0.0.1:{port}   (lake: {settings().lake}, DAGSTER_HOME: {home})", highlight=False)
+    console.print(
+        f"Dagster's UI: http://127.0.0.1:{port}   (lake: {settings().lake}, DAGSTER_HOME: {home})", highlight=False
+    )
     dagster = str(Path(sys.executable).with_name("dagster"))
     workspace = str(PROJECT_ROOT / "workspace.yaml")
     os.execv(dagster, [dagster, "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)])
@@ -240,7 +284,15 @@ def _explained() -> Iterator[None]:
 
     try:
         yield
-    except (ContractError, LakeUnavailable, TableMissing, SourceError, SourceUnavailable, AuditFailed, DbtFailed) as error:
+    except (
+        ContractError,
+        LakeUnavailable,
+        TableMissing,
+        SourceError,
+        SourceUnavailable,
+        AuditFailed,
+        DbtFailed,
+    ) as error:
         _print_error(error)
         raise typer.Exit(2) from None
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import dagster as dg
 
-# Dagster warns about its own use of a beta parameter wherever asset checks are merged; nobody can do anything about it here.
+# Dagster warns about its own use of a beta parameter wherever asset checks are merged; nobody can do anything
+# about it here.
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*execution_type.*")
 
 

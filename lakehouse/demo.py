@@ -1,4 +1,5 @@
-"""The demonstration: an exchange is played, its month of files goes through the whole pipeline, then its late, repaired and corrected files do.
+"""The demonstration: an exchange is played, its month of files goes through the whole pipeline, then its late,
+repaired and corrected files do.
 
 It lives in a home of its own below the usual one, so that invented prices never meet real ones.
 """
@@ -41,7 +42,10 @@ def play(console: Console, seed: int) -> None:
     with Display(console) as display:
         display.show("the exchange publishes its month", 0, 0)
         published = len(exchange.write(feed))
-        console.print(f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {_short(feed)}", highlight=False)
+        console.print(
+            f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {_short(feed)}",
+            highlight=False,
+        )
         first = backfill_source(SOURCE, FIRST, LAST, display)
         _print_stage(console, "First load", first)
         for stage in _LATER:
@@ -62,7 +66,10 @@ def _use(home: Path) -> None:
 
 
 def _print_stage(console: Console, what: str, outcome: Outcome) -> None:
-    console.print(f"[bold]{what}[/]: {outcome.rows['received']:,} rows received in {sum(outcome.seconds.values()):.1f} s", highlight=False)
+    console.print(
+        f"[bold]{what}[/]: {outcome.rows['received']:,} rows received in {sum(outcome.seconds.values()):.1f} s",
+        highlight=False,
+    )
     for where, name, _, _, found in outcome.failed_checks:
         console.print(f"  [red]{where} {name}[/]: {found}", highlight=False)
     if outcome.error:
@@ -73,7 +80,8 @@ def _print_result(console: Console, outcome: Outcome) -> None:
     console.print()
     show_outcome(console, outcome)
     reasons = Lake.open().sql(
-        "SELECT count(*), reason FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) GROUP BY reason ORDER BY ALL DESC"
+        "SELECT count(*), reason FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) "
+        "GROUP BY reason ORDER BY ALL DESC"
     )
     assert reasons is not None
     console.print("\nIn the quarantine, each row with its object and number:")

@@ -1,4 +1,6 @@
-"""How far a step is. The terminal shows a bar, a Dagster run writes lines; the steps themselves only call the `Progress` that they are given."""
+"""How far a step is. The terminal shows a bar, a Dagster run writes lines; the steps themselves only call the
+`Progress` that they are given.
+"""
 
 from __future__ import annotations
 

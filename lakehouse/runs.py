@@ -1,4 +1,6 @@
-"""Runs of Dagster jobs in this process, as the command line wants them: with a progress bar, a quiet log, and an outcome to print."""
+"""Runs of Dagster jobs in this process, as the command line wants them: with a progress bar, a quiet log, and
+an outcome to print.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,10 @@ from rich.table import Table
 from lakehouse.event_log import event_log_kept_open
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.table import literal
+from lakehouse.pipeline.conservation import conservation_totals
 from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
 from lakehouse.sources.config import BarFileConfig, SourceError, source_named
-
-COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
 
 
 @dataclass
@@ -52,7 +52,13 @@ class Display:
     """A progress bar for the steps of a run; it goes when the run has ended."""
 
     def __init__(self, console: Console) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         self._progress = Progress(*columns, console=console, transient=True)
         self._task = self._progress.add_task("starting", total=None)
 
@@ -60,7 +66,9 @@ class Display:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def show(self, what: str, done: int, total: int) -> None:
@@ -69,7 +77,9 @@ class Display:
 
 
 def prepared_home(config: Settings) -> Path:
-    """DAGSTER_HOME, made and given the project's dagster.yaml. The terminal and the UI share it, so that the one shows what the other ran."""
+    """DAGSTER_HOME, made and given the project's dagster.yaml. The terminal and the UI share it, so that the
+    one shows what the other ran.
+    """
     home = config.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
@@ -111,7 +121,13 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
             raise_on_error=False,
         )
     lake = Lake.open()
-    outcome = Outcome(result.run_id, result.success, len(sessions), row_counts(lake, config, sessions), daily_bar_count(lake, config, sessions))
+    outcome = Outcome(
+        result.run_id,
+        result.success,
+        len(sessions),
+        conservation_totals(lake, config.source, sessions),
+        daily_bar_count(lake, config, sessions),
+    )
     outcome.seconds["start"] = 0.0
     for event in result.all_events:
         if event.event_type == dg.DagsterEventType.STEP_SUCCESS and event.step_key:
@@ -119,39 +135,36 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
             failure = event.step_failure_data
             cause = failure.error.cause or failure.error if failure.error else None
-            outcome.error = failure.user_failure_data.description if failure.user_failure_data and failure.user_failure_data.description else cause.message.strip() if cause else "unknown"
+            outcome.error = (
+                failure.user_failure_data.description
+                if failure.user_failure_data and failure.user_failure_data.description
+                else cause.message.strip()
+                if cause
+                else "unknown"
+            )
     outcome.seconds["start"] = time.monotonic() - started - sum(outcome.seconds.values())
     for evaluation in result.get_asset_check_evaluations():
         is_warning = evaluation.severity == dg.AssetCheckSeverity.WARN
         name = evaluation.asset_key.to_user_string()
-        outcome.checks.append((name, evaluation.check_name, evaluation.passed, is_warning, evaluation.description or ""))
+        outcome.checks.append(
+            (name, evaluation.check_name, evaluation.passed, is_warning, evaluation.description or "")
+        )
     return outcome
 
 
 def _collect_garbage_rarely() -> None:
-    """Imports and definitions make a million objects that stay until the process ends: to look through them again and again, and at the end once more, takes a sixth of a backfill."""
+    """Imports and definitions make a million objects that stay until the process ends: to look through them
+    again and again, and at the end once more, takes a sixth of a backfill.
+    """
     gc.set_threshold(200_000, 20, 100)
     atexit.register(gc.freeze)
 
 
-def row_counts(lake: Lake, config: BarFileConfig, sessions: list[date]) -> dict[str, int]:
-    """The conservation law's counts over `sessions`."""
-    from lakehouse.pipeline.conservation import conservation_of
-
-    sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT AS {name}" for name in COUNTS)
-    with lake.connect() as connection:
-        row = connection.execute(f"SELECT {sums} FROM ({conservation_of(lake, connection, config.source, sessions)})").fetchone()
-    assert row is not None
-    return dict(zip(COUNTS, row, strict=True))
-
-
 def daily_bar_count(lake: Lake, config: BarFileConfig, sessions: list[date]) -> int:
     """How many daily bars `sessions` have."""
-    inside = ", ".join(map(literal, sessions))
-    months = {"month": sorted({session.replace(day=1) for session in sessions})}
+    stored = lake.table(config.table("daily_bars")).snapshot().select_sessions(sessions)
     with lake.connect() as connection:
-        stored = lake.table(config.table("daily_bars")).snapshot().select(months)
-        row = connection.execute(f"SELECT count(*) FROM ({stored}) WHERE session IN ({inside})").fetchone()
+        row = connection.execute(f"SELECT count(*) FROM ({stored})").fetchone()
     assert row is not None
     return int(row[0])
 

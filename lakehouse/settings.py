@@ -1,6 +1,8 @@
-"""Settings: where the lake, the warehouse and the vendors are. From the environment, or from a `.env` file in the working directory.
+"""Settings: where the lake, the warehouse and the vendors are. From the environment, or from a `.env` file in
+the working directory.
 
-One object, made once a process by `settings()`. No other module reads the environment, apart from the libraries that take the AWS_* variables themselves.
+One object, made once a process by `settings()`. No other module reads the environment, apart from the libraries
+that take the AWS_* variables themselves.
 """
 
 from __future__ import annotations
@@ -21,8 +23,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", extra="ignore")
 
     home: Path = Field(default=Path(".lakehouse"), description="Folder of everything that this installation keeps.")
-    lake_uri: str | None = Field(default=None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake.")
-    as_of: AwareDatetime | None = Field(default=None, description="Moment as of which dbt's models read the lake; unset: now.")
+    lake_uri: str | None = Field(
+        default=None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake."
+    )
+    as_of: AwareDatetime | None = Field(
+        default=None, description="Moment as of which dbt's models read the lake; unset: now."
+    )
 
     def model_post_init(self, context: object) -> None:
         self.home = self.home.expanduser().absolute()
@@ -47,7 +53,9 @@ class Settings(BaseSettings):
         return Path(os.environ.get("DAGSTER_HOME", self.home / "dagster")).absolute()
 
     def source_variable(self, source: str, what: str) -> str | None:
-        """The value of `LAKEHOUSE_<SOURCE>_<WHAT>`, or None. Vendors are YAML files, so their variables are looked up by name."""
+        """The value of `LAKEHOUSE_<SOURCE>_<WHAT>`, or None. Vendors are YAML files, so their variables are
+        looked up by name.
+        """
         return os.environ.get(f"LAKEHOUSE_{source}_{what}".upper())
 
 

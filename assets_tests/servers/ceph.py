@@ -85,9 +85,7 @@ class CephS3(S3Server):
         (folder / "keyring").touch()
         config = folder / "ceph.conf"
         config.write_text(
-            CONFIGURATION.format(
-                fsid=fsid, monitor_port=monitor_port, folder=folder, memstore_bytes=MEMSTORE_BYTES
-            )
+            CONFIGURATION.format(fsid=fsid, monitor_port=monitor_port, folder=folder, memstore_bytes=MEMSTORE_BYTES)
         )
         # A ceph.conf or CEPH_ARGS of the machine must not reach the daemons.
         env = {key: value for key, value in os.environ.items() if not key.startswith(("CEPH_", "AWS_"))}

@@ -89,9 +89,7 @@ class DagsterDev:
             OSError: the server can't be reached.
         """
         body = json.dumps({"query": query, "variables": dict(variables or {})}).encode()
-        request = urllib.request.Request(
-            f"{self.url}/graphql", data=body, headers={"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(f"{self.url}/graphql", data=body, headers={"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
                 answer = json.load(response)
@@ -138,9 +136,7 @@ class DagsterDev:
         for node in self._repositories():
             if name in {sensor["name"] for sensor in node["sensors"]}:
                 selector = {**_selector(node), "sensorName": name}
-                self._mutate(
-                    "startSensor", "sensorSelector", "SensorSelector!", selector, "... on Sensor { name }"
-                )
+                self._mutate("startSensor", "sensorSelector", "SensorSelector!", selector, "... on Sensor { name }")
                 return
         raise ServerError(f"no sensor is named {name}")
 
@@ -171,9 +167,7 @@ class DagsterDev:
         Raises:
             ServerError: it has not ended after `timeout` seconds; with the end of the log.
         """
-        query = (
-            "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } ... on Error { message } } }"
-        )
+        query = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } ... on Error { message } } }"
         return self._wait(
             lambda: self.graphql(query, {"id": run_id})["runOrError"], RUN_ENDED, f"run {run_id}", timeout
         )

@@ -85,9 +85,7 @@ class ServerProcess:
     that it does not outlive a test run that was itself killed. Start servers from the main thread therefore.
     """
 
-    def __init__(
-        self, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None
-    ) -> None:
+    def __init__(self, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path | None = None) -> None:
         self.name = Path(command[0]).name
         self.log = log
         setpriv = shutil.which("setpriv")

@@ -99,9 +99,7 @@ class Reading:
         traded = defaultdict(list)
         for (isin, currency, day, time), fields in sorted(self.bars.items()):
             if int(fields[12]) > 0:
-                traded[isin, currency, day].append(
-                    (time, *map(float, fields[8:12]), int(fields[12]), int(fields[13]))
-                )
+                traded[isin, currency, day].append((time, *map(float, fields[8:12]), int(fields[12]), int(fields[13])))
         return {
             key: (
                 rows[0][1],

@@ -29,9 +29,7 @@ LINE = re.compile(
 )
 
 
-def trading_days(
-    first: date, count: int, opens: int = 7, minutes: int = 510
-) -> list[tuple[date, datetime, datetime]]:
+def trading_days(first: date, count: int, opens: int = 7, minutes: int = 510) -> list[tuple[date, datetime, datetime]]:
     weekdays = (day for day in (first + timedelta(days=n) for n in itertools.count()) if day.weekday() < 5)
     opened = ((day, datetime(day.year, day.month, day.day, opens, tzinfo=UTC)) for day in weekdays)
     return [(day, at, at + timedelta(minutes=minutes)) for day, at in itertools.islice(opened, count)]
@@ -57,16 +55,10 @@ def assert_truth(exchange: Exchange, stages: tuple[str, ...], compress: bool = T
     assert reading.duplicates == counts.duplicates
     assert reading.superseded == counts.superseded
     assert Counter(reading.faults.values()) == counts.quarantined
-    assert counts.received == counts.kept + counts.duplicates + counts.superseded + sum(
-        counts.quarantined.values()
-    )
+    assert counts.received == counts.kept + counts.duplicates + counts.superseded + sum(counts.quarantined.values())
     told = [item for item in exchange.truth.objects if item.stage in stages]
-    assert sorted(reading.statuses) == sorted(
-        (t.name, t.stage, t.status, t.received, t.quarantined) for t in told
-    )
-    broken = {
-        (row.object, row.row_number): row.kind for row in exchange.truth.dirty_rows if row.kind != "duplicate"
-    }
+    assert sorted(reading.statuses) == sorted((t.name, t.stage, t.status, t.received, t.quarantined) for t in told)
+    broken = {(row.object, row.row_number): row.kind for row in exchange.truth.dirty_rows if row.kind != "duplicate"}
     assert {place: kind for place, kind in reading.faults.items() if kind != "not_a_session"} == broken
     told_daily = {
         (row[0], row[1], str(row[2])): (*row[3:10], *(f"{at:%Y-%m-%d %H:%M}" for at in row[10:]))
@@ -121,9 +113,7 @@ def test_plain_files_have_the_same_rows_and_the_same_truth(exchange: Exchange) -
     minutes=st.sampled_from([1, 45, 510]),
     dirt=st.booleans(),
 )
-def test_any_small_exchange_is_consistent(
-    seed: int, instruments: int, count: int, minutes: int, dirt: bool
-) -> None:
+def test_any_small_exchange_is_consistent(seed: int, instruments: int, count: int, minutes: int, dirt: bool) -> None:
     sessions = trading_days(date(2024, 11, 7), count, opens=8, minutes=minutes)
     exchange = Exchange(sessions, seed=seed, instruments=instruments, dirt=dirt)
     bars = exchange.market.bars
@@ -146,8 +136,7 @@ def test_any_small_exchange_is_consistent(
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
     feeds = [
-        [tuple(Exchange(WEEK, seed=seed, instruments=12).objects(stage)) for stage in STAGES]
-        for seed in (3, 3, 4)
+        [tuple(Exchange(WEEK, seed=seed, instruments=12).objects(stage)) for stage in STAGES] for seed in (3, 3, 4)
     ]
     assert feeds[0] == feeds[1]
     assert feeds[0] != feeds[2]

@@ -1,3 +1,5 @@
-"""The Dagster component classes behind each `defs.yaml`: they turn a description into assets, checks, jobs, schedules and sensors. Work itself is done by `lakehouse.pipeline`."""
+"""The Dagster component classes behind each `defs.yaml`: they turn a description into assets, checks, jobs,
+schedules and sensors. Work itself is done by `lakehouse.pipeline`.
+"""
 
 from lakehouse.components.bar_file_source import BarFileSource as BarFileSource

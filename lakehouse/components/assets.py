@@ -1,4 +1,6 @@
-"""The assets of a bar source: raw_bars -> bars -> daily_bars -> daily_report, partitioned by session, a range in one run."""
+"""The assets of a bar source: raw_bars -> bars -> daily_bars -> daily_report, partitioned by session, a range
+in one run.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from lakehouse.components.metadata import definition_metadata, partition_metadat
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import asset_sessions
 from lakehouse.lake import Lake
+from lakehouse.pipeline.conservation import conservation_totals
 from lakehouse.pipeline.derive import Derived, derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
 from lakehouse.pipeline.report import export_report
@@ -28,11 +31,15 @@ CODE_VERSION = "1"
 
 @contextmanager
 def transient_faults_retried(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Asks Dagster for another try when the outside world doesn't answer. Any other error would come again, so it fails the run at once."""
+    """Asks Dagster for another try when the outside world doesn't answer. Any other error would come again, so
+    it fails the run at once.
+    """
     try:
         yield
     except SourceUnavailable as fault:
-        raise dg.RetryRequested(max_retries=_TRIES_AFTER_FAULT, seconds_to_wait=_PAUSE_S * 2**context.retry_number) from fault
+        raise dg.RetryRequested(
+            max_retries=_TRIES_AFTER_FAULT, seconds_to_wait=_PAUSE_S * 2**context.retry_number
+        ) from fault
 
 
 def bar_assets(config: BarFileConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -60,7 +67,12 @@ def bar_assets(config: BarFileConfig, partitions: dg.PartitionsDefinition) -> li
     fresh_enough = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_window=timedelta(days=4))
 
     @dg.asset(
-        **declared("raw_bars", f"{config.description}, as received: every revision of every bar, append-only.", [], {"deltalake", "polars"}),
+        **declared(
+            "raw_bars",
+            f"{config.description}, as received: every revision of every bar, append-only.",
+            [],
+            {"deltalake", "polars"},
+        ),
         **stored("raw_bars"),
     )
     def raw_bars(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
@@ -78,19 +90,37 @@ def bar_assets(config: BarFileConfig, partitions: dg.PartitionsDefinition) -> li
                 **{f"objects_{status}": count for status, count in result.objects.items()},
                 "sessions_changed": len(result.sessions),
                 **stored_metadata(opened, config.table("raw_bars"), sessions, time.monotonic() - started),
-                **({"errors": dg.MetadataValue.md(records_table([{"object": name, "error": error} for name, error in result.errors.items()]))} if result.errors else {}),
+                **(
+                    {
+                        "errors": dg.MetadataValue.md(
+                            records_table([{"object": name, "error": error} for name, error in result.errors.items()])
+                        )
+                    }
+                    if result.errors
+                    else {}
+                ),
             }
         )
 
     @dg.asset(
-        **declared("bars", "The winning revision of each bar, duplicates and superseded revisions gone.", ["raw_bars"], {"deltalake", "duckdb"}),
+        **declared(
+            "bars",
+            "The winning revision of each bar, duplicates and superseded revisions gone.",
+            ["raw_bars"],
+            {"deltalake", "duckdb"},
+        ),
         **stored("bars"),
     )
     def bars(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         return _derived(context, lake.open(), config, "bars", derive_bars)
 
     @dg.asset(
-        **declared("daily_bars", "One row an instrument, currency and session, from the traded bars of the regular segment.", ["bars"], {"deltalake", "duckdb"}),
+        **declared(
+            "daily_bars",
+            "One row an instrument, currency and session, from the traded bars of the regular segment.",
+            ["bars"],
+            {"deltalake", "duckdb"},
+        ),
         **stored("daily_bars"),
         freshness_policy=fresh_enough,
     )
@@ -101,19 +131,33 @@ def bar_assets(config: BarFileConfig, partitions: dg.PartitionsDefinition) -> li
     if config.report is not None:
         report = config.report
 
-        @dg.asset(**declared("daily_report", "The daily report: one object a session for other systems, in their column names.", ["daily_bars"], {report.format}))
+        @dg.asset(
+            **declared(
+                "daily_report",
+                "The daily report: one object a session for other systems, in their column names.",
+                ["daily_bars"],
+                {report.format},
+            )
+        )
         def daily_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
             with transient_faults_retried(context):
                 result = export_report(lake.open(), config, asset_sessions(context))
             return dg.MaterializeResult(
-                metadata={"target": result.url, "objects_written": len(result.written), "objects_unchanged": result.unchanged, "dagster/row_count": result.rows}
+                metadata={
+                    "target": result.url,
+                    "objects_written": len(result.written),
+                    "objects_unchanged": result.unchanged,
+                    "dagster/row_count": result.rows,
+                }
             )
 
         assets.append(daily_report)
     return assets
 
 
-def _derived(context: dg.AssetExecutionContext, lake: Lake, config: BarFileConfig, table: str, derive: Callable[..., Derived]) -> dg.MaterializeResult:
+def _derived(
+    context: dg.AssetExecutionContext, lake: Lake, config: BarFileConfig, table: str, derive: Callable[..., Derived]
+) -> dg.MaterializeResult:
     sessions, started = asset_sessions(context), time.monotonic()
     result = derive(lake, config, sessions, progress=progress(context.log.debug))
     _report_partitions(context, lake, config.table(table), sessions)
@@ -125,12 +169,8 @@ def _derived(context: dg.AssetExecutionContext, lake: Lake, config: BarFileConfi
 
 def _counts(lake: Lake, config: BarFileConfig, sessions: list[date]) -> dict[str, Any]:
     """The conservation law's counts over the run's sessions."""
-    from lakehouse.pipeline.conservation import conservation_of
-
-    with lake.connect() as connection:
-        rows = connection.execute(conservation_of(lake, connection, config.source, sessions)).to_arrow_table().to_pylist()
-    names = ("received", "kept", "duplicates", "superseded", "quarantined")
-    return {f"rows_{name}": sum(row[name] for row in rows) for name in names}
+    totals = conservation_totals(lake, config.source, sessions)
+    return {f"rows_{name}": count for name, count in totals.items()}
 
 
 def _pictures(lake: Lake, config: BarFileConfig, sessions: list[date]) -> dict[str, Any]:

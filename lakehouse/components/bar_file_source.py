@@ -1,4 +1,6 @@
-"""The component behind a bar-file source's `defs.yaml`: a vendor is a YAML file, and this makes its assets, checks, job and sensor."""
+"""The component behind a bar-file source's `defs.yaml`: a vendor is a YAML file, and this makes its assets,
+checks, job and sensor.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ from lakehouse.sources.config import BarFileConfig
 class BarFileSource(dg.Component):
     """Bars that a vendor publishes as files in a folder or bucket.
 
-    The attributes are those of `lakehouse.sources.config.BarFileConfig`. The component makes raw_bars, bars, daily_bars and (where the YAML has a report) daily_report below the source's name,
-    their checks, the job that updates them through to the published marts, and the sensor that runs it over new and changed objects.
+    The attributes are those of `lakehouse.sources.config.BarFileConfig`. The component makes raw_bars, bars,
+    daily_bars and (where the YAML has a report) daily_report below the source's name, their checks, the job
+    that updates them through to the published marts, and the sensor that runs it over new and changed objects.
     """
 
     def __init__(self, config: BarFileConfig) -> None:
@@ -43,8 +46,9 @@ class BarFileSource(dg.Component):
         )
         return dg.Definitions(
             assets=bar_assets(config, partitions),
-            asset_checks=[table_checks(config, table, partitions) for table in dict.fromkeys(check.table for check in CHECKS)],
+            asset_checks=[
+                table_checks(config, table, partitions) for table in dict.fromkeys(check.table for check in CHECKS)
+            ],
             jobs=[job],
             sensors=[source_sensor(config, partitions, job.name)],
         )
-

@@ -13,15 +13,22 @@ from lakehouse.sources.config import BarFileConfig
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
-def table_checks(config: BarFileConfig, table: str, partitions: dg.TimeWindowPartitionsDefinition) -> dg.AssetChecksDefinition:
-    """The checks of a source's table. In a partitioned run they look at the run's sessions, otherwise at the whole table."""
+def table_checks(
+    config: BarFileConfig, table: str, partitions: dg.TimeWindowPartitionsDefinition
+) -> dg.AssetChecksDefinition:
+    """The checks of a source's table. In a partitioned run they look at the run's sessions, otherwise at the
+    whole table.
+    """
     checks = {check.name: check for check in CHECKS if check.table == table}
     asset = dg.AssetKey([config.source, table])
 
     @dg.multi_asset_check(
         name=f"{config.source}_{table}_checks",
         description=f"Checks of {config.source}.{table} as it is stored.",
-        specs=[dg.AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.blocking) for check in checks.values()],
+        specs=[
+            dg.AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.blocking)
+            for check in checks.values()
+        ],
         can_subset=True,
     )
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
@@ -40,5 +47,8 @@ def _result(check: Check, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheck
         passed=finding.passed,
         severity=_SEVERITY[check.severity],
         description=finding.summary,
-        metadata={**finding.facts, **({"rows": dg.MetadataValue.md(records_table(finding.rows))} if finding.rows else {})},
+        metadata={
+            **finding.facts,
+            **({"rows": dg.MetadataValue.md(records_table(finding.rows))} if finding.rows else {}),
+        },
     )

@@ -10,7 +10,6 @@ import dagster as dg
 
 from lakehouse.lake import Lake
 from lakehouse.lake.contract import Contract
-from lakehouse.lake.table import Snapshot, literal
 
 _SAMPLE_ROWS = 5
 
@@ -23,7 +22,9 @@ def table_schema(contract: Contract) -> dg.TableSchema:
                 column.name,
                 column.type,
                 description=column.description,
-                constraints=dg.TableColumnConstraints(nullable=column.nullable, other=[f"unit: {column.unit}"] if column.unit else []),
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, other=[f"unit: {column.unit}"] if column.unit else []
+                ),
             )
             for column in contract.columns
         ],
@@ -48,12 +49,19 @@ def sql_name(table: str) -> str:
 
 
 def stored_metadata(lake: Lake, name: str, sessions: Sequence[date], duration: float) -> dict[str, Any]:
-    """Metadata of a run's materializations, read from the stored table: version, files, bytes, and a sample of `sessions`."""
+    """Metadata of a run's materializations, read from the stored table: version, files, bytes, and a sample of
+    `sessions`.
+    """
     snapshot = lake.table(name).snapshot()
     with lake.connect() as connection:
-        sample = connection.execute(f"SELECT COLUMNS(*)::VARCHAR FROM ({_rows(snapshot, sessions)} LIMIT {_SAMPLE_ROWS})")
+        sample = connection.execute(
+            f"SELECT COLUMNS(*)::VARCHAR FROM ({snapshot.select_sessions(sessions)} LIMIT {_SAMPLE_ROWS})"
+        )
         columns, rows = [field[0] for field in sample.description or []], sample.fetchall()
-    metadata: dict[str, Any] = {"duration_s": round(duration, 3), "sample": dg.MetadataValue.md(markdown_table(columns, rows))}
+    metadata: dict[str, Any] = {
+        "duration_s": round(duration, 3),
+        "sample": dg.MetadataValue.md(markdown_table(columns, rows)),
+    }
     if snapshot.delta is not None:
         metadata |= {"table_version": snapshot.version, **_sizes(snapshot.delta)}
     return metadata
@@ -62,23 +70,22 @@ def stored_metadata(lake: Lake, name: str, sessions: Sequence[date], duration: f
 def partition_metadata(lake: Lake, name: str, sessions: Sequence[date]) -> dict[date, dict[str, Any]]:
     """Metadata of each session's partition, read from the stored table: its rows and the time that they span."""
     snapshot = lake.table(name).snapshot()
-    first, last = ("first_bar_at", "last_bar_at") if "first_bar_at" in snapshot.table.contract.column_names else ("start_at", "end_at")
+    first, last = (
+        ("first_bar_at", "last_bar_at")
+        if "first_bar_at" in snapshot.table.contract.column_names
+        else ("start_at", "end_at")
+    )
     with lake.connect() as connection:
         stored = connection.execute(
-            f"SELECT session, count(*), min({first})::VARCHAR, max({last})::VARCHAR FROM ({_rows(snapshot, sessions)}) GROUP BY session"
+            f"""
+            SELECT session, count(*), min({first})::VARCHAR, max({last})::VARCHAR
+            FROM ({snapshot.select_sessions(sessions)}) GROUP BY session
+            """
         ).fetchall()
     found: dict[date, dict[str, Any]] = {session: {"dagster/partition_row_count": 0} for session in sessions}
     for session, rows, time_from, time_to in stored:
         found[session] = {"dagster/partition_row_count": rows, "time_from": time_from, "time_to": time_to}
     return found
-
-
-def _rows(snapshot: Snapshot, sessions: Sequence[date]) -> str:
-    """A query for the table's rows of `sessions`, reading only their partitions."""
-    partition = snapshot.table.contract.partition_by[0]
-    values = sorted({str(session.replace(day=1) if partition == "month" else session) for session in sessions})
-    inside = f"session IN ({', '.join(map(literal, sessions))})" if sessions else "false"
-    return f"SELECT * FROM ({snapshot.select({partition: values})}) WHERE {inside}"
 
 
 def _sizes(delta: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Partitions: the sessions of an exchange calendar. Weekends and holidays are none; today is one, since objects come during the session.
+"""Partitions: the sessions of an exchange calendar. Weekends and holidays are none; today is one, since objects
+come during the session.
 
-Dagster knows them as a time window definition (the calendar's weekdays by a cron schedule, its holidays as exclusions) rather than as a list of
-names, so that ranges, the backfill page and partition mappings understand that they are days, and tomorrow's session needs no reload.
+Dagster knows them as a time window definition (the calendar's weekdays by a cron schedule, its holidays as
+exclusions) rather than as a list of names, so that ranges, the backfill page and partition mappings understand
+that they are days, and tomorrow's session needs no reload.
 """
 
 from __future__ import annotations

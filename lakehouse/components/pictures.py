@@ -22,26 +22,34 @@ _CLIP_PCT = 10.0
 
 
 def session_pictures(lake: Lake, config: BarFileConfig, sessions: Sequence[date]) -> dict[str, Any]:
-    """The last of `sessions` that has daily bars: how change_pct is distributed, and how many bars and instruments each hour has."""
-    months = sorted({session.replace(day=1) for session in sessions})
-    daily = lake.table(config.table("daily_bars")).snapshot().select({"month": months})
-    inside = f"session IN ({', '.join(map(literal, sessions))})" if sessions else "false"
+    """The last of `sessions` that has daily bars: how change_pct is distributed, and how many bars and
+    instruments each hour has.
+    """
+    daily = lake.table(config.table("daily_bars")).snapshot().select_sessions(sessions)
     with lake.connect() as connection:
-        found = connection.execute(f"SELECT max(session) FROM ({daily}) WHERE {inside}").fetchone()
+        found = connection.execute(f"SELECT max(session) FROM ({daily})").fetchone()
         session = found[0] if found else None
         if session is None:
             return {}
         changes = connection.execute(
-            f"SELECT least(greatest(change_pct, -{_CLIP_PCT}), {_CLIP_PCT}) FROM ({daily}) WHERE session = {literal(session)} AND change_pct IS NOT NULL"
+            f"""
+            SELECT least(greatest(change_pct, -{_CLIP_PCT}), {_CLIP_PCT}) FROM ({daily})
+            WHERE session = {literal(session)} AND change_pct IS NOT NULL
+            """
         ).fetchall()
-        bars = lake.table(config.table("bars")).snapshot().select({"session": [session]})
+        bars = lake.table(config.table("bars")).snapshot().select_sessions([session])
         hours = connection.execute(
             f"""
-            SELECT hour(start_at AT TIME ZONE {literal(config.venue.time_zone)}) AS hour, count(*), count(DISTINCT instrument_id)
+            SELECT hour(start_at AT TIME ZONE {literal(config.venue.time_zone)}) AS hour, count(*),
+                count(DISTINCT instrument_id)
             FROM ({bars}) WHERE is_traded GROUP BY hour ORDER BY hour
             """
         ).fetchall()
-    return {"session_in_pictures": dg.MetadataValue.md(_drawn(session, [change for (change,) in changes], hours, config.venue.time_zone))}
+    return {
+        "session_in_pictures": dg.MetadataValue.md(
+            _drawn(session, [change for (change,) in changes], hours, config.venue.time_zone)
+        )
+    }
 
 
 def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]], zone: str) -> str:
@@ -50,7 +58,11 @@ def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]
     figure = Figure(figsize=(9, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.hist(changes, bins=41, range=(-_CLIP_PCT, _CLIP_PCT), color="#4f43dd")
-    left.set(title=f"{session}: change of {len(changes):,} instruments", xlabel="change_pct (percent, clipped)", ylabel="instruments")
+    left.set(
+        title=f"{session}: change of {len(changes):,} instruments",
+        xlabel="change_pct (percent, clipped)",
+        ylabel="instruments",
+    )
     names = [f"{hour:02}" for hour, _, _ in hours]
     right.bar(names, [bars for _, bars, _ in hours], color="#9aa5ce")
     right.set(title=f"{session}: traded bars and instruments per hour", xlabel=f"hour, {zone}", ylabel="bars")

@@ -7,7 +7,9 @@ from lakehouse.lake import Lake
 
 
 class LakeResource(dg.ConfigurableResource):
-    """The lake that the settings name. Every step works in an in-memory DuckDB of its own, so that no process waits for another's lock."""
+    """The lake that the settings name. Every step works in an in-memory DuckDB of its own, so that no process
+    waits for another's lock.
+    """
 
     duckdb: DuckDBResource
 

@@ -1,8 +1,10 @@
-"""The sensor of a source: finds new and changed objects, also late ones and corrections of old sessions, and asks for runs over the sessions that they touch.
+"""The sensor of a source: finds new and changed objects, also late ones and corrections of old sessions, and
+asks for runs over the sessions that they touch.
 
-What is still to be loaded is not remembered here: it is what the source lists and the ledger doesn't know. A restart, or a backfill that got there first, therefore needs no special care. What
-a run was asked for stands in the run's tags: while one is on its way no second is asked for, and one that failed, before or after its objects were loaded, is tried again up to a limit and then
-reported.
+What is still to be loaded is not remembered here: it is what the source lists and the ledger doesn't know. A
+    restart, or a backfill that got there first, therefore needs no special care. What a run was asked for
+    stands in the run's tags: while one is on its way no second is asked for, and one that failed, before or
+    after its objects were loaded, is tried again up to a limit and then reported.
 """
 
 import hashlib
@@ -23,7 +25,13 @@ TRIES = 3
 """How often a run over the same changes is tried before it is reported and left to people."""
 _RUNS_PER_TICK = 10
 _RUNS_LOOKED_AT = 200
-_IN_PROGRESS = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,9 @@ class Stretch:
 
 
 def stretches(pending: Sequence[PendingObject], sessions: Sequence[date]) -> list[Stretch]:
-    """Groups pending objects by runs of neighbouring sessions, oldest first; objects of other days than `sessions` wait for theirs."""
+    """Groups pending objects by runs of neighbouring sessions, oldest first; objects of other days than
+    `sessions` wait for theirs.
+    """
     number = {session: position for position, session in enumerate(sessions)}
     groups: list[list[PendingObject]] = []
     for item in pending:
@@ -80,14 +90,21 @@ def source_sensor(config: BarFileConfig, partitions: dg.PartitionsDefinition, jo
             yield dg.SkipReason("no new or changed objects")
             return
         if busy := _runs_in_progress(context.instance, config):
-            yield dg.SkipReason(f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {config.source}")
+            yield dg.SkipReason(
+                f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {config.source}"
+            )
             return
         tries = {stretch.changes: count for stretch, count in failed}
         asked = list(dict.fromkeys([*(stretch for stretch, _ in failed), *fresh]))
         for stretch in [stretch for stretch in asked if tries.get(stretch.changes, 0) < TRIES][:_RUNS_PER_TICK]:
             yield _request(config, stretch, tries.get(stretch.changes, 0))
-        if given_up := [f"{stretch.first} to {stretch.last}" for stretch in asked if tries.get(stretch.changes, 0) >= TRIES]:
-            message = f"given up after {TRIES} failed runs: {', '.join(given_up)}. Mend the cause and materialize these sessions by hand"
+        if given_up := [
+            f"{stretch.first} to {stretch.last}" for stretch in asked if tries.get(stretch.changes, 0) >= TRIES
+        ]:
+            message = (
+                f"given up after {TRIES} failed runs: {', '.join(given_up)}. "
+                "Mend the cause and materialize these sessions by hand"
+            )
             context.log.error(message)
             yield dg.SkipReason(message)
 
@@ -95,7 +112,9 @@ def source_sensor(config: BarFileConfig, partitions: dg.PartitionsDefinition, jo
 
 
 def failed_stretches(instance: dg.DagsterInstance, config: BarFileConfig) -> list[tuple[Stretch, int]]:
-    """What the sensor's runs failed to bring through to the marts, with the number of tries: no run over it succeeded, and no later one over its sessions."""
+    """What the sensor's runs failed to bring through to the marts, with the number of tries: no run over it
+    succeeded, and no later one over its sessions.
+    """
     by_changes: dict[str, list[dg.DagsterRun]] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: config.source}), limit=_RUNS_LOOKED_AT):
         by_changes.setdefault(run.tags[CHANGES_TAG], []).append(run)
@@ -114,11 +133,17 @@ def _done_since(instance: dg.DagsterInstance, config: BarFileConfig, stretch: St
     """Whether a run that began after `run_id`, by whomever, brought all sessions of the stretch to daily bars."""
     began = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0].create_timestamp
     daily_bars = dg.AssetKey([config.source, "daily_bars"])
-    later = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], created_after=began), limit=_RUNS_LOOKED_AT)
+    later = instance.get_runs(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], created_after=began), limit=_RUNS_LOOKED_AT
+    )
     return any(
         run.tags.get(RANGE_START_TAG, run.tags.get(PARTITION_TAG, "9999")) <= str(stretch.first)
         and run.tags.get(RANGE_END_TAG, run.tags.get(PARTITION_TAG, "")) >= str(stretch.last)
-        and (run.tags.get(SOURCE_TAG) == config.source or run.job_name == f"{config.source}_update" or daily_bars in (run.asset_selection or ()))
+        and (
+            run.tags.get(SOURCE_TAG) == config.source
+            or run.job_name == f"{config.source}_update"
+            or daily_bars in (run.asset_selection or ())
+        )
         for run in later
     )
 

@@ -23,8 +23,15 @@ def asset_sessions(context: dg.AssetExecutionContext) -> list[date]:
 
 
 def tagged_sessions(tags: Mapping[str, str], partitions: dg.TimeWindowPartitionsDefinition) -> list[date] | None:
-    """The sessions of a run by its tags; None where it has no partition: a check that is run by hand looks at the whole table."""
-    first, last = tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG), tags.get(RANGE_END_TAG) or tags.get(PARTITION_TAG)
+    """The sessions of a run by its tags; None where it has no partition: a check that is run by hand looks at
+    the whole table.
+    """
+    first, last = (
+        tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG),
+        tags.get(RANGE_END_TAG) or tags.get(PARTITION_TAG),
+    )
     if first is None or last is None:
         return None
-    return [date.fromisoformat(key) for key in partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))]
+    return [
+        date.fromisoformat(key) for key in partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
+    ]

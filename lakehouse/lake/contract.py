@@ -1,9 +1,10 @@
 """Contracts: what a table of the lake holds, said once.
 
-A contract is a YAML file beside this module. Columns, types, units, nullability, keys, partitions and rules stand there and nowhere else; the Arrow
-and DuckDB types, Dagster's column schema, the asset checks and the reasons in the quarantine are derived from it.
-This module reads contracts and turns them into types and SQL predicates. It does not read or write tables (see
-`table`), and it knows no market rule: those are the predicates in the YAML files.
+A contract is a YAML file beside this module. Columns, types, units, nullability, keys, partitions and rules
+stand there and nowhere else; the Arrow and DuckDB types, Dagster's column schema, the asset checks and the
+reasons in the quarantine are derived from it. This module reads contracts and turns them into types and SQL
+predicates. It does not read or write tables (see `table`), and it knows no market rule: those are the
+predicates in the YAML files.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 CONTRACTS = Path(__file__).parent / "contracts"
 
 ColumnType = Literal[
-    "string", "date", "timestamp", "double", "bigint", "boolean", "list<string>", "list<struct<session date, rows bigint>>"
+    "string",
+    "date",
+    "timestamp",
+    "double",
+    "bigint",
+    "boolean",
+    "list<string>",
+    "list<struct<session date, rows bigint>>",
 ]
 
 DUCKDB_TYPES: Mapping[str, str] = {
@@ -54,7 +62,9 @@ class Column(BaseModel):
 
 
 class Rule(BaseModel):
-    """A property of every row: `holds` is a DuckDB predicate over the columns, `reason` what is said of a row that breaks it."""
+    """A property of every row: `holds` is a DuckDB predicate over the columns, `reason` what is said of a row
+    that breaks it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,17 +96,24 @@ class Contract(BaseModel):
         names = {column.name for column in self.columns}
         unknown = {*self.key, *self.partition_by, *([self.known_at] if self.known_at else [])} - names
         if unknown:
-            raise ContractError(f"contract of {self.table}: {sorted(unknown)} is no column of it; add the column or mend the name")
+            raise ContractError(
+                f"contract of {self.table}: {sorted(unknown)} is no column of it; add the column or mend the name"
+            )
         return self
 
     def for_source(self, identifier: str | None, waived: frozenset[str]) -> Contract:
-        """The contract as it binds one source: its identifier type on `instrument_id`, and without the rules it waives."""
+        """The contract as it binds one source: its identifier type on `instrument_id`, and without the rules it
+        waives.
+        """
         columns = tuple(
-            column.model_copy(update={"format": identifier}) if column.name == "instrument_id" else column for column in self.columns
+            column.model_copy(update={"format": identifier}) if column.name == "instrument_id" else column
+            for column in self.columns
         )
         rules = tuple(rule for rule in self.rules if rule.waived_by not in waived)
         # A copy would keep what was derived from the unbound columns and rules.
-        return Contract(**{name: getattr(self, name) for name in Contract.model_fields} | {"columns": columns, "rules": rules})
+        return Contract(
+            **{name: getattr(self, name) for name in Contract.model_fields} | {"columns": columns, "rules": rules}
+        )
 
     @cached_property
     def column_names(self) -> list[str]:
@@ -118,20 +135,26 @@ class Contract(BaseModel):
             "bigint": pa.int64(),
             "boolean": pa.bool_(),
             "list<string>": pa.list_(pa.string()),
-            "list<struct<session date, rows bigint>>": pa.list_(pa.struct([("session", pa.date32()), ("rows", pa.int64())])),
+            "list<struct<session date, rows bigint>>": pa.list_(
+                pa.struct([("session", pa.date32()), ("rows", pa.int64())])
+            ),
         }
         return pa.schema([pa.field(column.name, types[column.type]) for column in self.columns])
 
     @cached_property
     def predicates(self) -> dict[str, tuple[str, str]]:
-        """Rule name -> (DuckDB predicate that a good row fulfils, reason). Required columns and finite numbers are rules too.
+        """Rule name -> (DuckDB predicate that a good row fulfils, reason). Required columns and finite numbers
+        are rules too.
 
         A predicate may be NULL where a nullable column is; NULL counts as fulfilled.
         """
         found: dict[str, tuple[str, str]] = {}
         for column in self.columns:
             if not column.nullable:
-                found[f"{column.name}_present"] = (f'"{column.name}" IS NOT NULL', f"{column.name} is missing or not a {column.type}")
+                found[f"{column.name}_present"] = (
+                    f'"{column.name}" IS NOT NULL',
+                    f"{column.name} is missing or not a {column.type}",
+                )
             if column.type == "double":
                 found[f"{column.name}_finite"] = (f'isfinite("{column.name}")', f"{column.name} is not finite")
         for rule in self.rules:
@@ -170,4 +193,6 @@ def contract_of(table: str) -> Contract:
     try:
         return contracts()[name]
     except KeyError:
-        raise ContractError(f"no contract for table '{table}'; the lake has contracts for {', '.join(contracts())}") from None
+        raise ContractError(
+            f"no contract for table '{table}'; the lake has contracts for {', '.join(contracts())}"
+        ) from None

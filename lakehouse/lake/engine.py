@@ -1,6 +1,7 @@
 """DuckDB connections for work on the lake: in memory, UTC, able to read the lake's Parquet files wherever they are.
 
-No DuckDB file is shared between processes; the one that people read is the published warehouse, attached read-only by `Lake.sql`.
+No DuckDB file is shared between processes; the one that people read is the published warehouse, attached
+read-only by `Lake.sql`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ _SPILL_LIMIT = "20GB"
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyConnection:
-    """Sets what every connection needs: UTC, no progress bar, no extension downloads, and S3 where `uri` asks for it."""
-    # What doesn't fit into memory is spilled to the system's temporary folder, up to a bound: a runaway query must not fill the disk.
+    """Sets what every connection needs: UTC, no progress bar, no extension downloads, and S3 where `uri` asks
+    for it.
+    """
+    # What doesn't fit into memory is spilled to the system's temporary folder, up to a bound: a runaway query
+    # must not fill the disk.
     connection.execute(
         f"""
         SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET autoinstall_known_extensions = false;
-        SET temp_directory = '{tempfile.gettempdir()}/lakehouse-spill-{os.getpid()}'; SET max_temp_directory_size = '{_SPILL_LIMIT}'
+        SET temp_directory = '{tempfile.gettempdir()}/lakehouse-spill-{os.getpid()}';
+        SET max_temp_directory_size = '{_SPILL_LIMIT}'
         """
     )
     if uri.startswith("s3://"):
@@ -39,7 +44,9 @@ def connect(uri: str) -> duckdb.DuckDBPyConnection:
 
 
 def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
-    """Lets the connection read s3:// by the AWS_* variables: by DuckDB's extension, or by s3fs on platforms for which that is not packaged."""
+    """Lets the connection read s3:// by the AWS_* variables: by DuckDB's extension, or by s3fs on platforms for
+    which that is not packaged.
+    """
     try:
         import duckdb_extension_httpfs
     except ImportError:

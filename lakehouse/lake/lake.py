@@ -36,7 +36,11 @@ class Lake:
     """All tables below one root. `as_of` (aware, UTC) makes every read answer what was known at that moment."""
 
     def __init__(
-        self, uri: str, warehouse: Path | None = None, as_of: datetime | None = None, connections: Connections | None = None
+        self,
+        uri: str,
+        warehouse: Path | None = None,
+        as_of: datetime | None = None,
+        connections: Connections | None = None,
     ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of must be aware of its time zone, got {as_of.isoformat()}; append +00:00 for UTC")
@@ -52,18 +56,21 @@ class Lake:
     ) -> Lake:
         """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`).
 
-        `connections` opens the DuckDB connections that work on the lake uses, where somebody configures them (a memory limit, threads).
+        `connections` opens the DuckDB connections that work on the lake uses, where somebody configures them (a
+        memory limit, threads).
         """
         config = config or settings()
         return cls(config.lake, config.warehouse, as_of, connections)
 
     @cached_property
     def storage_options(self) -> dict[str, str]:
-        # Credentials and endpoint come from AWS_* variables; the conditional put is what makes concurrent commits safe on S3.
+        # Credentials and endpoint come from AWS_* variables; the conditional put is what makes concurrent
+        # commits safe on S3.
         return {"conditional_put": "etag"} if self.uri.startswith("s3://") else {}
 
     def table(self, name: str) -> LakeTable:
-        """A table by its path (`xetra/daily_bars`, `ingest_ledger`) or SQL name (`xetra.daily_bars`, `lake.ingest_ledger`).
+        """A table by its path (`xetra/daily_bars`, `ingest_ledger`) or SQL name (`xetra.daily_bars`,
+        `lake.ingest_ledger`).
 
         Raises:
             ContractError: the lake has no contract for such a table.
@@ -76,7 +83,8 @@ class Lake:
     def select(self, name: str, connection: duckdb.DuckDBPyConnection, partitions: Partitions | None = None) -> str:
         """A DuckDB query for a table's rows (of `partitions`, if given), as of `self.as_of`.
 
-        A stored table is read as it stands. As of a moment it is filtered by its contract's `known_at`, or made again by `derived_by`; the latter answers for all partitions.
+        A stored table is read as it stands. As of a moment it is filtered by its contract's `known_at`, or made
+        again by `derived_by`; the latter answers for all partitions.
         A table without partitions is a view: always made by `derived_by`.
         """
         table = self.table(name)
@@ -88,23 +96,32 @@ class Lake:
         if self.as_of is None:
             return table.snapshot().select(partitions)
         moment = literal(self.as_of.astimezone(UTC).isoformat())
-        return f"SELECT * FROM ({table.snapshot().select(partitions)}) WHERE {contract.known_at} <= {moment}::TIMESTAMPTZ"
+        return (
+            f"SELECT * FROM ({table.snapshot().select(partitions)}) WHERE {contract.known_at} <= {moment}::TIMESTAMPTZ"
+        )
 
-    def attach(self, connection: duckdb.DuckDBPyConnection, names: Iterable[tuple[str, str]], catalog: str | None = None) -> None:
+    def attach(
+        self, connection: duckdb.DuckDBPyConnection, names: Iterable[tuple[str, str]], catalog: str | None = None
+    ) -> None:
         """Makes a view for each (schema, table) of the lake in `connection`, in `catalog` or the current one.
 
-        As of a moment, tables in a `catalog` are made instead of views: what derives them is known to this connection only, the catalog to all of the database's.
+        As of a moment, tables in a `catalog` are made instead of views: what derives them is known to this
+            connection only, the catalog to all of the database's.
         """
         kind = "TABLE" if catalog and self.as_of else "VIEW"
         prefix = f"{catalog}." if catalog else ""
         for schema, table in names:
             path = table if schema == SHARED_SCHEMA else f"{schema}/{table}"
             connection.execute(f'CREATE SCHEMA IF NOT EXISTS {prefix}"{schema}"')
-            connection.execute(f'CREATE OR REPLACE {kind} {prefix}"{schema}"."{table}" AS {self.select(path, connection)}')
+            connection.execute(
+                f'CREATE OR REPLACE {kind} {prefix}"{schema}"."{table}" AS {self.select(path, connection)}'
+            )
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An in-memory DuckDB that can read this lake's files, closed at the end; it has no views yet (see `attach`)."""
+        """An in-memory DuckDB that can read this lake's files, closed at the end; it has no views yet (see
+        `attach`).
+        """
         if self._connections is None:
             with connect(self.uri) as connection:
                 yield connection
@@ -118,12 +135,16 @@ class Lake:
 
     def tables(self) -> list[tuple[str, str]]:
         """Every (schema, table) of the lake, as SQL names them."""
-        return [(SHARED_SCHEMA, name) for name in SHARED_TABLES] + [(source, name) for source in self.sources() for name in self.source_tables()]
+        return [(SHARED_SCHEMA, name) for name in SHARED_TABLES] + [
+            (source, name) for source in self.sources() for name in self.source_tables()
+        ]
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation | None:
-        """Runs a query over the lake's tables (`xetra.daily_bars`, `lake.quarantine`, ...) and the published marts (`marts.<model>`).
+        """Runs a query over the lake's tables (`xetra.daily_bars`, `lake.quarantine`, ...) and the published
+        marts (`marts.<model>`).
 
-        Only the tables that the query names are opened. The result is a DuckDB relation (`.pl()`, `.df()`, `.arrow()`, `.show()`), None for a statement without one.
+        Only the tables that the query names are opened. The result is a DuckDB relation (`.pl()`, `.df()`,
+        `.arrow()`, `.show()`), None for a statement without one.
 
         Raises:
             duckdb.Error: the query is wrong; where a table is unknown, the message names those that there are.
@@ -143,10 +164,14 @@ class Lake:
         except duckdb.CatalogException as error:
             tables = ", ".join(f"{schema}.{table}" for schema, table in known)
             published = "" if marts else " No marts are published yet."
-            raise duckdb.CatalogException(f"{error}\nThe lake has {tables}; a source's tables appear with its first load.{published}") from None
+            raise duckdb.CatalogException(
+                f"{error}\nThe lake has {tables}; a source's tables appear with its first load.{published}"
+            ) from None
 
     def _named_in(self, query: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]] | None:
-        """The (schema, table) pairs that a query names; None for a query that can't be looked into (SHOW, DESCRIBE, several statements)."""
+        """The (schema, table) pairs that a query names; None for a query that can't be looked into (SHOW,
+        DESCRIBE, several statements).
+        """
         import duckdb
 
         try:

@@ -1,4 +1,6 @@
-"""The ledger: what became of every object version. It is what makes loading exactly-once, so only this module decides what is still to be done."""
+"""The ledger: what became of every object version. It is what makes loading exactly-once, so only this module
+decides what is still to be done.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ def ledger_of(lake: Lake, source: str) -> pl.DataFrame:
 def pending(listed: pl.DataFrame, ledger: pl.DataFrame, *, retry_failed: bool) -> pl.DataFrame:
     """The listed object versions (columns name, version, ...) that are still to be loaded.
 
-    A failed version is done with, until its source replaces it, unless `retry_failed` (somebody asked for it, perhaps after mending the source's YAML).
+    A failed version is done with, until its source replaces it, unless `retry_failed` (somebody asked for it,
+    perhaps after mending the source's YAML).
     """
     import polars as pl
 

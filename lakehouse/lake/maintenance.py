@@ -1,4 +1,6 @@
-"""Housekeeping of tables: small files become large ones, and files that no version within the retention needs go. Reads and writes go on meanwhile."""
+"""Housekeeping of tables: small files become large ones, and files that no version within the retention needs
+go. Reads and writes go on meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,15 @@ def maintain(lake: Lake) -> list[Maintained]:
     """Compacts and vacuums every table of the lake that has been written."""
     stored = [name if schema == SHARED_SCHEMA else f"{schema}/{name}" for schema, name in lake.tables()]
     tables = [lake.table(name) for name in stored]
-    return [maintain_table(table) for table in tables if table.contract.partition_by and table.snapshot().delta is not None]
+    return [
+        maintain_table(table) for table in tables if table.contract.partition_by and table.snapshot().delta is not None
+    ]
 
 
 def maintain_table(table: LakeTable) -> Maintained:
-    """Compacts the partitions that consist of several files, then deletes the files that nobody within the retention reads."""
+    """Compacts the partitions that consist of several files, then deletes the files that nobody within the
+    retention reads.
+    """
     before = len(table.snapshot().files())
     retry_when_stale(lambda: _compact(table))
     delta = table.snapshot().delta

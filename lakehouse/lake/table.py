@@ -1,10 +1,12 @@
 """Tables of the lake: snapshots that are read, and commits that go on top of the snapshot they were made from.
 
-A table is a Delta table at `<lake>/<name>`. `LakeTable.snapshot()` fixes a version; `Snapshot.append` and `Snapshot.overwrite` commit on top of it and
-raise `StaleSnapshot` when another writer got in between, so that the work is done again on what that writer left (`retry_when_stale`).
-Whoever derives one table from others takes the target's snapshot before it reads the inputs: a result made from older inputs then meets the newer commit, and
-is made again. That order is what makes derivations safe without locks.
-What belongs here: opening, reading, committing. What a table holds is said by `contract`, housekeeping by `maintenance`.
+A table is a Delta table at `<lake>/<name>`. `LakeTable.snapshot()` fixes a version; `Snapshot.append` and
+`Snapshot.overwrite` commit on top of it and raise `StaleSnapshot` when another writer got in between, so that
+the work is done again on what that writer left (`retry_when_stale`). Whoever derives one table from others
+takes the target's snapshot before it reads the inputs: a result made from older inputs then meets the newer
+commit, and is made again. That order is what makes derivations safe without locks.
+What belongs here: opening, reading, committing. What a table holds is said by `contract`, housekeeping by
+    `maintenance`.
 """
 
 from __future__ import annotations
@@ -29,9 +31,13 @@ Partitions = Mapping[str, Sequence[date | str]]
 
 T = TypeVar("T")
 
-# Sixteen writers of one partition finish well within these tries; a table that is still contended then is a fault to be seen.
+# Sixteen writers of one partition finish well within these tries; a table that is still contended then is a
+# fault to be seen.
 _TRIES = 60
-_CONFIGURATION = {"delta.logRetentionDuration": "interval 30 days", "delta.deletedFileRetentionDuration": "interval 7 days"}
+_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
 
 
 class StaleSnapshot(RuntimeError):
@@ -47,7 +53,9 @@ class TableMissing(LookupError):
 
 
 def retry_when_stale(work: Callable[[], T]) -> T:
-    """Runs `work` (which takes its own snapshots) again for as long as it meets `StaleSnapshot`, with a growing random pause."""
+    """Runs `work` (which takes its own snapshots) again for as long as it meets `StaleSnapshot`, with a growing
+    random pause.
+    """
     for attempt in range(_TRIES):
         try:
             return work()
@@ -71,7 +79,9 @@ def literal(value: date | str) -> str:
 
 
 def predicate(partitions: Partitions) -> str:
-    """The SQL predicate of `partitions`, understood by Delta and DuckDB alike."""
+    """The SQL predicate of `partitions`, understood by Delta and DuckDB alike. No value is like no row."""
+    if not all(partitions.values()):
+        return "false"
     return " AND ".join(f"{column} IN ({', '.join(map(literal, values))})" for column, values in partitions.items())
 
 
@@ -140,11 +150,13 @@ class Snapshot:
 
     def files(self, partitions: Partitions | None = None) -> list[str]:
         """The URIs of the Parquet files, all of them or those of `partitions`."""
-        if self.delta is None:
+        if self.delta is None or (partitions is not None and not all(partitions.values())):
             return []
         if partitions is None:
             return self.delta.file_uris()
-        return self.delta.file_uris([(column, "in", [str(value) for value in values]) for column, values in partitions.items()])
+        return self.delta.file_uris(
+            [(column, "in", [str(value) for value in values]) for column, values in partitions.items()]
+        )
 
     def partition_values(self, column: str) -> list[str]:
         """The distinct values of a partition column, sorted."""
@@ -153,7 +165,9 @@ class Snapshot:
         return sorted({str(partition[column]) for partition in self.delta.partitions()})
 
     def select(self, partitions: Partitions | None = None) -> str:
-        """A DuckDB query for the rows, in the contract's columns and types; empty, but typed, where there is no file."""
+        """A DuckDB query for the rows, in the contract's columns and types; empty, but typed, where there is no
+        file.
+        """
         contract = self.table.contract
         files = self.files(partitions)
         if not files:
@@ -163,6 +177,15 @@ class Snapshot:
         hive = ", ".join(f"'{name}': {DUCKDB_TYPES[contract.column(name).type]}" for name in contract.partition_by)
         listed = ", ".join(map(literal, files))
         return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}})"
+
+    def select_sessions(self, sessions: Sequence[date] | None) -> str:
+        """A DuckDB query for the rows of `sessions` (None: of all), reading only the partitions that can hold them."""
+        if sessions is None:
+            return self.select()
+        by_month = self.table.contract.partition_by[0] == "month"
+        values = sorted({session.replace(day=1) if by_month else session for session in sessions})
+        stored = self.select({self.table.contract.partition_by[0]: values})
+        return f"SELECT * FROM ({stored}) WHERE {predicate({'session': sessions})}"
 
     def scan(self) -> pl.LazyFrame:
         """A lazy Polars scan, columns in the contract's order."""
@@ -176,7 +199,8 @@ class Snapshot:
     def append(self, rows: pa.Table, transactions: Iterable[str]) -> int:
         """Commits `rows` on top of this snapshot and returns the new version.
 
-        `transactions` names what the rows belong to (a source's session). Of two writers that append under the same name from the same snapshot, the
+        `transactions` names what the rows belong to (a source's session). Of two writers that append under the
+        same name from the same snapshot, the
         second gets `StaleSnapshot`: it has to look whether the first brought the same rows. Other names never conflict.
         """
         return self._commit(self._writable(), rows, mode="append", transactions=transactions)
@@ -184,9 +208,10 @@ class Snapshot:
     def overwrite(self, rows: pa.Table, where: str, transactions: Iterable[str] = ()) -> int:
         """Replaces the rows that fulfil `where` by `rows` in one commit and returns the new version.
 
-        `where` should name partitions (see `predicate`): then files of other partitions are not touched. Raises `StaleSnapshot` when another writer changed rows
-        inside `where` since the snapshot. Who has read beyond `where` names that in `transactions`: of two writers from the same snapshot that share a name, the second
-        is stale wherever it writes.
+        `where` should name partitions (see `predicate`): then files of other partitions are not touched. Raises
+        `StaleSnapshot` when another writer changed rows
+        inside `where` since the snapshot. Who has read beyond `where` names that in `transactions`: of two
+            writers from the same snapshot that share a name, the second is stale wherever it writes.
         """
         return self._commit(self._writable(), rows, mode="overwrite", predicate=where, transactions=transactions)
 

@@ -1,6 +1,7 @@
 """Holding rows against their contract: which are good, and why the others are not.
 
-The same predicates serve twice: before a commit, to send bad rows to the quarantine, and afterwards, as a check on what is stored.
+The same predicates serve twice: before a commit, to send bad rows to the quarantine, and afterwards, as a check
+    on what is stored.
 """
 
 from __future__ import annotations
@@ -40,19 +41,26 @@ def _identifier(standard: str) -> Callable[[str], bool]:
 
 
 def follows(standard: str, value: str) -> bool:
-    """Whether `value` follows a standard that a contract may name (`isin`, `figi`, `cusip`, `currency`), written in its canonical form."""
+    """Whether `value` follows a standard that a contract may name (`isin`, `figi`, `cusip`, `currency`),
+    written in its canonical form.
+    """
     if standard == "currency":
         return value in _currencies()
     return value == value.strip().upper() and _identifier(standard)(value)
 
 
 def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, relation: str) -> Predicates:
-    """The contract's predicates for the rows of `relation`. Standards with check digits are looked at once per distinct value."""
+    """The contract's predicates for the rows of `relation`. Standards with check digits are looked at once per
+    distinct value.
+    """
     found = dict(contract.predicates)
     for column, standard in contract.formats.items():
-        values = connection.execute(f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL').fetchall()
+        values = connection.execute(
+            f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL'
+        ).fetchall()
         wrong = [value for (value,) in values if not follows(standard, value)]
-        # A plain text list keeps the predicate readable in an error; there are few wrong values, or the source is misconfigured.
+        # A plain text list keeps the predicate readable in an error; there are few wrong values, or the source
+        # is misconfigured.
         refused = ", ".join(literal(value) for value in wrong if "\x00" not in value)
         tests = [f'"{column}" NOT IN ({refused})'] if refused else []
         if any("\x00" in value for value in wrong):
@@ -69,7 +77,9 @@ def good(predicates: Predicates) -> str:
 
 def reasons(predicates: Predicates) -> str:
     """An SQL expression: the list of reasons why a row is refused."""
-    cases = ", ".join(f"CASE WHEN NOT coalesce({holds}, true) THEN {literal(reason)} END" for holds, reason in predicates.values())
+    cases = ", ".join(
+        f"CASE WHEN NOT coalesce({holds}, true) THEN {literal(reason)} END" for holds, reason in predicates.values()
+    )
     return f"list_filter([{cases}], lambda reason: reason IS NOT NULL)"
 
 

@@ -1,7 +1,8 @@
 """Sessions of an exchange, from exchange_calendars, as plain frames.
 
-A session is a trading day of a calendar; its date never comes from the UTC date of a timestamp. Building a calendar imports pandas, which costs
-more than most runs' own work, so the built frame can be handed in (see `lakehouse.sources.calendars`, which keeps it on disk).
+A session is a trading day of a calendar; its date never comes from the UTC date of a timestamp. Building a
+calendar imports pandas, which costs more than most runs' own work, so the built frame can be handed in (see
+`lakehouse.sources.calendars`, which keeps it on disk).
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class SessionCalendar:
         return day in self._hours
 
     def session_on_or_after(self, day: date) -> date | None:
-        """The session itself, or the one that follows a day without trading; None beyond the calendar's end or before its start.
+        """The session itself, or the one that follows a day without trading; None beyond the calendar's end or
+        before its start.
 
         Whether a day before the first session had trading is not known here, so none is said to have had none.
         """

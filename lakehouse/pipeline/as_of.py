@@ -1,4 +1,6 @@
-"""Tables as of a past moment: derived again, by the same rules, from the revisions known then. The contracts of bars and daily_bars name these functions."""
+"""Tables as of a past moment: derived again, by the same rules, from the revisions known then. The contracts of
+bars and daily_bars name these functions.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
     config = source_named(source)
     hours = f"hours_of_{source}"
     connection.register(hours, session_hours(config, config.calendar_frame()))
-    return rules.bars(f"({lake.select(config.table('raw_bars'), connection)})", f"({_ledger(lake, connection, config)})", hours)
+    return rules.bars(
+        f"({lake.select(config.table('raw_bars'), connection)})", f"({_ledger(lake, connection, config)})", hours
+    )
 
 
 def daily_bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:

@@ -1,6 +1,8 @@
-"""Checks of the stored tables: each looks at one property and says what it found. Dagster shows them as asset checks; a terminal or a notebook can run them as well.
+"""Checks of the stored tables: each looks at one property and says what it found. Dagster shows them as asset
+checks; a terminal or a notebook can run them as well.
 
-Every check reads what is stored, never what a step had in its hands, and takes the sessions to look at (None: all), so that a day's run pays for that day only.
+Every check reads what is stored, never what a step had in its hands, and takes the sessions to look at (None:
+all), so that a day's run pays for that day only.
 """
 
 from __future__ import annotations
@@ -13,12 +15,11 @@ from typing import Any
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of
-from lakehouse.lake.table import literal
+from lakehouse.lake.table import predicate
 from lakehouse.lake.validation import broken_rules, predicates_of
 from lakehouse.market import sanity
-from lakehouse.market.bars import DAILY_KEY
 from lakehouse.pipeline.completeness import missing_objects
-from lakehouse.pipeline.conservation import conservation_of
+from lakehouse.pipeline.conservation import COUNTS, conservation_of
 from lakehouse.sources.config import BarFileConfig
 
 Sessions = Sequence[date] | None
@@ -41,7 +42,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A check of a table: blocking ones hold back what is downstream, `severity` says how bad a failure of the others is."""
+    """A check of a table: blocking ones hold back what is downstream, `severity` says how bad a failure of the
+    others is.
+    """
 
     table: str
     name: str
@@ -51,18 +54,12 @@ class Check:
     severity: str = "error"
 
 
-def _where(sessions: Sessions) -> str:
-    return "true" if sessions is None else f"session IN ({', '.join(map(literal, sessions))})" if sessions else "false"
+def _inside(sessions: Sessions) -> str:
+    return "true" if sessions is None else predicate({"session": sessions})
 
 
 def _relation(lake: Lake, config: BarFileConfig, table: str, sessions: Sessions) -> str:
-    """A query for the table's rows of `sessions`, reading only their partitions."""
-    snapshot = lake.table(config.table(table)).snapshot()
-    if sessions is None:
-        return f"({snapshot.select()})"
-    partition = snapshot.table.contract.partition_by[0]
-    values = sorted({session.replace(day=1) if partition == "month" else session for session in sessions})
-    return f"(SELECT * FROM ({snapshot.select({partition: values})}) WHERE {_where(sessions)})"
+    return f"({lake.table(config.table(table)).snapshot().select_sessions(sessions)})"
 
 
 def _found(rows: list[dict[str, Any]], one: str, several: str, *, count: int | None = None, **facts: int) -> Finding:
@@ -129,9 +126,8 @@ def _conservation(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Find
     with lake.connect() as connection:
         query = conservation_of(lake, connection, config.source, sessions)
         counted = connection.execute(query).to_arrow_table().to_pylist()
-    names = ("received", "kept", "duplicates", "superseded", "quarantined")
-    totals = {name: sum(row[name] for row in counted) for name in names}
-    wrong = [row for row in counted if row["received"] != sum(row[name] for name in names[1:])]
+    totals = {name: sum(row[name] for row in counted) for name in COUNTS}
+    wrong = [row for row in counted if row["received"] != sum(row[name] for name in COUNTS[1:])]
     return _found(wrong, "1 session does not add up", "sessions do not add up", **totals)
 
 
@@ -150,19 +146,21 @@ def _spikes(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
 
 def _instruments_present(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
     compared = sanity.appeared_and_vanished(_with_history(lake, config, sessions))
-    query = f"SELECT * FROM ({compared}) WHERE {_where(sessions)}"
+    query = f"SELECT * FROM ({compared}) WHERE {_inside(sessions)}"
     one, several = "1 instrument appeared or vanished", "instruments appeared or vanished"
     return _offenders(lake, query, "session DESC, turnover DESC", one, several)
 
 
 def _volume_usual(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
-    query = f"SELECT * FROM ({sanity.unusual_volume(_with_history(lake, config, sessions))}) WHERE {_where(sessions)}"
+    query = f"SELECT * FROM ({sanity.unusual_volume(_with_history(lake, config, sessions))}) WHERE {_inside(sessions)}"
     what = "far from the trailing median volume"
     return _offenders(lake, query, "session", f"1 session is {what}", f"sessions are {what}")
 
 
 def _with_history(lake: Lake, config: BarFileConfig, sessions: Sessions) -> str:
-    """The daily bars of `sessions` and of the months before that a comparison needs: a long history must not slow a day."""
+    """The daily bars of `sessions` and of the months before that a comparison needs: a long history must not
+    slow a day.
+    """
     snapshot = lake.table(config.table("daily_bars")).snapshot()
     if not sessions:
         return f"({snapshot.select()})"
@@ -173,20 +171,67 @@ def _with_history(lake: Lake, config: BarFileConfig, sessions: Sessions) -> str:
 
 def _of_every_table(table: str) -> list[Check]:
     return [
-        Check(table, "contract", "Every stored row fulfils the table's contract.", partial(_contract, table), blocking=True),
-        Check(table, "key_is_unique", "No two stored rows have the same key.", partial(_key_is_unique, table), blocking=True),
+        Check(
+            table,
+            "contract",
+            "Every stored row fulfils the table's contract.",
+            partial(_contract, table),
+            blocking=True,
+        ),
+        Check(
+            table,
+            "key_is_unique",
+            "No two stored rows have the same key.",
+            partial(_key_is_unique, table),
+            blocking=True,
+        ),
     ]
 
 
 CHECKS: tuple[Check, ...] = (
     *_of_every_table("raw_bars"),
     Check("raw_bars", "objects_readable", "Every object's newest version could be read.", _objects_readable),
-    Check("raw_bars", "session_complete", "Every object that a session needs has come. Header-only objects count.", _session_complete),
+    Check(
+        "raw_bars",
+        "session_complete",
+        "Every object that a session needs has come. Header-only objects count.",
+        _session_complete,
+    ),
     *_of_every_table("bars"),
-    Check("bars", "conservation", "Rows received = kept + duplicates + superseded + quarantined.", _conservation, blocking=True),
-    Check("bars", "no_spikes", "No traded bar jumps far beyond its neighbours and comes back at once.", _spikes, severity="warn"),
+    Check(
+        "bars",
+        "conservation",
+        "Rows received = kept + duplicates + superseded + quarantined.",
+        _conservation,
+        blocking=True,
+    ),
+    Check(
+        "bars",
+        "no_spikes",
+        "No traded bar jumps far beyond its neighbours and comes back at once.",
+        _spikes,
+        severity="warn",
+    ),
     *_of_every_table("daily_bars"),
-    Check("daily_bars", "consistent_with_bars", "Each daily bar says what its traded regular bars say.", _consistent_with_bars, blocking=True),
-    Check("daily_bars", "instruments_present", "No regularly traded instrument vanished, none appeared.", _instruments_present, severity="warn"),
-    Check("daily_bars", "volume_usual", "A session's volume is within a third and three times the median of the twenty before.", _volume_usual, severity="warn"),
+    Check(
+        "daily_bars",
+        "consistent_with_bars",
+        "Each daily bar says what its traded regular bars say.",
+        _consistent_with_bars,
+        blocking=True,
+    ),
+    Check(
+        "daily_bars",
+        "instruments_present",
+        "No regularly traded instrument vanished, none appeared.",
+        _instruments_present,
+        severity="warn",
+    ),
+    Check(
+        "daily_bars",
+        "volume_usual",
+        "A session's volume is within a third and three times the median of the twenty before.",
+        _volume_usual,
+        severity="warn",
+    ),
 )

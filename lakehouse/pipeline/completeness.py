@@ -1,4 +1,6 @@
-"""Which sessions have all the objects that they need. A header-only object means that nothing traded; a missing or failed one means missing data."""
+"""Which sessions have all the objects that they need. A header-only object means that nothing traded; a missing
+or failed one means missing data.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,15 @@ def missing_objects(
     return missing
 
 
-def completeness(config: BarFileConfig, calendar: SessionCalendar, ledger: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
+def completeness(
+    config: BarFileConfig, calendar: SessionCalendar, ledger: pl.DataFrame, sessions: Sequence[date]
+) -> pl.DataFrame:
     """Returns (session, is_complete) for each of `sessions`, by the source's ledger."""
     import polars as pl
 
     readable = ledger.filter((pl.col("status") != "failed") & pl.col("session").is_in(list(sessions)))["object"]
     missing = missing_objects(config, calendar, readable.to_list(), sessions)
     return pl.DataFrame(
-        {"session": list(sessions), "is_complete": [session not in missing for session in sessions]}, schema={"session": pl.Date, "is_complete": pl.Boolean}
+        {"session": list(sessions), "is_complete": [session not in missing for session in sessions]},
+        schema={"session": pl.Date, "is_complete": pl.Boolean},
     )

@@ -1,8 +1,10 @@
 """Deriving: raw_bars become bars, bars become daily bars. Only what differs from what is stored is written.
 
-Each derivation takes the target's snapshot before it reads the inputs, so that a result made from older inputs can't be committed over a newer one (see `lakehouse.lake.table`). Running
-one again changes nothing, and no table gets a new version. After a commit it looks whether its inputs are still the ones it read: another derivation may meanwhile have found that newer inputs
-ask for what was stored before, and have written nothing that would meet this commit.
+Each derivation takes the target's snapshot before it reads the inputs, so that a result made from older inputs
+can't be committed over a newer one (see `lakehouse.lake.table`). Running
+one again changes nothing, and no table gets a new version. After a commit it looks whether its inputs are still
+    the ones it read: another derivation may meanwhile have found that newer inputs ask for what was stored
+    before, and have written nothing that would meet this commit.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.table import Snapshot, StaleSnapshot, literal, predicate, retry_when_stale
+from lakehouse.lake.table import Snapshot, StaleSnapshot, predicate, retry_when_stale
 from lakehouse.market import bars as rules
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.completeness import completeness
@@ -33,7 +35,9 @@ _LOOK_BACK = timedelta(days=62)
 
 @dataclass
 class Derived:
-    """What a derivation did: rows in the sessions asked for, the sessions that changed, and the table's version afterwards (None where it never got a row)."""
+    """What a derivation did: rows in the sessions asked for, the sessions that changed, and the table's version
+    afterwards (None where it never got a row).
+    """
 
     rows: int = 0
     changed: set[date] = field(default_factory=set)
@@ -42,9 +46,16 @@ class Derived:
 
 
 def derive_bars(
-    lake: Lake, config: BarFileConfig, sessions: Sequence[date], *, verify: bool = False, progress: Progress = lambda *_: None
+    lake: Lake,
+    config: BarFileConfig,
+    sessions: Sequence[date],
+    *,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
 ) -> Derived:
-    """Brings the table bars of `sessions` in line with raw_bars and the ledger. With `verify` nothing is written, and the result says what would be."""
+    """Brings the table bars of `sessions` in line with raw_bars and the ledger. With `verify` nothing is
+    written, and the result says what would be.
+    """
     result = Derived()
     for done, batch in _batches(sessions):
         retry_when_stale(partial(_bars_batch, lake, config, batch, result, verify))
@@ -54,9 +65,16 @@ def derive_bars(
 
 
 def derive_daily_bars(
-    lake: Lake, config: BarFileConfig, sessions: Sequence[date], *, verify: bool = False, progress: Progress = lambda *_: None
+    lake: Lake,
+    config: BarFileConfig,
+    sessions: Sequence[date],
+    *,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
 ) -> Derived:
-    """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from them. `verify` as for `derive_bars`."""
+    """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from
+    them. `verify` as for `derive_bars`.
+    """
     result = Derived()
     for done, batch in _batches(sessions):
         retry_when_stale(partial(_daily_batch, lake, config, batch, result, verify))
@@ -69,7 +87,11 @@ def session_hours(config: BarFileConfig, calendar: SessionCalendar) -> pl.DataFr
     """(session, open_at, regular_end_at): the regular segment of each session, the closing auction included."""
     import polars as pl
 
-    return calendar.frame.select("session", "open_at", (pl.col("close_at") + timedelta(minutes=config.minutes_after_close)).alias("regular_end_at"))
+    return calendar.frame.select(
+        "session",
+        "open_at",
+        (pl.col("close_at") + timedelta(minutes=config.minutes_after_close)).alias("regular_end_at"),
+    )
 
 
 def _of_sessions(ledger: Snapshot, source: str, sessions: Sequence[date]) -> str:
@@ -96,7 +118,8 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
     with lake.connect() as connection:
         wanted = {"session": sessions}
         connection.register("hours", session_hours(config, config.calendar_frame()))
-        # The ledger's snapshot comes before raw_bars': a load writes raw_bars first, so that every version that the ledger names has its rows in the raw snapshot.
+        # The ledger's snapshot comes before raw_bars': a load writes raw_bars first, so that every version that
+        # the ledger names has its rows in the raw snapshot.
         ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(config.table("raw_bars")).snapshot().select(wanted)
         derived = rules.bars(f"({raw})", f"({_of_sessions(ledger, config.source, sessions)})", "hours")
@@ -111,7 +134,9 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
         changed = _changed_sessions(connection, target, sessions)
         if changed:
             if rows is None:
-                rows = connection.execute(f"SELECT * FROM fresh WHERE {predicate({'session': changed})} {order}").to_arrow_table()
+                rows = connection.execute(
+                    f"SELECT * FROM fresh WHERE {predicate({'session': changed})} {order}"
+                ).to_arrow_table()
             if not verify:
                 target.overwrite(rows, predicate({"session": changed}))
             result.rows_changed += rows.num_rows
@@ -127,7 +152,9 @@ def _changed_sessions(connection: duckdb.DuckDBPyConnection, target: Snapshot, s
         return sorted(session for (session,) in connection.execute("SELECT DISTINCT session FROM fresh").fetchall())
     columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
     # Rows are unique by their key, so an order-independent sum of row hashes and the count tell two sets apart.
-    fingerprint = f"SELECT session, count(*) AS row_count, sum(hash({columns})::HUGEINT) AS hashes FROM {{}} GROUP BY session"
+    fingerprint = (
+        f"SELECT session, count(*) AS row_count, sum(hash({columns})::HUGEINT) AS hashes FROM {{}} GROUP BY session"
+    )
     stored = fingerprint.format(f"({target.select({'session': sessions})})")
     rows = connection.execute(
         f"""
@@ -161,8 +188,12 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
             """
         ).to_arrow_table()
         connection.register("changes", changes)
-        connection.execute(f"CREATE TEMP TABLE gone AS SELECT {key}, month FROM before ANTI JOIN recomputed USING ({key})")
-        months = connection.execute("SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month").fetchall()
+        connection.execute(
+            f"CREATE TEMP TABLE gone AS SELECT {key}, month FROM before ANTI JOIN recomputed USING ({key})"
+        )
+        months = connection.execute(
+            "SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month"
+        ).fetchall()
         if not months:
             result.rows += _count(connection, "fresh")
             return
@@ -174,18 +205,26 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
             """
         ).to_arrow_table()
         if not verify:
-            # A row follows from its neighbours in other months, so that no two derivations may commit from one snapshot, whatever months they write.
+            # A row follows from its neighbours in other months, so that no two derivations may commit from one
+            # snapshot, whatever months they write.
             target.overwrite(rows, predicate(where), transactions=[table.name])
         result.rows_changed += changes.num_rows + _count(connection, "gone")
-        result.changed |= {session for (session,) in connection.execute("SELECT DISTINCT session FROM (FROM changes SELECT session UNION ALL FROM gone SELECT session)").fetchall()}
+        result.changed |= {
+            session
+            for (session,) in connection.execute(
+                "SELECT DISTINCT session FROM (FROM changes SELECT session UNION ALL FROM gone SELECT session)"
+            ).fetchall()
+        }
         if not verify:
             _still_current(ledger, bars)
         result.rows += _count(connection, "fresh")
 
 
 def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> None:
-    """Makes `recomputed` (the fresh rows and the later rows that follow a changed one, with prev_* filled in) and `before` (the same rows as stored)."""
-    inside = f"session IN ({', '.join(map(literal, sessions))})"
+    """Makes `recomputed` (the fresh rows and the later rows that follow a changed one, with prev_* filled in)
+    and `before` (the same rows as stored).
+    """
+    inside = predicate({"session": sessions})
     key = ", ".join(rules.DAILY_KEY)
     series = "instrument_id, currency"
     connection.execute(f"CREATE TEMP VIEW stored AS {target.select()}")
@@ -196,7 +235,8 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
     near = f"({target.select({'month': recent})})" if recent else "(FROM stored WHERE false)"
 
     connection.execute(f"CREATE TEMP TABLE before_inside AS SELECT * FROM {near} WHERE {inside}")
-    # A later row is touched when the row before it appeared, went, or closes elsewhere: it is the next row of its series outside the sessions.
+    # A later row is touched when the row before it appeared, went, or closes elsewhere: it is the next row of
+    # its series outside the sessions.
     connection.execute(
         f"""
         CREATE TEMP TABLE touched AS SELECT {key}, close FROM fresh EXCEPT SELECT {key}, close FROM before_inside;
@@ -207,13 +247,19 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
     connection.execute(
         f"""
         CREATE TEMP TABLE followers AS SELECT later.* FROM {after} AS later
-        JOIN (SELECT {series}, min(session) AS first_touched, max(session) AS last_touched FROM touched GROUP BY {series}) AS span USING ({series})
+        JOIN (
+            SELECT {series}, min(session) AS first_touched, max(session) AS last_touched FROM touched GROUP BY {series}
+        ) AS span USING ({series})
         WHERE NOT later.{inside} AND later.session > span.first_touched
-        QUALIFY later.session <= last_touched OR row_number() OVER (PARTITION BY {series}, later.session > last_touched ORDER BY later.session) = 1
+        QUALIFY later.session <= last_touched
+        OR row_number() OVER (PARTITION BY {series}, later.session > last_touched ORDER BY later.session) = 1
         """
     )
     connection.execute("CREATE TEMP VIEW before AS FROM before_inside UNION ALL FROM followers")
-    connection.execute(f"CREATE TEMP VIEW unlinked AS FROM fresh UNION ALL FROM (SELECT * EXCLUDE (prev_session, prev_close, change_pct) FROM followers)")
+    connection.execute(
+        "CREATE TEMP VIEW unlinked AS FROM fresh UNION ALL "
+        "FROM (SELECT * EXCLUDE (prev_session, prev_close, change_pct) FROM followers)"
+    )
     closes = f"SELECT {key}, close FROM {near} WHERE NOT {inside} UNION ALL SELECT {key}, close FROM fresh"
     connection.execute(f"CREATE TEMP TABLE closes AS {closes}")
     if older:
@@ -222,7 +268,8 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
             f"""
             INSERT INTO closes SELECT {key}, close FROM ({target.select({"month": older})}) SEMI JOIN (
                 SELECT DISTINCT unlinked.instrument_id, unlinked.currency FROM unlinked ASOF LEFT JOIN closes AS earlier
-                ON unlinked.instrument_id = earlier.instrument_id AND unlinked.currency = earlier.currency AND unlinked.session > earlier.session
+                ON unlinked.instrument_id = earlier.instrument_id AND unlinked.currency = earlier.currency
+                AND unlinked.session > earlier.session
                 WHERE earlier.session IS NULL
             ) USING ({series})
             """

@@ -1,8 +1,10 @@
 """Loading: objects of a source become rows of raw_bars, of the quarantine, and of the ledger.
 
-Three tables are written, one after the other, and no lock is held. A load that is killed between two of them, or that meets another load of the same objects, is made whole
-by one rule: a table takes the rows of an object version only if it has none of them yet, and of two writers that decide so on the same snapshot the second has to decide
-again (`Snapshot.append`). The ledger comes last: until an object version stands there, nobody reads its rows.
+Three tables are written, one after the other, and no lock is held. A load that is killed between two of them,
+or that meets another load of the same objects, is made whole
+by one rule: a table takes the rows of an object version only if it has none of them yet, and of two writers
+    that decide so on the same snapshot the second has to decide again (`Snapshot.append`). The ledger comes
+    last: until an object version stands there, nobody reads its rows.
 """
 
 from __future__ import annotations
@@ -167,7 +169,8 @@ def _append_ledger(
     snapshot = table.snapshot()
     ours = (pl.col("source") == rows[0]["source"]) & pl.col("object").is_in([row["object"] for row in rows])
     stored = {
-        (row["object"], row["object_version"]): row for row in snapshot.scan().filter(ours).collect().iter_rows(named=True)
+        (row["object"], row["object_version"]): row
+        for row in snapshot.scan().filter(ours).collect().iter_rows(named=True)
     }
     fresh, replaced = [], []
     for row in rows:

@@ -29,12 +29,18 @@ def stored_sessions(lake: Lake, config: BarFileConfig) -> list[date]:
     """Every session that any table of the source has rows of, ascending."""
     found: set[date] = set()
     for name in ("raw_bars", "bars"):
-        found |= {date.fromisoformat(value) for value in lake.table(config.table(name)).snapshot().partition_values("session")}
-    found |= set(lake.table(config.table("daily_bars")).scan().select("session").unique().collect()["session"].to_list())
+        found |= {
+            date.fromisoformat(value) for value in lake.table(config.table(name)).snapshot().partition_values("session")
+        }
+    found |= set(
+        lake.table(config.table("daily_bars")).scan().select("session").unique().collect()["session"].to_list()
+    )
     return sorted(found)
 
 
-def rebuild(lake: Lake, config: BarFileConfig, *, verify: bool = False, progress: Progress = lambda *_: None) -> Rebuilt:
+def rebuild(
+    lake: Lake, config: BarFileConfig, *, verify: bool = False, progress: Progress = lambda *_: None
+) -> Rebuilt:
     """Derives bars and daily bars of every session again and writes what differs; with `verify` it only compares."""
     sessions = stored_sessions(lake, config)
     bars = derive_bars(lake, config, sessions, verify=verify, progress=progress)

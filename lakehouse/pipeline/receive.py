@@ -1,7 +1,8 @@
-"""What stood in a chunk of objects becomes rows: good ones for raw_bars, refused ones for the quarantine, and an answer for every object in the ledger.
+"""What stood in a chunk of objects becomes rows: good ones for raw_bars, refused ones for the quarantine, and
+an answer for every object in the ledger.
 
-Nothing is written here (see `load`). Which rows are good is said by the contract of raw_bars and by two rules of the object itself: its rows are of its date, and that date is a
-session.
+Nothing is written here (see `load`). Which rows are good is said by the contract of raw_bars and by two rules
+of the object itself: its rows are of its date, and that date is a session.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def rows_of(
     import pyarrow as pa
 
     bars, reasons_by_object = _sorted_out(chunk, config, calendar, connection)
-    refused = [row for number in range(len(chunk.objects)) for row in _refused(chunk, number, config, reasons_by_object)]
+    refused = [
+        row for number in range(len(chunk.objects)) for row in _refused(chunk, number, config, reasons_by_object)
+    ]
     return Rows(
         bars,
         pa.Table.from_pylist(refused, schema=contract_of("quarantine").arrow_schema),

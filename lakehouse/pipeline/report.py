@@ -1,4 +1,6 @@
-"""The daily report: one object a session in a target folder or bucket, with the columns that its reader's YAML names."""
+"""The daily report: one object a session in a target folder or bucket, with the columns that its reader's YAML
+names.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import literal
+from lakehouse.lake.table import predicate
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.config import BarFileConfig, Report, SourceError
 from lakehouse.sources.objects import put_if_changed, store_at
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reported:
-    """What was exported: where to, the objects that were written, and how many stood there already with the same content."""
+    """What was exported: where to, the objects that were written, and how many stood there already with the
+    same content.
+    """
 
     url: str
     written: list[str] = field(default_factory=list)
@@ -34,7 +38,8 @@ def report_url(config: BarFileConfig, report: Report, at: Settings) -> str:
 
 
 def export_report(lake: Lake, config: BarFileConfig, sessions: Sequence[date]) -> Reported:
-    """Writes the report of `sessions`, and of the later sessions whose previous close lies in them. An object that would not change is left alone.
+    """Writes the report of `sessions`, and of the later sessions whose previous close lies in them. An object
+    that would not change is left alone.
 
     Raises:
         SourceError: the source's YAML has no report, or names a column that daily_bars lacks.
@@ -46,17 +51,24 @@ def export_report(lake: Lake, config: BarFileConfig, sessions: Sequence[date]) -
     table = lake.table(config.table("daily_bars"))
     unknown = sorted(set(report.columns.values()) - set(table.contract.column_names))
     if unknown:
-        raise SourceError(f"report of {config.source}: {', '.join(unknown)} is no column of daily_bars; it has {', '.join(table.contract.column_names)}")
+        raise SourceError(
+            f"report of {config.source}: {', '.join(unknown)} is no column of daily_bars; "
+            f"it has {', '.join(table.contract.column_names)}"
+        )
     url = report_url(config, report, settings())
     result = Reported(url)
     if not sessions:
         return result
-    inside = f"IN ({', '.join(map(literal, sessions))})"
     columns = ", ".join(f'"{column}" AS "{target}"' for target, column in report.columns.items())
     with lake.connect() as connection:
-        months = {"month": [month for month in table.snapshot().partition_values("month") if month >= str(min(sessions).replace(day=1))]}
-        stored = table.snapshot().select(months) if months["month"] else table.snapshot().select()
-        rows = connection.execute(f"SELECT session AS report_session, {columns} FROM ({stored}) WHERE session {inside} OR prev_session {inside} ORDER BY ALL").pl()
+        snapshot, first = table.snapshot(), str(min(sessions).replace(day=1))
+        stored = snapshot.select({"month": [month for month in snapshot.partition_values("month") if month >= first]})
+        rows = connection.execute(
+            f"""
+            SELECT session AS report_session, {columns} FROM ({stored})
+            WHERE {predicate({"session": sessions})} OR {predicate({"prev_session": sessions})} ORDER BY ALL
+            """
+        ).pl()
     store = store_at(url, create=True)
     for (session,), frame in rows.partition_by("report_session", as_dict=True, include_key=False).items():
         key = report.key.format(session=session.strftime(report.date_format))
@@ -75,4 +87,3 @@ def _rendered(frame: pl.DataFrame, report: Report) -> bytes:
     else:
         frame.write_parquet(target)
     return target.getvalue()
-

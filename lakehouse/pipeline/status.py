@@ -1,4 +1,6 @@
-"""How a source stands: sessions loaded, missing and failed, what the quarantine holds and why, and when the marts were last published."""
+"""How a source stands: sessions loaded, missing and failed, what the quarantine holds and why, and when the
+marts were last published.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from lakehouse.sources.config import BarFileConfig
 
 @dataclass(frozen=True)
 class Status:
-    """One source's state. `missing` names the sessions between the first and the last loaded one that have no object at all."""
+    """One source's state. `missing` names the sessions between the first and the last loaded one that have no
+    object at all.
+    """
 
     source: str
     sessions_loaded: int
@@ -41,7 +45,10 @@ def status(lake: Lake, config: BarFileConfig) -> Status:
     with lake.connect() as connection:
         stored = lake.table("quarantine").snapshot().select({"source": [config.source]})
         reasons = connection.execute(
-            f"SELECT reason, count(*) AS rows, max(session) AS last_session FROM (SELECT unnest(reasons) AS reason, session FROM ({stored})) GROUP BY reason ORDER BY rows DESC, reason"
+            f"""
+            SELECT reason, count(*) AS rows, max(session) AS last_session
+            FROM (SELECT unnest(reasons) AS reason, session FROM ({stored})) GROUP BY reason ORDER BY rows DESC, reason
+            """
         ).pl()
     return Status(
         source=config.source,
@@ -49,7 +56,12 @@ def status(lake: Lake, config: BarFileConfig) -> Status:
         first_session=sessions[0] if sessions else None,
         last_session=sessions[-1] if sessions else None,
         missing=sorted(set(expected) - set(sessions)),
-        incomplete=missing_objects(config, calendar, readable["object"].to_list(), [session for session in sessions if calendar.is_session(session)]),
+        incomplete=missing_objects(
+            config,
+            calendar,
+            readable["object"].to_list(),
+            [session for session in sessions if calendar.is_session(session)],
+        ),
         failed_objects=failed.to_dicts(),
         objects=dict(ledger.group_by("status").len().iter_rows()),
         rows_received=int(ledger["rows_received"].sum() or 0),

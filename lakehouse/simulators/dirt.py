@@ -30,9 +30,7 @@ def _wrong_check_digit(row: BarRow) -> BarRow:
 
 FAULTS: dict[str, Callable[[BarRow], str]] = {
     "high_below_low": lambda row: replace(row, max_price=float(row.min_price) / 2).line(),
-    "negative_price": lambda row: replace(
-        row, start_price=f"-{row.min_price}", min_price=f"-{row.min_price}"
-    ).line(),
+    "negative_price": lambda row: replace(row, start_price=f"-{row.min_price}", min_price=f"-{row.min_price}").line(),
     "not_finite": lambda row: replace(row, max_price="inf").line(),
     "text_in_number": lambda row: replace(row, volume="n/a").line(),
     "missing_value": lambda row: replace(row, end_price="").line(),
@@ -56,9 +54,7 @@ def technical_bars(market: Market, rng: np.random.Generator) -> pl.DataFrame:
         closing = market.closing_prices[index]
         evening, evening_prices = rng.random(count) < 0.06, closing.copy()
         for split in market.splits:
-            if [following.session for following in market.sessions[index + 1 : index + 2]] == [
-                split.ex_session
-            ]:
+            if [following.session for following in market.sessions[index + 1 : index + 2]] == [split.ex_session]:
                 splitting = np.array([listing.isin == split.isin for listing in market.listings])
                 evening |= splitting
                 evening_prices[splitting] /= split.factor
@@ -92,9 +88,7 @@ def _untraded_bars(
     # Off the last trade's price, as in the real feed, so that taking one for a close shows.
     price = on_tick_grid(closing_prices[listing] * rng.uniform(0.97, 1.03, listing.size))
     return (
-        pl.DataFrame(
-            {"listing": listing, "minute": minute} | dict.fromkeys(("open", "high", "low", "close"), price)
-        )
+        pl.DataFrame({"listing": listing, "minute": minute} | dict.fromkeys(("open", "high", "low", "close"), price))
         .cast(pl.Int64)
         .with_columns(
             session=pl.lit(session, dtype=pl.Date),
@@ -122,16 +116,10 @@ def erroneous_version(
     minute, listing = free.row(int(rng.integers(free.height)))
     price = 2 * max(traded.filter(pl.col("listing") == listing)["high"].to_list())
     wrong = [row | {"close": row["high"], "volume": row["volume"] * 10} for row in changed]
-    extra = (
-        model
-        | {"minute": minute, "listing": listing}
-        | dict.fromkeys(("open", "high", "low", "close"), price)
-    )
+    extra = model | {"minute": minute, "listing": listing} | dict.fromkeys(("open", "high", "low", "close"), price)
     replaced = pl.DataFrame([*changed, missing], schema=bars.schema)
     return (
-        pl.concat(
-            [bars.join(replaced, on=BAR_KEY, how="anti"), pl.DataFrame([*wrong, extra], schema=bars.schema)]
-        ),
+        pl.concat([bars.join(replaced, on=BAR_KEY, how="anti"), pl.DataFrame([*wrong, extra], schema=bars.schema)]),
         [("changed", row["minute"], row["listing"]) for row in changed]
         + [("added", missing["minute"], missing["listing"]), ("withdrawn", minute, listing)],
     )

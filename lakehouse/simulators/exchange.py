@@ -160,9 +160,7 @@ class Exchange:
                 if (rename.isin, rename.currency) == (listing.isin, listing.currency):
                     listing = replace(listing, **{rename.field: rename.new})  # type: ignore[arg-type]
                     rows.append((index, day_minute(rename.first_session), _identity(listing)))
-        return pl.DataFrame(
-            rows, schema={"listing": pl.Int64, "minute": pl.Int64, "identity": pl.String}, orient="row"
-        )
+        return pl.DataFrame(rows, schema={"listing": pl.Int64, "minute": pl.Int64, "identity": pl.String}, orient="row")
 
     def _insert(self, inserts: list[tuple[int, int, str, str]]) -> tuple[DirtyRow, ...]:
         by_hour = defaultdict(list)
@@ -209,15 +207,11 @@ class Exchange:
                 if stage == "first" and hour == self._damaged:
                     objects.append(ObjectTruth(name, stage, "failed", 0, 0))
                 else:
-                    objects.append(
-                        ObjectTruth(name, stage, "loaded" if lines else "empty", len(lines), faulty[name])
-                    )
+                    objects.append(ObjectTruth(name, stage, "loaded" if lines else "empty", len(lines), faulty[name]))
             received = sum(item.received for item in objects if item.stage == stage)
             kept = kept_first if stage == "first" else self._bars_after(("first", stage)).height - kept_first
             counts[stage] = RowCounts(received=received, kept=kept)
-        counts["first"] = replace(
-            counts["first"], duplicates=duplicates, quarantined=dict(sorted(kinds.items()))
-        )
+        counts["first"] = replace(counts["first"], duplicates=duplicates, quarantined=dict(sorted(kinds.items())))
         corrections = Counter(kind for kind, _, _ in self._corrections)
         counts["corrected"] = replace(
             counts["corrected"],
@@ -226,8 +220,7 @@ class Exchange:
             superseded=corrections["changed"] + corrections["withdrawn"],
         )
         late, damaged, corrected = (
-            None if hour is None else self._name(hour)
-            for hour in (self._late, self._damaged, self._corrected)
+            None if hour is None else self._name(hour) for hour in (self._late, self._damaged, self._corrected)
         )
         return Truth(
             test_day=self._test_day,

@@ -127,9 +127,7 @@ def in_currency_units(prices: pl.Series) -> pl.Series:
     return pl.Series(prices.name, prices.to_numpy() / PRICE_UNIT)
 
 
-def simulate_market(
-    seed: int, sessions: Sequence[tuple[date, datetime, datetime]], instruments: int
-) -> Market:
+def simulate_market(seed: int, sessions: Sequence[tuple[date, datetime, datetime]], instruments: int) -> Market:
     """Trade `instruments` instruments, from liquid to illiquid, over `sessions`.
 
     One instrument is also quoted in a second currency; where there are at least two sessions, one splits, one
@@ -195,17 +193,13 @@ def _events(
 ) -> tuple[tuple[Split, ...], tuple[Rename, ...]]:
     if len(sessions) < 2:
         return (), ()
-    split_on, ticker_on, name_on = (
-        sessions[int(index)].session for index in rng.integers(1, len(sessions), 3)
-    )
+    split_on, ticker_on, name_on = (sessions[int(index)].session for index in rng.integers(1, len(sessions), 3))
     instruments = len(listings) - 1
     ticker, name = listings[2 % instruments], listings[3 % instruments]
     split = Split(listings[1 % instruments].isin, split_on, int(rng.integers(2, 6)))
     new_name = f"{name.description.split()[0]} HOLDING, DRITTE O.N."
     return (split,), (
-        Rename(
-            ticker.isin, ticker.currency, "mnemonic", ticker_on, ticker.mnemonic, f"N{ticker.mnemonic[1:]}"
-        ),
+        Rename(ticker.isin, ticker.currency, "mnemonic", ticker_on, ticker.mnemonic, f"N{ticker.mnemonic[1:]}"),
         Rename(name.isin, name.currency, "description", name_on, name.description, new_name),
     )
 
@@ -225,9 +219,7 @@ def _trade(
     for session in sessions:
         for split in splits:
             if split.ex_session == session.session:
-                factors = np.array(
-                    [split.factor if listing.isin == split.isin else 1 for listing in listings]
-                )
+                factors = np.array([split.factor if listing.isin == split.isin else 1 for listing in listings])
                 log_price -= np.log(factors)
                 units *= factors
         first, length = (
@@ -250,10 +242,7 @@ def _trade(
         reach = np.abs(rng.normal(0.0, 0.5, (2, listing.size))) * volatility[listing, 0]
         reach *= (trades > 2) & (column < length)
         lag = np.where(column == length, rng.choice(AUCTION_LAG_MINUTES, count)[listing], 0)
-        volume = (
-            np.maximum(trades, (trades * rng.lognormal(4.5, 0.9, trades.size)).astype(np.int64))
-            * units[listing]
-        )
+        volume = np.maximum(trades, (trades * rng.lognormal(4.5, 0.9, trades.size)).astype(np.int64)) * units[listing]
         frames.append(
             pl.DataFrame(
                 {

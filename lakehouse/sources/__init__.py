@@ -1,1 +1,3 @@
-"""Adapters to the outside: what vendors offer, as the lake wants it. No Dagster; nothing here decides what a daily bar is."""
+"""Adapters to the outside: what vendors offer, as the lake wants it. No Dagster; nothing here decides what a
+daily bar is.
+"""

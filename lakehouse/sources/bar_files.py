@@ -1,14 +1,14 @@
 """Objects full of bars: their bytes become text frames, and text frames become typed rows or answers why not.
 
-Rows are received as text, so that nothing is guessed: `read_object` only splits fields, `typed` gives every column the type that raw_bars' contract names, and what can't be
-typed becomes NULL, which the contract then refuses. Which rows are good is not decided here but by the contract (see `lakehouse.pipeline.load`).
+Rows are received as text, so that nothing is guessed: `read_object` only splits fields, `typed` gives every
+    column the type that raw_bars' contract names, and what can't be typed becomes NULL, which the contract then
+    refuses. Which rows are good is not decided here but by the contract (see `lakehouse.pipeline.load`).
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-import io
 import string
 import zlib
 from collections.abc import Iterator
@@ -24,13 +24,17 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class ObjectDamaged(ValueError):
-    """An object can't be read as what its source's YAML says it is. The message names the object, the cause and the mend."""
+    """An object can't be read as what its source's YAML says it is. The message names the object, the cause and
+    the mend.
+    """
 
 
 @dataclass(frozen=True)
 class Received:
-    """What stands in an object: `rows` counts all of its rows, `frame` holds, as text, those that could be split into fields (with `row_number`, from 1),
-    `malformed` the text and the reason of the others by row number."""
+    """What stands in an object: `rows` counts all of its rows, `frame` holds, as text, those that could be
+    split into fields (with `row_number`, from 1), `malformed` the text and the reason of the others by row
+    number.
+    """
 
     rows: int
     frame: pl.DataFrame | None
@@ -76,11 +80,15 @@ def _require_columns(name: str, found: list[str], config: BarFileConfig) -> None
     missing = [column for column in config.object_columns if column not in found]
     if missing:
         raise ObjectDamaged(
-            f"{name} lacks the column {', '.join(missing)}; its header has {', '.join(found)}. Have it sent again, or mend `columns` in the defs.yaml of {config.source}"
+            f"{name} lacks the column {', '.join(missing)}; its header has {', '.join(found)}. "
+            f"Have it sent again, or mend `columns` in the defs.yaml of {config.source}"
         )
     twice = [column for column in config.object_columns if found.count(column) > 1]
     if twice:
-        raise ObjectDamaged(f"{name} has the column {', '.join(twice)} more than once, so that nobody can tell which one counts; have it sent again")
+        raise ObjectDamaged(
+            f"{name} has the column {', '.join(twice)} more than once, so that nobody can tell which one counts; "
+            "have it sent again"
+        )
 
 
 def _read_csv(name: str, data: bytes, config: BarFileConfig) -> Received:
@@ -98,13 +106,12 @@ def _read_csv(name: str, data: bytes, config: BarFileConfig) -> Received:
     if not body.strip():
         return Received(0, None)
     try:
-        frame = pl.read_csv(
-            data, separator=delimiter, infer_schema=False, null_values=list(config.objects.nulls)
-        )
+        frame = pl.read_csv(data, separator=delimiter, infer_schema=False, null_values=list(config.objects.nulls))
     except pl.exceptions.PolarsError:
         return _read_line_by_line(columns, body, config)
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
-    # Fewer fields than the header has would be filled up with NULL, and a quoted line break shifts the line numbers: both are rare and read slowly.
+    # Fewer fields than the header has would be filled up with NULL, and a quoted line break shifts the line
+    # numbers: both are rare and read slowly.
     if frame.height != lines or frame.to_series(-1).null_count():
         return _read_line_by_line(columns, body, config)
     return Received(frame.height, frame.select(config.object_columns).with_row_index("row_number", 1), _body=data)
@@ -130,15 +137,20 @@ def _read_line_by_line(columns: list[str], body: bytes, config: BarFileConfig) -
         else:
             good.append([None if fields[place] in nulls else fields[place] for place in places])
             numbers.append(len(lines))
-    frame = pl.DataFrame(good, schema={column: pl.String for column in config.object_columns}, orient="row")
+    frame = pl.DataFrame(good, schema=dict.fromkeys(config.object_columns, pl.String), orient="row")
     return Received(
-        len(lines), frame.insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None, malformed, lines
+        len(lines),
+        frame.insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None,
+        malformed,
+        lines,
     )
 
 
 def _records(text: str, delimiter: str) -> Iterator[tuple[str, list[str] | None]]:
-    """Each record's text and fields, None where they can't be told apart. A record is a line; one with an open quote is a malformed line of its own, so that it
-    can't swallow those that follow. Only line feeds end a line: form feeds and the separators of Unicode may stand in a name."""
+    """Each record's text and fields, None where they can't be told apart. A record is a line; one with an open
+    quote is a malformed line of its own, so that it can't swallow those that follow. Only line feeds end a
+    line: form feeds and the separators of Unicode may stand in a name.
+    """
     for line in text.split("\n"):
         line = line.removesuffix("\r")
         if line.strip(string.whitespace):
@@ -154,7 +166,14 @@ def _read_parquet(name: str, data: bytes, config: BarFileConfig) -> Received:
     import pyarrow.parquet as pq
 
     # Arrow answers damage with an error, where Polars may end the process; which error depends on the place.
-    errors = (pa.ArrowException, pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError, MemoryError)
+    errors = (
+        pa.ArrowException,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        ValueError,
+        OSError,
+        MemoryError,
+    )
     try:
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         columns = table.column_names
@@ -179,7 +198,8 @@ def typed(text: pl.DataFrame, config: BarFileConfig) -> pl.DataFrame:
     Args:
         text: the object's columns as strings; other columns pass through.
 
-    Returns: raw_bars' instrument, price and quantity columns, start_at, end_at (UTC, microseconds), the columns that passed through, and for each column of
+    Returns: raw_bars' instrument, price and quantity columns, start_at, end_at (UTC, microseconds), the columns
+        that passed through, and for each column of
         `untyped_columns` a boolean `untyped_<column>`: whether it is NULL though there was a text.
     """
     import polars as pl
@@ -188,7 +208,13 @@ def typed(text: pl.DataFrame, config: BarFileConfig) -> pl.DataFrame:
     passed = [column for column in text.columns if column not in config.object_columns]
 
     def received(name: str) -> pl.Expr:
-        return pl.lit(config.constants[name]) if name in config.constants else pl.col(config.columns[name]) if name in config.columns else pl.lit(None, pl.String)
+        return (
+            pl.lit(config.constants[name])
+            if name in config.constants
+            else pl.col(config.columns[name])
+            if name in config.columns
+            else pl.lit(None, pl.String)
+        )
 
     def value(name: str) -> pl.Expr:
         source = received(name)
@@ -196,7 +222,8 @@ def typed(text: pl.DataFrame, config: BarFileConfig) -> pl.DataFrame:
         if kind == "string":
             return source.alias(name)
         if config.objects.decimal == ",":
-            # A point is no decimal sign then: 1.234 would be a thousand and more, so it is not typed rather than guessed.
+            # A point is no decimal sign then: 1.234 would be a thousand and more, so it is not typed rather
+            # than guessed.
             source = pl.when(~source.str.contains(".", literal=True)).then(source.str.replace(",", ".", literal=True))
         if kind == "double":
             return source.cast(pl.Float64, strict=False).alias(name)
@@ -213,18 +240,37 @@ def typed(text: pl.DataFrame, config: BarFileConfig) -> pl.DataFrame:
         .dt.convert_time_zone("UTC")
     )
     start = labelled if config.time.label == "start" else labelled - config.interval_length
-    own = {"interval", "start_at", "end_at", "session", "object", "object_version", "row_number", "published_at", "ingested_at"}
+    own = {
+        "interval",
+        "start_at",
+        "end_at",
+        "session",
+        "object",
+        "object_version",
+        "row_number",
+        "published_at",
+        "ingested_at",
+    }
     return text.select(
         *[pl.col(column) for column in passed],
         *[value(column.name) for column in contract.columns if column.name not in own],
         pl.lit(config.interval).alias("interval"),
         start.alias("start_at"),
         (start + config.interval_length).alias("end_at"),
-        *[(received(name).is_not_null() & value(name).is_null()).alias(f"untyped_{name}") for name in untyped_columns(config)],
+        *[
+            (received(name).is_not_null() & value(name).is_null()).alias(f"untyped_{name}")
+            for name in untyped_columns(config)
+        ],
     )
 
 
 def untyped_columns(config: BarFileConfig) -> list[str]:
-    """The optional columns of numbers that the source fills: there a NULL may mean no value or a text that is no number, so `typed` says which."""
+    """The optional columns of numbers that the source fills: there a NULL may mean no value or a text that is
+    no number, so `typed` says which.
+    """
     columns = config.contract("raw_bars").columns
-    return [column.name for column in columns if column.name in config.columns and column.nullable and column.type in ("bigint", "double")]
+    return [
+        column.name
+        for column in columns
+        if column.name in config.columns and column.nullable and column.type in ("bigint", "double")
+    ]

@@ -1,6 +1,7 @@
 """Exchange calendars kept on disk, since building one costs every process the import of pandas.
 
-A kept calendar is a small Parquet file named after the calendar, its first session and the version of exchange_calendars; a new version of that package makes new files.
+A kept calendar is a small Parquet file named after the calendar, its first session and the version of
+exchange_calendars; a new version of that package makes new files.
 """
 
 from __future__ import annotations

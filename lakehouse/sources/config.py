@@ -1,6 +1,8 @@
-"""What a `defs.yaml` says about a source of bar files: the one description that loading, deriving, checking and Dagster share.
+"""What a `defs.yaml` says about a source of bar files: the one description that loading, deriving, checking and
+Dagster share.
 
-Only data and its validation stand here; reading objects by it is `bar_files`' matter, orchestration that of `lakehouse.components`.
+Only data and its validation stand here; reading objects by it is `bar_files`' matter, orchestration that of
+`lakehouse.components`.
 """
 
 from __future__ import annotations
@@ -46,10 +48,16 @@ class Objects(_Strict):
     """The objects of the source: where, how they are named, what stands inside."""
 
     url: str | None = Field(None, description="Folder or s3:// URL; LAKEHOUSE_<SOURCE>_URL takes precedence.")
-    pattern: str = Field(description="Regular expression over the object's whole name with the groups `date` and, for hourly objects, `hour`.")
+    pattern: str = Field(
+        description="Regular expression over the object's whole name: groups `date` and, for hourly objects, `hour`."
+    )
     date_format: str = Field("%Y-%m-%d", description="strptime format of the group `date`.")
-    per_session: Literal["hour", "day"] = Field(description="Whether a session comes as one object an hour or one a day.")
-    format: Literal["csv", "csv.gz", "parquet"] = Field(description="With csv, objects whose names end in .gz are unpacked.")
+    per_session: Literal["hour", "day"] = Field(
+        description="Whether a session comes as one object an hour or one a day."
+    )
+    format: Literal["csv", "csv.gz", "parquet"] = Field(
+        description="With csv, objects whose names end in .gz are unpacked."
+    )
     decimal: Literal[".", ","] = "."
     delimiter: str = Field(",", min_length=1, max_length=1)
     nulls: tuple[str, ...] = Field(("",), description="Texts that mean: no value.")
@@ -58,7 +66,9 @@ class Objects(_Strict):
     @classmethod
     def _has_date(cls, pattern: str) -> str:
         if "date" not in re.compile(pattern).groupindex:
-            raise ValueError(f"pattern {pattern!r} lacks the group (?P<date>...), which says what day an object belongs to")
+            raise ValueError(
+                f"pattern {pattern!r} lacks the group (?P<date>...), which says what day an object belongs to"
+            )
         return pattern
 
     @model_validator(mode="after")
@@ -71,7 +81,9 @@ class Objects(_Strict):
 class BarTime(_Strict):
     """How a row says when its bar was."""
 
-    columns: tuple[str, ...] = Field(min_length=1, description="Columns that are joined by a blank before they are parsed.")
+    columns: tuple[str, ...] = Field(
+        min_length=1, description="Columns that are joined by a blank before they are parsed."
+    )
     format: str = Field(description="strptime format of the joined text.")
     zone: str = Field(description="Time zone of the text.")
     label: Literal["start", "end"] = Field(description="Which end of the bar the time stands for.")
@@ -80,7 +92,11 @@ class BarTime(_Strict):
 class Report(_Strict):
     """The daily report: one object a session, with the target's own column names."""
 
-    url: str | None = Field(None, description="Target folder or s3:// URL; LAKEHOUSE_<SOURCE>_REPORT_URL takes precedence. Default: <home>/reports/<source>.")
+    url: str | None = Field(
+        None,
+        description="Target folder or s3:// URL; LAKEHOUSE_<SOURCE>_REPORT_URL takes precedence. "
+        "Default: <home>/reports/<source>.",
+    )
     key: str = Field(description="Object name; {session} is filled in by date_format.")
     date_format: str = "%Y-%m-%d"
     format: Literal["parquet", "csv"] = "parquet"
@@ -90,20 +106,29 @@ class Report(_Strict):
 class BarFileConfig(_Strict):
     """A source of bar files, whole."""
 
-    source: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Name of the source; the first part of its assets' keys and its SQL schema.")
+    source: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="Name of the source; the first part of its assets' keys and its SQL schema.",
+    )
     description: str
     owners: list[str] = []
     tags: dict[str, str] = {}
     venue: Venue
     calendar: str = Field(description="Code of exchange_calendars, such as XETR, XNYS or 24/7.")
     first_session: date = Field(description="First session that is a partition.")
-    minutes_after_close: int = Field(0, ge=0, description="Minutes after the calendar's close that still belong to the regular segment (the closing auction).")
+    minutes_after_close: int = Field(
+        0,
+        ge=0,
+        description="Minutes after the calendar's close that still belong to the regular segment (the auction).",
+    )
     objects: Objects
     time: BarTime
     interval: str = Field("1min", description="Length of a bar: a number and s, min, h or d.")
     columns: dict[str, str] = Field(description="Column of raw_bars -> column of the object.")
     constants: dict[str, str] = Field({}, description="Column of raw_bars -> the value that all rows have.")
-    identifier: Literal["isin", "figi", "cusip"] | None = Field(None, description="Standard of instrument_id whose check digit is verified.")
+    identifier: Literal["isin", "figi", "cusip"] | None = Field(
+        None, description="Standard of instrument_id whose check digit is verified."
+    )
     negative_prices: bool = Field(False, description="Whether zero and negative prices are legal (futures spreads).")
     report: Report | None = None
 
@@ -116,7 +141,10 @@ class BarFileConfig(_Strict):
         given = set(self.columns) | set(self.constants)
         missing = {"instrument_id", "currency", "open", "high", "low", "close", "volume"} - given
         if missing:
-            raise ValueError(f"columns and constants give no {', '.join(sorted(missing))}; map each to a column of the object or to a constant")
+            raise ValueError(
+                f"columns and constants give no {', '.join(sorted(missing))}; "
+                "map each to a column of the object or to a constant"
+            )
         if not _INTERVAL.fullmatch(self.interval):
             raise ValueError(f"interval {self.interval!r} is not a number followed by s, min, h or d")
         return self
@@ -137,10 +165,14 @@ class BarFileConfig(_Strict):
 
     def contract(self, table: str) -> Contract:
         """The contract of a table as it binds this source (identifier standard, rules that it waives)."""
-        return contract_of(table).for_source(self.identifier, frozenset({"negative_prices"} if self.negative_prices else ()))
+        return contract_of(table).for_source(
+            self.identifier, frozenset({"negative_prices"} if self.negative_prices else ())
+        )
 
     def object_hour(self, name: str) -> tuple[date, int | None] | None:
-        """The (date, hour) that an object's name carries, on the clock of the names; the hour is None for a day's object, and all is None for a foreign object."""
+        """The (date, hour) that an object's name carries, on the clock of the names; the hour is None for a
+        day's object, and all is None for a foreign object.
+        """
         match = self._pattern.fullmatch(name)
         if match is None:
             return None
@@ -163,7 +195,8 @@ class BarFileConfig(_Strict):
         found = (config or settings()).source_variable(self.source, "url") or self.objects.url
         if found is None:
             raise SourceError(
-                f"nobody says where the objects of {self.source} are: set LAKEHOUSE_{self.source.upper()}_URL to a folder or an s3:// URL, or objects.url in its defs.yaml"
+                f"nobody says where the objects of {self.source} are: set LAKEHOUSE_{self.source.upper()}_URL "
+                "to a folder or an s3:// URL, or objects.url in its defs.yaml"
             )
         return found
 
@@ -171,7 +204,9 @@ class BarFileConfig(_Strict):
         """The source's exchange calendar from its first session on."""
         from lakehouse.sources.calendars import load_calendar
 
-        return load_calendar(self.calendar, self.first_session, self.venue.time_zone, (config or settings()).home / "cache")
+        return load_calendar(
+            self.calendar, self.first_session, self.venue.time_zone, (config or settings()).home / "cache"
+        )
 
     def expected_objects(self, session: date, calendar: SessionCalendar) -> list[tuple[date, int | None]]:
         """The (date, hour) of the objects that a session needs to be complete, on the clock of the objects' names.
@@ -221,5 +256,7 @@ def source_named(name: str) -> BarFileConfig:
     """
     known = configured_sources()
     if name not in known:
-        raise SourceError(f"no source '{name}'; there is {', '.join(known) or 'none'}. A source is a defs.yaml below lakehouse/defs")
+        raise SourceError(
+            f"no source '{name}'; there is {', '.join(known) or 'none'}. A source is a defs.yaml below lakehouse/defs"
+        )
     return known[name]

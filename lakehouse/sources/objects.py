@@ -1,4 +1,6 @@
-"""Objects in a bucket or a folder: listed, named, fetched. What stands inside them is not known here (see `bar_files`)."""
+"""Objects in a bucket or a folder: listed, named, fetched. What stands inside them is not known here (see
+`bar_files`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class SourceUnavailable(RuntimeError):
-    """The bucket or folder could not be listed or read; usually a passing fault or a wrong address. Worth another try."""
+    """The bucket or folder could not be listed or read; usually a passing fault or a wrong address. Worth
+    another try.
+    """
 
 
 class ObjectReplaced(SourceUnavailable):
@@ -36,7 +40,8 @@ def store_at(url: str, *, create: bool = False) -> ObjectStore:
 
 
 def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:
-    """Writes an object in one atomic step, unless it stands there with the same content. Returns whether it was written.
+    """Writes an object in one atomic step, unless it stands there with the same content. Returns whether it was
+    written.
 
     Raises:
         SourceUnavailable: the target can't be read or written.
@@ -58,16 +63,20 @@ def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:
 
 
 class ObjectStoreSource:
-    """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix` with the usual AWS_* variables."""
+    """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix` with the usual
+    AWS_* variables.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def list(self) -> pl.DataFrame:
-        """Every object: name, version, size (bytes), published_at (UTC, microseconds), tag, as one frame in no particular order.
+        """Every object: name, version, size (bytes), published_at (UTC, microseconds), tag, as one frame in no
+        particular order.
 
-        A version is the modification time, the size and, where the store has one that is made from the content, the ETag; another value of any of them is another version.
-        Stays within a few bytes an object, so that a bucket of hundreds of thousands can be listed on every tick.
+        A version is the modification time, the size and, where the store has one that is made from the content,
+        the ETag; another value of any of them is another version. Stays within a few bytes an object, so that a
+        bucket of hundreds of thousands can be listed on every tick.
 
         Raises:
             SourceUnavailable: the store doesn't answer.
@@ -77,14 +86,24 @@ class ObjectStoreSource:
 
         remote = self.url.startswith("s3://")
         try:
-            batches = [pl.DataFrame(batch) for batch in obstore.list(self._opened, chunk_size=10_000, return_arrow=True)]
+            batches = [
+                pl.DataFrame(batch) for batch in obstore.list(self._opened, chunk_size=10_000, return_arrow=True)
+            ]
         except (OSError, obstore.exceptions.BaseError) as error:
             raise SourceUnavailable(f"{self.url} can't be listed: {error}") from error
         published = pl.col("last_modified").dt.cast_time_unit("us").dt.convert_time_zone("UTC")
         parts = [published.dt.epoch("us").cast(pl.String), pl.col("size").cast(pl.String)]
         if remote:
             parts.append(pl.col("e_tag").fill_null("").str.strip_chars('"'))
-        empty = pl.DataFrame(schema={"name": pl.String, "version": pl.String, "size": pl.Int64, "published_at": pl.Datetime("us", "UTC"), "tag": pl.String})
+        empty = pl.DataFrame(
+            schema={
+                "name": pl.String,
+                "version": pl.String,
+                "size": pl.Int64,
+                "published_at": pl.Datetime("us", "UTC"),
+                "tag": pl.String,
+            }
+        )
         listed = [
             batch.select(
                 name=pl.col("path").cast(pl.String),

@@ -1,4 +1,6 @@
-"""Running dbt on the warehouse's models, in this process: a process of its own would pay for dbt's imports and its manifest a second time."""
+"""Running dbt on the warehouse's models, in this process: a process of its own would pay for dbt's imports and
+its manifest a second time.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,22 @@ class DbtFailed(RuntimeError):
 
 
 def target_folder(config: Settings) -> Path:
-    """Where dbt keeps its manifest and compiled models: below the home, so that two lakes don't share what depends on their paths."""
+    """Where dbt keeps its manifest and compiled models: below the home, so that two lakes don't share what
+    depends on their paths.
+    """
     return config.home / "dbt"
 
 
 def build_path(config: Settings) -> Path:
-    """The private file that dbt builds into. It is always the same one: dbt parses the whole project again when it changes."""
+    """The private file that dbt builds into. It is always the same one: dbt parses the whole project again when
+    it changes.
+    """
     return config.home / "dbt" / "build" / "warehouse.duckdb"
 
 
-def run_dbt(arguments: Sequence[str], config: Settings, on_event: Callable[[Event], None] | None = None, **variables: str) -> list[str]:
+def run_dbt(
+    arguments: Sequence[str], config: Settings, on_event: Callable[[Event], None] | None = None, **variables: str
+) -> list[str]:
     """Runs a dbt command and returns what failed: one line an error or failed test, none when all went well.
 
     Args:
@@ -46,7 +54,16 @@ def run_dbt(arguments: Sequence[str], config: Settings, on_event: Callable[[Even
     callbacks = [lambda event: on_event(MessageToDict(event, preserving_proto_field_name=True))] if on_event else []
     target = target_folder(config)
     build_path(config).parent.mkdir(parents=True, exist_ok=True)
-    folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(target), "--log-path", str(target / "logs")]
+    folders = [
+        "--project-dir",
+        str(PROJECT),
+        "--profiles-dir",
+        str(PROJECT),
+        "--target-path",
+        str(target),
+        "--log-path",
+        str(target / "logs"),
+    ]
     with _environment(LAKEHOUSE_WAREHOUSE_BUILD=str(build_path(config)), **variables):
         try:
             outcome = dbtRunner(callbacks=callbacks).invoke([*arguments, *folders, "--log-level", "none"])
@@ -55,7 +72,11 @@ def run_dbt(arguments: Sequence[str], config: Settings, on_event: Callable[[Even
     if outcome.exception is not None:
         raise DbtFailed(f"dbt {arguments[0]}: {outcome.exception}") from outcome.exception
     results = getattr(outcome.result, "results", [])
-    return [f"{result.node.name}: {result.message}" for result in results if result.status in ("error", "fail", "runtime error")]
+    return [
+        f"{result.node.name}: {result.message}"
+        for result in results
+        if result.status in ("error", "fail", "runtime error")
+    ]
 
 
 def _close_database() -> None:

@@ -1,6 +1,8 @@
-"""Write, audit, publish: dbt builds into a private copy; only when every model and test has passed does it replace the published file, in one atomic step.
+"""Write, audit, publish: dbt builds into a private copy; only when every model and test has passed does it
+replace the published file, in one atomic step.
 
-Readers open the published file and keep what they opened: a new publication is another file under the same name. One publisher works at a time.
+Readers open the published file and keep what they opened: a new publication is another file under the same
+    name. One publisher works at a time.
 """
 
 from __future__ import annotations
@@ -94,7 +96,9 @@ def _private_build(config: Settings) -> Iterator[Path]:
 
 
 def differing_marts(config: Settings) -> list[str]:
-    """The published models that a rebuild from scratch would give otherwise; every model, where nothing is published yet."""
+    """The published models that a rebuild from scratch would give otherwise; every model, where nothing is
+    published yet.
+    """
     import duckdb
 
     with _private_build(config) as build:
@@ -104,7 +108,12 @@ def differing_marts(config: Settings) -> list[str]:
         _settle(build)
         with duckdb.connect() as connection:
             connection.execute(f"ATTACH {literal(str(build))} AS built (READ_ONLY)")
-            models = [name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'built' ORDER BY 1").fetchall()]
+            models = [
+                name
+                for (name,) in connection.execute(
+                    "SELECT table_name FROM duckdb_tables() WHERE database_name = 'built' ORDER BY 1"
+                ).fetchall()
+            ]
             if not config.warehouse.exists():
                 return models
             connection.execute(f"ATTACH {literal(str(config.warehouse))} AS published (READ_ONLY)")
@@ -116,7 +125,10 @@ def _differ(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> bool
 
     try:
         row = connection.execute(
-            f"SELECT count(*) FROM ((FROM {one} EXCEPT ALL FROM {other}) UNION ALL (FROM {other} EXCEPT ALL FROM {one}))"
+            f"""
+            SELECT count(*)
+            FROM ((FROM {one} EXCEPT ALL FROM {other}) UNION ALL (FROM {other} EXCEPT ALL FROM {one}))
+            """
         ).fetchone()
     except duckdb.Error:
         return True

@@ -35,17 +35,28 @@ def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Mat
     from lakehouse.lake.maintenance import maintain
 
     done = maintain(lake.open())
-    return dg.MaterializeResult(metadata={"tables": dg.MetadataValue.md(records_table([vars(entry) for entry in done]))})
+    return dg.MaterializeResult(
+        metadata={"tables": dg.MetadataValue.md(records_table([vars(entry) for entry in done]))}
+    )
 
 
 @dg.definitions
 def lake_tables() -> dg.Definitions:
-    """The ledger and the quarantine are written by every source's load, which reports their news; they are not run by themselves."""
+    """The ledger and the quarantine are written by every source's load, which reports their news; they are not
+    run by themselves.
+    """
     loads = [[source, "raw_bars"] for source in configured_sources()]
     job = dg.define_asset_job("lake_maintenance", selection=[maintenance], description="Housekeeping of all tables.")
     return dg.Definitions(
         assets=[_shared("ingest_ledger", loads), _shared("quarantine", loads), maintenance],
         jobs=[job],
-        schedules=[dg.ScheduleDefinition(job=job, cron_schedule="0 3 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)],
+        schedules=[
+            dg.ScheduleDefinition(
+                job=job,
+                cron_schedule="0 3 * * *",
+                execution_timezone="UTC",
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+            )
+        ],
         resources=lake_resources(),
     )

@@ -1,4 +1,6 @@
-"""The published marts as assets: dbt's models, their tests as asset checks, materialized together since they are published together."""
+"""The published marts as assets: dbt's models, their tests as asset checks, materialized together since they
+are published together.
+"""
 
 import json
 import os
@@ -36,18 +38,26 @@ class MartsTranslator(DagsterDbtTranslator):
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
         return _OWNERS
 
-    def get_partition_mapping(self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]) -> dg.PartitionMapping | None:
-        """A mart is one table over every session; the fact finds the sessions whose content changed by itself, whatever partitions a run had."""
+    def get_partition_mapping(
+        self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]
+    ) -> dg.PartitionMapping | None:
+        """A mart is one table over every session; the fact finds the sessions whose content changed by itself,
+        whatever partitions a run had.
+        """
         if dbt_parent_resource_props["resource_type"] == "source":
             return dg.AllPartitionMapping()
         return None
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition:
-        """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed. Sessions never loaded are no reason to wait."""
+        """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed.
+        Sessions never loaded are no reason to wait.
+        """
         news = dg.AutomationCondition.any_deps_updated().since_last_handled()
         # The marts' own tests run inside the run that makes them: only the lake's checks can hold it back.
         sound = dg.AutomationCondition.all_deps_blocking_checks_passed().ignore(dg.AssetSelection.groups(GROUP))
-        return (news & sound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()).with_label("new daily bars")
+        return (
+            news & sound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
+        ).with_label("new daily bars")
 
 
 _TRANSLATOR = MartsTranslator()
@@ -56,7 +66,9 @@ _MANIFEST = manifest_path(settings())
 
 @dbt_assets(manifest=_MANIFEST, dagster_dbt_translator=_TRANSLATOR, name="marts")
 def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
-    """Builds and tests all models in a private file and publishes it when all passed. Whatever part of them a run selects, all are built, since they are published as one file."""
+    """Builds and tests all models in a private file and publishes it when all passed. Whatever part of them a
+    run selects, all are built, since they are published as one file.
+    """
     config = settings()
     raw_events: list[Event] = []
     failures: list[str] = []
@@ -77,7 +89,9 @@ def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
 
 
 def _sorted(context: dg.AssetExecutionContext, raw_events: list[Event]) -> tuple[list[dg.AssetCheckResult], list[Any]]:
-    """dbt's events as Dagster's: the results of the selected checks, and what the selected models say once they are published."""
+    """dbt's events as Dagster's: the results of the selected checks, and what the selected models say once they
+    are published.
+    """
     selected = {key.to_python_identifier() for key in context.selected_asset_keys}
     checks: list[dg.AssetCheckResult] = []
     outputs: list[Any] = []
@@ -85,7 +99,11 @@ def _sorted(context: dg.AssetExecutionContext, raw_events: list[Event]) -> tuple
         message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
         for event in message.to_default_asset_events(_MANIFEST, _TRANSLATOR, context, _MANIFEST.parent):
             if isinstance(event, dg.AssetCheckResult):
-                if event.asset_key and event.check_name and dg.AssetCheckKey(event.asset_key, event.check_name) in context.selected_asset_check_keys:
+                if (
+                    event.asset_key
+                    and event.check_name
+                    and dg.AssetCheckKey(event.asset_key, event.check_name) in context.selected_asset_check_keys
+                ):
                     checks.append(event)
             elif isinstance(event, dg.Output):
                 if event.output_name in selected:
@@ -96,10 +114,18 @@ def _sorted(context: dg.AssetExecutionContext, raw_events: list[Event]) -> tuple
 
 
 def _calendar_specs() -> list[dg.AssetSpec]:
-    """What dbt reads beside the lake's tables: it is made anew from the sources' YAML and exchange_calendars for every build."""
+    """What dbt reads beside the lake's tables: it is made anew from the sources' YAML and exchange_calendars
+    for every build.
+    """
     sources = json.loads(_MANIFEST.read_bytes())["sources"].values()
     return [
-        dg.AssetSpec(_TRANSLATOR.get_asset_key(source), description=source["description"], group_name=GROUP, kinds={"duckdb"}, owners=_OWNERS)
+        dg.AssetSpec(
+            _TRANSLATOR.get_asset_key(source),
+            description=source["description"],
+            group_name=GROUP,
+            kinds={"duckdb"},
+            owners=_OWNERS,
+        )
         for source in sources
         if source["source_name"] == _CALENDAR
     ]
@@ -107,8 +133,13 @@ def _calendar_specs() -> list[dg.AssetSpec]:
 
 @dg.definitions
 def warehouse() -> dg.Definitions:
-    """The marts, what they read beside the lake, and the sensor that lets their automation condition run from the start."""
+    """The marts, what they read beside the lake, and the sensor that lets their automation condition run from
+    the start.
+    """
     automation = dg.AutomationConditionSensorDefinition(
-        "marts_automation", target=dg.AssetSelection.assets(marts), default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30
+        "marts_automation",
+        target=dg.AssetSelection.assets(marts),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
     )
     return dg.Definitions(assets=[marts, *_calendar_specs()], sensors=[automation])
