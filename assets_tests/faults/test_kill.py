@@ -28,7 +28,7 @@ DAYS = [FIRST + timedelta(days) for days in range((LAST - FIRST).days + 1)]
 SESSIONS = [day for day in DAYS if day.weekday() < 5]
 WEEKS = [SESSIONS[start : start + 5] for start in range(0, len(SESSIONS), 5)]
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")
-LAKES, KILLS_A_LAKE = 10, 5
+KILLS, KILLS_A_LAKE = 50, 8
 WORKERS = multiprocessing.get_context("forkserver")
 WORKERS.set_forkserver_preload(
     ["assets_tests.faults.test_kill", "deltalake", "duckdb", "obstore", "polars", "pyarrow", "pycountry", "stdnum.isin"]
@@ -117,21 +117,24 @@ def assert_whole(home: Path, vendor: Path, wanted: dict[str, pl.DataFrame]) -> N
         assert_frame_equal(found[name], wanted[name], check_exact=True)
 
 
-@pytest.mark.parametrize("lake", range(LAKES))
-def test_a_run_killed_at_random_moments(
-    lake: int, vendor: Path, undisturbed: tuple[dict[str, pl.DataFrame], float], tmp_path: Path
+def test_runs_killed_fifty_times_at_random_moments(
+    vendor: Path, undisturbed: tuple[dict[str, pl.DataFrame], float], tmp_path: Path
 ) -> None:
-    """Kills spread over the life of a run, each on what the one before left."""
+    """Each kill comes at some moment of a run that goes on from what the killed one before it left."""
     tables, life = undisturbed
-    moments = random.Random(lake)
-    killed = 0
-    for _ in range(KILLS_A_LAKE):
-        process = start(tmp_path, vendor)
-        process.join(moments.uniform(0.05, life / 2))
-        process.kill()
-        killed += finish(process) != 0
-    assert killed >= 1
-    assert_whole(tmp_path, vendor, tables)
+    moments = random.Random(1)
+    killed, lakes = 0, 0
+    while killed < KILLS:
+        home = tmp_path / str(lakes)
+        for _ in range(KILLS_A_LAKE):
+            process = start(home, vendor)
+            process.join(moments.uniform(0.05, life / 2))
+            process.kill()
+            if finish(process) == 0:
+                break
+            killed += 1
+        assert_whole(home, vendor, tables)
+        lakes += 1
 
 
 @pytest.mark.parametrize(("die_at", "after"), [(1, True), (2, False)], ids=["behind it", "before the next"])

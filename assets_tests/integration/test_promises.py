@@ -25,7 +25,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from polars.testing import assert_frame_equal
 
 from assets_tests.reference import (
-    BERLIN,
     HEADER,
     MINUTE,
     Bar,
@@ -46,7 +45,7 @@ SESSIONS = (date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3), date(2017, 7
 OPENS = {day: datetime(day.year, day.month, day.day, 7, tzinfo=UTC) for day in SESSIONS}
 HOURS = {day: (opening, opening + timedelta(hours=8, minutes=40)) for day, opening in OPENS.items()}
 EXPECTED = {day: [f"{day}/{day}_BINS_XETR{hour:02}.csv.gz" for hour in range(7, 16)] for day in SESSIONS}
-# An object at 22:00 UTC belongs to the next day in Frankfurt; those of Friday night and Saturday to no session.
+# Bars at 22:00 UTC fall on the next day in Frankfurt, outside their file's date; Saturday is no session.
 SLOTS = (
     (date(2017, 6, 29), 8), (date(2017, 6, 29), 15), (date(2017, 6, 29), 22), (date(2017, 6, 30), 7),
     (date(2017, 6, 30), 22), (date(2017, 7, 1), 8), (date(2017, 7, 3), 7), (date(2017, 7, 3), 9),
@@ -186,7 +185,7 @@ class Lakes(RuleBasedStateMachine):
         known = {(version.name, version.version) for version in self.reference.versions}
         new = []
         for slot, (at, rows, size) in self.published.items():
-            day = datetime(*slot[0].timetuple()[:3], slot[1], tzinfo=UTC).astimezone(BERLIN).date()
+            day = slot[0]
             session = min(session for session in SESSIONS if session >= day)
             version = f"{int(at.timestamp()) * 1_000_000}-{size}"
             if session in sessions and (name_of(slot), version) not in known:

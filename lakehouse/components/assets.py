@@ -14,6 +14,7 @@ from lakehouse.components.metadata import definition_metadata, partition_metadat
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import asset_sessions
 from lakehouse.lake import Lake
+from lakehouse.lake.table import LakeUnavailable
 from lakehouse.pipeline.conservation import conservation_totals
 from lakehouse.pipeline.derive import Derived, derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
@@ -31,12 +32,12 @@ CODE_VERSION = "1"
 
 @contextmanager
 def transient_faults_retried(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Asks Dagster for another try when the outside world doesn't answer. Any other error would come again, so
-    it fails the run at once.
+    """Asks Dagster for another try when the source or the lake doesn't answer. Any other error would come
+    again, so it fails the run at once.
     """
     try:
         yield
-    except SourceUnavailable as fault:
+    except (SourceUnavailable, LakeUnavailable) as fault:
         raise dg.RetryRequested(
             max_retries=_TRIES_AFTER_FAULT, seconds_to_wait=_PAUSE_S * 2**context.retry_number
         ) from fault
@@ -159,7 +160,8 @@ def _derived(
     context: dg.AssetExecutionContext, lake: Lake, config: BarFileConfig, table: str, derive: Callable[..., Derived]
 ) -> dg.MaterializeResult:
     sessions, started = asset_sessions(context), time.monotonic()
-    result = derive(lake, config, sessions, progress=progress(context.log.debug))
+    with transient_faults_retried(context):
+        result = derive(lake, config, sessions, progress=progress(context.log.debug))
     _report_partitions(context, lake, config.table(table), sessions)
     metadata = stored_metadata(lake, config.table(table), sessions, time.monotonic() - started)
     metadata |= {"rows_changed": result.rows_changed, "sessions_changed": len(result.changed)}
