@@ -14,15 +14,14 @@ if TYPE_CHECKING:
 LEDGER = "ingest_ledger"
 
 
-def ledger_of(lake: Lake, source: str) -> pl.DataFrame:
-    """The ledger's rows of a source: every object version that it ever answered for."""
+def ledger_of(lake: Lake, source: str) -> pl.LazyFrame:
+    """The ledger's rows of a source: every object version that it ever answered for. Collect the columns you need."""
     import polars as pl
 
-    snapshot = lake.table(LEDGER).snapshot()
-    return snapshot.scan().filter(pl.col("source") == source).collect()
+    return lake.table(LEDGER).scan().filter(pl.col("source") == source)
 
 
-def pending(listed: pl.DataFrame, ledger: pl.DataFrame, *, retry_failed: bool) -> pl.DataFrame:
+def pending(listed: pl.DataFrame, ledger: pl.LazyFrame, *, retry_failed: bool) -> pl.DataFrame:
     """The listed object versions (columns name, version, ...) that are still to be loaded.
 
     A failed version is done with, until its source replaces it, unless `retry_failed` (somebody asked for it,
@@ -31,4 +30,5 @@ def pending(listed: pl.DataFrame, ledger: pl.DataFrame, *, retry_failed: bool) -
     import polars as pl
 
     done = ledger.filter(pl.col("status") != "failed") if retry_failed else ledger
-    return listed.join(done, left_on=["name", "version"], right_on=["object", "object_version"], how="anti")
+    taken = done.select("object", "object_version").collect()
+    return listed.join(taken, left_on=["name", "version"], right_on=["object", "object_version"], how="anti")

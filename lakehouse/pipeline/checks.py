@@ -103,18 +103,19 @@ def _key_is_unique(table: str, lake: Lake, config: BarFileConfig, sessions: Sess
 def _objects_readable(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
     import polars as pl
 
-    ledger = ledger_of(lake, config.source).sort("published_at", "ingested_at").unique("object", keep="last")
-    failed = ledger.filter(pl.col("status") == "failed")
+    ledger = ledger_of(lake, config.source)
     if sessions is not None:
-        failed = failed.filter(pl.col("session").is_in(list(sessions)))
-    rows = failed.select("session", "object", "error").sort("session", "object").to_dicts()
+        ledger = ledger.filter(pl.col("session").is_in(list(sessions)))
+    newest = ledger.sort("published_at", "ingested_at").unique("object", keep="last", maintain_order=True)
+    failed = newest.filter(pl.col("status") == "failed").select("session", "object", "error")
+    rows = failed.sort("session", "object").collect().to_dicts()
     return _found(rows, "1 object could not be read", "objects could not be read")
 
 
 def _session_complete(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
     import polars as pl
 
-    ledger = ledger_of(lake, config.source)
+    ledger = ledger_of(lake, config.source).select("session", "status", "object").collect()
     asked = sessions if sessions is not None else sorted(set(ledger["session"].drop_nulls().to_list()))
     readable = ledger.filter((pl.col("status") != "failed") & pl.col("session").is_in(list(asked)))["object"].to_list()
     missing = missing_objects(config, config.calendar_frame(), readable, list(asked), due_by=datetime.now(UTC))

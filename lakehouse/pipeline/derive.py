@@ -227,12 +227,11 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
     inside = predicate({"session": sessions})
     key = ", ".join(rules.DAILY_KEY)
     series = "instrument_id, currency"
-    connection.execute(f"CREATE TEMP VIEW stored AS {target.select()}")
     months = [date.fromisoformat(month) for month in target.partition_values("month")]
     later = [month for month in months if month >= sessions[0].replace(day=1)]
     recent = [month for month in months if month >= (sessions[0] - _LOOK_BACK).replace(day=1)]
     older = [month for month in months if month not in recent]
-    near = f"({target.select({'month': recent})})" if recent else "(FROM stored WHERE false)"
+    near = f"({target.select({'month': recent})})"
 
     connection.execute(f"CREATE TEMP TABLE before_inside AS SELECT * FROM {near} WHERE {inside}")
     # A later row is touched when the row before it appeared, went, or closes elsewhere: it is the next row of
@@ -243,10 +242,11 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
         INSERT INTO touched SELECT {key}, close FROM before_inside ANTI JOIN fresh USING ({key})
         """
     )
-    after = f"({target.select({'month': later})})" if later else "(FROM stored WHERE false)"
+    # Their keys first: in a long history few of the later months have any.
     connection.execute(
         f"""
-        CREATE TEMP TABLE followers AS SELECT later.* FROM {after} AS later
+        CREATE TEMP TABLE following AS SELECT {series}, later.session, later.month
+        FROM ({target.select({"month": later})}) AS later
         JOIN (
             SELECT {series}, min(session) AS first_touched, max(session) AS last_touched FROM touched GROUP BY {series}
         ) AS span USING ({series})
@@ -255,6 +255,9 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
         OR row_number() OVER (PARTITION BY {series}, later.session > last_touched ORDER BY later.session) = 1
         """
     )
+    found = [month for (month,) in connection.execute("SELECT DISTINCT month FROM following").fetchall()]
+    after = target.select({"month": found})
+    connection.execute(f"CREATE TEMP TABLE followers AS SELECT * FROM ({after}) SEMI JOIN following USING ({key})")
     connection.execute("CREATE TEMP VIEW before AS FROM before_inside UNION ALL FROM followers")
     connection.execute(
         "CREATE TEMP VIEW unlinked AS FROM fresh UNION ALL "

@@ -35,7 +35,7 @@ def status(lake: Lake, config: BarFileConfig) -> Status:
     """Reads a source's ledger and quarantine; the source itself is not asked."""
     import polars as pl
 
-    ledger = ledger_of(lake, config.source)
+    ledger = ledger_of(lake, config.source).collect()
     readable = ledger.filter(pl.col("status") != "failed")
     sessions = sorted(set(readable["session"].drop_nulls().to_list()))
     newest = ledger.sort("published_at", "ingested_at").unique("object", keep="last")
