@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export LAKEHOUSE_HOME ?= $(CURDIR)/.lakehouse
 
 .PHONY: install demo dev test check lock clean
 
@@ -31,7 +30,7 @@ check: install
 
 # Pins the newest versions that pyproject.toml allows, with hashes and without any index's address.
 lock: install
-	$(BIN)/uv pip compile pyproject.toml --extra dev --no-strip-extras --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --no-strip-extras --generate-hashes --universal --python-version 3.11 --no-header --quiet --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .lakehouse dbt_project/target

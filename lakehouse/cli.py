@@ -249,6 +249,8 @@ def dev(
     from lakehouse.settings import PROJECT_ROOT, settings
 
     home = prepared_home(settings())
+    # Dagster's processes must mean the same folder, wherever they run.
+    os.environ["LAKEHOUSE_HOME"] = str(settings().home)
     console.print(
         f"Dagster's UI: http://127.0.0.1:{port}   (lake: {settings().lake}, DAGSTER_HOME: {home})", highlight=False
     )

@@ -9,7 +9,7 @@ one again changes nothing, and no table gets a new version. After a commit it lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
@@ -35,14 +35,11 @@ _LOOK_BACK = timedelta(days=62)
 
 @dataclass
 class Derived:
-    """What a derivation did: rows in the sessions asked for, the sessions that changed, and the table's version
-    afterwards (None where it never got a row).
-    """
+    """What a derivation did: rows in the sessions asked for, rows and sessions that changed."""
 
     rows: int = 0
     changed: set[date] = field(default_factory=set)
     rows_changed: int = 0
-    version: int | None = None
 
 
 def derive_bars(
@@ -56,12 +53,7 @@ def derive_bars(
     """Brings the table bars of `sessions` in line with raw_bars and the ledger. With `verify` nothing is
     written, and the result says what would be.
     """
-    result = Derived()
-    for done, batch in _batches(sessions):
-        retry_when_stale(partial(_bars_batch, lake, config, batch, result, verify))
-        progress("sessions of bars", done, len(sessions))
-    result.version = lake.table(config.table("bars")).snapshot().version
-    return result
+    return _in_batches(_bars_batch, "sessions of bars", lake, config, sessions, verify, progress)
 
 
 def derive_daily_bars(
@@ -75,12 +67,7 @@ def derive_daily_bars(
     """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from
     them. `verify` as for `derive_bars`.
     """
-    result = Derived()
-    for done, batch in _batches(sessions):
-        retry_when_stale(partial(_daily_batch, lake, config, batch, result, verify))
-        progress("sessions of daily bars", done, len(sessions))
-    result.version = lake.table(config.table("daily_bars")).snapshot().version
-    return result
+    return _in_batches(_daily_batch, "sessions of daily bars", lake, config, sessions, verify, progress)
 
 
 def session_hours(config: BarFileConfig, calendar: SessionCalendar) -> pl.DataFrame:
@@ -106,11 +93,25 @@ def _still_current(*inputs: Snapshot) -> None:
             raise StaleSnapshot(f"{snapshot.table.name} has changed since it was read")
 
 
-def _batches(sessions: Sequence[date]) -> Iterator[tuple[int, list[date]]]:
-    ordered = sorted(sessions)
+_Batch = Callable[[Lake, BarFileConfig, list[date], Derived, bool], None]
+
+
+def _in_batches(
+    derive: _Batch,
+    what: str,
+    lake: Lake,
+    config: BarFileConfig,
+    sessions: Sequence[date],
+    verify: bool,
+    progress: Progress,
+) -> Derived:
+    """Derives as many sessions at once as fit into memory, oldest first."""
+    result, ordered = Derived(), sorted(sessions)
     for start in range(0, len(ordered), _SESSIONS_AT_ONCE):
         batch = ordered[start : start + _SESSIONS_AT_ONCE]
-        yield start + len(batch), batch
+        retry_when_stale(partial(derive, lake, config, batch, result, verify))
+        progress(what, start + len(batch), len(ordered))
+    return result
 
 
 def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived, verify: bool) -> None:
