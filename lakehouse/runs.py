@@ -97,10 +97,11 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     _collect_garbage_rarely()
     config = source_named(source)
     config.url()
-    sessions = config.calendar_frame().between(max(first, config.first_session), last)
+    begun = config.calendar_frame().until_today(max(first, config.first_session))
+    sessions = [session for session in begun if session <= last]
     if not sessions:
         raise SourceError(
-            f"{config.calendar} has no session from {first} to {last}"
+            f"{config.calendar} has had no session from {first} to {last}"
             + (f"; {source} begins with {config.first_session}" if last < config.first_session else "")
         )
     Lake.open().table(LEDGER).snapshot()
