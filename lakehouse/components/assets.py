@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.components.metadata import definition_metadata, partition_metadata, records_table, stored_metadata
+from lakehouse.components.pictures import session_pictures
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import asset_sessions
 from lakehouse.lake import Lake
@@ -165,7 +166,7 @@ def _derived(
     _report_partitions(context, lake, config.table(table), sessions)
     metadata = stored_metadata(lake, config.table(table), sessions, time.monotonic() - started)
     metadata |= {"rows_changed": result.rows_changed, "sessions_changed": len(result.changed)}
-    metadata |= _counts(lake, config, sessions) if table == "bars" else _pictures(lake, config, sessions)
+    metadata |= _counts(lake, config, sessions) if table == "bars" else session_pictures(lake, config, sessions)
     return dg.MaterializeResult(metadata=metadata)
 
 
@@ -173,13 +174,6 @@ def _counts(lake: Lake, config: BarFileConfig, sessions: list[date]) -> dict[str
     """The conservation law's counts over the run's sessions."""
     totals = conservation_totals(lake, config.source, sessions)
     return {f"rows_{name}": count for name, count in totals.items()}
-
-
-def _pictures(lake: Lake, config: BarFileConfig, sessions: list[date]) -> dict[str, Any]:
-    """The last session's distribution of change_pct and its coverage per hour, as pictures."""
-    from lakehouse.components.pictures import session_pictures
-
-    return session_pictures(lake, config, sessions)
 
 
 def _report_partitions(context: dg.AssetExecutionContext, lake: Lake, table: str, sessions: list[date]) -> None:

@@ -21,6 +21,15 @@ def ledger_of(lake: Lake, source: str) -> pl.LazyFrame:
     return lake.table(LEDGER).scan().filter(pl.col("source") == source)
 
 
+def failed_objects(ledger: pl.LazyFrame) -> pl.DataFrame:
+    """The objects whose newest version could not be read: session, object, error; sorted."""
+    import polars as pl
+
+    newest = ledger.sort("published_at", "ingested_at").unique("object", keep="last", maintain_order=True)
+    failed = newest.filter(pl.col("status") == "failed").select("session", "object", "error")
+    return failed.sort("session", "object").collect()
+
+
 def pending(listed: pl.DataFrame, ledger: pl.LazyFrame, *, retry_failed: bool) -> pl.DataFrame:
     """The listed object versions (columns name, version, ...) that are still to be loaded.
 

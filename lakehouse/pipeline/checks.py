@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import ledger_of
+from lakehouse.lake.ledger import failed_objects, ledger_of
 from lakehouse.lake.table import predicate
 from lakehouse.lake.validation import broken_rules, predicates_of
 from lakehouse.market import sanity
@@ -106,9 +106,7 @@ def _objects_readable(lake: Lake, config: BarFileConfig, sessions: Sessions) -> 
     ledger = ledger_of(lake, config.source)
     if sessions is not None:
         ledger = ledger.filter(pl.col("session").is_in(list(sessions)))
-    newest = ledger.sort("published_at", "ingested_at").unique("object", keep="last", maintain_order=True)
-    failed = newest.filter(pl.col("status") == "failed").select("session", "object", "error")
-    rows = failed.sort("session", "object").collect().to_dicts()
+    rows = failed_objects(ledger).to_dicts()
     return _found(rows, "1 object could not be read", "objects could not be read")
 
 

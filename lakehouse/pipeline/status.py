@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import ledger_of
+from lakehouse.lake.ledger import failed_objects, ledger_of
 from lakehouse.pipeline.completeness import missing_objects
 from lakehouse.sources.config import BarFileConfig
 
@@ -38,8 +38,6 @@ def status(lake: Lake, config: BarFileConfig) -> Status:
     ledger = ledger_of(lake, config.source).collect()
     readable = ledger.filter(pl.col("status") != "failed")
     sessions = sorted(set(readable["session"].drop_nulls().to_list()))
-    newest = ledger.sort("published_at", "ingested_at").unique("object", keep="last")
-    failed = newest.filter(pl.col("status") == "failed").select("session", "object", "error").sort("session", "object")
     calendar = config.calendar_frame()
     expected = calendar.between(sessions[0], sessions[-1]) if sessions else []
     with lake.connect() as connection:
@@ -62,7 +60,7 @@ def status(lake: Lake, config: BarFileConfig) -> Status:
             readable["object"].to_list(),
             [session for session in sessions if calendar.is_session(session)],
         ),
-        failed_objects=failed.to_dicts(),
+        failed_objects=failed_objects(ledger.lazy()).to_dicts(),
         objects=dict(ledger.group_by("status").len().iter_rows()),
         rows_received=int(ledger["rows_received"].sum() or 0),
         quarantine=reasons.to_dicts(),

@@ -71,7 +71,6 @@ def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
     """
     config = settings()
     raw_events: list[Event] = []
-    failures: list[str] = []
     try:
         with publication(config):
             failures = run_dbt(BUILD, config, raw_events.append)
