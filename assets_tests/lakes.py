@@ -33,10 +33,12 @@ MARTS = tuple(
         "dim_session",
         "dim_instrument",
         "fct_daily_bar",
+        "fct_corporate_action",
         "daily_summary",
         "daily_movers",
         "most_traded_by_value",
         "average_range",
+        "returns",
     )
 )
 PLACE_AND_TIME = ("object_version", "published_at", "ingested_at", "run_id", "load_date")

@@ -1,4 +1,4 @@
-"""The terminal's front door: `lakehouse backfill`, `sql`, `status`, `rebuild`, `demo`. Commands parse, call the
+"""The terminal's front door: `lakehouse backfill`, `sql`, `plot`, `status`, `rebuild`, `demo`. Commands parse, call the
 rooms, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
@@ -10,19 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-if TYPE_CHECKING:
-    import duckdb
-
-    from lakehouse.pipeline.status import Status
+from lakehouse.terminal import Format, print_relation, print_status
 
 app = typer.Typer(
     name="lakehouse",
@@ -35,15 +30,6 @@ console = Console()
 errors = Console(stderr=True)
 
 SourceArgument = Annotated[str, typer.Argument(help="Name of the source, such as xetra.")]
-
-
-class Format(StrEnum):
-    """How `lakehouse sql` prints its result."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
 
 
 def _day(text: str) -> date:
@@ -61,6 +47,17 @@ def _moment(text: str) -> datetime:
             f"'{text}' is no timestamp; write it as 2026-11-20T18:00:00+00:00 (or a date)"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+AsOfOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of",
+        parser=_moment,
+        metavar="TIMESTAMP",
+        help="Answer with what the lake knew then (UTC unless an offset is given).",
+    ),
+]
 
 
 @app.command()
@@ -91,15 +88,7 @@ def backfill(
 def sql(
     query: Annotated[str, typer.Argument(help="A DuckDB query over <source>.<table>, lake.<table> and marts.<model>.")],
     output_format: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.table,
-    as_of: Annotated[
-        datetime | None,
-        typer.Option(
-            "--as-of",
-            parser=_moment,
-            metavar="TIMESTAMP",
-            help="Answer with what the lake knew then (UTC unless an offset is given).",
-        ),
-    ] = None,
+    as_of: AsOfOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
     ] = None,
@@ -110,45 +99,50 @@ def sql(
     from lakehouse.lake.lake import Lake
     from lakehouse.settings import settings
 
+    if output_format is Format.parquet and output is None and sys.stdout.isatty():
+        raise typer.BadParameter("Parquet is binary: name a file with --output, or pipe it")
     with _explained():
         try:
             relation = Lake.open(settings(), as_of=as_of).sql(query)
-            _print_relation(relation, output_format, output)
+            print_relation(console, relation, output_format, output)
         except (duckdb.Error, OSError) as error:
             _print_error(error)
             raise typer.Exit(2) from None
 
 
-def _print_relation(relation: duckdb.DuckDBPyRelation | None, output_format: Format, output: Path | None) -> None:
-    if relation is None:
-        return
-    if output_format is Format.table and output is None:
-        # A terminal gets what fits; a pipe gets every row and column.
-        relation.show(max_width=console.width, max_rows=60) if console.is_terminal else relation.show(
-            max_width=100_000, max_rows=1_000_000
-        )
-        return
-    if output_format is Format.csv:
-        # CSV knows no lists: they are written as JSON.
-        nested = {
-            name
-            for name, kind in zip(relation.columns, relation.types, strict=True)
-            if kind.id in ("list", "array", "struct", "map", "union")
-        }
-        quoted = {name: '"' + name.replace('"', '""') + '"' for name in relation.columns}
-        relation = relation.project(
-            ", ".join(f"to_json({text}) AS {text}" if name in nested else text for name, text in quoted.items())
-        )
-    frame = relation.pl()
-    target: Any = output or sys.stdout.buffer
-    if output_format is Format.json:
-        frame.write_json(target)
-    elif output_format is Format.parquet:
-        if output is None and sys.stdout.isatty():
-            raise typer.BadParameter("Parquet is binary: name a file with --output, or pipe it")
-        frame.write_parquet(target)
-    else:
-        frame.write_csv(target)
+@app.command()
+def plot(
+    instrument: Annotated[str, typer.Argument(help="The instrument_id or the symbol.")],
+    first: Annotated[date, typer.Option("--from", parser=_day, metavar="DATE", help="First session.")],
+    last: Annotated[
+        date, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; one alone shows its minutes.")
+    ],
+    source: Annotated[str | None, typer.Option(help="Look in this source only.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of an instrument with several: this one.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A .png or .html file; <INSTRUMENT>_<from>_<to>.png by default."),
+    ] = None,
+    as_of: AsOfOption = None,
+) -> None:
+    """Draw candlesticks and volume of an instrument: a session's own bars, or the daily bars of several."""
+    from lakehouse.chart import read_chart
+    from lakehouse.lake.lake import Lake
+    from lakehouse.plot import default_name, write
+
+    target = output or Path(default_name(instrument, first, last))
+    if target.suffix.lower() not in (".png", ".html"):
+        raise typer.BadParameter(f"'{target}' is no chart; name a file that ends in .png or .html")
+    if last < first:
+        raise typer.BadParameter(f"--to {last} is before --from {first}; swap them")
+    with _explained():
+        chart = read_chart(Lake.open(as_of=as_of), instrument, first, last, source, currency)
+        try:
+            write(chart, target)
+        except OSError as error:
+            _print_error(error)
+            raise typer.Exit(2) from None
+    console.print(str(target), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -161,42 +155,12 @@ def status() -> None:
     with _explained():
         lake = Lake.open()
         for config in configured_sources().values():
-            _print_status(status(lake, config))
+            print_status(console, status(lake, config))
         published = last_published(lake)
         console.print(
             f"marts: {f'published {published:%Y-%m-%d %H:%M:%S} UTC' if published else 'never published'}",
             highlight=False,
         )
-
-
-def _print_status(found: Status) -> None:
-    console.rule(f"[bold]{found.source}", align="left")
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
-    span = f" ({found.first_session} to {found.last_session})" if found.sessions_loaded else ""
-    table.add_row("sessions loaded", f"{found.sessions_loaded:,}{span}")
-    table.add_row("sessions missing", _listed([str(session) for session in found.missing]))
-    table.add_row(
-        "sessions incomplete", _listed([f"{session}: {', '.join(what)}" for session, what in found.incomplete.items()])
-    )
-    table.add_row("objects", ", ".join(f"{count:,} {name}" for name, count in sorted(found.objects.items())) or "none")
-    table.add_row("rows received", f"{found.rows_received:,}")
-    table.add_row("failed objects", _listed([f"{entry['object']}: {entry['error']}" for entry in found.failed_objects]))
-    table.add_row(
-        "quarantine",
-        _listed(
-            [f"{entry['rows']:,}  {entry['reason']} (last: {entry['last_session']})" for entry in found.quarantine]
-        ),
-    )
-    console.print(table)
-
-
-def _listed(entries: list[str], shown: int = 12) -> str:
-    if not entries:
-        return "none"
-    more = [f"... and {len(entries) - shown} more"] if len(entries) > shown else []
-    return escape("\n".join(entries[:shown] + more))
 
 
 @app.command()
@@ -223,11 +187,9 @@ def rebuild(
             marts = differing_marts(settings())
             if marts and not verify:
                 publish(settings(), full_refresh=True)
-        tables = {"bars": result.bars, "daily_bars": result.daily_bars}
-        for name, derived in tables.items():
+        for name, derived in result.tables.items():
             console.print(
-                f"{source}.{name}: {derived.rows:,} rows in {result.sessions:,} sessions, "
-                f"{derived.rows_changed:,} rows differ",
+                f"{source}.{name}: {derived.rows:,} rows, {derived.rows_changed:,} rows differ",
                 highlight=False,
             )
         console.print(f"marts: {', '.join(marts) + ' differ' if marts else 'nothing differs'}", highlight=False)
@@ -277,6 +239,7 @@ def demo(
 @contextmanager
 def _explained() -> Iterator[None]:
     """Ends the command with an error's own words, without a traceback, where the error explains itself."""
+    from lakehouse.chart import ChartError
     from lakehouse.lake.contract import ContractError
     from lakehouse.lake.table import LakeUnavailable, TableMissing
     from lakehouse.sources.config import SourceError
@@ -287,6 +250,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (
+        ChartError,
         ContractError,
         LakeUnavailable,
         TableMissing,

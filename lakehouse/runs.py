@@ -26,7 +26,7 @@ from lakehouse.lake.ledger import LEDGER
 from lakehouse.pipeline.conservation import conservation_totals
 from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
-from lakehouse.sources.config import BarFileConfig, SourceError, source_named
+from lakehouse.sources.config import SourceConfig, SourceError, source_named
 
 
 @dataclass
@@ -161,7 +161,7 @@ def _collect_garbage_rarely() -> None:
     atexit.register(gc.freeze)
 
 
-def daily_bar_count(lake: Lake, config: BarFileConfig, sessions: list[date]) -> int:
+def daily_bar_count(lake: Lake, config: SourceConfig, sessions: list[date]) -> int:
     """How many daily bars `sessions` have."""
     stored = lake.table(config.table("daily_bars")).snapshot().select_sessions(sessions)
     with lake.connect() as connection:

@@ -58,6 +58,12 @@ class Settings(BaseSettings):
         """
         return os.environ.get(f"LAKEHOUSE_{source}_{what}".upper())
 
+    def secret(self, variable: str) -> str | None:
+        """A vendor's key or token, or None where the variable is unset or blank. It is read when it is needed and
+        not kept here, so that no dump of the settings shows it.
+        """
+        return os.environ.get(variable, "").strip() or None
+
 
 @cache
 def settings() -> Settings:

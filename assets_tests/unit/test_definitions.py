@@ -41,7 +41,7 @@ xetra/raw_bars              <- ()                                    xetra      
 """
 CHECKS = """
 xetra/raw_bars    contract!  key_is_unique!  objects_readable  session_complete
-xetra/bars        conservation!  contract!  key_is_unique!  no_spikes
+xetra/bars        conservation!  contract!  key_is_unique!  no_suspect_bars
 xetra/daily_bars  consistent_with_bars!  contract!  instruments_present  key_is_unique!  volume_usual
 """
 """Blocking checks end in an exclamation mark."""

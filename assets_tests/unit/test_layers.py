@@ -27,10 +27,13 @@ ARROWS = {
     "event_log": set(),
     "runs": {"components", "definitions", "event_log", "lake", "pipeline", "progress", "settings", "sources"},
     "demo": {"lake", "runs", "settings", "simulators", "sources"},
-    "cli": {"demo", "lake", "pipeline", "runs", "settings", "sources", "warehouse"},
+    "chart": {"lake", "sources"},
+    "plot": {"chart"},
+    "terminal": {"pipeline"},
+    "cli": {"chart", "demo", "lake", "pipeline", "plot", "runs", "settings", "sources", "terminal", "warehouse"},
 }
 ORCHESTRATION = {"components", "defs", "definitions", "runs"}
-TERMINAL = {"cli", "demo", "runs"}
+TERMINAL = {"cli", "demo", "runs", "terminal"}
 HEAVY = {"dagster", "dagster_dbt", "dbt", "exchange_calendars", "matplotlib", "pandas"}
 
 

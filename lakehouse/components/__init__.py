@@ -2,4 +2,4 @@
 schedules and sensors. Work itself is done by `lakehouse.pipeline`.
 """
 
-from lakehouse.components.bar_file_source import BarFileSource as BarFileSource
+from lakehouse.components.market_source import MarketSource as MarketSource

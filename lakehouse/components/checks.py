@@ -7,19 +7,19 @@ import dagster as dg
 from lakehouse.components.metadata import records_table
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import tagged_sessions
-from lakehouse.pipeline.checks import CHECKS, Check, Finding
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.pipeline.checks import Check, Finding, checks_of
+from lakehouse.sources.config import SourceConfig
 
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
 def table_checks(
-    config: BarFileConfig, table: str, partitions: dg.TimeWindowPartitionsDefinition
+    config: SourceConfig, table: str, partitions: dg.TimeWindowPartitionsDefinition
 ) -> dg.AssetChecksDefinition:
-    """The checks of a source's table. In a partitioned run they look at the run's sessions, otherwise at the
-    whole table.
+    """The checks of a source's table. In a partitioned run they look at the sessions that the run touches,
+    otherwise at the whole table.
     """
-    checks = {check.name: check for check in CHECKS if check.table == table}
+    checks = {check.name: check for check in checks_of(config) if check.table == table}
     asset = dg.AssetKey([config.source, table])
 
     @dg.multi_asset_check(
@@ -33,14 +33,15 @@ def table_checks(
     )
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened = lake.open()
-        sessions = tagged_sessions(context.run.tags, partitions)
+        sessions = tagged_sessions(context.run.tags, config, partitions)
         for key in sorted(context.selected_asset_check_keys, key=lambda key: list(checks).index(key.name)):
-            yield _result(checks[key.name], asset, checks[key.name].run(opened, config, sessions))
+            yield check_result(checks[key.name], asset, checks[key.name].run(opened, config, sessions))
 
     return run_checks
 
 
-def _result(check: Check, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
+def check_result(check: Check, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
+    """What a check found, as Dagster's pages show it."""
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=check.name,

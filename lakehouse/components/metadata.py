@@ -11,6 +11,8 @@ import dagster as dg
 from lakehouse.lake import Lake
 from lakehouse.lake.contract import Contract
 
+CODE_VERSION = "2"
+"""Raise it when the meaning of a derivation changes: Dagster then shows the stored tables as out of date."""
 _SAMPLE_ROWS = 5
 
 
@@ -48,9 +50,9 @@ def sql_name(table: str) -> str:
     return table.replace("/", ".") if "/" in table else f"lake.{table}"
 
 
-def stored_metadata(lake: Lake, name: str, sessions: Sequence[date], duration: float) -> dict[str, Any]:
+def stored_metadata(lake: Lake, name: str, sessions: Sequence[date] | None, duration: float) -> dict[str, Any]:
     """Metadata of a run's materializations, read from the stored table: version, files, bytes, and a sample of
-    `sessions`.
+    `sessions` (None: of all).
     """
     snapshot = lake.table(name).snapshot()
     with lake.connect() as connection:

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from lakehouse.market.calendar import SessionCalendar
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
 
 
-def session_partitions(config: BarFileConfig, calendar: SessionCalendar) -> dg.TimeWindowPartitionsDefinition:
+def session_partitions(config: SourceConfig, calendar: SessionCalendar) -> dg.TimeWindowPartitionsDefinition:
     """The partitions of a source: a partition key is the session's ISO date."""
     sessions = set(calendar.sessions)
     weekdays = sorted({session.isoweekday() % 7 for session in sessions})

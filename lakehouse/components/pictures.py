@@ -12,16 +12,20 @@ import dagster as dg
 
 from lakehouse.lake import Lake
 from lakehouse.lake.table import literal
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.pipeline.reconcile import compared_of
+from lakehouse.sources.config import SourceConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CLIP_PCT = 10.0
 """Changes beyond this are drawn in the outermost bin, so that one split doesn't flatten the picture."""
+_CLIP_BP = 60.0
+_CLIP_RATIO = 1.5
+_PRICES = ("open", "high", "low", "close")
 
 
-def session_pictures(lake: Lake, config: BarFileConfig, sessions: Sequence[date]) -> dict[str, Any]:
+def session_pictures(lake: Lake, config: SourceConfig, sessions: Sequence[date]) -> dict[str, Any]:
     """The last of `sessions` that has daily bars: how change_pct is distributed, and how many bars and
     instruments each hour has.
     """
@@ -70,6 +74,35 @@ def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]
     instruments.plot(names, [count for _, _, count in hours], color="#e06c00", marker="o")
     instruments.set(ylabel="instruments", ylim=(0, 1.1 * max((count for _, _, count in hours), default=1)))
     return image_markdown(figure, f"distribution of change_pct and coverage per hour of {session}")
+
+
+def deviation_pictures(lake: Lake, config: SourceConfig) -> dict[str, Any]:
+    """How a reconciled source's daily bars lie around the other series, over all compared sessions: each price's
+    deviation, and the volumes' ratio.
+    """
+    with lake.connect() as connection:
+        prices = ", ".join(f"least(greatest({field}_bp, -{_CLIP_BP}), {_CLIP_BP})" for field in _PRICES)
+        compared = compared_of(lake, connection, config)
+        rows = connection.execute(f"SELECT {prices}, least(ratio, {_CLIP_RATIO}) FROM ({compared})").fetchall()
+    if not rows:
+        return {}
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, (field, style) in enumerate(zip(_PRICES, ("-", "--", "-.", ":"), strict=True)):
+        values = [row[number] for row in rows if row[number] is not None]
+        left.hist(values, bins=81, range=(-_CLIP_BP, _CLIP_BP), histtype="step", linestyle=style, label=field)
+    left.set(
+        title=f"{len(rows):,} sessions: prices against the other series",
+        xlabel="deviation (basis points, clipped)",
+        ylabel="sessions",
+        yscale="log",
+    )
+    left.legend(fontsize="small")
+    right.hist([row[-1] for row in rows if row[-1] is not None], bins=60, range=(0, _CLIP_RATIO), color="#9aa5ce")
+    right.set(title="volume as a share of the other's", xlabel="ratio", ylabel="sessions")
+    return {"deviations": dg.MetadataValue.md(image_markdown(figure, "distribution of deviations and volume ratios"))}
 
 
 def image_markdown(figure: Figure, description: str) -> str:

@@ -17,7 +17,7 @@ import dagster as dg
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
 from lakehouse.pipeline.pending import PendingObject, pending_objects
-from lakehouse.sources.config import BarFileConfig, SourceError
+from lakehouse.sources.config import SourceConfig, SourceError
 
 CHANGES_TAG = "lakehouse/changes"
 SOURCE_TAG = "lakehouse/source"
@@ -51,13 +51,13 @@ def stretches(pending: Sequence[PendingObject], sessions: Sequence[date]) -> lis
     number = {session: position for position, session in enumerate(sessions)}
     groups: list[list[PendingObject]] = []
     for item in pending:
-        if item.session not in number:
+        if item.first_session not in number:
             continue
-        if groups and number[item.session] - number[groups[-1][-1].session] <= 1:
+        if groups and number[item.first_session] - number[groups[-1][-1].first_session] <= 1:
             groups[-1].append(item)
         else:
             groups.append([item])
-    return [Stretch(group[0].session, group[-1].session, _digest(group)) for group in groups]
+    return [Stretch(group[0].first_session, group[-1].first_session, _digest(group)) for group in groups]
 
 
 def _digest(objects: Sequence[PendingObject]) -> str:
@@ -67,7 +67,7 @@ def _digest(objects: Sequence[PendingObject]) -> str:
     return digest.hexdigest()[:16]
 
 
-def source_sensor(config: BarFileConfig, partitions: dg.PartitionsDefinition, job_name: str) -> dg.SensorDefinition:
+def source_sensor(config: SourceConfig, partitions: dg.PartitionsDefinition, job_name: str) -> dg.SensorDefinition:
     """The sensor of one source; it asks for runs of `job_name`."""
 
     @dg.sensor(
@@ -83,7 +83,7 @@ def source_sensor(config: BarFileConfig, partitions: dg.PartitionsDefinition, jo
         except SourceError as error:
             yield dg.SkipReason(str(error))
             return
-        pending = pending_objects(lake.open(), config, config.calendar_frame(), retry_failed=False)
+        pending = pending_objects(lake.open(), config, config.bars, config.calendar_frame(), retry_failed=False)
         fresh = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
         failed = failed_stretches(context.instance, config)
         if not fresh and not failed:
@@ -111,7 +111,7 @@ def source_sensor(config: BarFileConfig, partitions: dg.PartitionsDefinition, jo
     return new_objects
 
 
-def failed_stretches(instance: dg.DagsterInstance, config: BarFileConfig) -> list[tuple[Stretch, int]]:
+def failed_stretches(instance: dg.DagsterInstance, config: SourceConfig) -> list[tuple[Stretch, int]]:
     """What the sensor's runs failed to bring through to the marts, with the number of tries: no run over it
     succeeded, and no later one over its sessions.
     """
@@ -129,7 +129,7 @@ def failed_stretches(instance: dg.DagsterInstance, config: BarFileConfig) -> lis
     return found
 
 
-def _done_since(instance: dg.DagsterInstance, config: BarFileConfig, stretch: Stretch, run_id: str) -> bool:
+def _done_since(instance: dg.DagsterInstance, config: SourceConfig, stretch: Stretch, run_id: str) -> bool:
     """Whether a run that began after `run_id`, by whomever, brought all sessions of the stretch to daily bars."""
     began = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0].create_timestamp
     daily_bars = dg.AssetKey([config.source, "daily_bars"])
@@ -148,14 +148,14 @@ def _done_since(instance: dg.DagsterInstance, config: BarFileConfig, stretch: St
     )
 
 
-def _request(config: BarFileConfig, stretch: Stretch, tries: int) -> dg.RunRequest:
+def _request(config: SourceConfig, stretch: Stretch, tries: int) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"{config.source}-{stretch.changes}-{tries}",
         tags={**range_tags(stretch.first, stretch.last), CHANGES_TAG: stretch.changes, SOURCE_TAG: config.source},
     )
 
 
-def _runs_in_progress(instance: dg.DagsterInstance, config: BarFileConfig) -> list[dg.DagsterRun]:
+def _runs_in_progress(instance: dg.DagsterInstance, config: SourceConfig) -> list[dg.DagsterRun]:
     """Runs on their way that load the source: the sensor's own, and those that people or backfills started."""
     raw_bars = dg.AssetKey([config.source, "raw_bars"])
     runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS), limit=_RUNS_LOOKED_AT)

@@ -7,6 +7,8 @@ from datetime import date
 
 import dagster as dg
 
+from lakehouse.sources.config import SourceConfig
+
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
@@ -22,9 +24,16 @@ def asset_sessions(context: dg.AssetExecutionContext) -> list[date]:
     return [date.fromisoformat(key) for key in context.partition_keys]
 
 
-def tagged_sessions(tags: Mapping[str, str], partitions: dg.TimeWindowPartitionsDefinition) -> list[date] | None:
-    """The sessions of a run by its tags; None where it has no partition: a check that is run by hand looks at
-    the whole table.
+def touched_sessions(context: dg.AssetExecutionContext, config: SourceConfig) -> list[date]:
+    """The step's own sessions and those that come in the same objects: what a load of theirs has news about."""
+    return config.sessions_together(asset_sessions(context), config.calendar_frame())
+
+
+def tagged_sessions(
+    tags: Mapping[str, str], config: SourceConfig, partitions: dg.TimeWindowPartitionsDefinition
+) -> list[date] | None:
+    """The sessions that a run touches, by its tags; None where it has no partition: a check that is run by hand
+    looks at the whole table.
     """
     first, last = (
         tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG),
@@ -32,6 +41,5 @@ def tagged_sessions(tags: Mapping[str, str], partitions: dg.TimeWindowPartitions
     )
     if first is None or last is None:
         return None
-    return [
-        date.fromisoformat(key) for key in partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
-    ]
+    keys = partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
+    return config.sessions_together([date.fromisoformat(key) for key in keys], config.calendar_frame())

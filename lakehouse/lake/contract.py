@@ -29,7 +29,7 @@ ColumnType = Literal[
     "bigint",
     "boolean",
     "list<string>",
-    "list<struct<session date, rows bigint>>",
+    "list<struct<part date, rows bigint, digest string, object_version string>>",
 ]
 
 DUCKDB_TYPES: Mapping[str, str] = {
@@ -40,7 +40,9 @@ DUCKDB_TYPES: Mapping[str, str] = {
     "bigint": "BIGINT",
     "boolean": "BOOLEAN",
     "list<string>": "VARCHAR[]",
-    "list<struct<session date, rows bigint>>": "STRUCT(session DATE, rows BIGINT)[]",
+    "list<struct<part date, rows bigint, digest string, object_version string>>": (
+        "STRUCT(part DATE, rows BIGINT, digest VARCHAR, object_version VARCHAR)[]"
+    ),
 }
 
 
@@ -101,15 +103,19 @@ class Contract(BaseModel):
             )
         return self
 
-    def for_source(self, identifier: str | None, waived: frozenset[str]) -> Contract:
-        """The contract as it binds one source: its identifier type on `instrument_id`, and without the rules it
-        waives.
+    def for_source(self, identifier: str | None, waived: frozenset[str], **further: tuple[str, str]) -> Contract:
+        """The contract as it binds one source: its identifier type on `instrument_id`, without the rules and
+        formats that it waives, and with its `further` rules (name -> predicate and reason).
         """
-        columns = tuple(
-            column.model_copy(update={"format": identifier}) if column.name == "instrument_id" else column
-            for column in self.columns
+
+        def bound(column: Column) -> Column:
+            kept = None if column.format in waived else column.format
+            return column.model_copy(update={"format": identifier if column.name == "instrument_id" else kept})
+
+        columns = tuple(bound(column) for column in self.columns)
+        rules = tuple(rule for rule in self.rules if rule.waived_by not in waived) + tuple(
+            Rule(name=name, holds=holds, reason=reason) for name, (holds, reason) in further.items()
         )
-        rules = tuple(rule for rule in self.rules if rule.waived_by not in waived)
         # A copy would keep what was derived from the unbound columns and rules.
         return Contract(
             **{name: getattr(self, name) for name in Contract.model_fields} | {"columns": columns, "rules": rules}
@@ -135,8 +141,15 @@ class Contract(BaseModel):
             "bigint": pa.int64(),
             "boolean": pa.bool_(),
             "list<string>": pa.list_(pa.string()),
-            "list<struct<session date, rows bigint>>": pa.list_(
-                pa.struct([("session", pa.date32()), ("rows", pa.int64())])
+            "list<struct<part date, rows bigint, digest string, object_version string>>": pa.list_(
+                pa.struct(
+                    [
+                        ("part", pa.date32()),
+                        ("rows", pa.int64()),
+                        ("digest", pa.string()),
+                        ("object_version", pa.string()),
+                    ]
+                )
             ),
         }
         return pa.schema([pa.field(column.name, types[column.type]) for column in self.columns])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
@@ -23,10 +24,16 @@ SHARED_SCHEMA = "lake"
 MARTS_SCHEMA = "marts"
 _MARTS_AS_OF = "lakehouse.warehouse.publish:marts_as_of"
 """Builds the marts as of a moment; named, not imported, as the contracts name what derives their tables."""
-SHARED_TABLES = ("ingest_ledger", "quarantine", "conservation")
+SHARED_TABLES = ("ingest_ledger", "quarantine", "conservation", "reconciliation_breaks")
+_MACROS = {name: f"lakehouse.pipeline.adjust:{name}" for name in ("adjusted_daily_bars", "adjusted_official_daily")}
+"""Table macros of a source, and what makes them in a connection."""
+_CALL = re.compile(rf'"?(\w+)"?\s*\.\s*({"|".join(_MACROS)})\s*\(', re.IGNORECASE)
 
 Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
 """Opens an in-memory DuckDB and closes it at the end."""
+
+Adjustment = Literal["none", "splits", "splits_and_dividends"]
+Convention = Literal["crsp", "reinvest"]
 
 Derivation = Callable[["Lake", "duckdb.DuckDBPyConnection", str], str]
 """Makes the SQL query of a table of a source as of `lake.as_of`."""
@@ -90,8 +97,7 @@ class Lake:
         table = self.table(name)
         contract = table.contract
         if contract.derived_by and (self.as_of or not contract.partition_by):
-            module, function = contract.derived_by.split(":")
-            derive: Derivation = getattr(importlib.import_module(module), function)
+            derive: Derivation = _imported(contract.derived_by)
             return derive(self, connection, table.name.split("/")[0])
         if self.as_of is None:
             return table.snapshot().select(partitions)
@@ -159,6 +165,9 @@ class Lake:
             connection.execute("SET search_path = 'memory.main,warehouse.marts'")
         known = self.tables()
         self.attach(connection, known if named is None else [pair for pair in named if pair in known])
+        for source, macro in {(source, macro.lower()) for source, macro in _CALL.findall(query)}:
+            if source in self.sources():
+                _imported(_MACROS[macro])(self, connection, source)
         try:
             return connection.sql(query)
         except duckdb.CatalogException as error:
@@ -167,6 +176,31 @@ class Lake:
             raise duckdb.CatalogException(
                 f"{error}\nThe lake has {tables}; a source's tables appear with its first load.{published}"
             ) from None
+
+    def daily_bars(
+        self,
+        source: str,
+        *,
+        adjusted: Adjustment = "none",
+        convention: Convention = "crsp",
+        as_of: date | None = None,
+    ) -> duckdb.DuckDBPyRelation:
+        """A source's daily bars with prices and volumes as traded, or adjusted for splits, or for dividends too.
+
+        Args:
+            convention: how a dividend D scales the prices before its ex-date: `crsp` by 1 - D / the close before,
+                `reinvest` by C / (C + D) with the close of the ex-date.
+            as_of: the day whose basis is wanted: only actions with an ex-date up to it count. Today (or the lake's
+                `as_of`) by default.
+
+        Returns: the columns of daily_bars (without adjusted_as_of), prev_close and change_pct on the same basis, and
+            adjustment, prices_as_of, dividend_convention.
+        """
+        day = f", as_of := {literal(as_of)}::DATE" if as_of else ""
+        choice = f"adjusted := {literal(adjusted)}, convention := {literal(convention)}{day}"
+        found = self.sql(f'FROM "{source}".adjusted_daily_bars({choice})')
+        assert found is not None
+        return found
 
     def _named_in(self, query: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]] | None:
         """The (schema, table) pairs that a query names; None for a query that can't be looked into (SHOW,
@@ -188,11 +222,16 @@ class Lake:
         if not asked:
             return None
         if self._marts_as_of is None:
-            module, function = _MARTS_AS_OF.split(":")
-            self._marts_as_of = getattr(importlib.import_module(module), function)(self.as_of)
+            self._marts_as_of = _imported(_MARTS_AS_OF)(self.as_of)
         return self._marts_as_of.path
 
     @staticmethod
     def source_tables() -> list[str]:
         """The names of the tables that a source can have."""
         return [name for name in contracts() if name not in SHARED_TABLES]
+
+
+def _imported(name: str) -> Any:
+    """What `module:function` names: rooms above the lake, which it must not import at the start."""
+    module, function = name.split(":")
+    return getattr(importlib.import_module(module), function)

@@ -4,9 +4,12 @@ decides what is still to be done.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.table import Snapshot, literal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,13 +24,29 @@ def ledger_of(lake: Lake, source: str) -> pl.LazyFrame:
     return lake.table(LEDGER).scan().filter(pl.col("source") == source)
 
 
+def about(ledger: Snapshot, source: str, product: str, sessions: Sequence[date]) -> str:
+    """A DuckDB query for the ledger's rows about a product's objects that may hold rows of `sessions`, in all of
+    their versions.
+    """
+    if not sessions:
+        return f"SELECT * FROM ({ledger.select({'source': [source]})}) WHERE false"
+    return f"""
+        SELECT * FROM ({ledger.select({"source": [source]})}) WHERE product = {literal(product)} AND object IN (
+            SELECT object FROM ({ledger.select({"source": [source]})})
+            WHERE first_session <= {literal(max(sessions))} AND last_session >= {literal(min(sessions))}
+        )
+    """
+
+
 def failed_objects(ledger: pl.LazyFrame) -> pl.DataFrame:
-    """The objects whose newest version could not be read: session, object, error; sorted."""
+    """The objects of which the last news was that they could not be read: first_session, last_session, object, error;
+    sorted.
+    """
     import polars as pl
 
-    newest = ledger.sort("published_at", "ingested_at").unique("object", keep="last", maintain_order=True)
-    failed = newest.filter(pl.col("status") == "failed").select("session", "object", "error")
-    return failed.sort("session", "object").collect()
+    newest = ledger.sort("ingested_at", "published_at").unique("object", keep="last", maintain_order=True)
+    failed = newest.filter(pl.col("status") == "failed")
+    return failed.select("first_session", "last_session", "object", "error").sort("first_session", "object").collect()
 
 
 def pending(listed: pl.DataFrame, ledger: pl.LazyFrame, *, retry_failed: bool) -> pl.DataFrame:

@@ -182,9 +182,9 @@ class Snapshot:
         """A DuckDB query for the rows of `sessions` (None: of all), reading only the partitions that can hold them."""
         if sessions is None:
             return self.select()
-        by_month = self.table.contract.partition_by[0] == "month"
-        values = sorted({session.replace(day=1) if by_month else session for session in sessions})
-        stored = self.select({self.table.contract.partition_by[0]: values})
+        part = self.table.contract.partition_by[0]
+        values = sorted({session.replace(day=1) if part == "month" else session for session in sessions})
+        stored = self.select({part: values})
         return f"SELECT * FROM ({stored}) WHERE {predicate({'session': sessions})}"
 
     def scan(self) -> pl.LazyFrame:

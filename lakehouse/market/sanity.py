@@ -6,10 +6,6 @@ from __future__ import annotations
 
 from lakehouse.market.bars import DAILY_KEY
 
-SPIKE_NOISE = 10.0
-"""A spike is this many times the instrument's usual move from bar to bar in the session."""
-SPIKE_FLOOR_PCT = 1.0
-"""Moves smaller than this are no spikes, however quiet the instrument is."""
 TRAILING_SESSIONS = 20
 REGULAR_SESSIONS = 5
 """An instrument traded in each of that many sessions before is expected in the next."""
@@ -45,31 +41,6 @@ def daily_differences(daily: str, bars: str) -> str:
         WHERE ({", ".join(f"said.{column}" for column in said)}) IS DISTINCT FROM ({", ".join(said)})
         UNION ALL SELECT DISTINCT {key}, 'has bars but no daily bar' FROM bars ANTI JOIN daily USING ({key})
         UNION ALL SELECT {key}, 'has a daily bar but no bars' FROM daily ANTI JOIN bars USING ({key})
-    """
-
-
-def spikes(bars: str) -> str:
-    """Traded bars whose high or low stands far outside the close before and the open after, measured by the
-    instrument's own moves in the session.
-
-    Suspect, not invalid: they stay in the tables.
-
-    Returns: instrument_id, symbol, currency, start_at, session, high, low, before, after, deviation_pct.
-    """
-    series = "instrument_id, currency, session"
-    jump = "greatest(high - greatest(before, after), least(before, after) - low)"
-    return f"""
-        WITH neighbours AS (
-            SELECT {series}, symbol, start_at, open, high, low, close,
-                lag(close) OVER in_time AS before, lead(open) OVER in_time AS after
-            FROM {bars} WHERE is_traded WINDOW in_time AS (PARTITION BY {series} ORDER BY start_at)
-        ), noise AS (
-            SELECT {series}, quantile_cont(greatest(abs(close - open), abs(open - before)), 0.75) AS usual
-            FROM neighbours WHERE before IS NOT NULL GROUP BY {series} HAVING count(*) >= 10
-        )
-        SELECT {series}, symbol, start_at, high, low, before, after, round({jump} / before * 100, 2) AS deviation_pct
-        FROM neighbours JOIN noise USING ({series})
-        WHERE {jump} > greatest({SPIKE_NOISE} * usual, {SPIKE_FLOOR_PCT} / 100 * before)
     """
 
 

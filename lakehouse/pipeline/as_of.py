@@ -1,5 +1,5 @@
 """Tables as of a past moment: derived again, by the same rules, from the revisions known then. The contracts of
-bars and daily_bars name these functions.
+the derived tables name these functions.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
+from lakehouse.lake.table import literal
 from lakehouse.market import bars as rules
+from lakehouse.market import official
 from lakehouse.pipeline.completeness import completeness
 from lakehouse.pipeline.derive import session_hours
-from lakehouse.sources.config import BarFileConfig, source_named
+from lakehouse.sources.config import SourceConfig, source_named
+from lakehouse.sources.products import Bars, OfficialDaily, Product
 
 if TYPE_CHECKING:
     import duckdb
@@ -22,22 +25,41 @@ def bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
     config = source_named(source)
     hours = f"hours_of_{source}"
     connection.register(hours, session_hours(config, config.calendar_frame()))
-    return rules.bars(
-        f"({lake.select(config.table('raw_bars'), connection)})", f"({_ledger(lake, connection, config)})", hours
-    )
+    return rules.bars(*_raw_and_ledger(lake, connection, config, Bars), hours)
 
 
 def daily_bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
     """The query for `<source>.daily_bars` as of `lake.as_of`."""
     config = source_named(source)
     calendar = config.calendar_frame()
-    ledger = connection.execute(_ledger(lake, connection, config)).pl()
+    raw, ledger = _raw_and_ledger(lake, connection, config, Bars)
     known = f"completeness_of_{source}"
-    connection.register(known, completeness(config, calendar, ledger, calendar.until_today(config.first_session)))
-    daily = f"WITH daily AS MATERIALIZED ({rules.daily(f'({bars(lake, connection, source)})', known)})"
+    sessions = [
+        session for (session,) in connection.execute(f"SELECT DISTINCT session FROM {raw} ORDER BY 1").fetchall()
+    ]
+    loaded = connection.execute(f"FROM {ledger}").pl()
+    connection.register(known, completeness(config, calendar, loaded, sessions))
+    made = rules.daily(f"({bars(lake, connection, source)})", known, config.venue.time_zone, config.bars.volume_unit)
     columns = ", ".join(f'"{name}"' for name in lake.table(config.table("daily_bars")).contract.column_names)
-    return f"{daily} SELECT {columns} FROM ({rules.with_previous('daily', 'daily')})"
+    return f"WITH daily AS MATERIALIZED ({made}) SELECT {columns} FROM ({rules.with_previous('daily', 'daily')})"
 
 
-def _ledger(lake: Lake, connection: duckdb.DuckDBPyConnection, config: BarFileConfig) -> str:
-    return f"SELECT * FROM ({lake.select(LEDGER, connection, {'source': [config.source]})})"
+def official_daily(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
+    """The query for `<source>.official_daily` as of `lake.as_of`."""
+    return official.official_daily(*_raw_and_ledger(lake, connection, source_named(source), OfficialDaily))
+
+
+def corporate_actions(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
+    """The query for `<source>.corporate_actions` as of `lake.as_of`: those that were known then."""
+    return official.corporate_actions(*_raw_and_ledger(lake, connection, source_named(source), OfficialDaily))
+
+
+def _raw_and_ledger(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig, product: type[Product]
+) -> tuple[str, str]:
+    """Relations of a product's raw rows and of its rows of the ledger, as of `lake.as_of`."""
+    ledger = f"SELECT * FROM ({lake.select(LEDGER, connection, {'source': [config.source]})})"
+    return (
+        f"({lake.select(config.table(product.raw_table), connection)})",
+        f"({ledger} WHERE product = {literal(product.name)})",
+    )

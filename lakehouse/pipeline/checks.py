@@ -8,7 +8,7 @@ all), so that a day's run pays for that day only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,9 +18,11 @@ from lakehouse.lake.ledger import failed_objects, ledger_of
 from lakehouse.lake.table import predicate
 from lakehouse.lake.validation import broken_rules, predicates_of
 from lakehouse.market import sanity
+from lakehouse.market.suspect import suspect_bars
 from lakehouse.pipeline.completeness import missing_objects
 from lakehouse.pipeline.conservation import COUNTS, conservation_of
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.products import Bars, OfficialDaily, Product
 
 Sessions = Sequence[date] | None
 
@@ -49,7 +51,7 @@ class Check:
     table: str
     name: str
     description: str
-    run: Callable[[Lake, BarFileConfig, Sessions], Finding]
+    run: Callable[[Lake, SourceConfig, Sessions], Finding]
     blocking: bool = False
     severity: str = "error"
 
@@ -58,7 +60,7 @@ def _inside(sessions: Sessions) -> str:
     return "true" if sessions is None else predicate({"session": sessions})
 
 
-def _relation(lake: Lake, config: BarFileConfig, table: str, sessions: Sessions) -> str:
+def _relation(lake: Lake, config: SourceConfig, table: str, sessions: Sessions) -> str:
     return f"({lake.table(config.table(table)).snapshot().select_sessions(sessions)})"
 
 
@@ -78,7 +80,7 @@ def _offenders(lake: Lake, query: str, order: str, one: str, several: str) -> Fi
     return _found(rows, one, several, count=total[0] if total else 0)
 
 
-def _contract(table: str, lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+def _contract(table: str, lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     contract = config.contract(table)
     with lake.connect() as connection:
         connection.execute(f"CREATE TEMP VIEW stored AS SELECT * FROM {_relation(lake, config, table, sessions)}")
@@ -88,7 +90,7 @@ def _contract(table: str, lake: Lake, config: BarFileConfig, sessions: Sessions)
     return _found(rows, "1 rule is broken", "rules are broken")
 
 
-def _key_is_unique(table: str, lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+def _key_is_unique(table: str, lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     key = ", ".join(config.contract(table).key)
     # Numbers are grouped faster than texts: only keys whose hash occurs more than once are looked at.
     query = f"""
@@ -100,63 +102,69 @@ def _key_is_unique(table: str, lake: Lake, config: BarFileConfig, sessions: Sess
     return _offenders(lake, query, "ALL", "1 key occurs more than once", "keys occur more than once")
 
 
-def _objects_readable(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+def _objects_readable(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     import polars as pl
 
     ledger = ledger_of(lake, config.source)
     if sessions is not None:
-        ledger = ledger.filter(pl.col("session").is_in(list(sessions)))
+        # Of an object that is about many days one session is enough.
+        first, last = pl.lit(min(sessions)), pl.lit(max(sessions))
+        ledger = ledger.filter((pl.col("first_session") <= last) & (pl.col("last_session") >= first))
     rows = failed_objects(ledger).to_dicts()
     return _found(rows, "1 object could not be read", "objects could not be read")
 
 
-def _session_complete(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
-    import polars as pl
+def _session_complete(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
 
-    ledger = ledger_of(lake, config.source).select("session", "status", "object").collect()
-    asked = sessions if sessions is not None else sorted(set(ledger["session"].drop_nulls().to_list()))
-    readable = ledger.filter((pl.col("status") != "failed") & pl.col("session").is_in(list(asked)))["object"].to_list()
-    missing = missing_objects(config, config.calendar_frame(), readable, list(asked), due_by=datetime.now(UTC))
+    columns = ("object", "product", "status", "published_at", "first_session", "last_session")
+    ledger = ledger_of(lake, config.source).select(columns).collect()
+    asked = sessions
+    if asked is None:
+        asked = [
+            date.fromisoformat(day)
+            for day in lake.table(config.table("raw_bars")).snapshot().partition_values("session")
+        ]
+    missing = missing_objects(config, config.calendar_frame(), ledger, list(asked), due_by=datetime.now(UTC))
     rows = [{"session": session, "missing": ", ".join(what)} for session, what in sorted(missing.items())]
     return _found(rows, "1 session misses an object", "sessions miss an object")
 
 
-def _conservation(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+def _conservation(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     with lake.connect() as connection:
-        query = conservation_of(lake, connection, config.source, sessions)
+        query = conservation_of(lake, connection, config.source, product, sessions)
         counted = connection.execute(query).to_arrow_table().to_pylist()
     totals = {name: sum(row[name] for row in counted) for name in COUNTS}
     wrong = [row for row in counted if row["received"] != sum(row[name] for name in COUNTS[1:])]
     return _found(wrong, "1 session does not add up", "sessions do not add up", **totals)
 
 
-def _consistent_with_bars(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+def _consistent_with_bars(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     daily = _relation(lake, config, "daily_bars", sessions)
     bars = f"(SELECT * FROM {_relation(lake, config, 'bars', sessions)} WHERE is_traded AND segment = 'regular')"
     query = sanity.daily_differences(daily, bars)
     return _offenders(lake, query, "ALL", "1 daily bar differs from its bars", "daily bars differ from their bars")
 
 
-def _spikes(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
-    query = sanity.spikes(_relation(lake, config, "bars", sessions))
-    one, several = "1 bar spikes and comes back at once", "bars spike and come back at once"
-    return _offenders(lake, query, "deviation_pct DESC", one, several)
+def _no_suspect_bars(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+    query = suspect_bars(_relation(lake, config, "bars", sessions))
+    one, several = "1 bar stands far off its neighbours", "bars stand far off their neighbours"
+    return _offenders(lake, query, "abs(deviation_pct) DESC", one, several)
 
 
-def _instruments_present(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+def _instruments_present(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     compared = sanity.appeared_and_vanished(_with_history(lake, config, sessions))
     query = f"SELECT * FROM ({compared}) WHERE {_inside(sessions)}"
     one, several = "1 instrument appeared or vanished", "instruments appeared or vanished"
     return _offenders(lake, query, "session DESC, turnover DESC", one, several)
 
 
-def _volume_usual(lake: Lake, config: BarFileConfig, sessions: Sessions) -> Finding:
+def _volume_usual(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     query = f"SELECT * FROM ({sanity.unusual_volume(_with_history(lake, config, sessions))}) WHERE {_inside(sessions)}"
     what = "far from the trailing median volume"
     return _offenders(lake, query, "session", f"1 session is {what}", f"sessions are {what}")
 
 
-def _with_history(lake: Lake, config: BarFileConfig, sessions: Sessions) -> str:
+def _with_history(lake: Lake, config: SourceConfig, sessions: Sessions) -> str:
     """The daily bars of `sessions` and of the months before that a comparison needs: a long history must not
     slow a day.
     """
@@ -166,6 +174,11 @@ def _with_history(lake: Lake, config: BarFileConfig, sessions: Sessions) -> str:
     first, last = str(min(sessions) - _HISTORY), str(max(sessions))
     months = [month for month in snapshot.partition_values("month") if first <= month <= last]
     return f"({snapshot.select({'month': months} if months else None)})"
+
+
+def _of_whole_history(run: Callable[[Lake, SourceConfig, Sessions], Finding]) -> Callable[..., Finding]:
+    """A check of a table that is made anew over its whole history, whatever the sessions of a run."""
+    return lambda lake, config, sessions: run(lake, config, None)
 
 
 def _of_every_table(table: str) -> list[Check]:
@@ -187,7 +200,7 @@ def _of_every_table(table: str) -> list[Check]:
     ]
 
 
-CHECKS: tuple[Check, ...] = (
+_BARS: tuple[Check, ...] = (
     *_of_every_table("raw_bars"),
     Check("raw_bars", "objects_readable", "Every object's newest version could be read.", _objects_readable),
     Check(
@@ -201,14 +214,14 @@ CHECKS: tuple[Check, ...] = (
         "bars",
         "conservation",
         "Rows received = kept + duplicates + superseded + quarantined.",
-        _conservation,
+        partial(_conservation, Bars),
         blocking=True,
     ),
     Check(
         "bars",
-        "no_spikes",
-        "No traded bar jumps far beyond its neighbours and comes back at once.",
-        _spikes,
+        "no_suspect_bars",
+        "No traded bar has a price far off its neighbours before and after, by the instrument's own noise and tick.",
+        _no_suspect_bars,
         severity="warn",
     ),
     *_of_every_table("daily_bars"),
@@ -234,3 +247,24 @@ CHECKS: tuple[Check, ...] = (
         severity="warn",
     ),
 )
+
+_OFFICIAL: tuple[Check, ...] = tuple(
+    replace(check, run=_of_whole_history(check.run))
+    for check in (
+        *_of_every_table("raw_daily"),
+        *_of_every_table("official_daily"),
+        Check(
+            "official_daily",
+            "conservation",
+            "Rows received = kept + duplicates + superseded + quarantined.",
+            partial(_conservation, OfficialDaily),
+            blocking=True,
+        ),
+        *_of_every_table("corporate_actions"),
+    )
+)
+
+
+def checks_of(config: SourceConfig) -> tuple[Check, ...]:
+    """The checks of the tables that a source has."""
+    return _BARS if config.official_daily is None else (*_BARS, *_OFFICIAL)

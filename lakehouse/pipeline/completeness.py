@@ -4,48 +4,82 @@ or failed one means missing data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.market.calendar import SessionCalendar
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
 
 if TYPE_CHECKING:
     import polars as pl
 
 
 def missing_objects(
-    config: BarFileConfig,
+    config: SourceConfig,
     calendar: SessionCalendar,
-    readable: Iterable[str],
+    ledger: pl.DataFrame,
     sessions: Sequence[date],
     due_by: datetime | None = None,
 ) -> dict[date, list[str]]:
     """Session -> what it misses, such as `2017-06-29 hour 12`; complete sessions are left out.
 
     Args:
-        readable: names of the objects of these sessions that were loaded or found empty.
+        ledger: the source's rows about (at least) these sessions: object, product, status, published_at,
+            first_session, last_session.
         due_by: leave out what a source can't have published by then, as its hour or day was not over.
     """
-    there = {config.object_hour(name) for name in readable}
+    import polars as pl
+
+    bars = ledger.filter(pl.col("product") == config.bars.name)
+    if config.bars.request is not None:
+        return _unanswered(config, calendar, bars, sessions, due_by)
+    names = bars.filter((pl.col("status") != "failed") & pl.col("first_session").is_in(list(sessions)))["object"]
+    there = {(named.first_day, named.hour) for name in names.to_list() if (named := config.bars.named_in(name))}
     missing: dict[date, list[str]] = {}
     for session in sessions:
-        for expected in config.expected_objects(session, calendar):
-            if expected not in there and (due_by is None or config.object_end(*expected) <= due_by):
-                day, hour = expected
+        for day, hour in config.expected_objects(session, calendar):
+            if (day, hour) not in there and (due_by is None or config.bars.object_end(day, hour) <= due_by):
                 missing.setdefault(session, []).append(str(day) if hour is None else f"{day} hour {hour:02}")
     return missing
 
 
+def _unanswered(
+    config: SourceConfig,
+    calendar: SessionCalendar,
+    ledger: pl.DataFrame,
+    sessions: Sequence[date],
+    due_by: datetime | None,
+) -> dict[date, list[str]]:
+    """An API's sessions miss each request of their month that was answered before they closed, and not since. A
+    request that was never answered is none of theirs: nobody can tell a missing answer from a symbol that is none.
+    """
+    import polars as pl
+
+    answered = ledger.filter(pl.col("status") != "failed").with_columns(
+        month=pl.col("first_session").dt.truncate("1mo")
+    )
+    newest = answered.group_by("object", "month").agg(pl.col("published_at", "last_session").max())
+    missing: dict[date, list[str]] = {}
+    for session in sessions:
+        closed = config.regular_end(session, calendar)
+        if due_by is not None and closed > due_by:
+            continue
+        about = newest.filter(pl.col("month") == session.replace(day=1))
+        late = about.filter(pl.col("published_at") < closed)
+        # A session that no answer came after the beginning of was not asked for yet.
+        if late.height and about.filter(pl.col("last_session") >= session).height:
+            missing[session] = sorted(late["object"].to_list())
+    return missing
+
+
 def completeness(
-    config: BarFileConfig, calendar: SessionCalendar, ledger: pl.DataFrame, sessions: Sequence[date]
+    config: SourceConfig, calendar: SessionCalendar, ledger: pl.DataFrame, sessions: Sequence[date]
 ) -> pl.DataFrame:
     """Returns (session, is_complete) for each of `sessions`, by the source's ledger."""
     import polars as pl
 
-    readable = ledger.filter((pl.col("status") != "failed") & pl.col("session").is_in(list(sessions)))["object"]
-    missing = missing_objects(config, calendar, readable.to_list(), sessions)
+    missing = missing_objects(config, calendar, ledger, sessions)
     return pl.DataFrame(
         {"session": list(sessions), "is_complete": [session not in missing for session in sessions]},
         schema={"session": pl.Date, "is_complete": pl.Boolean},

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
 from lakehouse.lake.table import literal, predicate
-from lakehouse.market.bars import losers
+from lakehouse.market.bars import BARS
+from lakehouse.market.official import OFFICIAL
+from lakehouse.market.revisions import Revised, losers
+from lakehouse.sources.products import Bars, OfficialDaily, Product
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,49 +23,70 @@ COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
 """The law's terms: the first is the sum of the others."""
 
 
+_RULES: dict[type[Product], tuple[Revised, str]] = {Bars: (BARS, "bars"), OfficialDaily: (OFFICIAL, "official_daily")}
+"""How the rows of a product's raw table are told apart, and the table that keeps the winners."""
+
+
 def conservation(lake: Lake, connection: duckdb.DuckDBPyConnection, schema: str = "lake") -> str:
     """The query behind `lake.conservation`, over every source that the ledger knows."""
-    sources = lake.table(LEDGER).snapshot().partition_values("source")
-    if not sources:
+    queries = [
+        f"({conservation_of(lake, connection, source, product)})"
+        for source in lake.table(LEDGER).snapshot().partition_values("source")
+        for product in _RULES
+        if lake.table(f"{source}/{product.raw_table}").snapshot().delta is not None or product is Bars
+    ]
+    if not queries:
         nothing = ", ".join(f"0::BIGINT AS {name}" for name in COUNTS)
-        return f"SELECT NULL::VARCHAR AS source, NULL::DATE AS session, {nothing} WHERE false"
-    return " UNION ALL ".join(f"({conservation_of(lake, connection, source)})" for source in sources)
+        return f"SELECT NULL::VARCHAR AS source, NULL::VARCHAR AS product, NULL::DATE AS session, {nothing} WHERE false"
+    return " UNION ALL ".join(queries)
 
 
 def conservation_of(
-    lake: Lake, connection: duckdb.DuckDBPyConnection, source: str, sessions: Sequence[date] | None = None
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    product: type[Product] = Bars,
+    sessions: Sequence[date] | None = None,
 ) -> str:
-    """The query for one source, and only for `sessions` where they are given (then only their partitions are read)."""
-    partitions = None if sessions is None else {"session": sessions}
-    inside = "true" if partitions is None else predicate(partitions)
-    ledger = f"(SELECT * FROM ({lake.select(LEDGER, connection, {'source': [source]})}))"
-    raw = f"({lake.select(f'{source}/raw_bars', connection, partitions)})"
-    # Reading as of a past moment derives the bars of all sessions; the filter is for the caller then.
-    bars = f"({lake.select(f'{source}/bars', connection, partitions)})"
-    quarantine = f"({lake.select('quarantine', connection, {'source': [source]})})"
+    """The query for one product of a source, and only for `sessions` where they are given (then only their
+    partitions are read). The second product's rows are counted by year: its first day stands for the session.
+    """
+    rules, kept = _RULES[product]
+    part = rules.part
+    partitions = None if sessions is None else {part: sessions}
+    inside = "true" if sessions is None else predicate({"session": sessions})
+    of_source = {"source": [source]}
+    ledger = f"(SELECT * FROM ({lake.select(LEDGER, connection, of_source)}) WHERE product = {literal(product.name)})"
+    raw = f"({lake.select(f'{source}/{product.raw_table}', connection, partitions)})"
+    # Reading as of a past moment derives the rows of all sessions; the filter is for the caller then.
+    stored = f"({lake.select(f'{source}/{kept}', connection, partitions)})"
+    quarantine = f"({lake.select('quarantine', connection, of_source)})"
+    counted = "session" if part == "session" else f"date_trunc('{part}', session)::DATE"
     return f"""
-        SELECT {literal(source)} AS source, session,
+        SELECT {literal(source)} AS source, {literal(product.name)} AS product, session,
             {", ".join(f"coalesce(sum({name}), 0)::BIGINT AS {name}" for name in COUNTS)}
         FROM (
-            SELECT entry.session, entry.rows AS received FROM (SELECT unnest(sessions) AS entry FROM {ledger})
+            SELECT entry.part AS session, entry.rows AS received,
+                CASE WHEN entry.object_version <> object_version THEN entry.rows ELSE 0 END AS duplicates
+            FROM (SELECT object_version, unnest(parts) AS entry FROM {ledger})
             UNION ALL BY NAME
-            SELECT session, count(*) AS kept FROM {bars} GROUP BY session
+            SELECT {part} AS session, count(*) AS kept FROM {stored} GROUP BY ALL
             UNION ALL BY NAME
-            SELECT session, count(*) FILTER (fate = 'duplicate') AS duplicates,
+            SELECT {part} AS session, count(*) FILTER (fate = 'duplicate') AS duplicates,
                 count(*) FILTER (fate = 'superseded') AS superseded
-            FROM ({losers(raw, ledger)}) GROUP BY session
+            FROM ({losers(raw, ledger, rules)}) GROUP BY ALL
             UNION ALL BY NAME
-            SELECT session, count(*) AS quarantined FROM {quarantine}
-            SEMI JOIN {ledger} USING (object, object_version) GROUP BY session
+            SELECT {counted} AS session, count(*) AS quarantined FROM {quarantine}
+            SEMI JOIN {ledger} USING (object, object_version) GROUP BY ALL
         ) WHERE {inside} GROUP BY session
     """
 
 
 def conservation_totals(lake: Lake, source: str, sessions: Sequence[date]) -> dict[str, int]:
-    """The law's counts over `sessions`, by their names."""
+    """The law's counts of the bars of `sessions`, by their names."""
     sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT" for name in COUNTS)
     with lake.connect() as connection:
-        query = conservation_of(lake, connection, source, sessions)
+        query = conservation_of(lake, connection, source, sessions=sessions)
         row = connection.execute(f"SELECT {sums} FROM ({query})").fetchone()
     assert row is not None
     return dict(zip(COUNTS, row, strict=True))

@@ -10,19 +10,19 @@ one again changes nothing, and no table gets a new version. After a commit it lo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.table import Snapshot, StaleSnapshot, predicate, retry_when_stale
+from lakehouse.lake.ledger import LEDGER, about
+from lakehouse.lake.table import Snapshot, predicate, retry_when_stale
 from lakehouse.market import bars as rules
 from lakehouse.market.calendar import SessionCalendar
+from lakehouse.pipeline.changes import Derived, changed_partitions, count, still_current
 from lakehouse.pipeline.completeness import completeness
 from lakehouse.progress import Progress
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,18 +33,9 @@ _SESSIONS_AT_ONCE = 20
 _LOOK_BACK = timedelta(days=62)
 
 
-@dataclass
-class Derived:
-    """What a derivation did: rows in the sessions asked for, rows and sessions that changed."""
-
-    rows: int = 0
-    changed: set[date] = field(default_factory=set)
-    rows_changed: int = 0
-
-
 def derive_bars(
     lake: Lake,
-    config: BarFileConfig,
+    config: SourceConfig,
     sessions: Sequence[date],
     *,
     verify: bool = False,
@@ -58,7 +49,7 @@ def derive_bars(
 
 def derive_daily_bars(
     lake: Lake,
-    config: BarFileConfig,
+    config: SourceConfig,
     sessions: Sequence[date],
     *,
     verify: bool = False,
@@ -70,7 +61,7 @@ def derive_daily_bars(
     return _in_batches(_daily_batch, "sessions of daily bars", lake, config, sessions, verify, progress)
 
 
-def session_hours(config: BarFileConfig, calendar: SessionCalendar) -> pl.DataFrame:
+def session_hours(config: SourceConfig, calendar: SessionCalendar) -> pl.DataFrame:
     """(session, open_at, regular_end_at): the regular segment of each session, the closing auction included."""
     import polars as pl
 
@@ -81,26 +72,14 @@ def session_hours(config: BarFileConfig, calendar: SessionCalendar) -> pl.DataFr
     )
 
 
-def _of_sessions(ledger: Snapshot, source: str, sessions: Sequence[date]) -> str:
-    """A query for the ledger's rows about the objects of a source's sessions."""
-    return f"SELECT * FROM ({ledger.select({'source': [source]})}) WHERE {predicate({'session': sessions})}"
-
-
-def _still_current(*inputs: Snapshot) -> None:
-    """Raises `StaleSnapshot`, so that the work is done again, if a table that was read has a newer version."""
-    for snapshot in inputs:
-        if snapshot.table.snapshot().version != snapshot.version:
-            raise StaleSnapshot(f"{snapshot.table.name} has changed since it was read")
-
-
-_Batch = Callable[[Lake, BarFileConfig, list[date], Derived, bool], None]
+_Batch = Callable[[Lake, SourceConfig, list[date], Derived, bool], None]
 
 
 def _in_batches(
     derive: _Batch,
     what: str,
     lake: Lake,
-    config: BarFileConfig,
+    config: SourceConfig,
     sessions: Sequence[date],
     verify: bool,
     progress: Progress,
@@ -114,7 +93,7 @@ def _in_batches(
     return result
 
 
-def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived, verify: bool) -> None:
+def _bars_batch(lake: Lake, config: SourceConfig, sessions: list[date], result: Derived, verify: bool) -> None:
     target = lake.table(config.table("bars")).snapshot()
     with lake.connect() as connection:
         wanted = {"session": sessions}
@@ -123,7 +102,7 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
         # the ledger names has its rows in the raw snapshot.
         ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(config.table("raw_bars")).snapshot().select(wanted)
-        derived = rules.bars(f"({raw})", f"({_of_sessions(ledger, config.source, sessions)})", "hours")
+        derived = rules.bars(f"({raw})", f"({about(ledger, config.source, config.bars.name, sessions)})", "hours")
         order = "ORDER BY session, instrument_id, start_at"
         rows = None
         if target.files(wanted):
@@ -132,7 +111,7 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
             # Nothing is stored to compare with: all rows will be written.
             rows = connection.execute(f"{derived} {order}").to_arrow_table()
             connection.register("fresh", rows)
-        changed = _changed_sessions(connection, target, sessions)
+        changed = changed_partitions(connection, target, "session", sessions)
         if changed:
             if rows is None:
                 rows = connection.execute(
@@ -143,39 +122,21 @@ def _bars_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result:
             result.rows_changed += rows.num_rows
             result.changed |= set(changed)
             if not verify:
-                _still_current(ledger)
-        result.rows += _count(connection, "fresh")
+                still_current(ledger)
+        result.rows += count(connection, "fresh")
 
 
-def _changed_sessions(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> list[date]:
-    """The sessions whose fresh rows differ from the stored ones, as sets of rows."""
-    if not target.files({"session": sessions}):
-        return sorted(session for (session,) in connection.execute("SELECT DISTINCT session FROM fresh").fetchall())
-    columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
-    # Rows are unique by their key, so an order-independent sum of row hashes and the count tell two sets apart.
-    fingerprint = (
-        f"SELECT session, count(*) AS row_count, sum(hash({columns})::HUGEINT) AS hashes FROM {{}} GROUP BY session"
-    )
-    stored = fingerprint.format(f"({target.select({'session': sessions})})")
-    rows = connection.execute(
-        f"""
-        SELECT session FROM ({fingerprint.format("fresh")}) AS new FULL JOIN ({stored}) AS old USING (session)
-        WHERE (new.row_count, new.hashes) IS DISTINCT FROM (old.row_count, old.hashes)
-        """
-    ).fetchall()
-    return sorted(session for (session,) in rows)
-
-
-def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result: Derived, verify: bool) -> None:
+def _daily_batch(lake: Lake, config: SourceConfig, sessions: list[date], result: Derived, verify: bool) -> None:
     table = lake.table(config.table("daily_bars"))
     target = table.snapshot()
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
         bars = lake.table(config.table("bars")).snapshot()
-        known = connection.execute(_of_sessions(ledger, config.source, sessions)).pl()
+        known = connection.execute(about(ledger, config.source, config.bars.name, sessions)).pl()
         connection.register("completeness", completeness(config, config.calendar_frame(), known, sessions))
         stored = bars.select({"session": sessions})
-        connection.execute(f"CREATE TEMP TABLE fresh AS {rules.daily(f'({stored})', 'completeness')}")
+        daily = rules.daily(f"({stored})", "completeness", config.venue.time_zone, config.bars.volume_unit)
+        connection.execute(f"CREATE TEMP TABLE fresh AS {daily}")
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)
         key = ", ".join(rules.DAILY_KEY)
@@ -196,7 +157,7 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
             "SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month"
         ).fetchall()
         if not months:
-            result.rows += _count(connection, "fresh")
+            result.rows += count(connection, "fresh")
             return
         where = {"month": [month for (month,) in months]}
         rows = connection.execute(
@@ -209,7 +170,7 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
             # A row follows from its neighbours in other months, so that no two derivations may commit from one
             # snapshot, whatever months they write.
             target.overwrite(rows, predicate(where), transactions=[table.name])
-        result.rows_changed += changes.num_rows + _count(connection, "gone")
+        result.rows_changed += changes.num_rows + count(connection, "gone")
         result.changed |= {
             session
             for (session,) in connection.execute(
@@ -217,8 +178,8 @@ def _daily_batch(lake: Lake, config: BarFileConfig, sessions: list[date], result
             ).fetchall()
         }
         if not verify:
-            _still_current(ledger, bars)
-        result.rows += _count(connection, "fresh")
+            still_current(ledger, bars)
+        result.rows += count(connection, "fresh")
 
 
 def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> None:
@@ -279,9 +240,3 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
             """
         )
     connection.execute(f"CREATE TEMP TABLE recomputed AS {rules.with_previous('unlinked', 'closes')}")
-
-
-def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {relation}").fetchone()
-    assert row is not None
-    return int(row[0])

@@ -1,4 +1,4 @@
-"""Loading: objects of a source become rows of raw_bars, of the quarantine, and of the ledger.
+"""Loading: objects of a source become rows of its product's raw table, of the quarantine, and of the ledger.
 
 Three tables are written, one after the other, and no lock is held. A load that is killed between two of them,
 or that meets another load of the same objects, is made whole
@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
 from lakehouse.lake.table import predicate, retry_when_stale
-from lakehouse.pipeline.pending import PendingObject, pending_objects
-from lakehouse.pipeline.receive import Chunk, Read, rows_of
+from lakehouse.pipeline.fetch import fetch
+from lakehouse.pipeline.parts import known_parts
+from lakehouse.pipeline.pending import PendingObject, pending_objects, store_of
+from lakehouse.pipeline.receive import Chunk, Read, Rows, rows_of
 from lakehouse.progress import Progress
-from lakehouse.sources.bar_files import ObjectDamaged, read_object
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.landing import Landing
 from lakehouse.sources.objects import ObjectReplaced, ObjectStoreSource
+from lakehouse.sources.products import Product
+from lakehouse.sources.received import ObjectDamaged, read_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,12 +39,12 @@ _THREADS = 4
 
 @dataclass
 class Loaded:
-    """What a load did: objects by status, rows, the sessions that got news, and the errors by object."""
+    """What a load did: objects by status, rows, the storage partitions that got rows, and the errors by object."""
 
     objects: dict[str, int] = field(default_factory=lambda: {"loaded": 0, "empty": 0, "failed": 0})
     rows_received: int = 0
     rows_quarantined: int = 0
-    sessions: set[date] = field(default_factory=set)
+    parts: set[date] = field(default_factory=set)
     errors: dict[str, str] = field(default_factory=dict)
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -48,44 +52,50 @@ class Loaded:
         self.objects[entry["status"]] += 1
         self.rows_received += entry["rows_received"]
         self.rows_quarantined += entry["rows_quarantined"]
-        self.sessions.add(entry["session"])
+        self.parts |= {part["part"] for part in entry["parts"] if part["object_version"] == entry["object_version"]}
         if entry["error"]:
             self.errors[entry["object"]] = entry["error"]
 
 
 def load(
     lake: Lake,
-    config: BarFileConfig,
+    config: SourceConfig,
+    product: Product,
     sessions: Sequence[date],
     *,
     run_id: str | None = None,
     progress: Progress = lambda *_: None,
 ) -> Loaded:
-    """Loads every pending object of `sessions`, in chunks that fit into memory.
+    """Loads every pending object of `sessions`, in chunks that fit into memory. An API is asked first, and its
+    answers are landed as objects; one that was not given is recorded as a failed object.
 
     An object that can't be read is recorded as failed, and the others go on; one that is replaced meanwhile is left
     for the next load. Nothing pending writes nothing.
 
     Raises:
+        SourceError: the API's settings are wrong (no key).
         SourceUnavailable: the source doesn't answer; what was committed before stays, the rest is for the next try.
     """
-    wanted = set(sessions)
-    calendar = config.calendar_frame()
-    objects = [item for item in pending_objects(lake, config, calendar, retry_failed=True) if item.session in wanted]
-    source = ObjectStoreSource(config.url())
-    result, done = Loaded(), 0
+    calendar, result = config.calendar_frame(), Loaded()
+    if product.request:
+        unanswered = fetch(lake, config, product, sessions, calendar, run_id=run_id, progress=progress)
+        for entry in _commit(lake, config, product, None, unanswered):
+            result.add(entry)
+    objects = pending_objects(lake, config, product, calendar, retry_failed=True, sessions=sessions)
+    store, done = store_of(lake, config, product), 0
     for several in _chunks(objects):
         read: list[Read | None] = []
         with ThreadPoolExecutor(_THREADS) as pool:
-            for received in pool.map(lambda item: _read(source, item, config), several):
+            for received in pool.map(lambda item: _read(store, item, product), several):
                 read.append(received)
                 done += 1
                 progress("objects read", done, len(objects))
         there = [(item, received) for item, received in zip(several, read, strict=True) if received is not None]
-        chunk = Chunk([item for item, _ in there], [received for _, received in there], datetime.now(UTC))
+        chunk = Chunk(product, [item for item, _ in there], [received for _, received in there], datetime.now(UTC))
+        known = known_parts(lake, config.source, chunk.objects)
         with lake.connect() as connection:
-            rows = rows_of(chunk, config, calendar, connection, run_id)
-        for entry in _commit(lake, config, rows.bars, rows.refused, rows.ledger):
+            rows = rows_of(chunk, config, calendar, connection, known, run_id)
+        for entry in _commit(lake, config, product, rows, rows.ledger):
             result.add(entry)
     return result
 
@@ -103,10 +113,10 @@ def _chunks(objects: Sequence[PendingObject]) -> Iterator[list[PendingObject]]:
         yield chunk
 
 
-def _read(source: ObjectStoreSource, item: PendingObject, config: BarFileConfig) -> Read | None:
+def _read(store: ObjectStoreSource | Landing, item: PendingObject, product: Product) -> Read | None:
     """What stands in an object; None where it is no longer the one that was listed."""
     try:
-        return read_object(item.name, source.fetch(item.name, item.tag), config)
+        return read_object(item.path, store.fetch(item.path, item.tag), product)
     except ObjectDamaged as damage:
         return damage
     except ObjectReplaced:
@@ -114,14 +124,15 @@ def _read(source: ObjectStoreSource, item: PendingObject, config: BarFileConfig)
 
 
 def _commit(
-    lake: Lake, config: BarFileConfig, bars: pa.Table, refused: pa.Table, ledger: list[dict[str, Any]]
+    lake: Lake, config: SourceConfig, product: Product, rows: Rows | None, ledger: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Commits a chunk to the three tables and returns the rows that were new in the ledger."""
     if not ledger:
         return []
-    names = sorted({f"{config.source}/{entry['session']}" for entry in ledger})
-    _append_absent(lake, config.table("raw_bars"), bars, "session", names)
-    _append_absent(lake, "quarantine", refused, "source", names)
+    names = sorted({f"{config.source}/{product.name}/{entry['first_session']}" for entry in ledger})
+    if rows is not None:
+        _append_absent(lake, config.table(product.raw_table), rows.raw, product.part, names)
+        _append_absent(lake, "quarantine", rows.refused, "source", names)
     written: dict[tuple[str, str], dict[str, Any]] = {}
     retry_when_stale(lambda: _append_ledger(lake, ledger, names, written))
     return list(written.values())

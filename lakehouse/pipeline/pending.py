@@ -2,54 +2,111 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of, pending
 from lakehouse.market.calendar import SessionCalendar
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.landing import Landing
 from lakehouse.sources.objects import ObjectStoreSource
+from lakehouse.sources.products import Product
 
 
 @dataclass(frozen=True)
 class PendingObject:
-    """An object version that is to be loaded; `tag` tells whether it is still the one that was listed."""
+    """An object version that is to be loaded; `path` and `tag` are what it is fetched by."""
 
     name: str
     version: str
     size: int
     published_at: datetime
+    path: str
     tag: str | None
-    day: date
-    """The date that its name carries."""
-    session: date
-    """The session whose partition takes it in: that of `day`, or the next one."""
+    first_day: date
+    """The first day that the object is about."""
+    last_day: date
+    first_session: date
+    """The session on `first_day`, or the next one; so it is with `last_session`, but never beyond the last day."""
+    last_session: date
+    values: dict[str, str] = field(default_factory=dict)
+    """What its name says beside the day."""
+
+    @property
+    def is_one_day(self) -> bool:
+        """Whether all of its rows are of one storage partition."""
+        return self.first_day == self.last_day
+
+
+def store_of(lake: Lake, config: SourceConfig, product: Product) -> ObjectStoreSource | Landing:
+    """Where the objects of a product are: its bucket, or the landed answers of its API."""
+    return Landing(lake.uri, config.source) if product.request else ObjectStoreSource(config.url())
 
 
 def pending_objects(
-    lake: Lake, config: BarFileConfig, calendar: SessionCalendar, *, retry_failed: bool
+    lake: Lake,
+    config: SourceConfig,
+    product: Product,
+    calendar: SessionCalendar,
+    *,
+    retry_failed: bool,
+    sessions: Sequence[date] | None = None,
 ) -> list[PendingObject]:
-    """The object versions at the source that the lake hasn't taken yet, oldest session first.
+    """The object versions at the source that the lake hasn't taken yet, oldest session first, the versions of an
+    object in the order of their publication.
 
     Objects that are not the source's by their names, or lie before its first session, are none.
 
     Args:
         retry_failed: offer versions again that could not be read, since somebody asks for them.
+        sessions: leave out objects that are about none of these.
 
     Raises:
         SourceUnavailable: the source can't be listed.
     """
-    listed = ObjectStoreSource(config.url()).list()
+    store = store_of(lake, config, product)
+    listed = store.list(prefixes(product, sessions)) if isinstance(store, Landing) else store.list()
     waiting = pending(listed, ledger_of(lake, config.source), retry_failed=retry_failed)
+    wanted = None if sessions is None else set(sessions)
     found = []
     for row in waiting.iter_rows(named=True):
-        dated = config.object_hour(row["name"])
-        session = calendar.session_on_or_after(dated[0]) if dated else None
-        if dated and session:
-            found.append(
-                PendingObject(
-                    row["name"], row["version"], row["size"], row["published_at"], row["tag"], dated[0], session
-                )
-            )
-    return sorted(found, key=lambda item: (item.session, item.name))
+        item = _described(row, config, product, calendar)
+        if item and (wanted is None or not item.is_one_day or item.first_session in wanted):
+            found.append(item)
+    return sorted(found, key=lambda item: (item.first_session, item.name, item.published_at))
+
+
+def prefixes(product: Product, sessions: Sequence[date] | None) -> list[str]:
+    """The beginnings of the names of an API's objects about `sessions` (None: about any)."""
+    if not product.by_month or sessions is None:
+        return [product.name]
+    return [f"{product.name}/{month}" for month in sorted({f"{session:%Y-%m}" for session in sessions})]
+
+
+def _described(
+    row: dict[str, object], config: SourceConfig, product: Product, calendar: SessionCalendar
+) -> PendingObject | None:
+    published = row["published_at"]
+    assert isinstance(published, datetime)
+    named = product.named_in(str(row["name"]))
+    if named is None:
+        return None
+    first_day = named.first_day if named.first_day == named.last_day else max(named.first_day, config.first_session)
+    first = calendar.session_on_or_after(first_day)
+    if first is None:
+        return None
+    # An object can't be about sessions after its publication.
+    today = published.astimezone(ZoneInfo(config.venue.time_zone)).date()
+    between = calendar.between(first, min(named.last_day, today))
+    facts = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}
+    return PendingObject(
+        **facts,  # type: ignore[arg-type]
+        first_day=first_day,
+        last_day=named.last_day,
+        first_session=first,
+        last_session=between[-1] if between else first,
+        values=named.values,
+    )

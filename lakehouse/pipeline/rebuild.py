@@ -1,4 +1,4 @@
-"""Rebuilding a source's tables from raw_bars alone, or verifying that they are what a rebuild would give."""
+"""Rebuilding a source's tables from its raw tables alone, or verifying that they are what a rebuild would give."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.derive import Derived, derive_bars, derive_daily_bars
+from lakehouse.pipeline.changes import Derived
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.derive_official import OFFICIAL_TABLES, derive_official
 from lakehouse.progress import Progress
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
 
 
 @dataclass(frozen=True)
@@ -16,16 +18,15 @@ class Rebuilt:
     """What a rebuild changed (or, verifying, would change) in each table."""
 
     sessions: int
-    bars: Derived
-    daily_bars: Derived
+    tables: dict[str, Derived]
 
     @property
     def differs(self) -> bool:
-        """Whether the stored tables were not what raw_bars gives."""
-        return bool(self.bars.changed or self.daily_bars.changed)
+        """Whether the stored tables were not what the raw tables give."""
+        return any(derived.changed for derived in self.tables.values())
 
 
-def stored_sessions(lake: Lake, config: BarFileConfig) -> list[date]:
+def stored_sessions(lake: Lake, config: SourceConfig) -> list[date]:
     """Every session that any table of the source has rows of, ascending."""
     found: set[date] = set()
     for name in ("raw_bars", "bars"):
@@ -38,10 +39,13 @@ def stored_sessions(lake: Lake, config: BarFileConfig) -> list[date]:
     return sorted(found)
 
 
-def rebuild(
-    lake: Lake, config: BarFileConfig, *, verify: bool = False, progress: Progress = lambda *_: None
-) -> Rebuilt:
-    """Derives bars and daily bars of every session again and writes what differs; with `verify` it only compares."""
+def rebuild(lake: Lake, config: SourceConfig, *, verify: bool = False, progress: Progress = lambda *_: None) -> Rebuilt:
+    """Derives the source's tables of every session again and writes what differs; with `verify` it only compares."""
     sessions = stored_sessions(lake, config)
-    bars = derive_bars(lake, config, sessions, verify=verify, progress=progress)
-    return Rebuilt(len(sessions), bars, derive_daily_bars(lake, config, sessions, verify=verify, progress=progress))
+    tables = {
+        "bars": derive_bars(lake, config, sessions, verify=verify, progress=progress),
+        "daily_bars": derive_daily_bars(lake, config, sessions, verify=verify, progress=progress),
+    }
+    if config.official_daily is not None:
+        tables |= {table: derive_official(lake, config, table, verify=verify) for table in OFFICIAL_TABLES}
+    return Rebuilt(len(sessions), tables)

@@ -1,24 +1,28 @@
-"""What stood in a chunk of objects becomes rows: good ones for raw_bars, refused ones for the quarantine, and
-an answer for every object in the ledger.
+"""What stood in a chunk of objects becomes rows: good ones for the product's raw table, refused ones for the
+quarantine, and an answer for every object in the ledger.
 
-Nothing is written here (see `load`). Which rows are good is said by the contract of raw_bars and by two rules
-of the object itself: its rows are of its date, and that date is a session.
+Nothing is written here (see `load`). Which rows are good is said by the raw table's contract and by two rules
+of the object itself: its rows are of its days, and each day is a session. An object's rows are divided into
+parts by storage partition; a part that says what an earlier version of the object said is not stored again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.contract import contract_of
 from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
 from lakehouse.market.calendar import SessionCalendar
+from lakehouse.pipeline.parts import PartOf, Stored, parts_of
 from lakehouse.pipeline.pending import PendingObject
-from lakehouse.sources.bar_files import ObjectDamaged, Received, typed, untyped_columns
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.products import Product
+from lakehouse.sources.received import ObjectDamaged, Received
+from lakehouse.sources.typed import typed, untyped_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,8 +35,9 @@ Read = Received | ObjectDamaged
 
 @dataclass(frozen=True)
 class Chunk:
-    """Objects that were read together, and the moment at which the lake comes to know them."""
+    """Objects of a product that were read together, and the moment at which the lake comes to know them."""
 
+    product: Product
     objects: Sequence[PendingObject]
     read: Sequence[Read]
     ingested_at: datetime
@@ -40,66 +45,99 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a chunk for each table: raw_bars and quarantine as Arrow tables, the ledger as records."""
+    """The rows of a chunk for each table: the raw table and the quarantine as Arrow tables, the ledger as records."""
 
-    bars: pa.Table
+    raw: pa.Table
     refused: pa.Table
     ledger: list[dict[str, Any]]
 
 
 def rows_of(
     chunk: Chunk,
-    config: BarFileConfig,
+    config: SourceConfig,
     calendar: SessionCalendar,
     connection: duckdb.DuckDBPyConnection,
+    known: Mapping[PartOf, Stored],
     run_id: str | None,
 ) -> Rows:
-    """Sorts the rows of a chunk into good and refused ones, and answers for its objects."""
+    """Sorts the rows of a chunk into good and refused ones, and answers for its objects.
+
+    Args:
+        known: the parts of earlier versions of these objects, by their digests.
+    """
+    import polars as pl
     import pyarrow as pa
 
-    bars, reasons_by_object = _sorted_out(chunk, config, calendar, connection)
-    refused = [
-        row for number in range(len(chunk.objects)) for row in _refused(chunk, number, config, reasons_by_object)
-    ]
-    return Rows(
-        bars,
-        pa.Table.from_pylist(refused, schema=contract_of("quarantine").arrow_schema),
-        _ledger(chunk, config, refused, run_id),
+    rows = _typed(chunk, config, calendar)
+    parts = parts_of(chunk.product, chunk.objects, chunk.read, rows, known)
+    kept = pl.DataFrame(
+        [(number, part.part) for number, found in enumerate(parts) for part in found if part.is_new],
+        schema={"object_number": pl.UInt32, "part": pl.Date},
+        orient="row",
     )
+    raw, against = _sorted_out(rows.join(kept, on=["object_number", "part"], how="semi"), chunk, config, connection)
+    refused = []
+    for number in range(len(chunk.objects)):
+        first_is_kept = bool(parts[number]) and parts[number][0].is_new
+        refused += _refused(chunk, number, config, against.get(number, {}), with_malformed=first_is_kept)
+    quarantined = Counter((row["object"], row["object_version"]) for row in refused)
+    ledger = [
+        _ledger_row(chunk, number, config, parts[number], quarantined, run_id) for number in range(len(chunk.objects))
+    ]
+    return Rows(raw, pa.Table.from_pylist(refused, schema=contract_of("quarantine").arrow_schema), ledger)
 
 
-def _sorted_out(
-    chunk: Chunk, config: BarFileConfig, calendar: SessionCalendar, connection: duckdb.DuckDBPyConnection
-) -> tuple[pa.Table, dict[int, dict[int, list[str]]]]:
-    """The good rows, and for each object (by number) the reasons against the others (by row number)."""
+def _typed(chunk: Chunk, config: SourceConfig, calendar: SessionCalendar) -> pl.DataFrame:
+    """Every row that has fields, typed, with its text, its day, its session and the part of its object that it
+    belongs to.
+    """
     import polars as pl
 
-    schema = config.contract("raw_bars").arrow_schema
+    product = chunk.product
     texts = [
-        received.frame.with_columns(pl.lit(number, pl.UInt32).alias("object_number"))
+        received.frame.with_columns(
+            pl.lit(number, pl.UInt32).alias("object_number"),
+            *[
+                pl.lit(value, pl.String).alias(f"named:{name}")
+                for name, value in _named(chunk.objects[number], product).items()
+            ],
+        )
         for number, received in enumerate(chunk.read)
         if isinstance(received, Received) and received.frame is not None
     ]
     if not texts:
-        return schema.empty_table(), {}
-    rows = typed(pl.concat(texts), config).join(_facts(chunk), on="object_number", maintain_order="left")
+        return pl.DataFrame(schema={"object_number": pl.UInt32, "part": pl.Date})
+    text = pl.concat(texts)
+    rows = typed(text, product, config.venue.time_zone).join(_facts(chunk), on="object_number", maintain_order="left")
+    days = rows.select("object_number", "day").unique().rows()
+    sessions = [_session(chunk.objects[number], day, product, calendar) for number, day in days]
+    placed = pl.DataFrame(
+        [(number, day, session) for (number, day), session in zip(days, sessions, strict=True)],
+        schema={"object_number": pl.UInt32, "day": pl.Date, "session": pl.Date},
+        orient="row",
+    )
+    rows = rows.join(placed, on=["object_number", "day"], how="left", nulls_equal=True, maintain_order="left")
+    year = pl.col("session").dt.truncate("1y")
     rows = rows.with_columns(
-        pl.col("start_at").dt.convert_time_zone(config.venue.time_zone).dt.date().alias("bar_day"),
+        year.alias("year"),
+        (year if product.part == "year" else pl.col("session")).alias("part"),
         pl.lit(chunk.ingested_at).cast(pl.Datetime("us", "UTC")).alias("ingested_at"),
     )
-    connection.register("received", rows.with_row_index("place").to_arrow())
-    rules = _rules(config, calendar, connection)
-    bad = connection.execute(
-        f"SELECT place, object_number, row_number, {reasons(rules)} FROM received WHERE NOT ({good(rules)})"
-    ).fetchall()
-    connection.unregister("received")
-    against: dict[int, dict[int, list[str]]] = {}
-    for _, number, row_number, why in bad:
-        against.setdefault(number, {})[row_number] = why
-    if bad:
-        places = pl.Series([place for place, *_ in bad], dtype=pl.Int64)
-        rows = rows.filter(~pl.int_range(pl.len()).is_in(places.implode()))
-    return rows.select(schema.names).to_arrow().cast(schema), against
+    if all(item.is_one_day for item in chunk.objects):
+        return rows
+    said = pl.concat_str(pl.col(product.object_columns).fill_null("\0"), separator="\x1f")
+    return rows.with_columns(text.select(text=said)["text"])
+
+
+def _named(item: PendingObject, product: Product) -> dict[str, str | None]:
+    return {name: item.values.get(name) for name in dict.fromkeys(product.named.values())}
+
+
+def _session(item: PendingObject, day: date | None, product: Product, calendar: SessionCalendar) -> date:
+    """The session that a row of `day` counts to: that of the day or the next one, within what the object is about."""
+    if day is None or day < item.first_day or day > item.last_day:
+        return item.first_session
+    return calendar.session_on_or_after(day) or item.last_session
 
 
 def _facts(chunk: Chunk) -> pl.DataFrame:
@@ -111,39 +149,75 @@ def _facts(chunk: Chunk) -> pl.DataFrame:
             "object_number": range(len(chunk.objects)),
             "object": [item.name for item in chunk.objects],
             "object_version": [item.version for item in chunk.objects],
-            "day": [item.day for item in chunk.objects],
-            "session": [item.session for item in chunk.objects],
+            "first_day": [item.first_day for item in chunk.objects],
+            "last_day": [item.last_day for item in chunk.objects],
             "published_at": [item.published_at for item in chunk.objects],
         },
         schema_overrides={"object_number": pl.UInt32, "published_at": pl.Datetime("us", "UTC")},
     )
 
 
-def _rules(config: BarFileConfig, calendar: SessionCalendar, connection: duckdb.DuckDBPyConnection) -> Predicates:
-    contract = config.contract("raw_bars")
+def _sorted_out(
+    rows: pl.DataFrame, chunk: Chunk, config: SourceConfig, connection: duckdb.DuckDBPyConnection
+) -> tuple[pa.Table, dict[int, dict[int, tuple[date, list[str]]]]]:
+    """The good rows, and for each object (by number) the session of and the reasons against the others (by row
+    number).
+    """
+    import polars as pl
+
+    schema = config.contract(chunk.product.raw_table).arrow_schema
+    if rows.is_empty():
+        return schema.empty_table(), {}
+    connection.register("received", rows.drop("text", strict=False).with_row_index("place").to_arrow())
+    rules = _rules(chunk.product, config, connection)
+    bad = connection.execute(
+        f"SELECT place, object_number, row_number, session, {reasons(rules)} FROM received WHERE NOT ({good(rules)})"
+    ).fetchall()
+    connection.unregister("received")
+    against: dict[int, dict[int, tuple[date, list[str]]]] = {}
+    for _, number, row_number, session, why in bad:
+        against.setdefault(number, {})[row_number] = (session, why)
+    if bad:
+        places = pl.Series([place for place, *_ in bad], dtype=pl.Int64)
+        rows = rows.filter(~pl.int_range(pl.len()).is_in(places.implode()))
+    return rows.select(schema.names).to_arrow().cast(schema), against
+
+
+def _rules(product: Product, config: SourceConfig, connection: duckdb.DuckDBPyConnection) -> Predicates:
+    contract = config.contract(product.raw_table)
     return {
         **predicates_of(contract, connection, "received"),
         **{
             f"{name}_typed": (f"NOT untyped_{name}", f"{name} is not a {contract.column(name).type}")
-            for name in untyped_columns(config)
+            for name in untyped_columns(product)
         },
-        "within_file": ("bar_day = day", "the time is outside its file's date"),
-        "in_session": ("day = session", f"the day is no session of {calendar.name}"),
+        "has_a_day": (
+            "day IS NOT NULL",
+            f"{' '.join(product.time.columns)} is no time of the form {product.time.format}",
+        ),
+        "within_file": ("day BETWEEN first_day AND last_day", "the time is outside its file's date"),
+        "in_session": ("day = session", f"the day is no session of {config.calendar}"),
     }
 
 
 def _refused(
-    chunk: Chunk, number: int, config: BarFileConfig, reasons_by_object: dict[int, dict[int, list[str]]]
+    chunk: Chunk,
+    number: int,
+    config: SourceConfig,
+    against: dict[int, tuple[date, list[str]]],
+    *,
+    with_malformed: bool,
 ) -> list[dict[str, Any]]:
     """The quarantine's rows of one object, by row number."""
     received, item = chunk.read[number], chunk.objects[number]
     if not isinstance(received, Received):
         return []
-    against = reasons_by_object.get(number, {})
-    found = {row_number: ([why], text) for row_number, (text, why) in received.malformed.items()}
+    found: dict[int, tuple[date, list[str], str]] = {}
+    if with_malformed:
+        found = {place: (item.first_session, [why], text) for place, (text, why) in received.malformed.items()}
     if against:
         texts = received.text(list(against))
-        found |= {row_number: (why, text) for (row_number, why), text in zip(against.items(), texts, strict=True)}
+        found |= {place: (*said, text) for (place, said), text in zip(against.items(), texts, strict=True)}
     return [
         {
             "source": config.source,
@@ -151,39 +225,41 @@ def _refused(
             "object": item.name,
             "object_version": item.version,
             "row_number": row_number,
-            "session": item.session,
+            "session": session,
             "reasons": why,
             "row": text,
             "published_at": item.published_at,
             "ingested_at": chunk.ingested_at,
         }
-        for row_number, (why, text) in sorted(found.items())
+        for row_number, (session, why, text) in sorted(found.items())
     ]
 
 
-def _ledger(
-    chunk: Chunk, config: BarFileConfig, refused: list[dict[str, Any]], run_id: str | None
-) -> list[dict[str, Any]]:
-    quarantined = Counter((row["object"], row["object_version"]) for row in refused)
-    rows = []
-    for item, received in zip(chunk.objects, chunk.read, strict=True):
-        error = str(received) if isinstance(received, ObjectDamaged) else None
-        count = 0 if isinstance(received, ObjectDamaged) else received.rows
-        rows.append(
-            {
-                "source": config.source,
-                "object": item.name,
-                "object_version": item.version,
-                "size": item.size,
-                "status": "failed" if error is not None else "loaded" if count else "empty",
-                "error": error,
-                "session": item.session,
-                "rows_received": count,
-                "rows_quarantined": quarantined[item.name, item.version],
-                "sessions": [{"session": item.session, "rows": count}] if count else [],
-                "published_at": item.published_at,
-                "ingested_at": chunk.ingested_at,
-                "run_id": run_id,
-            }
-        )
-    return rows
+def _ledger_row(
+    chunk: Chunk,
+    number: int,
+    config: SourceConfig,
+    parts: Sequence[Stored],
+    quarantined: Mapping[tuple[str, str], int],
+    run_id: str | None,
+) -> dict[str, Any]:
+    item, received = chunk.objects[number], chunk.read[number]
+    error = str(received) if isinstance(received, ObjectDamaged) else None
+    count = 0 if isinstance(received, ObjectDamaged) else received.rows
+    return {
+        "source": config.source,
+        "object": item.name,
+        "object_version": item.version,
+        "product": chunk.product.name,
+        "size": item.size,
+        "status": "failed" if error is not None else "loaded" if count else "empty",
+        "error": error,
+        "first_session": item.first_session,
+        "last_session": item.last_session,
+        "rows_received": count,
+        "rows_quarantined": quarantined[item.name, item.version],
+        "parts": [part.record() for part in parts],
+        "published_at": item.published_at,
+        "ingested_at": chunk.ingested_at,
+        "run_id": run_id,
+    }

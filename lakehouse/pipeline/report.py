@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.table import predicate
 from lakehouse.settings import Settings, settings
-from lakehouse.sources.config import BarFileConfig, Report, SourceError
+from lakehouse.sources.config import Report, SourceConfig, SourceError
 from lakehouse.sources.objects import put_if_changed, store_at
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class Reported:
     rows: int = 0
 
 
-def report_url(config: BarFileConfig, report: Report, at: Settings) -> str:
+def report_url(config: SourceConfig, report: Report, at: Settings) -> str:
     """Where the reports go: the environment, the YAML, or `<home>/reports/<source>`."""
     return at.source_variable(config.source, "report_url") or report.url or str(at.home / "reports" / config.source)
 
 
-def export_report(lake: Lake, config: BarFileConfig, sessions: Sequence[date]) -> Reported:
+def export_report(lake: Lake, config: SourceConfig, sessions: Sequence[date]) -> Reported:
     """Writes the report of `sessions`, and of the later sessions whose previous close lies in them. An object
     that would not change is left alone.
 

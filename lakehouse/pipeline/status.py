@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import failed_objects, ledger_of
 from lakehouse.pipeline.completeness import missing_objects
-from lakehouse.sources.config import BarFileConfig
+from lakehouse.sources.config import SourceConfig
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,15 @@ class Status:
     quarantine: list[dict[str, object]]
 
 
-def status(lake: Lake, config: BarFileConfig) -> Status:
+def status(lake: Lake, config: SourceConfig) -> Status:
     """Reads a source's ledger and quarantine; the source itself is not asked."""
     import polars as pl
 
     ledger = ledger_of(lake, config.source).collect()
     readable = ledger.filter(pl.col("status") != "failed")
-    sessions = sorted(set(readable["session"].drop_nulls().to_list()))
+    bars = readable.filter(pl.col("product") == config.bars.name)
+    parts = bars["parts"].explode().struct.field("part").drop_nulls().to_list()
+    sessions = sorted({*parts, *bars.filter(pl.col("status") == "empty")["first_session"].to_list()})
     calendar = config.calendar_frame()
     expected = calendar.between(sessions[0], sessions[-1]) if sessions else []
     with lake.connect() as connection:
@@ -57,7 +59,7 @@ def status(lake: Lake, config: BarFileConfig) -> Status:
         incomplete=missing_objects(
             config,
             calendar,
-            readable["object"].to_list(),
+            ledger,
             [session for session in sessions if calendar.is_session(session)],
         ),
         failed_objects=failed_objects(ledger.lazy()).to_dicts(),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,6 +62,22 @@ def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:
     return True
 
 
+def listing_schema() -> dict[str, Any]:
+    """The columns of a listing: name, version, size (bytes), published_at (UTC), and by which tag and path the
+    version is fetched.
+    """
+    import polars as pl
+
+    return {
+        "name": pl.String,
+        "version": pl.String,
+        "size": pl.Int64,
+        "published_at": pl.Datetime("us", "UTC"),
+        "tag": pl.String,
+        "path": pl.String,
+    }
+
+
 class ObjectStoreSource:
     """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix` with the usual
     AWS_* variables.
@@ -71,8 +87,7 @@ class ObjectStoreSource:
         self.url = url
 
     def list(self) -> pl.DataFrame:
-        """Every object: name, version, size (bytes), published_at (UTC, microseconds), tag, as one frame in no
-        particular order.
+        """Every object, as one frame (see `listing_schema`) in no particular order.
 
         A version is the modification time, the size and, where the store has one that is made from the content,
         the ETag; another value of any of them is another version. Stays within a few bytes an object, so that a
@@ -95,15 +110,6 @@ class ObjectStoreSource:
         parts = [published.dt.epoch("us").cast(pl.String), pl.col("size").cast(pl.String)]
         if remote:
             parts.append(pl.col("e_tag").fill_null("").str.strip_chars('"'))
-        empty = pl.DataFrame(
-            schema={
-                "name": pl.String,
-                "version": pl.String,
-                "size": pl.Int64,
-                "published_at": pl.Datetime("us", "UTC"),
-                "tag": pl.String,
-            }
-        )
         listed = [
             batch.select(
                 name=pl.col("path").cast(pl.String),
@@ -111,13 +117,14 @@ class ObjectStoreSource:
                 size=pl.col("size").cast(pl.Int64),
                 published_at=published,
                 tag=pl.col("e_tag").cast(pl.String),
+                path=pl.col("path").cast(pl.String),
             )
             for batch in batches
         ]
-        return pl.concat([empty, *listed])
+        return pl.concat([pl.DataFrame(schema=listing_schema()), *listed])
 
-    def fetch(self, name: str, tag: str | None) -> bytes:
-        """The bytes of the object version that was listed with `tag`.
+    def fetch(self, path: str, tag: str | None) -> bytes:
+        """The bytes of the object version that was listed with `path` and `tag`.
 
         Raises:
             ObjectReplaced: it was replaced since it was listed.
@@ -126,12 +133,12 @@ class ObjectStoreSource:
         import obstore
 
         try:
-            found = obstore.get(self._opened, name)
+            found = obstore.get(self._opened, path)
             if tag is not None and found.meta["e_tag"] != tag:
-                raise ObjectReplaced(f"{self.url}: object {name} was replaced while it was read")
+                raise ObjectReplaced(f"{self.url}: object {path} was replaced while it was read")
             return bytes(found.bytes())
         except (OSError, obstore.exceptions.BaseError) as error:
-            raise SourceUnavailable(f"{self.url}: object {name} can't be read: {error}") from error
+            raise SourceUnavailable(f"{self.url}: object {path} can't be read: {error}") from error
 
     @cached_property
     def _opened(self) -> ObjectStore:

@@ -1,30 +1,52 @@
-"""What dbt's models see of the lake: views over its tables, and the calendars and venues of the sources."""
+"""What dbt's models see of the lake: each table over all sources, and the calendars and venues of the sources."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from lakehouse.lake.contract import DUCKDB_TYPES, contract_of
 from lakehouse.lake.engine import prepare
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
+from lakehouse.lake.table import literal
+from lakehouse.market import adjustment
 from lakehouse.settings import Settings, settings
-from lakehouse.sources.config import BarFileConfig, configured_sources
+from lakehouse.sources.config import SourceConfig, configured_sources
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-SHOWN = ("bars", "daily_bars")
-"""The tables of each source that models may read."""
+MARKET = "market"
+"""The SQL schema of the tables over all sources."""
+_WITH_OFFICIAL_DAILY = ("official_daily", "corporate_actions")
+TABLES = ("daily_bars", *_WITH_OFFICIAL_DAILY)
+CONVENTION = "'crsp'"
+"""By which convention the marts' returns count dividends."""
+_CONVENTION_OF_VENDORS = "'reinvest'"
+
+Relation = Callable[[str], str]
+"""Makes the SQL name of one source's table, by the table's name."""
+
+
+def tables_of(source: SourceConfig) -> list[str]:
+    """The tables of a source that models read."""
+    return [table for table in TABLES if source.official_daily is not None or table not in _WITH_OFFICIAL_DAILY]
 
 
 def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse") -> None:
     """Attaches an in-memory catalog to `connection` in which the lake can be read, once; a second call on the
     same database does nothing.
 
-    In it: `<source>.bars` and `<source>.daily_bars` of every configured source (empty where nothing was
-        loaded), `lake.ingest_ledger`, `calendar.sessions` (calendar, session, open_at, close_at,
-        is_early_close) and `calendar.venues` (source, mic, name, country, time_zone, currency, calendar). With
-        `LAKEHOUSE_AS_OF` set, all of it as of that moment.
+    In it, with the source's name as first column, over every configured source that has them (typed and empty where
+        none does): `market.daily_bars`, `market.official_daily`, `market.corporate_actions`; made from these,
+        `market.adjustment_factors` (source, instrument_id, currency, ex_date, split_factor, dividend_factor,
+        dividend_convention, skipped) and `market.closes_as_traded` (source, instrument_id, currency, session, close; of the
+        sources that have corporate actions).
+    Further `<source>.<table>` of each of them, `lake.ingest_ledger`, `calendar.sessions` (calendar, session, open_at,
+        close_at, is_early_close) and `calendar.venues` (source, mic, name, country, time_zone, currency, calendar).
+        With `LAKEHOUSE_AS_OF` set, all of it as of that moment.
     """
     if connection.execute("SELECT 1 FROM duckdb_databases() WHERE database_name = ?", [catalog]).fetchone():
         return
@@ -32,30 +54,78 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse
     lake = Lake.open(config, as_of=config.as_of)
     prepare(connection, lake.uri)
     connection.execute(f"ATTACH ':memory:' AS {catalog}")
-    sources = configured_sources()
-    lake.attach(
-        connection,
-        [(SHARED_SCHEMA, "ingest_ledger"), *((source, table) for source in sources for table in SHOWN)],
-        catalog,
-    )
+    sources = list(configured_sources().values())
+    tables = [(source.source, table) for source in sources for table in tables_of(source)]
+    lake.attach(connection, [(SHARED_SCHEMA, "ingest_ledger"), *tables], catalog)
+    connection.execute(f"CREATE SCHEMA {catalog}.{MARKET}")
+    for name, query in _market(sources, catalog).items():
+        connection.execute(f"CREATE VIEW {catalog}.{MARKET}.{name} AS {query}")
     connection.execute(f"CREATE SCHEMA {catalog}.calendar")
-    for name, frame in (
-        ("sessions", _sessions(list(sources.values()), config)),
-        ("venues", _venues(list(sources.values()))),
-    ):
+    for name, frame in (("sessions", _sessions(sources, config)), ("venues", _venues(sources))):
         connection.register("attached_frame", frame)
         connection.execute(f"CREATE TABLE {catalog}.calendar.{name} AS FROM attached_frame")
         connection.unregister("attached_frame")
 
 
-def _sessions(sources: list[BarFileConfig], config: Settings) -> pl.DataFrame:
+def _market(sources: list[SourceConfig], catalog: str) -> dict[str, str]:
+    """The queries of the tables over all sources, by their names."""
+
+    def over_all(needed: str, query: Callable[[Relation], str]) -> str:
+        """The union of a query over the sources that have the needed table; without any, over empty tables."""
+        having = [source.source for source in sources if needed in tables_of(source)]
+        relations: dict[str, Relation] = {name: partial('{}."{}".{}'.format, catalog, name) for name in having}
+        return " UNION ALL ".join(
+            f"SELECT {literal(name)} AS source, * FROM ({query(relation)})"
+            for name, relation in (relations or {"": _empty}).items()
+        )
+
+    made = {table: over_all(table, partial(_rows, table)) for table in TABLES}
+    made["adjustment_factors"] = over_all("corporate_actions", partial(_factors, CONVENTION))
+    made["closes_as_traded"] = over_all("corporate_actions", _closes_as_traded)
+    return made
+
+
+def _rows(table: str, of: Relation) -> str:
+    return f"FROM {of(table)}"
+
+
+def _factors(convention: str, of: Relation) -> str:
+    """The factors of a source's corporate actions; a dividend is weighed against the official closes."""
+    return adjustment.factors(of("corporate_actions"), of("official_daily"), convention)
+
+
+def _closes_as_traded(of: Relation) -> str:
+    """The closes of a source's daily bars as they were traded: adjustments that the vendor made are taken out, as
+    far as the corporate actions are known.
+    """
+    factors = f"({_factors(_CONVENTION_OF_VENDORS, of)})"
+    closes = f"(SELECT instrument_id, currency, session, close, adjusted_as_of FROM {of('daily_bars')})"
+    as_traded = adjustment.adjusted(
+        closes,
+        factors,
+        "'none'",
+        "NULL::DATE",
+        prices=("close",),
+        volumes=(),
+        basis="adjusted_as_of",
+        basis_factors=factors,
+    )
+    return f"SELECT instrument_id, currency, session, close FROM ({as_traded})"
+
+
+def _empty(table: str) -> str:
+    columns = contract_of(table).columns
+    return f"(SELECT {', '.join(f'NULL::{DUCKDB_TYPES[each.type]} AS {each.name}' for each in columns)} WHERE false)"
+
+
+def _sessions(sources: list[SourceConfig], config: Settings) -> pl.DataFrame:
     import polars as pl
 
     frames = [source.calendar_frame(config).frame for source in sources]
     return pl.concat(frames).unique(["calendar", "session"], keep="first", maintain_order=True)
 
 
-def _venues(sources: list[BarFileConfig]) -> pl.DataFrame:
+def _venues(sources: list[SourceConfig]) -> pl.DataFrame:
     import polars as pl
 
     return pl.DataFrame(

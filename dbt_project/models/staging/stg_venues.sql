@@ -1,3 +1,2 @@
 select source, mic, name, country, time_zone, currency, calendar
 from {{ source('calendar', 'venues') }}
-where source in ('{{ var("sources") | join("', '") }}')

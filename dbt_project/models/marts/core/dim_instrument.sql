@@ -1,13 +1,23 @@
 -- Versions come from the sessions of the data, not from the moment of loading: a backfill or a rebuild, in any order,
 -- gives the same dimension.
-with observed as (
+with named as (
+    select source, instrument_id, currency, session, symbol, name, instrument_type from {{ ref('stg_daily_bars') }}
+    union all by name
+    -- Instruments without a daily bar are known by their corporate actions alone; these have to find them here.
+    select source, instrument_id, currency, min(ex_date) as session, arg_min_null(symbol, ex_date) as symbol
+    from {{ ref('stg_corporate_actions') }}
+    anti join {{ ref('stg_daily_bars') }} using (source, instrument_id, currency)
+    group by source, instrument_id, currency
+),
+
+observed as (
     select
-        source, instrument_id, currency, session, symbol, name, instrument_type,
+        *,
         lag(session) over sessions is null
             or symbol is distinct from lag(symbol) over sessions
             or name is distinct from lag(name) over sessions
             or instrument_type is distinct from lag(instrument_type) over sessions as is_new_version
-    from {{ ref('stg_daily_bars') }}
+    from named
     window sessions as (partition by source, instrument_id, currency order by session)
 )
 

@@ -17,13 +17,18 @@ select
     bars.high,
     bars.low,
     bars.close,
+    -- A source without corporate actions has its closes as they came, and no other.
+    coalesce(as_traded.close, bars.close) as close_as_traded,
+    official.close as official_close,
     bars.volume,
+    official.volume as official_volume,
     bars.trades,
     bars.turnover,
     bars.vwap,
     bars.bar_count,
     bars.first_bar_at,
     bars.last_bar_at,
+    bars.adjusted_as_of,
     bars.prev_session,
     bars.prev_close,
     bars.change_pct,
@@ -36,4 +41,14 @@ left join {{ ref('dim_instrument') }} as dim_instrument
     and bars.currency = dim_instrument.currency
     and bars.session >= dim_instrument.valid_from
     and bars.session < dim_instrument.valid_to
+left join {{ ref('stg_official_daily') }} as official
+    on bars.source = official.source
+    and bars.instrument_id = official.instrument_id
+    and bars.currency = official.currency
+    and bars.session = official.session
+left join {{ source('market', 'closes_as_traded') }} as as_traded
+    on bars.source = as_traded.source
+    and bars.instrument_id = as_traded.instrument_id
+    and bars.currency = as_traded.currency
+    and bars.session = as_traded.session
 order by bars.source, bars.session, bars.instrument_id, bars.currency

@@ -1,0 +1,115 @@
+"""The checks on the dbt models: each notices what it is for, and one that fails stops the build."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from assets_tests.dbt_warehouse import (
+    FILES,
+    SATURDAY,
+    THURSDAY,
+    TUESDAY,
+    VENDOR,
+    WEEK,
+    Action,
+    Bar,
+    Key,
+    Warehouse,
+    manifest,
+    write,
+    write_actions,
+    write_official,
+)
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "warehouse")
+
+
+TAMPERING = {
+    "insert into marts.dim_venue from marts.dim_venue": {"dim_venue_key"},
+    "insert into marts.dim_session from marts.dim_session where session = '2024-01-02'": {"dim_session_key"},
+    "update marts.dim_session set close_at = open_at where session = '2024-01-02'": {"dim_session_opens_before_close"},
+    "update marts.dim_instrument set instrument_key = 'same' where instrument_id = 'A'": {
+        "dim_instrument_key",
+        "fct_daily_bar_instrument",
+    },
+    "update marts.dim_instrument set valid_to = valid_to + 1 where not is_current": {"dim_instrument_versions"},
+    "update marts.dim_instrument set valid_to = valid_to - 1 where not is_current": {"dim_instrument_versions"},
+    "update marts.dim_instrument set is_current = true": {"dim_instrument_versions"},
+    "update marts.dim_instrument set is_current = false": {"dim_instrument_versions"},
+    "update marts.fct_daily_bar set instrument_key = 'none'": {"fct_daily_bar_instrument"},
+    "update marts.fct_daily_bar set session = '2024-01-06' where session = '2024-01-05'": {"fct_daily_bar_session"},
+    "update marts.fct_daily_bar set mic = 'XXXX'": {"fct_daily_bar_venue", "fct_daily_bar_session"},
+    "insert into marts.fct_daily_bar from marts.fct_daily_bar": {"fct_daily_bar_key", "fct_daily_bar_reconciles"},
+    "delete from marts.fct_daily_bar where session = '2024-01-05'": {"fct_daily_bar_reconciles"},
+    "update marts.fct_daily_bar set volume = volume + 1": {"fct_daily_bar_reconciles"},
+    "update marts.fct_daily_bar set high = close - 0.1": {"fct_daily_bar_ranges"},
+    "update marts.fct_daily_bar set prev_session = session": {"fct_daily_bar_ranges"},
+    "update marts.fct_daily_bar set close_as_traded = close + 1": {"fct_daily_bar_ranges"},
+    "insert into marts.fct_corporate_action from marts.fct_corporate_action": {
+        "fct_corporate_action_key",
+        "fct_corporate_action_reconciles",
+    },
+    "delete from marts.fct_corporate_action where kind = 'split'": {"fct_corporate_action_reconciles"},
+    "update marts.fct_corporate_action set dividend_amount = dividend_amount * 2": {"fct_corporate_action_reconciles"},
+    "update marts.fct_corporate_action set mic = 'XXXX'": {"fct_corporate_action_venue"},
+    "update marts.fct_corporate_action set price_factor = -1": {"fct_corporate_action_ranges"},
+    "update marts.fct_corporate_action set instrument_key = 'none'": {"fct_corporate_action_instrument"},
+    # The version is one of the instrument's, but neither valid on the ex-date nor the first.
+    """
+    update marts.fct_corporate_action set instrument_key = version.instrument_key
+    from marts.dim_instrument as version where version.symbol = 'NEW' and ex_date < '2024-01-01'
+    """: {"fct_corporate_action_instrument"},
+    "insert into marts.returns from marts.returns": {"returns_key"},
+    "update marts.returns set prev_session = session": {"returns_follow_each_other"},
+    "update marts.returns set total_return_pct = total_return_pct - 1": {"returns_follow_each_other"},
+    "insert into marts.daily_summary from marts.daily_summary": {"daily_summary_key"},
+    "insert into marts.daily_movers from marts.daily_movers": {"daily_movers_key"},
+    "insert into marts.most_traded_by_value from marts.most_traded_by_value": {"most_traded_by_value_key"},
+    "insert into marts.average_range from marts.average_range": {"average_range_key"},
+    "update marts.average_range set average_range_pct = -1": {"average_range_not_negative"},
+}
+
+
+def test_every_check_notices_what_it_is_for(tmp_path: Path) -> None:
+    write(WEEK)
+    write({Key("S", TUESDAY, "USD"): Bar(20, "OLD"), Key("S", THURSDAY, "USD"): Bar(10, "NEW")}, VENDOR)
+    write_official({Key("S", TUESDAY, "USD"): 20})
+    write_actions(
+        [
+            Action("S", date(2020, 5, 4), "dividend", 1),
+            Action("S", THURSDAY, "split", 2),
+            Action("NO BARS", THURSDAY, "split", 3),
+        ]
+    )
+    warehouse = Warehouse(tmp_path / "warehouse", FILES, VENDOR)
+    warehouse.build()
+    sound = shutil.copy(warehouse.path, warehouse.folder / "sound")
+    noticed = {}
+    for sql in TAMPERING:
+        shutil.copy(sound, warehouse.path)
+        warehouse.change(sql)
+        noticed[sql] = warehouse.failed("test", "--exclude-resource-type", "unit_test")
+    assert noticed == TAMPERING
+
+    checks = {node.name for node in manifest().nodes.values() if node.resource_type == "test"}
+    assert set().union(*TAMPERING.values()) == checks
+
+
+def test_a_bar_outside_the_calendar_stops_the_build(warehouse: Warehouse) -> None:
+    write(WEEK | {Key("A", SATURDAY): Bar(12, "BBB")})
+    assert warehouse.failed("build", "--exclude-resource-type", "unit_test") == {"fct_daily_bar_session"}
+
+
+def test_unit_tests_pass(warehouse: Warehouse) -> None:
+    write(WEEK)
+    warehouse.build()
+    result = warehouse.dbt("test", "--resource-type", "unit_test")
+    assert result.success, [(r.node.name, r.message) for r in result.result if r.message]
+    assert len(result.result) == 9

@@ -1,0 +1,83 @@
+"""A REST vendor on loopback that plays back scripted replies, good and bad: what a client makes of them is the
+matter of its tests. A vendor with a market of its own is among the simulators.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+ROWS = b"timestamp,open,high,low,close,volume\r\n2020-11-02 20:00:00,108.77,108.8,108.7,108.75,1102\r\n"
+
+
+@dataclass
+class Reply:
+    body: bytes = ROWS
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    missing: int = 0
+    """How many bytes fewer are sent than Content-Length says."""
+    silent_s: float = 0.0
+    resets: bool = False
+
+
+class Vendor(ThreadingHTTPServer):
+    """Answers request by request from `script`, then always with `otherwise`."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/query"
+        self.script: list[Reply] = []
+        self.otherwise: Reply | Callable[[dict[str, str]], Reply] = Reply()
+        self.asked: list[dict[str, str]] = []
+        self.moments: list[float] = []
+        self.lock = threading.Lock()
+
+    def reply(self, query: dict[str, str]) -> Reply:
+        with self.lock:
+            self.asked.append(query)
+            self.moments.append(time.monotonic())
+            if self.script:
+                return self.script.pop(0)
+        return self.otherwise(query) if callable(self.otherwise) else self.otherwise
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Vendor
+
+    def do_GET(self) -> None:
+        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        reply = self.server.reply(query)
+        time.sleep(reply.silent_s)
+        if reply.resets:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+            return
+        self.send_response_only(reply.status)
+        self.send_header("Content-Length", str(len(reply.body)))
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with suppress(OSError):  # nobody waits any more for a reply that came too late
+            self.wfile.write(reply.body[: len(reply.body) - reply.missing])
+        self.close_connection = reply.missing > 0
+
+    def finish(self) -> None:
+        with suppress(OSError, ValueError):  # the script told it to reset the connection
+            super().finish()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

@@ -1,0 +1,70 @@
+"""The assets of a source's second product: raw_daily -> official_daily, corporate_actions. They are not
+partitioned, since every answer has the whole history.
+"""
+
+import time
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.components.loading import loaded_metadata, report_shared_tables, transient_faults_retried
+from lakehouse.components.metadata import CODE_VERSION, definition_metadata, stored_metadata
+from lakehouse.components.resources import LakeResource
+from lakehouse.lake import Lake
+from lakehouse.pipeline.derive_official import OFFICIAL_TABLES, derive_official
+from lakehouse.pipeline.load import load
+from lakehouse.progress import progress
+from lakehouse.sources.config import SourceConfig
+
+_DESCRIPTIONS = {
+    "raw_daily": "The vendor's official daily series, as received: every revision of every row, append-only.",
+    "official_daily": "The winning revision of each row of the official daily series.",
+    "corporate_actions": "Dividends and splits by their ex-dates, each with the moment it became known.",
+}
+
+
+def official_assets(config: SourceConfig) -> list[dg.AssetsDefinition]:
+    """The assets of the official daily series; each is a thin step around `lakehouse.pipeline`."""
+    product = config.official_daily
+    assert product is not None
+
+    @dg.asset(**_declared(config, "raw_daily", [], {"deltalake", "polars"}))
+    def raw_daily(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        started, opened = time.monotonic(), lake.open()
+        with transient_faults_retried(context):
+            result = load(opened, config, product, [], run_id=context.run_id, progress=progress(context.log.debug))
+        report_shared_tables(context, opened, result)
+        table = config.table("raw_daily")
+        return dg.MaterializeResult(
+            metadata=loaded_metadata(context, result) | stored_metadata(opened, table, None, time.monotonic() - started)
+        )
+
+    return [raw_daily, *(_derived(config, table) for table in OFFICIAL_TABLES)]
+
+
+def _derived(config: SourceConfig, table: str) -> dg.AssetsDefinition:
+    @dg.asset(**_declared(config, table, ["raw_daily"], {"deltalake", "duckdb"}))
+    def derived(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        started, opened = time.monotonic(), lake.open()
+        with transient_faults_retried(context):
+            result = derive_official(opened, config, table)
+        metadata = stored_metadata(opened, config.table(table), None, time.monotonic() - started)
+        return dg.MaterializeResult(
+            metadata=metadata | {"dagster/row_count": result.rows, "rows_written": result.rows_changed}
+        )
+
+    return derived
+
+
+def _declared(config: SourceConfig, table: str, deps: list[str], kinds: set[str]) -> dict[str, Any]:
+    return {
+        "key": [config.source, table],
+        "deps": [[config.source, dep] for dep in deps],
+        "group_name": config.source,
+        "kinds": kinds,
+        "owners": config.owners,
+        "tags": config.tags,
+        "code_version": CODE_VERSION,
+        "description": _DESCRIPTIONS[table],
+        "metadata": definition_metadata(config.contract(table), Lake.open(), config.table(table)),
+    }

@@ -1,0 +1,53 @@
+"""Deriving the second product: raw_daily becomes official_daily and corporate_actions. Only years that differ from
+what is stored are written; the order of snapshots is that of `derive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.ledger import LEDGER
+from lakehouse.lake.table import literal, predicate, retry_when_stale
+from lakehouse.market import official
+from lakehouse.pipeline.changes import Derived, changed_partitions, count, still_current
+from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.products import OfficialDaily
+
+_RULES: dict[str, Callable[[str, str], str]] = {
+    "official_daily": official.official_daily,
+    "corporate_actions": official.corporate_actions,
+}
+OFFICIAL_TABLES = tuple(_RULES)
+
+
+def derive_official(lake: Lake, config: SourceConfig, table: str, *, verify: bool = False) -> Derived:
+    """Brings official_daily or corporate_actions in line with raw_daily and the ledger, over its whole history.
+    With `verify` nothing is written, and the result says what would be.
+    """
+    return retry_when_stale(partial(_derived, lake, config, table, verify))
+
+
+def _derived(lake: Lake, config: SourceConfig, table: str, verify: bool) -> Derived:
+    target = lake.table(config.table(table)).snapshot()
+    columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
+    with lake.connect() as connection:
+        ledger = lake.table(LEDGER).snapshot()
+        known = f"({ledger.select({'source': [config.source]})})"
+        known = f"(SELECT * FROM {known} WHERE product = {literal(OfficialDaily.name)})"
+        raw = f"({lake.table(config.table(OfficialDaily.raw_table)).snapshot().select()})"
+        connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({_RULES[table](raw, known)})")
+        stored = connection.execute("SELECT DISTINCT year FROM fresh").fetchall()
+        years = sorted({str(year) for (year,) in stored} | set(target.partition_values("year")))
+        changed = changed_partitions(connection, target, "year", years)
+        result = Derived(count(connection, "fresh"), set(changed))
+        if changed:
+            where = predicate({"year": changed})
+            order = "instrument_id, currency, year" if table == "corporate_actions" else "session, instrument_id"
+            rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
+            result.rows_changed = rows.num_rows
+            if not verify:
+                target.overwrite(rows, where)
+                still_current(ledger)
+        return result

@@ -1,0 +1,145 @@
+"""Fetching: an API is asked about the sessions of a run, and its answers are landed.
+
+A run always asks: nobody else can know whether the vendor has corrected something. Only answers that say
+something new are landed: other rows, or that a session which has closed since, or an answer that failed, brought
+none. What was asked for longest ago is asked for first, so that a quota that is used up
+before the end lets the next run go on where this one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product as product_of
+from datetime import UTC, date, datetime, timedelta
+from threading import Event
+from typing import Any
+
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.ledger import failed_objects, ledger_of
+from lakehouse.market.calendar import SessionCalendar
+from lakehouse.pipeline.pending import prefixes
+from lakehouse.progress import Progress
+from lakehouse.sources.api import ApiClient, symbols_of
+from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted
+from lakehouse.sources.landing import Landing, published
+from lakehouse.sources.products import Product
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question to the API: about a symbol and, where the product is asked by month, a month (its first day)."""
+
+    name: str
+    """Of the object that holds the answers."""
+    parameters: dict[str, str]
+    month: date | None
+    newest: str | None
+    """Version of the newest landed answer."""
+
+
+def fetch(
+    lake: Lake,
+    config: SourceConfig,
+    product: Product,
+    sessions: Sequence[date],
+    calendar: SessionCalendar,
+    *,
+    run_id: str | None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Asks about all symbols and the months of `sessions`, and lands what is new.
+
+    Returns: a row of the ledger, with the error, for each request without an answer.
+
+    Raises:
+        SourceError: the key is missing, or the settings name no symbol.
+        SourceUnavailable: the landing can't be read or written.
+    """
+    assert config.api is not None
+    landing = Landing(lake.uri, config.source)
+    requests = _requests(landing, config, product, sessions)
+    failed = set(failed_objects(ledger_of(lake, config.source))["object"].to_list())
+    unanswered: list[dict[str, Any]] = []
+    exhausted = Event()
+
+    with ApiClient(config.source, config.api) as client, ThreadPoolExecutor(config.api.concurrency) as pool:
+
+        def ask(request: Request) -> str | None:
+            """Why there is no answer; None where there is one."""
+            if exhausted.is_set():
+                return "not asked: the vendor's quota was used up before; the next run asks again"
+            try:
+                answer = client.get(request.parameters)
+            except QuotaExhausted as error:
+                exhausted.set()
+                return str(error)
+            except (AnswerRefused, NoAnswer) as error:
+                return str(error)
+            old = request.name not in failed and not _outdated(request, answer.published_at, config, calendar)
+            landing.put(request.name, answer.body, answer.published_at, request.newest, unless_known=old)
+            return None
+
+        for done, (request, error) in enumerate(zip(requests, pool.map(ask, requests), strict=True), start=1):
+            if error is not None:
+                unanswered.append(_failed(config, product, request, error, calendar, run_id))
+            progress(f"answers of {config.source}", done, len(requests))
+    return unanswered
+
+
+def _requests(landing: Landing, config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[Request]:
+    assert config.api is not None
+    parameters, symbols = config.parameters(product), symbols_of(config.source, config.api)
+    listed = landing.list(prefixes(product, sessions)).sort("version").group_by("name").last()
+    newest = dict(listed.select("name", "version").iter_rows())
+    months: list[date | None] = [None]
+    if product.by_month:
+        months = [*sorted({session.replace(day=1) for session in sessions})]
+    found = []
+    for month, symbol in product_of(months, symbols):
+        name = product.object_name(parameters, symbol, month)
+        found.append(Request(name, product.filled_in(parameters, symbol, month), month, newest.get(name)))
+    return sorted(found, key=lambda request: request.newest or "")
+
+
+def _outdated(request: Request, now: datetime, config: SourceConfig, calendar: SessionCalendar) -> bool:
+    """Whether a session of the request's month closed after its newest answer, and up to `now`."""
+    if request.month is None or request.newest is None:
+        return False
+    known = published(request.newest)
+    month = calendar.between(request.month, (request.month + timedelta(days=31)).replace(day=1) - timedelta(days=1))
+    return any(known < config.regular_end(session, calendar) <= now for session in month)
+
+
+def _failed(
+    config: SourceConfig,
+    product: Product,
+    request: Request,
+    error: str,
+    calendar: SessionCalendar,
+    run_id: str | None,
+) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    named = product.named_in(request.name)
+    assert named is not None
+    begun = calendar.until_today(max(named.first_day, config.first_session))
+    inside = [session for session in begun if session <= named.last_day] or [max(named.first_day, config.first_session)]
+    return {
+        "source": config.source,
+        "object": request.name,
+        "object_version": f"{now:%Y%m%dT%H%M%S.%fZ}-unanswered",
+        "product": product.name,
+        "size": 0,
+        "status": "failed",
+        "error": error,
+        "first_session": inside[0],
+        "last_session": inside[-1],
+        "rows_received": 0,
+        "rows_quarantined": 0,
+        "parts": [],
+        "published_at": now,
+        "ingested_at": now,
+        "run_id": run_id,
+    }

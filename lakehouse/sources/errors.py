@@ -1,0 +1,23 @@
+"""Errors that the modules of this room share. One that belongs to a single module stands there."""
+
+from __future__ import annotations
+
+
+class SourceError(ValueError):
+    """A source's YAML or settings can't work as they stand; the message names the entry and the mend."""
+
+
+class AnswerRefused(Exception):
+    """The vendor refuses this request for good: an unknown symbol, a wrong key, another 4xx. Asking again changes
+    nothing. The message names the source, the request, the cause and the mend.
+    """
+
+
+class NoAnswer(Exception):
+    """No try brought an answer: time-outs, 5xx, 429, resets, cut answers, rate notes. A later run may have more
+    luck. The message says what the last try met and how many tries there were.
+    """
+
+
+class QuotaExhausted(NoAnswer):
+    """The key's quota is used up, or its plan doesn't cover the request: the rest need not be asked."""

@@ -1,0 +1,107 @@
+"""An API's answers, kept as they came: objects below the lake's root, one for each answer that says something new.
+
+From here on an API is loaded as a bucket is. An answer is written once, in one step, and never again: a load
+that is killed goes on with the answers that were landed, and nobody has to be asked twice.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lakehouse.sources.objects import SourceUnavailable, listing_schema, store_at
+
+if TYPE_CHECKING:
+    import polars as pl
+    from obstore.store import ObjectStore
+
+_MOMENT = "%Y%m%dT%H%M%S.%fZ"
+_SUFFIX = ".csv.gz"
+
+
+def published(version: str) -> datetime:
+    """When an answer was given, by its version (UTC)."""
+    return datetime.strptime(version.partition("-")[0], _MOMENT).replace(tzinfo=UTC)
+
+
+class Landing:
+    """The answers of one source. An object is a request (`bars/2020-11/adjusted=false/AAPL`); a version of it is an answer, named
+    after its moment and the digest of its text: `20201201T031500.000000Z-0f3a...`.
+    """
+
+    def __init__(self, lake_uri: str, source: str) -> None:
+        self.url = f"{lake_uri}/landing/{source}"
+
+    def list(self, prefixes: Sequence[str]) -> pl.DataFrame:
+        """Every answer to the requests below `prefixes` (such as `bars/2020-11`), in the columns of
+        `ObjectStoreSource.list`.
+
+        Raises:
+            SourceUnavailable: the storage doesn't answer.
+        """
+        import obstore
+        import polars as pl
+
+        found = []
+        try:
+            for prefix in dict.fromkeys(prefixes):
+                for entries in obstore.list(self._store, prefix=prefix):
+                    found += [(entry["path"], entry["size"]) for entry in entries]
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise SourceUnavailable(f"{self.url} can't be listed: {error}") from error
+        rows = []
+        for path, size in found:
+            name, _, kept = path.rpartition("/")
+            version = kept.removesuffix(_SUFFIX)
+            rows.append((name, version, size, published(version), None, path))
+        return pl.DataFrame(rows, schema=listing_schema(), orient="row")
+
+    def put(
+        self, name: str, body: bytes, published_at: datetime, newest: str | None, *, unless_known: bool = True
+    ) -> str | None:
+        """Lands an answer, unless it says what the newest one (by its version) says. Returns its version, or None
+        where there was no news.
+
+        The order of answers is that in which they were given, whatever the vendor's clock says.
+
+        Args:
+            unless_known: False where the answer is news even so: that nothing has changed since.
+
+        Raises:
+            SourceUnavailable: the storage can't be written.
+        """
+        import obstore
+
+        digest = hashlib.blake2b(body, digest_size=8).hexdigest()
+        if newest is not None:
+            known = newest.partition("-")[2]
+            if known == digest and unless_known:
+                return None
+            published_at = max(published_at, published(newest) + timedelta(microseconds=1))
+        version = f"{published_at.astimezone(UTC).strftime(_MOMENT)}-{digest}"
+        try:
+            obstore.put(self._store, f"{name}/{version}{_SUFFIX}", gzip.compress(body, compresslevel=6, mtime=0))
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise SourceUnavailable(f"{self.url}: {name} can't be written: {error}") from error
+        return version
+
+    def fetch(self, path: str, tag: str | None) -> bytes:
+        """The answer at `path`, packed as it is stored; `tag` is not needed, as answers are never replaced.
+
+        Raises:
+            SourceUnavailable: it can't be read.
+        """
+        import obstore
+
+        try:
+            return bytes(obstore.get(self._store, path).bytes())
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise SourceUnavailable(f"{self.url}: {path} can't be read: {error}") from error
+
+    @cached_property
+    def _store(self) -> ObjectStore:
+        return store_at(self.url, create=True)

@@ -1,0 +1,236 @@
+"""What a `defs.yaml` says about a product of a source: bars, or the official daily series. Where its objects are
+and how they are named, how rows stand in them, and which column means what.
+
+Only data and its validation stand here. Reading objects by it is the matter of `received` and `typed`; what
+all products of a source share is in `config`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import ClassVar, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lakehouse.lake.contract import contract_of
+
+_INTERVAL = re.compile(r"(\d+)(s|min|h|d)")
+_UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
+
+
+class Strict(BaseModel):
+    """A part of a defs.yaml: an entry that nobody knows is an error, not a silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Objects(Strict):
+    """Objects in a folder or bucket: where they are and how they are named."""
+
+    url: str | None = Field(None, description="Folder or s3:// URL; LAKEHOUSE_<SOURCE>_URL takes precedence.")
+    pattern: str = Field(
+        description="Regular expression over the object's whole name: groups `date` and, for hourly objects, `hour`; "
+        "`named` may take columns from further groups."
+    )
+    date_format: str = Field("%Y-%m-%d", description="strptime format of the group `date`.")
+    per_session: Literal["hour", "day"] = Field(
+        description="Whether a session comes as one object an hour or one a day."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_date(cls, pattern: str) -> str:
+        if "date" not in re.compile(pattern).groupindex:
+            raise ValueError(
+                f"pattern {pattern!r} lacks the group (?P<date>...), which says what day an object belongs to"
+            )
+        return pattern
+
+    @model_validator(mode="after")
+    def _has_hour(self) -> Objects:
+        if self.per_session == "hour" and "hour" not in re.compile(self.pattern).groupindex:
+            raise ValueError(f"pattern {self.pattern!r} lacks the group (?P<hour>...), which hourly objects need")
+        return self
+
+
+class RowTime(Strict):
+    """How a row says when it was."""
+
+    columns: tuple[str, ...] = Field(
+        min_length=1, description="Columns that are joined by a blank before they are parsed."
+    )
+    format: str = Field(
+        description="strptime format of the joined text, or `epoch`: whole seconds, milli-, micro- or nanoseconds "
+        "since 1970 (UTC), told apart by their size."
+    )
+    zone: str = Field("UTC", description="Time zone of the text.")
+    label: Literal["start", "end"] = Field("start", description="Which end of a bar the time stands for.")
+
+
+@dataclass(frozen=True)
+class Named:
+    """What an object's name says: the days that the object is about (on the clock of the names, both included),
+    its hour where it has one, and the values of further groups (a symbol).
+    """
+
+    first_day: date
+    last_day: date
+    hour: int | None
+    values: dict[str, str]
+
+
+class Product(Strict):
+    """A kind of rows that a source delivers: as objects in a bucket, or as an API's answers to requests."""
+
+    name: ClassVar[str]
+    raw_table: ClassVar[str]
+    part: ClassVar[str]
+    """The storage partition of the raw table: the share of an object that is kept or replaced as one."""
+    required: ClassVar[frozenset[str]]
+
+    objects: Objects | None = Field(None, description="Where the source publishes objects.")
+    request: dict[str, str] | None = Field(
+        None,
+        description="Parameters of the API's request; {symbol} and {month} (YYYY-MM) are filled in. Requests by "
+        "month are made for the months of a run's sessions, others have the whole history.",
+    )
+    format: Literal["csv", "csv.gz", "csv.zip", "parquet"] = Field(
+        description="With csv, objects whose names end in .gz are unpacked; a csv.zip holds one CSV file."
+    )
+    header: tuple[str, ...] | None = Field(
+        None, description="The columns' names where objects come without a header line (one that comes is recognised)."
+    )
+    decimal: Literal[".", ","] = "."
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    nulls: tuple[str, ...] = Field(("",), description="Texts that mean: no value.")
+    time: RowTime
+    columns: dict[str, str] = Field(description="Column of the raw table -> column of the object.")
+    constants: dict[str, str] = Field({}, description="Column of the raw table -> the value that all rows have.")
+    named: dict[str, str] = Field(
+        {},
+        description="Column of the raw table -> group of the objects' pattern, or parameter of the request: what was "
+        "asked for stays with the rows.",
+    )
+
+    @model_validator(mode="after")
+    def _columns_known(self) -> Product:
+        known = set(contract_of(self.raw_table).column_names)
+        given = set(self.columns) | set(self.constants) | set(self.named)
+        if unknown := given - known:
+            raise ValueError(f"{sorted(unknown)} is no column of {self.raw_table}; it has {', '.join(sorted(known))}")
+        if missing := self.required - given:
+            raise ValueError(
+                f"columns, constants and named give no {', '.join(sorted(missing))}; "
+                "map each to a column of the object, to a constant, or to a part of the object's name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _delivered_one_way(self) -> Product:
+        if (self.objects is None) == (self.request is None):
+            raise ValueError(f"{self.name} needs either `objects` (a bucket) or `request` (an API), and not both")
+        offered = set(self._groups.groupindex) | ({"symbol", "month", *self.request} if self.request else set())
+        if unknown := sorted(set(self.named.values()) - offered):
+            raise ValueError(f"named: {', '.join(unknown)} is none of {', '.join(sorted(offered))}")
+        return self
+
+    @cached_property
+    def object_columns(self) -> list[str]:
+        """The columns that an object must have."""
+        return list(dict.fromkeys([*self.columns.values(), *self.time.columns]))
+
+    @property
+    def by_month(self) -> bool:
+        """Whether an object holds a whole month, as an API's answers about one do."""
+        return self.request is not None and any("{month}" in value for value in self.request.values())
+
+    def named_in(self, name: str) -> Named | None:
+        """What an object's name says; None for a foreign object."""
+        match = self._groups.fullmatch(name)
+        if match is None:
+            return None
+        values = {key: value for key, value in match.groupdict().items() if value is not None}
+        if self.request is not None:
+            first = datetime.strptime(values.get("month", "0001-01"), "%Y-%m").date()
+            last = date.max if "month" not in values else (first + timedelta(days=31)).replace(day=1) - _DAY
+            return Named(first, last, None, values)
+        assert self.objects is not None
+        try:
+            day = datetime.strptime(values["date"], self.objects.date_format).date()
+        except ValueError:
+            return None
+        return Named(day, day, int(values["hour"]) if self.objects.per_session == "hour" else None, values)
+
+    @property
+    def choices(self) -> list[str]:
+        """The parameters of the request that stay with the rows, as `adjusted`: another value is another object."""
+        return [name for name in dict.fromkeys(self.named.values()) if self.request and name in self.request]
+
+    def object_name(self, parameters: Mapping[str, str], symbol: str, month: date | None) -> str:
+        """The name of the object that holds an API's answer about a symbol (and month)."""
+        chosen = [f"{name}={parameters[name]}" for name in self.choices if name not in ("symbol", "month")]
+        return "/".join([self.name, *([f"{month:%Y-%m}"] if month else []), *chosen, symbol])
+
+    def filled_in(self, parameters: Mapping[str, str], symbol: str, month: date | None) -> dict[str, str]:
+        """The parameters of the request about a symbol (and month)."""
+        said = {"symbol": symbol, "month": f"{month:%Y-%m}" if month else ""}
+        return {name: value.format(**said) for name, value in parameters.items()}
+
+    @cached_property
+    def _groups(self) -> re.Pattern[str]:
+        if self.objects is not None:
+            return re.compile(self.objects.pattern)
+        chosen = "".join(f"{name}=(?P<{name}>[^/]+)/" for name in self.choices if name not in ("symbol", "month"))
+        month = r"(?P<month>\d{4}-\d{2})/" if self.by_month else ""
+        return re.compile(rf"{self.name}/{month}{chosen}(?P<symbol>[^/]+)")
+
+    def object_end(self, day: date, hour: int | None) -> datetime:
+        """When the hour or the day that an object is about is over."""
+        start = datetime(day.year, day.month, day.day, hour or 0, tzinfo=ZoneInfo(self.time.zone))
+        return start + (timedelta(days=1) if hour is None else timedelta(hours=1))
+
+
+_DAY = timedelta(days=1)
+
+
+class Bars(Product):
+    """Intraday bars: the product that every source has."""
+
+    name = "bars"
+    raw_table = "raw_bars"
+    part = "session"
+    required = frozenset({"instrument_id", "currency", "open", "high", "low", "close", "volume"})
+
+    interval: str = Field("1min", description="Length of a bar: a number and s, min, h or d.")
+    volume_unit: float = Field(
+        1.0,
+        gt=0,
+        description="How much of the vendor's unit one unit of volume is: 1e-8 counts bitcoins in satoshis, since a "
+        "volume is a whole number.",
+    )
+
+    @field_validator("interval")
+    @classmethod
+    def _is_interval(cls, interval: str) -> str:
+        if not _INTERVAL.fullmatch(interval):
+            raise ValueError(f"interval {interval!r} is not a number followed by s, min, h or d")
+        return interval
+
+    @property
+    def interval_length(self) -> timedelta:
+        number, unit = _INTERVAL.fullmatch(self.interval).groups()  # type: ignore[union-attr]
+        return timedelta(**{_UNITS[unit]: int(number)})
+
+
+class OfficialDaily(Product):
+    """The vendor's official daily series with dividends and splits: a product of its own, made from no bars."""
+
+    name = "official_daily"
+    raw_table = "raw_daily"
+    part = "year"
+    required = frozenset({"instrument_id", "currency", "open", "high", "low", "close", "volume"})

@@ -1,0 +1,55 @@
+"""Keys of vendors, kept out of sight: out of errors, logs, and answers that repeat them.
+
+Where a key comes from is the matter of `lakehouse.settings`, what it is sent with that of its client.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from urllib.parse import quote, quote_plus
+
+# A line with two words, or one about a key, is prose. Numbers, dates, labels of JSON and headers are none.
+_PROSE = re.compile(rb"(?i)[a-z]{2,}[^\w\r\n]* [^\w\r\n]*[a-z]{2,}|key")
+
+
+class Secret:
+    """A key that must not be seen: takes it out of texts and bodies, and doesn't show it itself."""
+
+    def __init__(self, key: str | None) -> None:
+        # As it stands, and as it stands in a URL; the longest first, since one may begin with another.
+        self.key = key
+        forms = {key, quote(key, safe=""), quote(key), quote_plus(key)} if key else set()
+        self._forms = sorted(forms, key=len, reverse=True)
+        any_form = "|".join(map(re.escape, self._forms))
+        self._whole = re.compile(rf"(?<![A-Za-z0-9])(?:{any_form})(?![A-Za-z0-9])".encode())
+        self._numeric = key is not None and not re.search(r"[A-Za-z]", key)
+
+    def hidden(self, text: str) -> str:
+        """The text without the key."""
+        for form in self._forms:
+            text = text.replace(form, "***")
+        return text
+
+    def hidden_in(self, body: bytes) -> bytes:
+        """The body without the key. A key made of digits may equal a volume: it is taken out of prose only, so that
+        data stay what they are.
+        """
+        if not any(form.encode() in body for form in self._forms):
+            return body
+        return b"".join(
+            line if self._numeric and not _PROSE.search(line) else self._whole.sub(b"***", line)
+            for line in body.splitlines(keepends=True)
+        )
+
+
+class WithoutKey(logging.Filter):
+    """Takes the key out of what is logged."""
+
+    def __init__(self, secret: Secret) -> None:
+        super().__init__()
+        self._secret = secret
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self._secret.hidden(record.getMessage()), ()
+        return True
