@@ -202,7 +202,7 @@ def _nothing(
         .to_dicts()
     ]
     if not rows:
-        return f"{where} has no daily bars; load some with lakehouse backfill SOURCE --from DATE --to DATE"
+        return f"there are no daily bars in {where}; load some with lakehouse backfill SOURCE --from DATE --to DATE"
     wanted = instrument.upper()
     if same := [row for row in rows if wanted == row["instrument_id"].upper() or wanted in row["symbols"]]:
         has = "; ".join(f"in {row['currency']} at {row['source']} from {row['first']} to {row['last']}" for row in same)
@@ -215,7 +215,7 @@ def _nothing(
     alike = [name for name, ratio in likeness.items() if ratio > _LIKE]
     near += [rows[called[name]] for name in sorted(alike, key=lambda name: (-likeness[name], called[name]))]
     names = list(dict.fromkeys(_named(row) for row in near))[:_CLOSEST]
-    return f"{where} has no instrument '{instrument}'" + (f"; near it: {'; '.join(names)}" if names else "")
+    return f"there is no instrument '{instrument}' in {where}" + (f"; near it: {'; '.join(names)}" if names else "")
 
 
 def _named(row: dict[str, Any]) -> str:

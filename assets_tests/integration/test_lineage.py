@@ -22,7 +22,9 @@ def upstream(graph: BaseAssetGraph, model: str) -> set[str]:
 
 def tables(*names: str) -> set[str]:
     """The assets of these names of every source that delivers them."""
-    return {f"{source.source}/{name}" for source in configured_sources().values() for name in names if has(source, name)}
+    return {
+        f"{source.source}/{name}" for source in configured_sources().values() for name in names if has(source, name)
+    }
 
 
 def has(source: SourceConfig, table: str) -> bool:

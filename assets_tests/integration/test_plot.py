@@ -139,14 +139,39 @@ def test_an_instrument_in_two_currencies_is_two_series(daily: pl.DataFrame) -> N
         ]
 
 
+def test_an_instrument_at_two_sources_is_two_series(
+    first_load: FirstLoad, daily: pl.DataFrame, busiest: dict[str, str]
+) -> None:
+    """A second vendor has two of the sessions."""
+    symbol, lake = busiest["symbol"], Lake.open()
+    rows = daily.filter(pl.col("session") < SESSIONS[2], instrument_id=busiest["instrument_id"])
+    rows = rows.with_columns(instrument_id="symbol", volume=pl.lit(7))
+    known = first_load.lake.rows("ingest_ledger").head(1).with_columns(source=pl.lit("alpha_vantage"))
+    for table, frame in (("alpha_vantage/daily_bars", rows), ("ingest_ledger", known)):
+        snapshot = lake.table(table).snapshot()
+        schema = snapshot.table.contract.arrow_schema
+        snapshot.append(frame.to_arrow().select(schema.names).cast(schema), [table])
+
+    text = said(symbol, *RANGE)
+    assert f"'{symbol}' is 2 series" in text
+    assert "--source xetra --currency EUR" in text
+    assert "--source alpha_vantage --currency EUR" in text
+    chart = read_chart(lake, symbol, FIRST, LAST, source="alpha_vantage")
+    assert chart.daily["volume"].to_list() == [7, 7]
+    assert read_chart(lake, symbol, FIRST, LAST, source="xetra").daily["volume"].min() > 7
+    # The identifier of one of them, or sessions that only one has, leave no doubt.
+    assert read_chart(lake, busiest["instrument_id"], FIRST, LAST).config.source == "xetra"
+    assert read_chart(lake, symbol, SESSIONS[3], LAST).config.source == "xetra"
+
+
 def test_a_name_that_nothing_has_gets_the_nearest(daily: pl.DataFrame, busiest: dict[str, str]) -> None:
     identifier, symbol = busiest["instrument_id"], busiest["symbol"]
     described = " ".join(daily.filter(instrument_id=identifier)["name"][-1].split())
     for wrong in (f"{symbol}X", identifier[:-1] + "X", described.split()[0].lower()):
         text = said(wrong, *RANGE)
-        assert f"xetra has no instrument '{wrong}'; near it: " in text
+        assert f"there is no instrument '{wrong}' in xetra; near it: " in text
         assert f"{identifier} ({symbol}, {described})" in text
-    assert said("#", *RANGE).endswith("xetra has no instrument '#'")
+    assert said("#", *RANGE).endswith("there is no instrument '#' in xetra")
 
 
 def test_errors_are_answers(busiest: dict[str, str], working_directory: Path) -> None:
@@ -166,15 +191,15 @@ def test_errors_are_answers(busiest: dict[str, str], working_directory: Path) ->
 
 @pytest.mark.usefixtures("exchange_lake")
 def test_an_empty_lake_says_how_to_fill_it() -> None:
-    assert "the lake has no daily bars; load some with lakehouse backfill SOURCE" in said("BMW", *RANGE)
-    assert "xetra has no daily bars; load some" in said("BMW", *RANGE, "--source", "xetra")
+    assert "there are no daily bars in the lake; load some with lakehouse backfill SOURCE" in said("BMW", *RANGE)
+    assert "there are no daily bars in xetra; load some" in said("BMW", *RANGE, "--source", "xetra")
 
 
 def test_as_of_shows_what_was_known_then(first_load: FirstLoad, daily: pl.DataFrame, tmp_path: Path) -> None:
     lake, config, moment = first_load.lake, source_named("xetra"), datetime.now(UTC)
     for stage in ("late", "repaired", "corrected"):
         lake.exchange.write(lake.feed, stage)  # type: ignore[arg-type]
-    load(Lake.open(), config, SESSIONS)
+    load(Lake.open(), config, config.bars, SESSIONS)
     derive_bars(Lake.open(), config, SESSIONS)
     derive_daily_bars(Lake.open(), config, SESSIONS)
     series, shared = ["instrument_id", "currency", "session"], ["volume", "close", "bar_count"]
@@ -190,6 +215,10 @@ def test_as_of_shows_what_was_known_then(first_load: FirstLoad, daily: pl.DataFr
     assert then.bars is not None
     assert len(then.bars) == row["bar_count_then"]
     assert then.bars["volume"].sum() == row["volume_then"]
+
+    whole = read_chart(Lake.open(as_of=moment), name, FIRST, LAST, currency=row["currency"])
+    assert whole.daily.filter(session=session)["volume"].to_list() == [row["volume_then"]]
+    assert whole.notes[-1].startswith("as known at")
 
     target = tmp_path / "then.html"
     days = ["--from", str(session), "--to", str(session)]

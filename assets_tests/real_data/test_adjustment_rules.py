@@ -36,7 +36,7 @@ ADJUSTED_AMONG_TRADED = {  # ours is lower than what was traded
 OTHERS = {
     # The close of the auction on the eve of quarterly results lies 0.7% above the last minute's trade.
     ("AAPL", date(2020, 10, 29), "close", "close"): -69.38,
-    # 0.108 promille at a price of 277: one tick of three cents, just beyond the tolerance.
+    # Three cents at a price of 277, just beyond the tolerance.
     ("FB", date(2020, 12, 28), "price", "high"): -1.08,
     # The closing auction of the inclusion in the S&P 500 is in no minute bar: half of the day's volume at its high.
     ("TSLA", date(2020, 12, 18), "close", "close"): -431.80,
@@ -111,7 +111,7 @@ def test_the_vendors_adjusted_close(
     assert {rows for name, rows, _ in found if name not in ("FB", "TSLA")} == {2844}
     for name, _, difference in found:
         assert difference < (rounded if name == "GE" else exact), name
-    # The convention matters: by the other the whole is off by ten thousands of the tolerance.
+    # The convention matters: the other one is off by a thousandth.
     assert (max(difference for _, _, difference in found) > 1e-3) == (convention == "crsp")
 
 
@@ -185,5 +185,6 @@ def test_all_that_can_be_compared_is(market: duckdb.DuckDBPyConnection) -> None:
         SELECT min(ratio), max(ratio), median(ratio) FROM ({query}) WHERE (symbol, session) <> ('TSLA', '2020-12-18')
         """
     ).fetchone()
-    # What the bounds of volume leave alone: half on the day of the index's change, never more than the official.
+    # What the bounds of volume leave alone: half (MSFT, INTC) on the same day, when options and futures expired and the
+    # indices changed; never more than the official.
     assert apart == pytest.approx((0.4986, 0.9770, 0.8882), abs=5e-4)

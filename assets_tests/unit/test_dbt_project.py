@@ -1,16 +1,20 @@
-"""The dbt project as dbt parses it: everything is described, contracted and checked. No database is opened."""
+"""The dbt project as dbt parses it: everything is described, contracted and checked. No warehouse is built."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from pathlib import Path
 
+import duckdb
 import pytest
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 from dbt.contracts.graph.nodes import ModelNode
 
 from lakehouse.lake.contract import contract_of
+from lakehouse.sources.config import configured_sources
+from lakehouse.warehouse.connection import MARKET, TABLES, attach_lake
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 
@@ -44,10 +48,12 @@ def test_models_are_the_ones_promised(manifest: Manifest) -> None:
         "dim_session",
         "dim_instrument",
         "fct_daily_bar",
+        "fct_corporate_action",
         "daily_movers",
         "average_range",
         "most_traded_by_value",
         "daily_summary",
+        "returns",
     }
 
 
@@ -79,10 +85,34 @@ def test_staging_leaves_no_relation_in_the_published_file(manifest: Manifest) ->
     assert {model.config.materialized for model in staging} == {"ephemeral"}
 
 
-def test_staging_carries_every_column_of_the_lakes_daily_bars(manifest: Manifest) -> None:
-    (staging,) = (model for model in models(manifest) if model.name == "stg_daily_bars")
-    # `month` is the lake's storage partition, nothing about the bar.
-    assert set(staging.columns) == {"source", *contract_of("xetra/daily_bars").column_names} - {"month"}
+@pytest.mark.parametrize("table", ["daily_bars", "official_daily", "corporate_actions"])
+def test_staging_carries_every_column_of_the_lakes_table(manifest: Manifest, table: str) -> None:
+    (staging,) = (model for model in models(manifest) if model.name == f"stg_{table}")
+    contract = contract_of(table)
+    # The storage partition is nothing about the row.
+    assert set(staging.columns) == {"source", *contract.column_names} - set(contract.partition_by)
+
+
+def test_nothing_in_the_project_names_a_source() -> None:
+    """A new vendor is a defs.yaml alone."""
+    names = re.compile("|".join(configured_sources()), re.IGNORECASE)
+    texts = [path for path in PROJECT.rglob("*") if path.suffix in {".sql", ".yml", ".md"}]
+    assert texts
+    assert [path.name for path in texts if names.search(path.read_text())] == []
+
+
+def test_market_tables_are_those_that_models_can_read(manifest: Manifest) -> None:
+    """Each is attached, and what is made from others names tables of the sources: the lineage follows from it."""
+    market = {source.name: source for source in manifest.sources.values() if source.source_name == MARKET}
+    with duckdb.connect() as connection:
+        attach_lake(connection)
+        attached = connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE database_name = 'lakehouse' AND schema_name = 'market'"
+        ).fetchall()
+    assert sorted(market) == sorted(name for (name,) in attached)
+    made_from = {name: table.config.meta.get("made_from", [name]) for name, table in market.items()}
+    assert {table for tables in made_from.values() for table in tables} == set(TABLES)
+    assert {name for name, tables in made_from.items() if tables == [name]} == set(TABLES)
 
 
 def test_a_column_has_one_type_in_all_marts(manifest: Manifest) -> None:

@@ -42,8 +42,8 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse
     In it, with the source's name as first column, over every configured source that has them (typed and empty where
         none does): `market.daily_bars`, `market.official_daily`, `market.corporate_actions`; made from these,
         `market.adjustment_factors` (source, instrument_id, currency, ex_date, split_factor, dividend_factor,
-        dividend_convention, skipped) and `market.closes_as_traded` (source, instrument_id, currency, session, close; of the
-        sources that have corporate actions).
+        dividend_convention, skipped) and `market.closes_as_traded` (source, instrument_id, currency, session,
+        close; of the sources that have corporate actions).
     Further `<source>.<table>` of each of them, `lake.ingest_ledger`, `calendar.sessions` (calendar, session, open_at,
         close_at, is_early_close) and `calendar.venues` (source, mic, name, country, time_zone, currency, calendar).
         With `LAKEHOUSE_AS_OF` set, all of it as of that moment.

@@ -37,7 +37,7 @@ class MartsTranslator(DagsterDbtTranslator):
         return dg.AssetKey([_SCHEMA, dbt_resource_props["name"]])
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
-        """The spec with dependencies on the assets of every source, where dbt knows only the tables over all of them."""
+        """The spec, depending on the assets of every source where dbt knows only the table over all of them."""
         spec = super().get_asset_spec(manifest, unique_id, project)
         deps = [replaced for dep in spec.deps for replaced in _in_every_source(manifest, dep)]
         return spec.replace_attributes(deps=list({dep.asset_key: dep for dep in deps}.values()))
