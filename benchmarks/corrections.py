@@ -75,7 +75,7 @@ def built(data: Path, count: int, home: Path) -> date:
     config, lake = source_named("xetra"), Lake.open()
     sessions = [session for session in config.calendar_frame().sessions if session >= date(2018, 1, 1)][:count]
     write_feed(data, home / "feed", sessions)
-    load(lake, config, sessions)
+    load(lake, config, config.bars, sessions)
     derive_bars(lake, config, sessions)
     derive_daily_bars(lake, config, sessions)
     measure(run_over(sessions[-5]), variables)
@@ -90,7 +90,7 @@ def run_over(session: date) -> list[str]:
 def corrected(home: Path, session: date, found: dict[str, list[tuple[float, float]]]) -> None:
     """Takes in one correction by steps, another by a whole run; adds the (wall, CPU) seconds of each to `found`."""
     from lakehouse.lake.lake import Lake
-    from lakehouse.pipeline.checks import CHECKS
+    from lakehouse.pipeline.checks import checks_of
     from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
     from lakehouse.pipeline.load import load
     from lakehouse.sources.config import source_named
@@ -98,10 +98,10 @@ def corrected(home: Path, session: date, found: dict[str, list[tuple[float, floa
     variables = use(home)
     config, lake = source_named("xetra"), Lake.open()
     steps: dict[str, Callable[[], object]] = {
-        "load": lambda: load(lake, config, [session]),
+        "load": lambda: load(lake, config, config.bars, [session]),
         "bars": lambda: derive_bars(lake, config, [session]),
         "daily bars": lambda: derive_daily_bars(lake, config, [session]),
-        "checks": lambda: [check.run(lake, config, [session]) for check in CHECKS],
+        "checks": lambda: [check.run(lake, config, [session]) for check in checks_of(config)],
     }
     target = home / "feed" / str(session) / f"{session}_BINS_XETR10.csv.gz"
     correct(target)

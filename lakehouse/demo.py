@@ -1,5 +1,5 @@
-"""The demonstration: an exchange is played, its month of files goes through the whole pipeline, then its late,
-repaired and corrected files do.
+"""The demonstration: an exchange publishes a month of files and a vendor answers its API, both go through the whole
+pipeline, then the exchange's late, repaired and corrected files and the vendor's corrections do.
 
 It lives in a home of its own below the usual one, so that invented prices never meet real ones.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -19,11 +19,18 @@ from lakehouse.runs import Display, Outcome, backfill_source, show_outcome
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
 from lakehouse.simulators.truth import Stage
+from lakehouse.simulators.us_market import UsMarket
+from lakehouse.simulators.vendor_api import VendorApi
 from lakehouse.sources.config import source_named
 
-SOURCE = "xetra"
+EXCHANGE, VENDOR = "xetra", "alpha_vantage"
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
+_DAILY_FROM = date(2023, 9, 1)
 _LATER: tuple[Stage, ...] = ("late", "repaired", "corrected")
+_SYMBOLS = 8
+_ASKED_AT = datetime(2024, 3, 29, 3, tzinfo=UTC)
+_ASKED_AGAIN_AT = datetime(2024, 4, 3, 3, tzinfo=UTC)
+_KEY = "a-key-of-the-demonstration"
 
 
 class RunFailed(RuntimeError):
@@ -31,38 +38,88 @@ class RunFailed(RuntimeError):
 
 
 def play(console: Console, seed: int) -> None:
-    """Plays the exchange into `<home>/demo`, runs the pipeline twice, and prints what it made and what to try next."""
+    """Plays both vendors into `<home>/demo`, runs the pipeline twice on each, and prints what it made and what to try
+    next.
+    """
     home = settings().home / "demo"
     shutil.rmtree(home, ignore_errors=True)
     _use(home)
-    calendar = source_named(SOURCE).calendar_frame()
-    sessions = calendar.between(FIRST, LAST)
-    exchange = Exchange([(session, *calendar.hours(session)) for session in sessions], seed=seed)
-    feed = home / "exchange"
     with Display(console) as display:
-        display.show("the exchange publishes its month", 0, 0)
-        published = len(exchange.write(feed))
-        console.print(
-            f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {_short(feed)}",
-            highlight=False,
-        )
-        first = backfill_source(SOURCE, FIRST, LAST, display)
-        _print_stage(console, "First load", first)
-        for stage in _LATER:
-            exchange.write(feed, stage=stage)
-        console.print("The exchange sent a late object, a repaired one and a corrected one", highlight=False)
-        second = backfill_source(SOURCE, FIRST, LAST, display)
-        _print_stage(console, "After them", second)
-    _print_result(console, second)
-    _print_next(console, home)
+        exchange = _exchange(console, display, home / "exchange", seed)
+        display.show("the vendor collects its month", 0, 0)
+        market = _market(seed)
+        vendor = _vendor(console, display, market, seed)
+    _print_result(console, EXCHANGE, exchange)
+    _print_result(console, VENDOR, vendor)
+    _print_quarantine(console)
+    _print_next(console, home, market.symbols[0])
 
 
 def _use(home: Path) -> None:
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
-    for name in ("LAKEHOUSE_LAKE_URI", "LAKEHOUSE_XETRA_REPORT_URL", "DAGSTER_HOME"):
+    os.environ["ALPHA_VANTAGE_API_KEY"] = _KEY
+    for name in (
+        "LAKEHOUSE_LAKE_URI",
+        "LAKEHOUSE_XETRA_REPORT_URL",
+        "LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED",
+        "DAGSTER_HOME",
+    ):
         os.environ.pop(name, None)
     settings.cache_clear()
+
+
+def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outcome:
+    """An exchange's month of hourly objects, then what it sends later."""
+    calendar = source_named(EXCHANGE).calendar_frame()
+    sessions = calendar.between(FIRST, LAST)
+    exchange = Exchange([(session, *calendar.hours(session)) for session in sessions], seed=seed)
+    display.show("the exchange publishes its month", 0, 0)
+    published = len(exchange.write(feed))
+    console.print(
+        f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {_short(feed)}",
+        highlight=False,
+    )
+    _print_stage(console, "First load", backfill_source(EXCHANGE, FIRST, LAST, display))
+    for stage in _LATER:
+        exchange.write(feed, stage=stage)
+    console.print("The exchange sent a late object, a repaired one and a corrected one", highlight=False)
+    second = backfill_source(EXCHANGE, FIRST, LAST, display)
+    _print_stage(console, "After them", second)
+    return second
+
+
+def _market(seed: int) -> UsMarket:
+    calendar = source_named(VENDOR).calendar_frame()
+    sessions = [(session, *calendar.hours(session)) for session in calendar.between(FIRST, LAST)]
+    return UsMarket(sessions, seed, _SYMBOLS, earlier_sessions=calendar.between(_DAILY_FROM, FIRST - timedelta(days=1)))
+
+
+def _vendor(console: Console, display: Display, market: UsMarket, seed: int) -> Outcome:
+    """A vendor's month by its API, on a bad day, then again after the vendor has corrected it."""
+    with VendorApi(market, api_key=_KEY, clock=_ASKED_AT, seed=seed) as api:
+        os.environ["LAKEHOUSE_ALPHA_VANTAGE_URL"] = f"{api.url}/query"
+        os.environ["LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS"] = ",".join(market.symbols)
+        console.print(
+            f"\nThe vendor's API answers about {_SYMBOLS} symbols, one of them late, one with damaged rows",
+            highlight=False,
+        )
+        api.fail(market.symbols[0], "http_500", "reset")
+        api.fail(market.symbols[1], "damaged_rows", function="TIME_SERIES_INTRADAY")
+        _print_stage(console, "First load", backfill_source(VENDOR, FIRST, LAST, display))
+        api.clock = _ASKED_AGAIN_AT
+        day = market.sessions[7].session
+        market.correct(market.symbols[2], day, time(16, 0), close=_last_close(market, market.symbols[2], day) * 1.01)
+        console.print(f"The vendor corrected a close of {day}, and mended its damaged rows", highlight=False)
+        second = backfill_source(VENDOR, FIRST, LAST, display)
+        _print_stage(console, "After that", second)
+    return second
+
+
+def _last_close(market: UsMarket, symbol: str, day: date) -> float:
+    """The close of a symbol's last regular minute."""
+    bars = market.truth_bars().filter(symbol=symbol, session=day, segment="regular").sort("start_at")
+    return float(bars["close"][-1])
 
 
 def _print_stage(console: Console, what: str, outcome: Outcome) -> None:
@@ -76,9 +133,12 @@ def _print_stage(console: Console, what: str, outcome: Outcome) -> None:
         raise RunFailed(f"run {outcome.run_id} failed: {outcome.error}")
 
 
-def _print_result(console: Console, outcome: Outcome) -> None:
-    console.print()
+def _print_result(console: Console, source: str, outcome: Outcome) -> None:
+    console.print(f"\n[bold]{source}[/]", highlight=False)
     show_outcome(console, outcome)
+
+
+def _print_quarantine(console: Console) -> None:
     reasons = Lake.open().sql(
         "SELECT count(*), reason FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) "
         "GROUP BY reason ORDER BY ALL DESC"
@@ -89,11 +149,13 @@ def _print_result(console: Console, outcome: Outcome) -> None:
         console.print(f"{count:>6,}  {reason}", highlight=False)
 
 
-def _print_next(console: Console, home: Path) -> None:
+def _print_next(console: Console, home: Path, instrument: str) -> None:
     prefix = f"LAKEHOUSE_HOME={shlex.quote(_short(home))} LAKEHOUSE_XETRA_URL={shlex.quote(_short(home / 'exchange'))}"
     console.print("\nTry next:")
     for command in (
         f'{prefix} .venv/bin/lakehouse sql "FROM marts.daily_movers WHERE gain_rank = 1 ORDER BY session"',
+        f'{prefix} .venv/bin/lakehouse sql "FROM lake.reconciliation_breaks"',
+        f"{prefix} .venv/bin/lakehouse plot {instrument} --from {LAST} --to {LAST}",
         f"{prefix} .venv/bin/lakehouse status",
         f"{prefix} make dev",
     ):

@@ -49,7 +49,7 @@ def work(home: str, vendor: str, sessions: list[date], start: object, pause: flo
     start.wait(60)
     time.sleep(pause)
     config, lake = source_named("xetra"), Lake.open()
-    load(lake, config, sessions)
+    load(lake, config, config.bars, sessions)
     derive_bars(lake, config, sessions)
     derive_daily_bars(lake, config, sessions)
 
@@ -191,12 +191,12 @@ def test_daily_bars_of_neighbouring_months_derived_at_once_are_linked(
     config, lake = source_named("xetra"), Lake.open()
     if already:
         small("08:00", SESSIONS[0], 9.0)
-        load(lake, config, SESSIONS)
+        load(lake, config, config.bars, SESSIONS)
         derive_bars(lake, config, SESSIONS)
         derive_daily_bars(lake, config, SESSIONS)
     small("08:00", JUNE, 10.0)
     small("08:00", JULY, 11.0)
-    load(lake, config, SESSIONS)
+    load(lake, config, config.bars, SESSIONS)
     derive_bars(lake, config, SESSIONS)
     meanwhile(monkeypatch, "xetra/daily_bars", lambda: derive_daily_bars(lake, config, [others]))
     derive_daily_bars(lake, config, [mine])
@@ -213,7 +213,7 @@ def test_a_derivation_from_older_rows_does_not_win(
     config, lake = source_named("xetra"), Lake.open()
 
     def take() -> None:
-        load(lake, config, SESSIONS)
+        load(lake, config, config.bars, SESSIONS)
         derive_bars(lake, config, SESSIONS)
         derive_daily_bars(lake, config, SESSIONS)
 
@@ -235,7 +235,7 @@ def test_a_correction_of_a_correction_meets_the_derivation_of_the_first(
     config, lake = source_named("xetra"), Lake.open()
 
     def take() -> None:
-        load(lake, config, SESSIONS)
+        load(lake, config, config.bars, SESSIONS)
         derive_bars(lake, config, SESSIONS)
         derive_daily_bars(lake, config, SESSIONS)
 
@@ -259,7 +259,7 @@ def test_two_overwrites_of_a_partition_from_one_snapshot(rows: bool, small: Call
     config, lake = source_named("xetra"), Lake.open()
     small("08:00", JUNE, 10.0)
     small("08:00", JULY, 11.0)
-    load(lake, config, SESSIONS)
+    load(lake, config, config.bars, SESSIONS)
     derive_bars(lake, config, [JUNE, JULY] if rows else [JUNE])
     table = lake.table("xetra/bars")
     made = pl.DataFrame(table.to_polars().head(1).with_columns(session=pl.lit(JULY))).to_arrow()

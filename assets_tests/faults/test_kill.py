@@ -43,7 +43,7 @@ def run(home: str, vendor: str, die_at: int | None, after: bool) -> None:
         _die(die_at, after)
     config, lake = source_named("xetra"), Lake.open()
     for week in WEEKS:
-        load(lake, config, week)
+        load(lake, config, config.bars, week)
         derive_bars(lake, config, week)
         derive_daily_bars(lake, config, week)
 

@@ -49,7 +49,7 @@ def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Take:
         path.write_text("<html>" if close is not None and close < 0 else "\n".join(lines) + "\n")
         os.utime(path, (next(clock),) * 2)
         lake, config = Lake.open(), source_named("xetra")
-        load(lake, config, [session])
+        load(lake, config, config.bars, [session])
         derive_bars(lake, config, [session])
         return derive_daily_bars(lake, config, [session]).rows_changed
 

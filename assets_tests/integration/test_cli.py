@@ -126,7 +126,7 @@ def test_sql_as_of_answers_with_what_was_known_then(first_load: FirstLoad) -> No
     moment = datetime.now(UTC).isoformat()
     for stage in ("late", "repaired", "corrected"):
         lake.exchange.write(lake.feed, stage)  # type: ignore[arg-type]
-    load(Lake.open(), config, SESSIONS)
+    load(Lake.open(), config, config.bars, SESSIONS)
     derive_bars(Lake.open(), config, SESSIONS)
     derive_daily_bars(Lake.open(), config, SESSIONS)
 

@@ -192,7 +192,7 @@ class Lakes(RuleBasedStateMachine):
                 read = None if rows is None else tuple(rows)
                 new.append(Version(name_of(slot), version, at, self.loads, day, session, read))
         with self.only_touches("raw_bars", {version.session for version in new}):
-            loaded = load(self.lake, self.config, sessions)
+            loaded = load(self.lake, self.config, self.config.bars, sessions)
         self.loads += 1
         assert sum(loaded.objects.values()) == len(new)
         assert loaded.objects["failed"] == sum(version.rows is None for version in new) == len(loaded.errors)
@@ -202,7 +202,7 @@ class Lakes(RuleBasedStateMachine):
         self.underived |= loaded.sessions
         if new:
             versions = self._versions()
-            again = load(self.lake, self.config, sessions)
+            again = load(self.lake, self.config, self.config.bars, sessions)
             assert self._versions() == versions
             assert (sum(again.objects.values()), again.rows_received, again.sessions) == (0, 0, set())
 

@@ -21,7 +21,7 @@ from polars.testing import assert_frame_equal
 from lakehouse.lake.lake import Lake
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
-from lakehouse.sources.config import BarFileConfig, source_named
+from lakehouse.sources.config import SourceConfig, source_named
 
 FIRST, LAST = date(2017, 6, 20), date(2017, 7, 14)
 KEY = ["instrument_id", "currency", "session"]
@@ -29,26 +29,26 @@ TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "
 
 
 @pytest.fixture(scope="module")
-def xetra(shared_data: Path) -> BarFileConfig:
+def xetra(shared_data: Path) -> SourceConfig:
     """The source as it is configured, its objects in the folder of real data."""
     config = source_named("xetra")
     folder = str(shared_data / "xetra_pds")
     return config.model_copy(update={"objects": config.objects.model_copy(update={"url": folder})})
 
 
-def run(lake: Lake, config: BarFileConfig, sessions: list[date]) -> tuple[int, int]:
-    loaded = load(lake, config, sessions)
+def run(lake: Lake, config: SourceConfig, sessions: list[date]) -> tuple[int, int]:
+    loaded = load(lake, config, config.bars, sessions)
     derive_bars(lake, config, sessions)
     derive_daily_bars(lake, config, sessions)
     return loaded.rows_received, loaded.rows_quarantined
 
 
-def sessions_of(config: BarFileConfig) -> list[date]:
+def sessions_of(config: SourceConfig) -> list[date]:
     return config.calendar_frame().between(FIRST, LAST)
 
 
 @pytest.fixture(scope="module")
-def lake(xetra: BarFileConfig, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def lake(xetra: SourceConfig, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The lake after one load and derivation of the whole range."""
     made = Lake(str(tmp_path_factory.mktemp("xetra") / "lake"))
     assert run(made, xetra, sessions_of(xetra)) == (623_082, 2_455)
@@ -120,13 +120,13 @@ def test_exx7_is_not_pulled_down_by_its_evening_bar(lake: Lake, daily: dict) -> 
     assert evening == [(3.181, False, "post")]
 
 
-def test_a_second_run_leaves_every_table_as_it_was(lake: Lake, xetra: BarFileConfig) -> None:
+def test_a_second_run_leaves_every_table_as_it_was(lake: Lake, xetra: SourceConfig) -> None:
     versions = [lake.table(name).snapshot().version for name in TABLES]
     assert run(lake, xetra, sessions_of(xetra)) == (0, 0)
     assert [lake.table(name).snapshot().version for name in TABLES] == versions
 
 
-def test_sessions_one_by_one_in_any_order_give_the_same(lake: Lake, xetra: BarFileConfig, tmp_path: Path) -> None:
+def test_sessions_one_by_one_in_any_order_give_the_same(lake: Lake, xetra: SourceConfig, tmp_path: Path) -> None:
     other = Lake(str(tmp_path / "lake"))
     for session in random.Random(20170714).sample(sessions_of(xetra), len(sessions_of(xetra))):
         run(other, xetra, [session])
@@ -137,7 +137,7 @@ def test_sessions_one_by_one_in_any_order_give_the_same(lake: Lake, xetra: BarFi
     assert_frame_equal(*bars, check_exact=True)
 
 
-def test_as_of_now_is_now(lake: Lake, daily: dict, xetra: BarFileConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_of_now_is_now(lake: Lake, daily: dict, xetra: SourceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     past = Lake(lake.uri, as_of=datetime.now(UTC))
     derived = past.sql("SELECT * FROM xetra.daily_bars").pl().sort(KEY)
     assert_frame_equal(derived, lake.table("xetra/daily_bars").to_polars().sort(KEY), check_exact=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lakehouse.lake.contract import contract_of
 from lakehouse.lake.engine import connect
 from lakehouse.market import bars as rules
+from lakehouse.market.revisions import losers
 
 SESSIONS = [date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3)]
 MINUTE = timedelta(minutes=1)
@@ -43,27 +44,41 @@ def raw_bar(**values: Any) -> dict[str, Any]:
     return {
         "instrument_id": "DE0005190003", "symbol": "BMW", "name": "BMW AG", "instrument_type": "Common stock", "vendor_id": "1",  # noqa: E501
         "currency": "EUR", "interval": "1min", "end_at": start + MINUTE, "open": price, "high": price, "low": price, "close": price,  # noqa: E501
-        "volume": 100, "trades": 1, "vwap": None, "vendor_revision": None, "object": "a", "object_version": "1", "row_number": 1,  # noqa: E501
+        "volume": 100, "trades": 1, "vwap": None, "vendor_revision": None, "is_adjusted": None,
+        "object": "a", "object_version": "1", "row_number": 1,
         "published_at": at(session, 600), "ingested_at": at(session, 700),
     } | values  # fmt: skip
 
 
 def ledger_row(**values: Any) -> dict[str, Any]:
     return {
-        "source": "x", "object": "a", "object_version": "1", "size": 1, "status": "loaded", "error": None, "session": SESSIONS[0],  # noqa: E501
-        "rows_received": 1, "rows_quarantined": 0, "sessions": [], "published_at": at(SESSIONS[0], 600),
+        "source": "x", "object": "a", "object_version": "1", "product": "bars", "size": 1, "status": "loaded", "error": None,  # noqa: E501
+        "first_session": SESSIONS[0], "last_session": SESSIONS[0], "rows_received": 1, "rows_quarantined": 0,
+        "parts": [part()] if values.get("status", "loaded") == "loaded" else [], "published_at": at(SESSIONS[0], 600),
         "ingested_at": at(SESSIONS[0], 700), "run_id": None,
     } | values  # fmt: skip
 
 
+def part(session: date = SESSIONS[0], version: str = "1", rows: int = 1) -> dict[str, Any]:
+    """A share of an object version: the rows of one session, and the version under which they are stored."""
+    return {"part": session, "rows": rows, "digest": f"{session} {version}", "object_version": version}
+
+
 def ledger_of(raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A ledger in which every version of the rows was loaded."""
-    versions = {(row["object"], row["object_version"]): row for row in raw}
+    """A ledger in which every version of the rows was loaded and stored."""
+    versions: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in raw:
+        versions[row["object"], row["object_version"]].append(row)
     return [
         ledger_row(
-            object=name, object_version=version, published_at=row["published_at"], ingested_at=row["ingested_at"]
+            object=name,
+            object_version=version,
+            rows_received=len(rows),
+            parts=[part(day, version, count) for day, count in Counter(row["session"] for row in rows).items()],
+            published_at=rows[0]["published_at"],
+            ingested_at=rows[0]["ingested_at"],
         )
-        for (name, version), row in versions.items()
+        for (name, version), rows in versions.items()
     ]
 
 
@@ -93,7 +108,7 @@ def bars_of(
 
 def daily_of(connection: duckdb.DuckDBPyConnection, raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
     register(connection, raw)
-    daily = rules.daily(f"({rules.bars('raw_bars', 'ingest_ledger', 'hours')})", "completeness")
+    daily = rules.daily(f"({rules.bars('raw_bars', 'ingest_ledger', 'hours')})", "completeness", "Europe/Berlin")
     query = f"WITH daily AS MATERIALIZED ({daily}) {rules.with_previous('daily', 'daily')}"
     return connection.execute(f"SELECT * FROM ({query}) ORDER BY instrument_id, currency, session").pl().to_dicts()
 
@@ -103,7 +118,7 @@ def fates_of(
 ) -> list[tuple]:
     register(connection, raw, ledger)
     return connection.execute(
-        f"SELECT object, object_version, row_number, fate FROM ({rules.losers('raw_bars', 'ingest_ledger')}) ORDER BY ALL"  # noqa: E501
+        f"SELECT object, object_version, row_number, fate FROM ({losers('raw_bars', 'ingest_ledger', rules.BARS)}) ORDER BY ALL"  # noqa: E501
     ).fetchall()
 
 

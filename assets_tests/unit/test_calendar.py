@@ -14,7 +14,7 @@ from lakehouse.market.calendar import NoSuchSession, SessionCalendar, build_sess
 from lakehouse.pipeline.completeness import missing_objects
 from lakehouse.pipeline.derive import session_hours
 from lakehouse.sources.calendars import load_calendar
-from lakehouse.sources.config import BarFileConfig, source_named
+from lakehouse.sources.config import SourceConfig, source_named
 
 FIRST = date(2017, 6, 19)
 DAYS = st.dates(FIRST, date(2021, 12, 31))
@@ -138,7 +138,7 @@ def test_an_hour_is_on_the_clock_of_the_objects_names(xnys: SessionCalendar) -> 
     data = config.model_dump() | {"calendar": "XNYS", "minutes_after_close": 0}
     data["time"] |= {"zone": "America/New_York"}
     data["venue"] |= {"time_zone": "America/New_York"}
-    eastern = BarFileConfig.model_validate(data)
+    eastern = SourceConfig.model_validate(data)
     for day in (date(2020, 10, 30), date(2020, 11, 2)):
         assert eastern.expected_objects(day, xnys) == [(day, hour) for hour in range(9, 16)]
     assert eastern.expected_objects(date(2020, 11, 27), xnys) == [(date(2020, 11, 27), hour) for hour in range(9, 13)]

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from assets_tests.reference import HEADER, csv_line, isin
 from lakehouse.sources.bar_files import ObjectDamaged, Received, read_object, typed
-from lakehouse.sources.config import BarFileConfig, source_named
+from lakehouse.sources.config import SourceConfig, source_named
 
 NAME = "2017-06-29/2017-06-29_BINS_XETR08.csv"
 BMW = ("DE0005190003", "BMW", "BAY.MOTOREN WERKE AG ST", "Common stock", "EUR", "2504446", "2017-06-29", "08:00",
        "83.29", "83.31", "83.28", "83.3", "1204", "11")  # fmt: skip
 
 
-def xetra(**objects: object) -> BarFileConfig:
+def xetra(**objects: object) -> SourceConfig:
     config = source_named("xetra")
     return config.model_copy(update={"objects": config.objects.model_copy(update=objects)})
 
@@ -37,7 +37,7 @@ def changed(**values: str) -> tuple[str, ...]:
     return tuple(values.get(column, value) for column, value in zip(HEADER, BMW, strict=True))
 
 
-def read(data: bytes, config: BarFileConfig | None = None, name: str = NAME) -> Received:
+def read(data: bytes, config: SourceConfig | None = None, name: str = NAME) -> Received:
     return read_object(name, data, config or xetra())
 
 
@@ -224,7 +224,7 @@ def test_the_sources_texts_for_no_value_are_null_and_so_is_an_empty_field(broken
     assert received.frame["Mnemonic"].to_list() == [None, None, None]
 
 
-def values(received: Received, config: BarFileConfig | None = None) -> dict[str, object]:
+def values(received: Received, config: SourceConfig | None = None) -> dict[str, object]:
     assert received.frame is not None
     return typed(received.frame, config or xetra()).row(0, named=True)
 
@@ -291,7 +291,7 @@ SPREAD = "FGBL,DE0001135275,EUR,FUT,20170907,,,S,0,72057606922829,20170629,08:00
 
 
 def test_a_derivatives_venue_is_a_matter_of_yaml() -> None:
-    config = BarFileConfig.model_validate(yaml.safe_load(EUREX))
+    config = SourceConfig.model_validate(yaml.safe_load(EUREX))
     received = read(body(SPREAD, header=EUREX_HEADER), config, name="20170629_BINS_XEUR08.csv")
     row = values(received, config)
     assert row["start_at"] == datetime(2017, 6, 29, 8, tzinfo=UTC)

@@ -17,8 +17,8 @@ from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.lake.engine import connect
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.validation import broken_rules, follows, good, predicates_of, reasons
-from lakehouse.pipeline.load import load
-from lakehouse.sources.config import BarFileConfig, source_named
+from lakehouse.pipeline.load import Loaded, load
+from lakehouse.sources.config import SourceConfig, source_named
 
 DAY = date(2017, 6, 29)
 BMW = dict(
@@ -31,6 +31,7 @@ BMW = dict(
 )  # fmt: skip
 
 MISSING = "{} is missing or not a {}"
+NO_TIME = "Date Time is no time of the form %Y-%m-%d %H:%M"
 VIOLATIONS = [
     ({"ISIN": ""}, MISSING.format("instrument_id", "string")),
     ({"Currency": ""}, MISSING.format("currency", "string")),
@@ -47,6 +48,8 @@ VIOLATIONS = [
     ({"Date": "2017-06-31"}, MISSING.format("start_at", "timestamp")),
     ({"Time": "24:00"}, MISSING.format("start_at", "timestamp")),
     ({"Time": "8 Uhr"}, MISSING.format("start_at", "timestamp")),
+    ({"Time": "8 Uhr"}, NO_TIME),
+    ({"Date": ""}, NO_TIME),
     ({"StartPrice": "nan"}, "open is not finite"),
     ({"MaxPrice": "inf"}, "high is not finite"),
     ({"MinPrice": "-inf"}, "low is not finite"),
@@ -84,6 +87,11 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def take(lake: Lake, *sessions: date) -> Loaded:
+    config = source_named("xetra")
+    return load(lake, config, config.bars, sessions)
+
+
 def publish(folder: Path, lines: list[str], day: date = DAY) -> str:
     name = f"{day}/{day}_BINS_XETR08.csv"
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +106,7 @@ def test_each_violation_goes_to_the_quarantine_with_its_reason(ragged: bool, ven
     lines = [sound, *lines, *(["cut,off"] if ragged else [])]
     name = publish(vendor, lines)
     lake = Lake.open()
-    loaded = load(lake, source_named("xetra"), [DAY])
+    loaded = take(lake, DAY)
     assert (loaded.rows_received, loaded.rows_quarantined) == (len(lines), len(lines) - 1)
     assert lake.table("xetra/raw_bars").to_polars()["row_number"].to_list() == [1]
     stored = lake.table("quarantine").to_polars().sort("row_number")
@@ -118,7 +126,7 @@ def test_each_violation_goes_to_the_quarantine_with_its_reason(ragged: bool, ven
 def test_bars_of_a_day_without_a_session_are_refused_for_that_reason_alone(day: date, vendor: Path) -> None:
     publish(vendor, [csv_line((BMW | {"Date": str(day)}).values())], day)
     lake = Lake.open()
-    load(lake, source_named("xetra"), [date(2017, 7, 3)])
+    take(lake, date(2017, 7, 3))
     assert lake.table("quarantine").to_polars()["reasons"].to_list() == [["the day is no session of XETR"]]
     assert lake.table("quarantine").to_polars()["session"].to_list() == [date(2017, 7, 3)]
 
@@ -126,13 +134,14 @@ def test_bars_of_a_day_without_a_session_are_refused_for_that_reason_alone(day: 
 def test_a_row_that_breaks_several_rules_says_so(vendor: Path) -> None:
     publish(vendor, [csv_line((BMW | {"ISIN": "X", "TradedVolume": "-1", "Time": "?"}).values())])
     lake = Lake.open()
-    load(lake, source_named("xetra"), [DAY])
+    take(lake, DAY)
     assert sorted(lake.table("quarantine").to_polars()["reasons"].to_list()[0]) == sorted(
         [
             VIOLATIONS[-6][1],
             "volume is negative",
             MISSING.format("start_at", "timestamp"),
             MISSING.format("end_at", "timestamp"),
+            NO_TIME,
         ]
     )
 
@@ -142,10 +151,10 @@ def test_a_bar_before_the_first_session_is_none_of_the_sources(vendor: Path) -> 
     day = date(2017, 6, 16)
     publish(vendor, [csv_line((BMW | {"Date": str(day)}).values())], day)
     lake = Lake.open()
-    assert load(lake, source_named("xetra"), [date(2017, 6, 19)]).rows_received == 0
+    assert take(lake, date(2017, 6, 19)).rows_received == 0
 
 
-def negative(config: BarFileConfig) -> Contract:
+def negative(config: SourceConfig) -> Contract:
     return config.model_copy(update={"negative_prices": True}).contract("raw_bars")
 
 

@@ -52,6 +52,10 @@ class TableMissing(LookupError):
     """A table was asked for that nobody has written yet."""
 
 
+class TableOutdated(RuntimeError):
+    """A stored table lacks columns of its contract: an older version of this project wrote it."""
+
+
 def retry_when_stale(work: Callable[[], T]) -> T:
     """Runs `work` (which takes its own snapshots) again for as long as it meets `StaleSnapshot`, with a growing
     random pause.
@@ -99,16 +103,24 @@ class LakeTable:
 
         Raises:
             LakeUnavailable: the storage can't be read.
+            TableOutdated: it has not the columns of its contract.
         """
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
         try:
-            return Snapshot(self, DeltaTable(self.uri, storage_options=self.storage_options))
+            delta = DeltaTable(self.uri, storage_options=self.storage_options)
         except TableNotFoundError:
             return Snapshot(self, None)
         except OSError as error:
             raise LakeUnavailable(f"{self.uri} can't be opened: {_in_one_line(error)}") from error
+        stored = {field.name for field in delta.schema().fields}
+        if lacking := [name for name in self.contract.column_names if name not in stored]:
+            raise TableOutdated(
+                f"{self.name} lacks {', '.join(lacking)}: an older version of Lakehouse wrote it. Set LAKEHOUSE_HOME "
+                "(or LAKEHOUSE_LAKE_URI) to a new place and load the sources into it again"
+            )
+        return Snapshot(self, delta)
 
     def at(self, moment: int | datetime) -> Snapshot:
         """The table as it was stored at a version or at an (aware) moment, as far back as vacuum has kept its files.

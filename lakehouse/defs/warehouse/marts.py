@@ -70,13 +70,18 @@ class MartsTranslator(DagsterDbtTranslator):
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition:
         """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed.
-        Sessions never loaded are no reason to wait.
+        Sessions and sources never loaded are no reason to wait.
         """
         news = dg.AutomationCondition.any_deps_updated().since_last_handled()
+        passed = dg.AutomationCondition.all_checks_match(
+            dg.AutomationCondition.check_passed() | dg.AutomationCondition.will_be_requested(), blocking_only=True
+        )
         # The marts' own tests run inside the run that makes them: only the lake's checks can hold it back.
-        sound = dg.AutomationCondition.all_deps_blocking_checks_passed().ignore(dg.AssetSelection.groups(GROUP))
+        unsound = dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing() & ~passed).ignore(
+            dg.AssetSelection.groups(GROUP)
+        )
         return (
-            news & sound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
+            news & ~unsound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
         ).with_label("new daily bars")
 
 
