@@ -13,7 +13,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -77,6 +77,8 @@ class Bar:
     rank: tuple[Any, ...]
     place: tuple[str, str, int]
     """Object, version, row number."""
+    published_at: datetime
+    """Of the stored row."""
 
 
 def sound(fields: Sequence[str], version: Version, number: int) -> Bar | None:
@@ -107,6 +109,7 @@ def sound(fields: Sequence[str], version: Version, number: int) -> Bar | None:
         content=(*texts, opened, high, low, closed, volume, trades),
         rank=(version.published_at, version.taken, version.name, number),
         place=(version.name, version.version, number),
+        published_at=version.published_at,
     )
 
 
@@ -130,9 +133,16 @@ class Reference:
                 found[version.name] = version
         return found
 
+    def stored_as(self, version: Version) -> Version:
+        """The version under which the rows of `version` are stored: the first of its object that said the same."""
+        return next(other for other in self.versions if (other.name, other.rows) == (version.name, version.rows))
+
+    def _stored(self) -> list[Version]:
+        return [version for version in self.versions if version.rows and self.stored_as(version) is version]
+
     def _sorted_out(self) -> tuple[list[tuple[Version, Bar]], list[tuple[Version, int]]]:
         good, bad = [], []
-        for version in self.versions:
+        for version in self._stored():
             for number, fields in enumerate(version.rows or (), 1):
                 bar = sound(fields, version, number)
                 if bar is None:
@@ -142,16 +152,19 @@ class Reference:
         return good, bad
 
     def bars(self) -> dict[Key, Bar]:
-        """The winning revision of each bar."""
-        current = self.current()
+        """The winning revision of each bar. It ranks by the version that says it, wherever its row is stored."""
         won: dict[Key, Bar] = {}
-        for version, bar in self._sorted_out()[0]:
-            if current[version.name] is version and (bar.key not in won or bar.rank > won[bar.key].rank):
-                won[bar.key] = bar
+        for version in self.current().values():
+            for number, fields in enumerate(version.rows or (), 1):
+                bar = sound(fields, version, number)
+                if bar is not None and (bar.key not in won or bar.rank > won[bar.key].rank):
+                    stored = self.stored_as(version)
+                    place = (stored.name, stored.version, number)
+                    won[bar.key] = replace(bar, place=place, published_at=stored.published_at)
         return won
 
     def quarantined(self) -> set[tuple[str, str, int]]:
-        """(object, version, row number) of each refused row."""
+        """(object, version, row number) of each refused row that is stored."""
         return {(version.name, version.version, number) for version, number in self._sorted_out()[1]}
 
     def fates(self) -> dict[date, Counter[str]]:
@@ -162,6 +175,9 @@ class Reference:
         for version in self.versions:
             if version.rows:
                 found[version.session]["received"] += len(version.rows)
+                if self.stored_as(version) is not version:
+                    # What an earlier version said as a whole is not stored again.
+                    found[version.session]["duplicates"] += len(version.rows)
         for version, _ in bad:
             found[version.session]["quarantined"] += 1
         for version, bar in good:
@@ -214,6 +230,7 @@ class Reference:
                 "bar_count": len(rows),
                 "first_bar_at": rows[0].key[2],
                 "last_bar_at": rows[-1].key[2],
+                "adjusted_as_of": None,
                 "prev_session": prev_session,
                 "prev_close": prev_close,
                 "change_pct": None if prev_close is None else (close / prev_close - 1) * 100,

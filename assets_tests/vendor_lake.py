@@ -71,6 +71,12 @@ class VendorLake:
         """The same installation by the command line."""
         return Lakehouse(self.home, self.variables)
 
+    def use(self, patch: pytest.MonkeyPatch) -> None:
+        """Makes this process mean this lake."""
+        for name, value in {"LAKEHOUSE_HOME": str(self.home), **self.variables}.items():
+            patch.setenv(name, value)
+        settings.cache_clear()
+
     @property
     def lake(self) -> Lake:
         return Lake.open()
@@ -146,11 +152,10 @@ def vendor_lake(home: Path, api: VendorApi, symbols: Sequence[str], *, adjusted:
             "LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED": str(adjusted).lower(),
             "ALPHA_VANTAGE_API_KEY": KEY,
         }
-        for name, value in {"LAKEHOUSE_HOME": str(home), **variables}.items():
-            patch.setenv(name, value)
-        settings.cache_clear()
+        made = VendorLake(home, api, variables)
+        made.use(patch)
         try:
-            yield VendorLake(home, api, variables)
+            yield made
         finally:
             settings.cache_clear()
 

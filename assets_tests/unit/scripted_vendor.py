@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 ROWS = b"timestamp,open,high,low,close,volume\r\n2020-11-02 20:00:00,108.77,108.8,108.7,108.75,1102\r\n"
@@ -24,7 +24,9 @@ class Reply:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     missing: int = 0
-    """How many bytes fewer are sent than Content-Length says."""
+    """How many bytes fewer are sent than Content-Length, or the last chunk, says."""
+    length: Literal["said", "chunks", "not said"] = "said"
+    """Whether HTTP tells how long the body is; where it doesn't, the end of the connection ends the body."""
     silent_s: float = 0.0
     resets: bool = False
 
@@ -67,13 +69,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         self.send_response_only(reply.status)
-        self.send_header("Content-Length", str(len(reply.body)))
+        if reply.length == "said":
+            self.send_header("Content-Length", str(len(reply.body)))
+        elif reply.length == "chunks":
+            self.send_header("Transfer-Encoding", "chunked")
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
         with suppress(OSError):  # nobody waits any more for a reply that came too late
-            self.wfile.write(reply.body[: len(reply.body) - reply.missing])
-        self.close_connection = reply.missing > 0
+            body = reply.body
+            if reply.length == "chunks":
+                body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+            self.wfile.write(body[: len(body) - reply.missing])
+        self.close_connection = reply.missing > 0 or reply.length == "not said"
 
     def finish(self) -> None:
         with suppress(OSError, ValueError):  # the script told it to reset the connection

@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -92,8 +93,11 @@ PASSING = {
     "status 429": Reply(b"", 429),
     "an empty answer": Reply(b"\r\n"),
     "a web page instead of data: <!doctype html>": Reply(b"\n<!doctype html>\n<html></html>\n"),
-    "its last line has no end": Reply(ROWS[:-5]),
+    f"an answer that was cut: after {len(ROWS) - 5} bytes its last line has no end": Reply(
+        ROWS[:-5], length="not said"
+    ),
     "without sending complete message body": Reply(missing=20),
+    "incomplete chunked read": Reply(length="chunks", missing=20),
     "Connection reset by peer": Reply(resets=True),
     "silence: nothing within 0.2 s": Reply(silent_s=0.4),
     "DecodingError": Reply(headers={"Content-Encoding": "gzip"}),
@@ -146,7 +150,7 @@ REFUSED = {
     'JSON where CSV was asked for: {"detail": "no such series"}': Reply(b'{"detail": "no such series"}'),
     "JSON where CSV was asked for: {}": Reply(b"{}\n"),
     "status 404: gone": Reply(b"gone", 404),
-    "status 401: no text. Look: is the key in VENDOR_API_KEY right": Reply(b"", 401),
+    "status 401: no text. Check the symbol, the key in VENDOR_API_KEY and the request": Reply(b"", 401),
     "status 304": Reply(b"", 304),
 }
 EXHAUSTED = {
@@ -199,6 +203,21 @@ def test_damaged_rows_are_an_answer(vendor: Vendor, body: bytes) -> None:
     assert ask(vendor).body == body
 
 
+@pytest.mark.parametrize("length", ["said", "chunks"])
+def test_an_answer_of_known_length_is_whole_whatever_its_end(vendor: Vendor, length: str) -> None:
+    """A vendor's last line may have no end: only where HTTP says nothing of the length must it have one."""
+    vendor.otherwise = Reply(ROWS.rstrip(), length=length)  # type: ignore[arg-type]
+    assert ask(vendor).body == ROWS.rstrip()
+    assert len(vendor.asked) == 1
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_an_answer_of_unknown_length_is_whole_with_its_last_lines_end(vendor: Vendor, end: bytes) -> None:
+    vendor.otherwise = Reply(ROWS.rstrip() + end, length="not said")
+    assert ask(vendor).body == ROWS.rstrip() + end
+    assert len(vendor.asked) == 1
+
+
 def test_json_is_an_answer_where_it_was_asked_for(vendor: Vendor) -> None:
     body = b'{"Meta Data": {"1. Information": "Daily"}, "Note": "", "Time Series (Daily)": {}}'
     vendor.script = [Reply(ROWS), Reply(body[:-1]), Reply(body)]
@@ -241,16 +260,53 @@ def test_waits_double(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [wait >= least for wait, least in zip(waits, (0.05, 0.1, 0.2), strict=True)] == [True] * 3
 
 
-def test_threads_share_the_rate_and_each_gets_its_own_answer(vendor: Vendor) -> None:
+def test_threads_share_the_rate_and_each_gets_its_own_answer(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_VENDOR_REQUESTS_PER_MINUTE", "1200")
     vendor.script = [Reply(status=503)] * 3
     vendor.otherwise = lambda query: Reply(f"symbol\n{query['symbol']}\n".encode())
     symbols = [f"S{number}" for number in range(9)]
-    entries = {"requests_per_minute": 1200, "tries": 5}
-    with ApiClient("vendor", api(vendor.url, **entries), key=KEY) as client, ThreadPoolExecutor(6) as threads:
+    with ApiClient("vendor", api(vendor.url, tries=5), key=KEY) as client, ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(lambda symbol: client.get(ASKED | {"symbol": symbol}).body, symbols))
     assert answers == [f"symbol\n{symbol}\n".encode() for symbol in symbols]
     assert len(vendor.moments) == 12  # three tries failed
     assert max(vendor.moments) - min(vendor.moments) >= 11 * 0.05 * 0.95
+
+
+def seconds_for_three(client: ApiClient) -> float:
+    """How long three requests took."""
+    begun = time.monotonic()
+    with client:
+        for _ in range(3):
+            client.get(ASKED)
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_vendor_on_this_machine_has_no_plan(vendor: Vendor, host: str) -> None:
+    url = vendor.url.replace("127.0.0.1", host)
+    assert seconds_for_three(ApiClient("vendor", api(url, requests_per_minute=1), key=KEY)) < 10
+    assert len(vendor.asked) == 3
+
+
+@pytest.mark.parametrize(("said", "seconds"), [(None, 0.4), ("600", 0.2), ("240", 0.5)])
+def test_a_vendor_elsewhere_is_asked_at_the_rate_of_the_plan(
+    vendor: Vendor, said: str | None, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is reached through a proxy, which is the scripted vendor; the environment goes before the YAML."""
+    monkeypatch.setenv("HTTP_PROXY", vendor.url.removesuffix("/query"))
+    if said is not None:
+        monkeypatch.setenv("LAKEHOUSE_VENDOR_REQUESTS_PER_MINUTE", said)
+    client = ApiClient("vendor", api("http://vendor.example/query", requests_per_minute=300), key=KEY)
+    assert seconds_for_three(client) >= seconds * 0.95
+    assert len(vendor.asked) == 3
+    assert vendor.moments[-1] - vendor.moments[0] < seconds + 5
+
+
+@pytest.mark.parametrize("said", ["0", "-5", "1.5", "many", ""])
+def test_a_rate_that_is_none_is_named(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_VENDOR_REQUESTS_PER_MINUTE", said)
+    with pytest.raises(SourceError, match=f"LAKEHOUSE_VENDOR_REQUESTS_PER_MINUTE is {said!r}; set it to a whole"):
+        ApiClient("vendor", api(), key=KEY)
 
 
 def test_redirections_within_the_host_are_followed(vendor: Vendor) -> None:

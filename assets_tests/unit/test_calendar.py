@@ -128,15 +128,29 @@ def test_the_regular_segment_ends_with_the_auction(xetr: SessionCalendar) -> Non
 def test_a_session_needs_an_object_for_every_hour_of_trading(day: date, hours: range, xetr: SessionCalendar) -> None:
     config = source_named("xetra")
     assert config.expected_objects(day, xetr) == [(day, hour) for hour in hours]
-    names = [f"{day}/{day}_BINS_XETR{hour:02}.csv" for hour in hours]
-    assert missing_objects(config, xetr, names, [day]) == {}
-    assert missing_objects(config, xetr, names[1:], [day]) == {day: [f"{day} hour {hours[0]:02}"]}
+    ledger = answered_for(day, *(f"{day}/{day}_BINS_XETR{hour:02}.csv" for hour in hours))
+    assert missing_objects(config, xetr, ledger, [day]) == {}
+    first = {day: [f"{day} hour {hours[0]:02}"]}
+    assert missing_objects(config, xetr, ledger[1:], [day]) == first
+    failed = ledger.with_columns(status=pl.lit("failed"))[:1]
+    assert missing_objects(config, xetr, pl.concat([failed, ledger[1:]]), [day]) == first
+    assert missing_objects(config, xetr, ledger.with_columns(product=pl.lit("official_daily")), [day]).keys() == {day}
+    # What can't have been published by then is not missed.
+    assert missing_objects(config, xetr, ledger[1:], [day], due_by=utc(day, f"{hours[0]:02}:59")) == {}
+    assert missing_objects(config, xetr, ledger[1:], [day], due_by=utc(day, f"{hours[1]:02}:00")) == first
+
+
+def answered_for(day: date, *names: str) -> pl.DataFrame:
+    """A ledger's rows of objects of bars that were loaded."""
+    rows = [(name, "bars", "loaded", utc(day, "23:00"), day, day) for name in names]
+    columns = ("object", "product", "status", "published_at", "first_session", "last_session")
+    return pl.DataFrame(rows, schema=list(columns), orient="row")
 
 
 def test_an_hour_is_on_the_clock_of_the_objects_names(xnys: SessionCalendar) -> None:
     config = source_named("xetra")
     data = config.model_dump() | {"calendar": "XNYS", "minutes_after_close": 0}
-    data["time"] |= {"zone": "America/New_York"}
+    data["bars"]["time"] |= {"zone": "America/New_York"}
     data["venue"] |= {"time_zone": "America/New_York"}
     eastern = SourceConfig.model_validate(data)
     for day in (date(2020, 10, 30), date(2020, 11, 2)):

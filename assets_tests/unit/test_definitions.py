@@ -21,31 +21,68 @@ from lakehouse.settings import settings
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 ASSETS = """
-calendar/sessions           <- ()                                    warehouse  duckdb
-calendar/venues             <- ()                                    warehouse  duckdb
-lake/ingest_ledger          <- (xetra/raw_bars)                      lake       deltalake
-lake/maintenance            <- ()                                    lake       deltalake
-lake/quarantine             <- (xetra/raw_bars)                      lake       deltalake
-marts/average_range         <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
-marts/daily_movers          <- (marts/daily_summary)                 warehouse  dbt duckdb
-marts/daily_summary         <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
-marts/dim_instrument        <- (xetra/daily_bars)                    warehouse  dbt duckdb
-marts/dim_session           <- (calendar/sessions, calendar/venues)  warehouse  dbt duckdb
-marts/dim_venue             <- (calendar/venues)                     warehouse  dbt duckdb
-marts/fct_daily_bar         <- (calendar/venues, marts/dim_instrument, xetra/daily_bars) warehouse dbt duckdb
-marts/most_traded_by_value  <- (marts/daily_summary)                 warehouse  dbt duckdb
-xetra/bars                  <- (xetra/raw_bars)                      xetra      deltalake duckdb
-xetra/daily_bars            <- (xetra/bars)                          xetra      deltalake duckdb
-xetra/daily_report          <- (xetra/daily_bars)                    xetra      parquet
-xetra/raw_bars              <- ()                                    xetra      deltalake polars
+alpha_vantage/bars              <- (alpha_vantage/raw_bars)              alpha_vantage deltalake duckdb
+alpha_vantage/corporate_actions <- (alpha_vantage/raw_daily)             alpha_vantage deltalake duckdb
+alpha_vantage/daily_bars        <- (alpha_vantage/bars)                  alpha_vantage deltalake duckdb
+alpha_vantage/official_daily    <- (alpha_vantage/raw_daily)             alpha_vantage deltalake duckdb
+alpha_vantage/raw_bars          <- ()                                    alpha_vantage deltalake polars
+alpha_vantage/raw_daily         <- ()                                    alpha_vantage deltalake polars
+alpha_vantage/reconciliation    <- (ACTIONS, alpha_vantage/daily_bars, OFFICIAL) alpha_vantage duckdb
+binance/bars                    <- (binance/raw_bars)                    binance    deltalake duckdb
+binance/daily_bars              <- (binance/bars)                        binance    deltalake duckdb
+binance/raw_bars                <- ()                                    binance    deltalake polars
+calendar/sessions               <- ()                                    warehouse  duckdb
+calendar/venues                 <- ()                                    warehouse  duckdb
+lake/ingest_ledger              <- (RAW_BARS)                            lake       deltalake
+lake/maintenance                <- ()                                    lake       deltalake
+lake/quarantine                 <- (RAW_BARS)                            lake       deltalake
+marts/average_range             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
+marts/daily_movers              <- (marts/daily_summary)                 warehouse  dbt duckdb
+marts/daily_summary             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
+marts/dim_instrument            <- (ACTIONS, DAILY_BARS)                 warehouse  dbt duckdb
+marts/dim_session               <- (calendar/sessions, calendar/venues)  warehouse  dbt duckdb
+marts/dim_venue                 <- (calendar/venues)                     warehouse  dbt duckdb
+marts/fct_corporate_action      <- (ACTIONS, OFFICIAL, calendar/venues, marts/dim_instrument) warehouse dbt duckdb
+marts/fct_daily_bar             <- (ACTIONS, DAILY_BARS, OFFICIAL, calendar/venues, marts/dim_instrument) warehouse dbt duckdb
+marts/most_traded_by_value      <- (marts/daily_summary)                 warehouse  dbt duckdb
+marts/returns                   <- (marts/fct_corporate_action, marts/fct_daily_bar) warehouse dbt duckdb
+xetra/bars                      <- (xetra/raw_bars)                      xetra      deltalake duckdb
+xetra/daily_bars                <- (xetra/bars)                          xetra      deltalake duckdb
+xetra/daily_report              <- (xetra/daily_bars)                    xetra      parquet
+xetra/raw_bars                  <- ()                                    xetra      deltalake polars
+"""  # noqa: E501
+SHORT = {
+    "ACTIONS": "alpha_vantage/corporate_actions",
+    "OFFICIAL": "alpha_vantage/official_daily",
+    "RAW_BARS": "alpha_vantage/raw_bars, binance/raw_bars, xetra/raw_bars",
+    # What is published has been reconciled before, where a source has a second series.
+    "DAILY_BARS": "alpha_vantage/daily_bars, alpha_vantage/reconciliation, binance/daily_bars, xetra/daily_bars",
+}
+SOURCES = {"alpha_vantage", "binance", "xetra"}
+BAR_CHECKS = """
+{}/raw_bars    contract!  key_is_unique!  objects_readable  session_complete
+{}/bars        conservation!  contract!  key_is_unique!  no_suspect_bars
+{}/daily_bars  consistent_with_bars!  contract!  instruments_present  key_is_unique!  volume_usual
 """
-CHECKS = """
-xetra/raw_bars    contract!  key_is_unique!  objects_readable  session_complete
-xetra/bars        conservation!  contract!  key_is_unique!  no_suspect_bars
-xetra/daily_bars  consistent_with_bars!  contract!  instruments_present  key_is_unique!  volume_usual
+OTHER_CHECKS = """
+alpha_vantage/raw_daily          contract!  key_is_unique!
+alpha_vantage/official_daily     conservation!  contract!  key_is_unique!
+alpha_vantage/corporate_actions  contract!  key_is_unique!
+alpha_vantage/reconciliation     reconciles
 """
 """Blocking checks end in an exclamation mark."""
 
+
+def spelt_out(line: str) -> str:
+    """A line of ASSETS with its abbreviations written out, its parents sorted and single blanks."""
+    key, _, rest = " ".join(line.split()).partition(" <- (")
+    parents, _, what = rest.partition(")")
+    for name, meaning in SHORT.items():
+        parents = parents.replace(name, meaning)
+    return f"{key} <- ({', '.join(sorted(parents.split(', ')))}){what}"
+
+
+WANTED = [spelt_out(line) for line in ASSETS.strip().splitlines()]
 BERLIN = ZoneInfo("Europe/Berlin")
 IMPORTED = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
 
@@ -99,7 +136,7 @@ def test_the_assets_are_these(graph: dg.AssetGraph) -> None:
         node = graph.get(key)
         parents = ", ".join(sorted(parent.to_user_string() for parent in node.parent_keys))
         found.append(f"{key.to_user_string()} <- ({parents}) {node.group_name} {' '.join(sorted(node.kinds))}")
-    assert found == [" ".join(line.split()) for line in ASSETS.strip().splitlines()]
+    assert found == WANTED
 
 
 def test_every_asset_says_what_it_is_and_whose(graph: dg.AssetGraph) -> None:
@@ -107,41 +144,52 @@ def test_every_asset_says_what_it_is_and_whose(graph: dg.AssetGraph) -> None:
         node = graph.get(key)
         assert node.owners == ["team:market-data"], key
         assert node.description, key
-        assert (node.code_version is not None) == (key.path[0] in ("xetra", "marts")), key
+        tables = {"marts", *SOURCES}
+        assert (node.code_version is not None) == (key.path[0] in tables and key.path[-1] != "reconciliation"), key
     fresh = [key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy]
-    assert fresh == ["xetra/daily_bars"]
+    assert sorted(fresh) == sorted(f"{source}/daily_bars" for source in SOURCES)
     by_themselves = {key.path[0] for key in graph.get_all_asset_keys() if graph.get(key).automation_condition}
     assert by_themselves == {"marts"}
 
 
 def test_the_checks_are_these(graph: dg.AssetGraph) -> None:
-    wanted = {line.split()[0]: line.split()[1:] for line in CHECKS.strip().splitlines()}
+    lines = [*OTHER_CHECKS.splitlines(), *(line.format(name) for name in SOURCES for line in BAR_CHECKS.splitlines())]
+    wanted = {line.split()[0]: line.split()[1:] for line in lines if line}
     found: dict[str, list[str]] = {}
     for key in sorted(graph.asset_check_keys):
         blocking = graph.get_check_spec(key).blocking
         found.setdefault(key.asset_key.to_user_string(), []).append(key.name + "!" * blocking)
     marts = {asset: found.pop(asset) for asset in list(found) if asset.startswith("marts/")}
     assert found == wanted
-    assert len(marts) == 8
+    assert len(marts) == 10
     assert all(check.endswith("!") for checks in marts.values() for check in checks)
 
 
 def test_jobs_sensors_and_schedules() -> None:
     repository = code_location().get_repository_def()
-    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "lake_maintenance", "xetra_update"}
+    updates = {f"{source}_update" for source in SOURCES}
+    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "lake_maintenance", *updates}
     running = dg.DefaultSensorStatus.RUNNING
     assert {(sensor.name, sensor.default_status) for sensor in repository.sensor_defs} == {
-        *(("marts_automation", running), ("xetra_objects", running))
+        *(("marts_automation", running), ("xetra_objects", running), ("binance_objects", running))
     }
-    (schedule,) = repository.schedule_defs
-    assert (schedule.job_name, schedule.cron_schedule) == ("lake_maintenance", "0 3 * * *")
-    assert schedule.execution_timezone == "UTC"
-    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-    job = code_location().resolve_job_def("xetra_update")
-    selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
-    assets = {line.split()[0] for line in ASSETS.strip().splitlines()}
-    assert selected == {asset for asset in assets if asset.startswith(("xetra/", "marts/"))}
-    assert job.executor_def.name == "in_process"
+    # An API has no objects to look at: it is asked after each close, and once a month about what it may have corrected.
+    assert {
+        (schedule.job_name, schedule.cron_schedule, schedule.execution_timezone)
+        for schedule in repository.schedule_defs
+    } == {
+        ("lake_maintenance", "0 3 * * *", "UTC"),
+        ("alpha_vantage_update", "30 20 * * *", "America/New_York"),
+        ("alpha_vantage_update", "30 22 3 * *", "America/New_York"),
+    }
+    started = {schedule.default_status for schedule in repository.schedule_defs}
+    assert started == {dg.DefaultScheduleStatus.RUNNING}
+    assets = {line.split()[0] for line in WANTED}
+    for source in SOURCES:
+        job = code_location().resolve_job_def(f"{source}_update")
+        selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+        assert selected == {asset for asset in assets if asset.startswith((f"{source}/", "marts/"))}
+        assert job.executor_def.name == "in_process"
 
 
 @pytest.mark.parametrize("table", ["raw_bars", "bars", "daily_bars"])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import polars as pl
 import pytest
@@ -15,17 +15,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assets_tests.reference import HEADER, csv_line, isin
-from lakehouse.sources.bar_files import ObjectDamaged, Received, read_object, typed
 from lakehouse.sources.config import SourceConfig, source_named
+from lakehouse.sources.products import Named, Product
+from lakehouse.sources.received import ObjectDamaged, Received, read_object
+from lakehouse.sources.typed import typed
 
 NAME = "2017-06-29/2017-06-29_BINS_XETR08.csv"
 BMW = ("DE0005190003", "BMW", "BAY.MOTOREN WERKE AG ST", "Common stock", "EUR", "2504446", "2017-06-29", "08:00",
        "83.29", "83.31", "83.28", "83.3", "1204", "11")  # fmt: skip
 
 
-def xetra(**objects: object) -> SourceConfig:
-    config = source_named("xetra")
-    return config.model_copy(update={"objects": config.objects.model_copy(update=objects)})
+def xetra(**entries: object) -> Product:
+    return source_named("xetra").bars.model_copy(update=entries)
 
 
 def body(*rows: tuple[str, ...] | str, header: str = ",".join(HEADER), end: str = "\n") -> bytes:
@@ -37,8 +38,8 @@ def changed(**values: str) -> tuple[str, ...]:
     return tuple(values.get(column, value) for column, value in zip(HEADER, BMW, strict=True))
 
 
-def read(data: bytes, config: SourceConfig | None = None, name: str = NAME) -> Received:
-    return read_object(name, data, config or xetra())
+def read(data: bytes, product: Product | None = None, name: str = NAME) -> Received:
+    return read_object(name, data, product or xetra())
 
 
 def fields(received: Received) -> list[tuple[str | None, ...]]:
@@ -131,7 +132,9 @@ def test_a_header_alone_means_that_nothing_traded(data: bytes) -> None:
 def test_a_missing_column_is_named_with_the_file_and_the_mend() -> None:
     with pytest.raises(ObjectDamaged) as damage:
         read(body(header=",".join(HEADER).replace("EndPrice", "Last")))
-    assert all(word in str(damage.value) for word in (NAME, "EndPrice", "Last", "columns", "defs.yaml", "xetra"))
+    assert all(
+        word in str(damage.value) for word in (NAME, "EndPrice", "Last", "`columns` of the product bars", "defs.yaml")
+    )
 
 
 def test_columns_are_found_by_name_wherever_they_stand() -> None:
@@ -224,9 +227,9 @@ def test_the_sources_texts_for_no_value_are_null_and_so_is_an_empty_field(broken
     assert received.frame["Mnemonic"].to_list() == [None, None, None]
 
 
-def values(received: Received, config: SourceConfig | None = None) -> dict[str, object]:
+def values(received: Received, product: Product | None = None) -> dict[str, object]:
     assert received.frame is not None
-    return typed(received.frame, config or xetra()).row(0, named=True)
+    return typed(received.frame, product or xetra(), "Europe/Berlin").row(0, named=True)
 
 
 def test_a_row_is_typed_as_raw_bars_says() -> None:
@@ -253,16 +256,16 @@ def test_a_quantity_is_whole_or_nothing(written: str, volume: int | None) -> Non
     [("83,29", 83.29), ("1.234,5", None), ("1.234", None), ("83", 83.0), ("-0,5", -0.5), ("1,2,3", None)],
 )
 def test_a_decimal_comma_makes_a_point_no_decimal_sign(written: str, price: float | None) -> None:
-    config = xetra(decimal=",", delimiter=";")
+    product = xetra(decimal=",", delimiter=";")
     row = [value.replace(".", ",") for value in changed(StartPrice="@")]
     data = body(";".join(row).replace("@", written), header=";".join(HEADER))
-    assert values(read(data, config), config)["open"] == price
+    assert values(read(data, product), product)["open"] == price
 
 
 def test_a_thousands_point_is_no_quantity() -> None:
-    config = xetra(decimal=",", delimiter=";")
+    product = xetra(decimal=",", delimiter=";")
     data = body(";".join(changed(TradedVolume="1.000")), header=";".join(HEADER))
-    assert values(read(data, config), config)["volume"] is None
+    assert values(read(data, product), product)["volume"] is None
 
 
 EUREX = """
@@ -271,16 +274,17 @@ description: Eurex one-minute bars of futures and options
 venue: {mic: XEUR, name: Eurex, country: DE, time_zone: Europe/Berlin, currency: EUR}
 calendar: XEUR
 first_session: 2017-06-19
-objects:
-  pattern: (?P<date>\\d{8})_BINS_XEUR(?P<hour>\\d{2})\\.csv
-  date_format: "%Y%m%d"
-  per_session: hour
+bars:
+  objects:
+    pattern: (?P<date>\\d{8})_BINS_XEUR(?P<hour>\\d{2})\\.csv
+    date_format: "%Y%m%d"
+    per_session: hour
   format: csv
   nulls: ["", "-"]
-time: {columns: [Date, Time], format: "%Y%m%d %H:%M", zone: UTC, label: start}
-columns: {instrument_id: SecurityID, symbol: MaturityDate, name: Underlying, instrument_type: SecurityType,
-  currency: Currency, open: StartPrice, high: MaxPrice, low: MinPrice, close: EndPrice,
-  volume: NumberOfContracts, trades: NumberOfTrades}
+  time: {columns: [Date, Time], format: "%Y%m%d %H:%M", zone: UTC, label: start}
+  columns: {instrument_id: SecurityID, symbol: MaturityDate, name: Underlying, instrument_type: SecurityType,
+    currency: Currency, open: StartPrice, high: MaxPrice, low: MinPrice, close: EndPrice,
+    volume: NumberOfContracts, trades: NumberOfTrades}
 negative_prices: true
 """
 EUREX_HEADER = (
@@ -292,12 +296,13 @@ SPREAD = "FGBL,DE0001135275,EUR,FUT,20170907,,,S,0,72057606922829,20170629,08:00
 
 def test_a_derivatives_venue_is_a_matter_of_yaml() -> None:
     config = SourceConfig.model_validate(yaml.safe_load(EUREX))
-    received = read(body(SPREAD, header=EUREX_HEADER), config, name="20170629_BINS_XEUR08.csv")
-    row = values(received, config)
+    received = read(body(SPREAD, header=EUREX_HEADER), config.bars, name="20170629_BINS_XEUR08.csv")
+    row = values(received, config.bars)
     assert row["start_at"] == datetime(2017, 6, 29, 8, tzinfo=UTC)
     assert [row[name] for name in ("open", "high", "low", "close")] == [-0.05, 0.0, -0.07, -0.06]
     assert (row["instrument_id"], row["volume"], row["trades"], row["symbol"]) == ("72057606922829", 12, 3, "20170907")
-    assert config.object_hour("20170629_BINS_XEUR08.csv") == (datetime(2017, 6, 29).date(), 8)
+    day = date(2017, 6, 29)
+    assert config.bars.named_in("20170629_BINS_XEUR08.csv") == Named(day, day, 8, {"date": "20170629", "hour": "08"})
     assert "prices_positive" not in config.contract("raw_bars").predicates
     assert "instrument_id_present" in config.contract("raw_bars").predicates
 
@@ -317,17 +322,17 @@ def frame_of(*rows: tuple[str, ...]) -> pl.DataFrame:
 
 
 def test_parquet_objects_say_the_same_as_csv() -> None:
-    config = xetra(format="parquet")
-    received = read(parquet(frame_of(BMW, changed(ISIN=isin("DE000SIM000")))), config, name="x.parquet")
+    product = xetra(format="parquet")
+    received = read(parquet(frame_of(BMW, changed(ISIN=isin("DE000SIM000")))), product, name="x.parquet")
     assert received.rows == 2
-    assert values(received, config) == values(read(body(BMW)))
+    assert values(received, product) == values(read(body(BMW)))
     assert "BAY.MOTOREN" in received.text([1])[0]
-    assert read(parquet(frame_of(BMW).clear()), config).rows == 0
+    assert read(parquet(frame_of(BMW).clear()), product).rows == 0
 
 
 def test_parquet_objects_know_the_sources_texts_for_no_value() -> None:
-    config = xetra(format="parquet", nulls=("", "NA"))
-    assert values(read(parquet(frame_of(changed(Mnemonic="NA"))), config), config)["symbol"] is None
+    product = xetra(format="parquet", nulls=("", "NA"))
+    assert values(read(parquet(frame_of(changed(Mnemonic="NA"))), product), product)["symbol"] is None
 
 
 def test_a_parquet_object_with_a_column_of_lists_is_damaged() -> None:

@@ -7,13 +7,12 @@ from datetime import date
 from pathlib import Path
 
 import dagster as dg
-import polars as pl
 import pytest
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 
 from assets_tests.reference import isin
-from lakehouse.components import BarFileSource
+from lakehouse.components import MarketSource
 from lakehouse.components.resources import lake_resources
 from lakehouse.lake import Lake
 
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 # Derivatives: more columns than bars have, integer dates, strikes that futures lack, spreads with negative prices.
 DEFS = yaml.safe_load(r"""
-type: lakehouse.components.BarFileSource
+type: lakehouse.components.MarketSource
 attributes:
   source: eurex
   description: Eurex one-minute bars
@@ -30,24 +29,25 @@ attributes:
   venue: {mic: XEUR, name: Eurex, country: DE, time_zone: Europe/Berlin, currency: EUR}
   calendar: XEUR
   first_session: 2017-06-19
-  objects:
-    pattern: (?P<date>\d{8})_BINS_XEUR(?P<hour>\d{2})\.csv
-    date_format: "%Y%m%d"
-    per_session: hour
+  bars:
+    objects:
+      pattern: (?P<date>\d{8})_BINS_XEUR(?P<hour>\d{2})\.csv
+      date_format: "%Y%m%d"
+      per_session: hour
     format: csv
-  time: {columns: [Date, Time], format: "%Y%m%d %H:%M", zone: UTC, label: start}
-  columns:
-    instrument_id: ISIN
-    symbol: UnderlyingSymbol
-    instrument_type: SecurityType
-    vendor_id: SecurityID
-    currency: Currency
-    open: StartPrice
-    high: MaxPrice
-    low: MinPrice
-    close: EndPrice
-    volume: NumberOfContracts
-    trades: NumberOfTrades
+    time: {columns: [Date, Time], format: "%Y%m%d %H:%M", zone: UTC, label: start}
+    columns:
+      instrument_id: ISIN
+      symbol: UnderlyingSymbol
+      instrument_type: SecurityType
+      vendor_id: SecurityID
+      currency: Currency
+      open: StartPrice
+      high: MaxPrice
+      low: MinPrice
+      close: EndPrice
+      volume: NumberOfContracts
+      trades: NumberOfTrades
   identifier: isin
   negative_prices: true
 """)
@@ -70,9 +70,9 @@ ROWS = f"""\
 def defs(own_environment: None) -> Iterator[dg.Definitions]:
     """What the YAML alone makes, in a project that has nothing else."""
     with create_defs_folder_sandbox() as sandbox:
-        folder = sandbox.scaffold_component(component_cls=BarFileSource, defs_yaml_contents=DEFS)
+        folder = sandbox.scaffold_component(component_cls=MarketSource, defs_yaml_contents=DEFS)
         with sandbox.load_component_and_build_defs(defs_path=folder) as (component, made):
-            assert isinstance(component, BarFileSource)
+            assert isinstance(component, MarketSource)
             yield dg.Definitions.merge(made, dg.Definitions(resources=lake_resources()))
 
 
@@ -115,4 +115,5 @@ def test_it_loads_its_files(defs: dg.Definitions, tmp_path: Path, monkeypatch: p
     assert "high is below open, low or close" in refused["reasons"]
     ledger = lake.table("ingest_ledger").to_polars().sort("object")
     assert ledger["status"].to_list() == ["loaded", "empty"]
-    assert pl.Series(ledger["session"]).to_list() == [SESSION, SESSION]
+    assert ledger["product"].to_list() == ["bars", "bars"]
+    assert ledger["first_session"].to_list() == ledger["last_session"].to_list() == [SESSION, SESSION]

@@ -9,8 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.components.declaring import declared, stored
 from lakehouse.components.loading import loaded_metadata, report_shared_tables, transient_faults_retried
-from lakehouse.components.metadata import CODE_VERSION, definition_metadata, partition_metadata, stored_metadata
+from lakehouse.components.metadata import partition_metadata, stored_metadata
 from lakehouse.components.pictures import session_pictures
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import asset_sessions, touched_sessions
@@ -26,36 +27,19 @@ from lakehouse.sources.config import SourceConfig
 
 def bar_assets(config: SourceConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """The assets of one source; each is a thin step around `lakehouse.pipeline`."""
-    lake = Lake.open()
-
-    def declared(table: str, what: str, deps: list[str], kinds: set[str]) -> dict[str, Any]:
-        return {
-            "key": [config.source, table],
-            "deps": [[config.source, dep] for dep in deps],
-            "group_name": config.source,
-            "kinds": kinds,
-            "owners": config.owners,
-            "tags": config.tags,
-            "code_version": CODE_VERSION,
-            "partitions_def": partitions,
-            "backfill_policy": dg.BackfillPolicy.single_run(),
-            "description": what,
-        }
-
-    def stored(table: str) -> dict[str, Any]:
-        contract = config.contract(table)
-        return {"metadata": definition_metadata(contract, lake, config.table(table))}
-
+    partitioned: dict[str, Any] = {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run()}
     fresh_enough = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_window=timedelta(days=4))
 
     @dg.asset(
         **declared(
+            config,
             "raw_bars",
             f"{config.description}, as received: every revision of every bar, append-only.",
             [],
             {"deltalake", "polars"},
         ),
-        **stored("raw_bars"),
+        **partitioned,
+        **stored(config, "raw_bars"),
     )
     def raw_bars(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         sessions, started, opened = asset_sessions(context), time.monotonic(), lake.open()
@@ -73,24 +57,28 @@ def bar_assets(config: SourceConfig, partitions: dg.PartitionsDefinition) -> lis
 
     @dg.asset(
         **declared(
+            config,
             "bars",
             "The winning revision of each bar, duplicates and superseded revisions gone.",
             ["raw_bars"],
             {"deltalake", "duckdb"},
         ),
-        **stored("bars"),
+        **partitioned,
+        **stored(config, "bars"),
     )
     def bars(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         return _derived(context, lake.open(), config, "bars", derive_bars)
 
     @dg.asset(
         **declared(
+            config,
             "daily_bars",
             "One row an instrument, currency and session, from the traded bars of the regular segment.",
             ["bars"],
             {"deltalake", "duckdb"},
         ),
-        **stored("daily_bars"),
+        **partitioned,
+        **stored(config, "daily_bars"),
         freshness_policy=fresh_enough,
     )
     def daily_bars(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
@@ -102,11 +90,13 @@ def bar_assets(config: SourceConfig, partitions: dg.PartitionsDefinition) -> lis
 
         @dg.asset(
             **declared(
+                config,
                 "daily_report",
                 "The daily report: one object a session for other systems, in their column names.",
                 ["daily_bars"],
                 {report.format},
-            )
+            ),
+            **partitioned,
         )
         def daily_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
             with transient_faults_retried(context):

@@ -11,8 +11,6 @@ import dagster as dg
 from lakehouse.lake import Lake
 from lakehouse.lake.contract import Contract
 
-CODE_VERSION = "2"
-"""Raise it when the meaning of a derivation changes: Dagster then shows the stored tables as out of date."""
 _SAMPLE_ROWS = 5
 
 

@@ -3,14 +3,13 @@ partitioned, since every answer has the whole history.
 """
 
 import time
-from typing import Any
 
 import dagster as dg
 
+from lakehouse.components.declaring import declared, stored
 from lakehouse.components.loading import loaded_metadata, report_shared_tables, transient_faults_retried
-from lakehouse.components.metadata import CODE_VERSION, definition_metadata, stored_metadata
+from lakehouse.components.metadata import stored_metadata
 from lakehouse.components.resources import LakeResource
-from lakehouse.lake import Lake
 from lakehouse.pipeline.derive_official import OFFICIAL_TABLES, derive_official
 from lakehouse.pipeline.load import load
 from lakehouse.progress import progress
@@ -28,7 +27,10 @@ def official_assets(config: SourceConfig) -> list[dg.AssetsDefinition]:
     product = config.official_daily
     assert product is not None
 
-    @dg.asset(**_declared(config, "raw_daily", [], {"deltalake", "polars"}))
+    @dg.asset(
+        **declared(config, "raw_daily", _DESCRIPTIONS["raw_daily"], [], {"deltalake", "polars"}),
+        **stored(config, "raw_daily"),
+    )
     def raw_daily(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         started, opened = time.monotonic(), lake.open()
         with transient_faults_retried(context):
@@ -43,7 +45,10 @@ def official_assets(config: SourceConfig) -> list[dg.AssetsDefinition]:
 
 
 def _derived(config: SourceConfig, table: str) -> dg.AssetsDefinition:
-    @dg.asset(**_declared(config, table, ["raw_daily"], {"deltalake", "duckdb"}))
+    @dg.asset(
+        **declared(config, table, _DESCRIPTIONS[table], ["raw_daily"], {"deltalake", "duckdb"}),
+        **stored(config, table),
+    )
     def derived(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         started, opened = time.monotonic(), lake.open()
         with transient_faults_retried(context):
@@ -54,17 +59,3 @@ def _derived(config: SourceConfig, table: str) -> dg.AssetsDefinition:
         )
 
     return derived
-
-
-def _declared(config: SourceConfig, table: str, deps: list[str], kinds: set[str]) -> dict[str, Any]:
-    return {
-        "key": [config.source, table],
-        "deps": [[config.source, dep] for dep in deps],
-        "group_name": config.source,
-        "kinds": kinds,
-        "owners": config.owners,
-        "tags": config.tags,
-        "code_version": CODE_VERSION,
-        "description": _DESCRIPTIONS[table],
-        "metadata": definition_metadata(config.contract(table), Lake.open(), config.table(table)),
-    }

@@ -6,6 +6,7 @@ from collections import Counter
 
 import dagster as dg
 
+from lakehouse.components.declaring import declared
 from lakehouse.components.metadata import records_table
 from lakehouse.components.pictures import deviation_pictures
 from lakehouse.components.resources import LakeResource
@@ -20,31 +21,28 @@ _ORDER = "kind = 'volume', abs(deviation_bp) DESC NULLS LAST, session DESC, inst
 
 def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
     """The asset `<source>/reconciliation` with its check; a check that blocks holds back the marts."""
-    declared = config.reconciliation
-    assert declared is not None
-    against = [config.source, declared.against] if "." not in declared.against else declared.against.split(".")
+    bounds = config.reconciliation
+    assert bounds is not None
+    against = [config.source, bounds.against] if "." not in bounds.against else bounds.against.split(".")
     deps = [[config.source, "daily_bars"], against]
     if config.official_daily is not None:
         deps += [[config.source, table] for table in ("official_daily", "corporate_actions")]
     asset = dg.AssetKey([config.source, "reconciliation"])
-    blocks = declared.severity == "block"
+    blocks = bounds.severity == "block"
     spec = dg.AssetCheckSpec(
         "reconciles",
         asset=asset,
         blocking=blocks,
-        description=f"Daily bars agree with {'.'.join(against)}: open, high and low within {declared.price_bp:g} basis "
-        f"points, close within {declared.close_bp:g}, volume ratio from {declared.volume_min:g} to "
-        f"{declared.volume_max:g}.",
+        description=f"Daily bars agree with {'.'.join(against)}: open, high and low within {bounds.price_bp:g} basis "
+        f"points, close within {bounds.close_bp:g}, volume ratio from {bounds.volume_min:g} to "
+        f"{bounds.volume_max:g}.",
     )
 
+    what = f"Daily bars held against {'.'.join(against)}; the breaks are rows of lake.reconciliation_breaks."
+
     @dg.asset(
-        key=asset,
-        deps=[list(key) for key in dict.fromkeys(map(tuple, deps))],
-        group_name=config.source,
-        kinds={"duckdb"},
-        owners=config.owners,
-        tags=config.tags,
-        description=f"Daily bars held against {'.'.join(against)}; the breaks are rows of lake.reconciliation_breaks.",
+        **declared(config, "reconciliation", what, [], {"duckdb"})
+        | {"deps": [list(key) for key in dict.fromkeys(map(tuple, deps))]},
         check_specs=[spec],
     )
     def reconciliation(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:

@@ -28,6 +28,7 @@ SHARED_TABLES = ("ingest_ledger", "quarantine", "conservation", "reconciliation_
 _MACROS = {name: f"lakehouse.pipeline.adjust:{name}" for name in ("adjusted_daily_bars", "adjusted_official_daily")}
 """Table macros of a source, and what makes them in a connection."""
 _CALL = re.compile(rf'"?(\w+)"?\s*\.\s*({"|".join(_MACROS)})\s*\(', re.IGNORECASE)
+_QUALIFIED = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
 
 Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
 """Opens an in-memory DuckDB and closes it at the end."""
@@ -211,7 +212,8 @@ class Lake:
         try:
             names = connection.get_table_names(query, qualified=True)
         except duckdb.Error:
-            return None
+            # A macro that is still unknown keeps DuckDB from looking; whatever could be a table is named then.
+            return _QUALIFIED.findall(query) if _CALL.search(query) else None
         parts = [name.replace('"', "").split(".")[-2:] for name in names]
         return [(pair[0], pair[1]) for pair in parts if len(pair) == 2] or None
 

@@ -30,10 +30,13 @@ class Revised:
 
 
 def _parts(ledger: str, further: str = "") -> str:
-    """(object, object_version, part) of the stored rows behind the readable versions in `ledger`."""
+    """(object, object_version, part) of the stored rows behind the readable versions in `ledger`, and when such a
+    version was published and ingested.
+    """
     return f"""
-        SELECT object, entry.object_version, entry.part FROM (
-            SELECT object, unnest(parts) AS entry FROM {ledger} WHERE status <> 'failed' {further}
+        SELECT object, entry.object_version, entry.part, published_at, ingested_at FROM (
+            SELECT object, published_at, ingested_at, unnest(parts) AS entry FROM {ledger}
+            WHERE status <> 'failed' {further}
         )
     """
 
@@ -45,7 +48,8 @@ def held(ledger: str) -> str:
     Args:
         ledger: relation of one product's rows of the ingest ledger.
 
-    Returns: object, object_version, part.
+    Returns: object, object_version, part; and published_at, ingested_at of the current version, which may be
+        another than the one that the rows are stored under.
     """
     return _parts(
         ledger,
@@ -60,26 +64,27 @@ def held(ledger: str) -> str:
 def winners(raw: str, ledger: str, rows: Revised) -> str:
     """The winning revision of each key, with all columns of the raw table.
 
-    Of several revisions the highest wins by (vendor's revision, published_at, ingested_at, object, row_number).
+    Of several revisions the highest wins by (vendor's revision, published_at, ingested_at, object, row_number). The
+    times are those of the object's current version: what it says again, it says anew.
     Most keys have one revision, and ranking costs more than all else, so only keys whose hash occurs more than
     once are ranked.
     """
     ranking = ", ".join(
         [
             *(f"{column} DESC NULLS LAST" for column in rows.first_by),
-            *(f"{column} DESC" for column in ("published_at", "ingested_at", "object", "row_number")),
+            *(f"{column} DESC" for column in ("said_at", "heard_at", "object", "row_number")),
         ]
     )
     return f"""
         WITH known AS NOT MATERIALIZED (
-            SELECT raw.* FROM {raw} AS raw
-            SEMI JOIN ({held(ledger)}) AS held
+            SELECT raw.*, held.published_at AS said_at, held.ingested_at AS heard_at FROM {raw} AS raw
+            JOIN ({held(ledger)}) AS held
             ON raw.object = held.object AND raw.object_version = held.object_version AND raw.{rows.part} = held.part
         ),
         several AS MATERIALIZED ({_repeated("known", rows)})
-        SELECT * FROM known WHERE {rows.key_hash} NOT IN (FROM several)
+        SELECT * EXCLUDE (said_at, heard_at) FROM known WHERE {rows.key_hash} NOT IN (FROM several)
         UNION ALL
-        SELECT * FROM known WHERE {rows.key_hash} IN (FROM several)
+        SELECT * EXCLUDE (said_at, heard_at) FROM known WHERE {rows.key_hash} IN (FROM several)
         QUALIFY row_number() OVER (PARTITION BY {", ".join(rows.key)} ORDER BY {ranking}) = 1
     """
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product as product_of
 from datetime import UTC, date, datetime, timedelta
+from itertools import product as product_of
 from threading import Event
 from typing import Any
 
@@ -52,7 +52,8 @@ def fetch(
 ) -> list[dict[str, Any]]:
     """Asks about all symbols and the months of `sessions`, and lands what is new.
 
-    Returns: a row of the ledger, with the error, for each request without an answer.
+    Returns: a row of the ledger, with the error, for each request without an answer, unless the ledger's last news of it
+        is that same error.
 
     Raises:
         SourceError: the key is missing, or the settings name no symbol.
@@ -61,7 +62,7 @@ def fetch(
     assert config.api is not None
     landing = Landing(lake.uri, config.source)
     requests = _requests(landing, config, product, sessions)
-    failed = set(failed_objects(ledger_of(lake, config.source))["object"].to_list())
+    failed = dict(failed_objects(ledger_of(lake, config.source)).select("object", "error").iter_rows())
     unanswered: list[dict[str, Any]] = []
     exhausted = Event()
 
@@ -83,7 +84,7 @@ def fetch(
             return None
 
         for done, (request, error) in enumerate(zip(requests, pool.map(ask, requests), strict=True), start=1):
-            if error is not None:
+            if error is not None and error != failed.get(request.name):
                 unanswered.append(_failed(config, product, request, error, calendar, run_id))
             progress(f"answers of {config.source}", done, len(requests))
     return unanswered

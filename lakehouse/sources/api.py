@@ -117,8 +117,8 @@ def symbols_of(source: str, api: Api) -> tuple[str, ...]:
 
 
 def _requests_per_minute(source: str, api: Api, host: str) -> int:
-    """The YAML's number, unless LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE says what the user's plan allows. A vendor who is
-    played on this machine has no plan.
+    """The YAML's number, unless LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE says what the user's plan allows. A vendor who
+    is played on this machine has no plan.
     """
     said = settings().source_variable(source, "requests_per_minute")
     if said is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.market.calendar import SessionCalendar
@@ -21,6 +21,7 @@ from lakehouse.sources.products import Bars, OfficialDaily, Product, Strict
 
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 COMPONENT = "lakehouse.components.MarketSource"
+_TAKEN = ("lake", "marts", "market", "calendar", "warehouse")
 
 
 class Venue(Strict):
@@ -107,6 +108,13 @@ class SourceConfig(Strict):
     reconciliation: Reconciliation | None = None
     updates: Updates | None = Field(None, description="Schedules of an API; objects in a bucket have a sensor.")
     report: Report | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _is_no_schema_of_its_own(cls, source: str) -> str:
+        if source in _TAKEN:
+            raise ValueError(f"source {source!r} is a schema of the lake's own; {', '.join(_TAKEN)} are taken")
+        return source
 
     @model_validator(mode="after")
     def _requests_have_an_api(self) -> SourceConfig:

@@ -29,8 +29,8 @@ def published(version: str) -> datetime:
 
 
 class Landing:
-    """The answers of one source. An object is a request (`bars/2020-11/adjusted=false/AAPL`); a version of it is an answer, named
-    after its moment and the digest of its text: `20201201T031500.000000Z-0f3a...`.
+    """The answers of one source. An object is a request (`bars/2020-11/adjusted=false/AAPL`); a version of it is an
+    answer, named after its moment and the digest of its text: `20201201T031500.000000Z-0f3a...`.
     """
 
     def __init__(self, lake_uri: str, source: str) -> None:

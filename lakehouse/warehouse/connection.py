@@ -98,19 +98,21 @@ def _closes_as_traded(of: Relation) -> str:
     """The closes of a source's daily bars as they were traded: adjustments that the vendor made are taken out, as
     far as the corporate actions are known.
     """
-    factors = f"({_factors(_CONVENTION_OF_VENDORS, of)})"
     closes = f"(SELECT instrument_id, currency, session, close, adjusted_as_of FROM {of('daily_bars')})"
     as_traded = adjustment.adjusted(
         closes,
-        factors,
+        "factors_of_the_vendor",
         "'none'",
         "NULL::DATE",
         prices=("close",),
         volumes=(),
         basis="adjusted_as_of",
-        basis_factors=factors,
+        basis_factors="factors_of_the_vendor",
     )
-    return f"SELECT instrument_id, currency, session, close FROM ({as_traded})"
+    return f"""
+        WITH factors_of_the_vendor AS MATERIALIZED ({_factors(_CONVENTION_OF_VENDORS, of)})
+        SELECT instrument_id, currency, session, close FROM ({as_traded})
+    """
 
 
 def _empty(table: str) -> str:

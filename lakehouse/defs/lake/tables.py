@@ -45,7 +45,9 @@ def lake_tables() -> dg.Definitions:
     """The ledger and the quarantine are written by every source's load, which reports their news; they are not
     run by themselves.
     """
-    loads = [[source, "raw_bars"] for source in configured_sources()]
+    loads = [
+        [config.source, product.raw_table] for config in configured_sources().values() for product in config.products
+    ]
     job = dg.define_asset_job("lake_maintenance", selection=[maintenance], description="Housekeeping of all tables.")
     return dg.Definitions(
         assets=[_shared("ingest_ledger", loads), _shared("quarantine", loads), maintenance],

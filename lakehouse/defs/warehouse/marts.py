@@ -82,7 +82,7 @@ class MartsTranslator(DagsterDbtTranslator):
         )
         return (
             news & ~unsound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
-        ).with_label("new daily bars")
+        ).with_label("news of the lake")
 
 
 def _in_every_source(manifest: Mapping[str, Any], dep: dg.AssetDep) -> list[dg.AssetDep]:
