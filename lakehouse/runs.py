@@ -26,6 +26,7 @@ from lakehouse.lake.ledger import LEDGER
 from lakehouse.pipeline.conservation import conservation_totals
 from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
+from lakehouse.sources.api import ApiClient, symbols_of
 from lakehouse.sources.config import SourceConfig, SourceError, source_named
 
 
@@ -97,6 +98,10 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     _collect_garbage_rarely()
     config = source_named(source)
     config.url()
+    if config.api is not None:
+        # What a person has to set is said before anything starts.
+        with ApiClient(config.source, config.api):
+            symbols_of(config.source, config.api)
     begun = config.calendar_frame().until_today(max(first, config.first_session))
     sessions = [session for session in begun if session <= last]
     if not sessions:

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, TABLES, ExchangeLake, failed_checks, materialized
 from assets_tests.integration.conftest import FirstLoad
-from lakehouse.components import assets
+from lakehouse.components import assets, loading
 from lakehouse.lake import Lake
 from lakehouse.pipeline.load import load
 
@@ -57,6 +57,7 @@ def test_every_partition_is_reported_and_everything_published(first_load: FirstL
         *("lake/ingest_ledger", "lake/quarantine"),
         *(f"marts/{name}" for name in ("dim_instrument", "dim_session", "dim_venue", "fct_daily_bar")),
         *(f"marts/{name}" for name in ("average_range", "daily_movers", "daily_summary", "most_traded_by_value")),
+        *(f"marts/{name}" for name in ("fct_corporate_action", "returns")),
     }
     assert_daily_bars(lake, "first")
     reports = sorted(path.name for path in (lake.home / "reports" / "xetra").iterdir())
@@ -156,7 +157,7 @@ def test_the_repaired_and_the_late_object_mend_their_sessions(
     assert not {name for name in failed_checks(result) if name.startswith("xetra/raw_bars")}
     assert lake.rows("xetra/daily_bars")["is_complete"].all()
     assert_daily_bars(lake, "first", "late", "repaired")
-    assert metadata_of(result, "xetra/raw_bars")["sessions_changed"] == 2
+    assert metadata_of(result, "xetra/raw_bars")["partitions_with_news"] == 2
 
 
 def test_a_second_run_changes_nothing(first_load: FirstLoad, instance: dg.DagsterInstance) -> None:
@@ -251,7 +252,7 @@ def test_a_source_that_does_not_answer_is_tried_again(
         return load(*arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(assets, "load", load_when_it_is_back)
-    monkeypatch.setattr(assets, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(loading, "_PAUSE_S", 0.01)
     result = lake.run(instance, LAST, LAST)
 
     assert result.success

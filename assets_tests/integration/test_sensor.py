@@ -230,14 +230,17 @@ def test_a_tick_over_100_000_known_objects_is_quick(exchange_lake: ExchangeLake)
 def _append_to_ledger(listed: pl.DataFrame) -> None:
     table = Lake.open().table("ingest_ledger")
     now = pl.lit(datetime.now(UTC)).dt.cast_time_unit("us")
+    part = {"part": pl.Date, "rows": pl.Int64, "digest": pl.String, "object_version": pl.String}
+    constant = {"source": "xetra", "product": "bars", "status": "empty"}
+    session = pl.col("name").str.head(10).str.to_date()
     rows = listed.select(
-        *(pl.lit(value).alias(name) for name, value in {"source": "xetra", "status": "empty"}.items()),
+        *(pl.lit(value).alias(name) for name, value in constant.items()),
         *(pl.lit(0, pl.Int64).alias(name) for name in ("rows_received", "rows_quarantined")),
         *(pl.lit(None, pl.String).alias(name) for name in ("error", "run_id")),
-        pl.lit([], pl.List(pl.Struct({"session": pl.Date, "rows": pl.Int64}))).alias("sessions"),
+        pl.lit([], pl.List(pl.Struct(part))).alias("parts"),
         pl.col("name").alias("object"),
         pl.col("version").alias("object_version"),
-        pl.col("name").str.head(10).str.to_date().alias("session"),
+        *(session.alias(f"{end}_session") for end in ("first", "last")),
         *("size", "published_at"),
         now.alias("ingested_at"),
     ).select(table.contract.column_names)

@@ -33,7 +33,10 @@ def xetra(shared_data: Path) -> SourceConfig:
     """The source as it is configured, its objects in the folder of real data."""
     config = source_named("xetra")
     folder = str(shared_data / "xetra_pds")
-    return config.model_copy(update={"objects": config.objects.model_copy(update={"url": folder})})
+    objects = config.bars.objects
+    assert objects is not None
+    bars = config.bars.model_copy(update={"objects": objects.model_copy(update={"url": folder})})
+    return config.model_copy(update={"bars": bars})
 
 
 def run(lake: Lake, config: SourceConfig, sessions: list[date]) -> tuple[int, int]:
@@ -70,8 +73,9 @@ def test_totals(lake: Lake) -> None:
 
 def test_every_row_is_accounted_for(lake: Lake) -> None:
     rows = lake.sql("SELECT * FROM lake.conservation").fetchall()
-    assert all(received == sum(fates) for _, _, received, *fates in rows)
-    sums = [sum(column) for column in list(zip(*rows, strict=True))[2:]]
+    assert {row[:2] for row in rows} == {("xetra", "bars")}
+    assert all(received == sum(fates) for _, _, _, received, *fates in rows)
+    sums = [sum(column) for column in list(zip(*rows, strict=True))[3:]]
     assert sums == [623_082, 623_082 - 2_455, 0, 0, 2_455]
 
 

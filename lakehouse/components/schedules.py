@@ -3,6 +3,7 @@ vendors make in silence. Objects in a bucket have a sensor instead (see `sensor`
 """
 
 from datetime import date, timedelta
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -27,6 +28,10 @@ def update_schedules(config: SourceConfig, job_name: str) -> list[dg.ScheduleDef
             return dg.SkipReason(f"{config.calendar} has no session from {first} to {last}")
         return dg.RunRequest(run_key=f"{what}-{first}-{last}", tags=range_tags(sessions[0], sessions[-1]))
 
+    def on_the_venues_clock(context: dg.ScheduleEvaluationContext) -> date:
+        # In UTC an American evening is the next day.
+        return context.scheduled_execution_time.astimezone(ZoneInfo(config.venue.time_zone)).date()
+
     @dg.schedule(
         name=f"{config.source}_after_close",
         job_name=job_name,
@@ -36,7 +41,7 @@ def update_schedules(config: SourceConfig, job_name: str) -> list[dg.ScheduleDef
         description="Fetches each session after its close.",
     )
     def after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        today = context.scheduled_execution_time.date()
+        today = on_the_venues_clock(context)
         return requested(today, today, "after-close")
 
     @dg.schedule(
@@ -48,7 +53,7 @@ def update_schedules(config: SourceConfig, job_name: str) -> list[dg.ScheduleDef
         description=f"Fetches the {updates.sweep_months} months before the current one again, for corrections.",
     )
     def sweep(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        first, last = swept(context.scheduled_execution_time.date(), updates)
+        first, last = swept(on_the_venues_clock(context), updates)
         return requested(first, last, "sweep")
 
     return [after_close, sweep]

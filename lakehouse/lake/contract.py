@@ -197,7 +197,7 @@ def contracts() -> Mapping[str, Contract]:
 
 
 def contract_of(table: str) -> Contract:
-    """The contract of a table by its path in the lake (`xetra/bars` and `binance/bars` share one).
+    """The contract of a table by its path in the lake (the `<source>/bars` of all sources share one).
 
     Raises:
         ContractError: no contract has that name.

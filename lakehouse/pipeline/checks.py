@@ -111,7 +111,8 @@ def _objects_readable(lake: Lake, config: SourceConfig, sessions: Sessions) -> F
         first, last = pl.lit(min(sessions)), pl.lit(max(sessions))
         ledger = ledger.filter((pl.col("first_session") <= last) & (pl.col("last_session") >= first))
     rows = failed_objects(ledger).to_dicts()
-    return _found(rows, "1 object could not be read", "objects could not be read")
+    said = f"{rows[0]['object']}: {rows[0]['error']}" if rows else ""
+    return _found(rows, f"1 object could not be read: {said}", f"objects could not be read, the first is {said}")
 
 
 def _session_complete(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:

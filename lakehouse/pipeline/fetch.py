@@ -52,8 +52,8 @@ def fetch(
 ) -> list[dict[str, Any]]:
     """Asks about all symbols and the months of `sessions`, and lands what is new.
 
-    Returns: a row of the ledger, with the error, for each request without an answer, unless the ledger's last news of it
-        is that same error.
+    Returns: a row of the ledger, with the error, for each request without an answer, unless the ledger's last news
+        of it is that same error.
 
     Raises:
         SourceError: the key is missing, or the settings name no symbol.
@@ -61,8 +61,10 @@ def fetch(
     """
     assert config.api is not None
     landing = Landing(lake.uri, config.source)
-    requests = _requests(landing, config, product, sessions)
     failed = dict(failed_objects(ledger_of(lake, config.source)).select("object", "error").iter_rows())
+    requests = _requests(landing, config, product, sessions)
+    # First what had no answer, or was not asked for, last time: answers without news leave no trace to go on from.
+    requests.sort(key=lambda request: (request.name not in failed, request.newest or ""))
     unanswered: list[dict[str, Any]] = []
     exhausted = Event()
 
@@ -102,7 +104,7 @@ def _requests(landing: Landing, config: SourceConfig, product: Product, sessions
     for month, symbol in product_of(months, symbols):
         name = product.object_name(parameters, symbol, month)
         found.append(Request(name, product.filled_in(parameters, symbol, month), month, newest.get(name)))
-    return sorted(found, key=lambda request: request.newest or "")
+    return found
 
 
 def _outdated(request: Request, now: datetime, config: SourceConfig, calendar: SessionCalendar) -> bool:

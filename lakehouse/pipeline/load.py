@@ -32,8 +32,9 @@ from lakehouse.sources.received import ObjectDamaged, read_object
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Memory follows the objects read at once: 32 MB of gzip are some 1.2 million bars and 1 GB at the peak.
-_CHUNK_BYTES = 32_000_000
+# Memory follows the objects read at once: 12 MB of gzip are half a million wide rows or a million narrow ones, and
+# some 1.5 GB at the peak.
+_CHUNK_BYTES = 12_000_000
 _THREADS = 4
 
 
