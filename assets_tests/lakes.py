@@ -105,6 +105,9 @@ def finished(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int,
 
 def _comparable(frame: pl.DataFrame) -> pl.DataFrame:
     frame = frame.drop(*PLACE_AND_TIME, strict=False)
+    if "parts" in frame.columns:
+        kept = [pl.element().struct.field(name) for name in ("part", "rows", "digest")]
+        frame = frame.with_columns(pl.col("parts").list.eval(pl.struct(kept)))
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
     return frame.with_columns(
         pl.col(name).map_elements(lambda value: str(value.to_list()), pl.String) for name in nested

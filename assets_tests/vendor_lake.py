@@ -110,10 +110,10 @@ class VendorLake:
         return lake.sql(f"SELECT * FROM {name}").pl().sort(lake.table(name).contract.key)  # type: ignore[union-attr]
 
     def everything(self, as_of: datetime | None = None) -> dict[str, pl.DataFrame]:
-        """Every table, and both series on the basis of the vendor's day, by the names that SQL knows them by."""
+        """Every table, and both series on the basis of the last of DAYS, by the names that SQL knows them by."""
         found = {name: self.rows(name, as_of) for name in TABLES}
         for name in ("adjusted_daily_bars", "adjusted_official_daily"):
-            query = f"FROM {SOURCE}.{name}(as_of := DATE '{self.api.now().date()}')"
+            query = f"FROM {SOURCE}.{name}(as_of := DATE '{DAYS[-1]}')"
             found[name] = Lake.open(as_of=as_of).sql(query).pl().sort("instrument_id", "session")  # type: ignore[union-attr]
         return found
 

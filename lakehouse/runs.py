@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,6 +28,9 @@ from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
 from lakehouse.sources.api import ApiClient, symbols_of
 from lakehouse.sources.config import SourceConfig, SourceError, source_named
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 @dataclass
@@ -114,27 +117,53 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     started = time.monotonic()
     import dagster as dg
 
-    from lakehouse.components.sessions import range_tags
+    from lakehouse.components.sessions import about_tags, range_tags
     from lakehouse.definitions import defs
 
     job = defs().resolve_job_def(f"{source}_update")
+    partitioned, others = _by_partitions(job)
     prepared_home(settings())
+    results = []
     with event_log_kept_open(), dg.DagsterInstance.get() as instance, shown_by(display.show):
-        result = job.execute_in_process(
-            instance=instance,
-            tags=range_tags(sessions[0], sessions[-1]),
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+        # Two runs: assets without partitions are planned once for each partition of a run that has some.
+        for assets, tags in ((partitioned, range_tags), (others, about_tags)):
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=assets,
+                tags=tags(sessions[0], sessions[-1]),
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+            )
+            results.append(result)
+            if not result.success:
+                break
     lake = Lake.open()
     outcome = Outcome(
-        result.run_id,
-        result.success,
+        results[-1].run_id,
+        results[-1].success,
         len(sessions),
         conservation_totals(lake, config.source, sessions),
         daily_bar_count(lake, config, sessions),
     )
-    outcome.seconds["start"] = 0.0
+    for result in results:
+        _add(outcome, result)
+    outcome.seconds["start"] = time.monotonic() - started - sum(outcome.seconds.values())
+    return outcome
+
+
+def _by_partitions(job: dg.JobDefinition) -> tuple[list[dg.AssetKey], list[dg.AssetKey]]:
+    """The job's assets with partitions, and those without."""
+    nodes = [job.asset_layer.get(key) for key in job.asset_layer.selected_asset_keys]
+    return (
+        [node.key for node in nodes if node.partitions_def is not None],
+        [node.key for node in nodes if node.partitions_def is None],
+    )
+
+
+def _add(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
+    """Adds a run's steps, checks and error to an outcome."""
+    import dagster as dg
+
     for event in result.all_events:
         if event.event_type == dg.DagsterEventType.STEP_SUCCESS and event.step_key:
             outcome.seconds[event.step_key] = event.step_success_data.duration_ms / 1000
@@ -148,14 +177,12 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
                 if cause
                 else "unknown"
             )
-    outcome.seconds["start"] = time.monotonic() - started - sum(outcome.seconds.values())
     for evaluation in result.get_asset_check_evaluations():
         is_warning = evaluation.severity == dg.AssetCheckSeverity.WARN
         name = evaluation.asset_key.to_user_string()
         outcome.checks.append(
             (name, evaluation.check_name, evaluation.passed, is_warning, evaluation.description or "")
         )
-    return outcome
 
 
 def _collect_garbage_rarely() -> None:

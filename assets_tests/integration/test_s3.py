@@ -92,7 +92,8 @@ def twins(ministack_s3: MinistackS3, tmp_path_factory: pytest.TempPathFactory) -
 def test_s3_and_folders_hold_the_same_rows(twins: Twins, table: str) -> None:
     expected, found = twins.folders.rows(table)[table], twins.s3.rows(table)[table]
 
-    assert expected.height > 0
+    # Xetra's files carry no dividends and no splits.
+    assert (expected.height > 0) == (table != "marts.fct_corporate_action")
     assert_frame_equal(found, expected)
 
 

@@ -64,9 +64,9 @@ def queried(lake: VendorLake, query: str) -> list[tuple[Any, ...]]:
     return found.fetchall()
 
 
-# Dividend, ex-date, and the sessions that came on another basis than most of the instrument's. Where only these lack it,
-# ours is above the official prices by D / C, with C the close of the ex-date; where it was taken off only these, below by
-# D / (C + D).
+# Dividend, ex-date, and the sessions that came on another basis than most of the instrument's. Where only these lack
+# it, ours is above the official prices by D / C, with C the close of the ex-date; where it was taken off only these,
+# below by D / (C + D).
 LACKING = {
     # Put together from downloads of several days: this session came before the dividend of 2020-12-03.
     "BAC": (0.18, date(2020, 12, 3), [date(2020, 11, 18)]),

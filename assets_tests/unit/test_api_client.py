@@ -416,6 +416,15 @@ def test_settings_that_cannot_work_are_named(monkeypatch: pytest.MonkeyPatch) ->
         symbols_of("vendor", api())
 
 
+@pytest.mark.parametrize("symbol", ["EUR/USD", "/", ".."])
+def test_a_symbol_that_cannot_name_an_object_is_refused(symbol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SourceError, match=f"{re.escape(symbol)} can't be asked for"):
+        symbols_of("vendor", api(symbols=("AAPL", symbol)))
+    monkeypatch.setenv("LAKEHOUSE_VENDOR_SYMBOLS", f"BRK.B,^GSPC,{symbol}")
+    with pytest.raises(SourceError, match="LAKEHOUSE_VENDOR_SYMBOLS"):
+        symbols_of("vendor", api())
+
+
 @pytest.mark.parametrize(
     "entry",
     [

@@ -12,11 +12,22 @@ from lakehouse.sources.config import SourceConfig
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
+_FIRST_TAG = "lakehouse/first_session"
+_LAST_TAG = "lakehouse/last_session"
 
 
 def range_tags(first: date, last: date) -> dict[str, str]:
     """The tags of a run over the sessions from `first` to `last`, both included."""
     return {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
+
+
+def about_tags(first: date, last: date) -> dict[str, str]:
+    """The tags of a run of assets without partitions that is about the sessions from `first` to `last`.
+
+    With `range_tags` Dagster would plan such an asset once for each partition of the range: over a year that takes
+    longer than the work.
+    """
+    return {_FIRST_TAG: first.isoformat(), _LAST_TAG: last.isoformat()}
 
 
 def asset_sessions(context: dg.AssetExecutionContext) -> list[date]:
@@ -35,10 +46,8 @@ def tagged_sessions(
     """The sessions that a run touches, by its tags; None where it has no partition: a check that is run by hand
     looks at the whole table.
     """
-    first, last = (
-        tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG),
-        tags.get(RANGE_END_TAG) or tags.get(PARTITION_TAG),
-    )
+    first = tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG) or tags.get(_FIRST_TAG)
+    last = tags.get(RANGE_END_TAG) or tags.get(PARTITION_TAG) or tags.get(_LAST_TAG)
     if first is None or last is None:
         return None
     keys = partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))

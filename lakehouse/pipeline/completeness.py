@@ -34,13 +34,22 @@ def missing_objects(
     bars = ledger.filter(pl.col("product") == config.bars.name)
     if config.bars.request is not None:
         return _unanswered(config, calendar, bars, sessions, due_by)
-    names = bars.filter((pl.col("status") != "failed") & pl.col("first_session").is_in(list(sessions)))["object"]
-    there = {(named.first_day, named.hour) for name in names.to_list() if (named := config.bars.named_in(name))}
+    about = bars.filter(pl.col("first_session").is_in(list(sessions))).sort("object")
+    readable = pl.col("status") != "failed"
+    loaded = [named for name in about.filter(readable)["object"] if (named := config.bars.named_in(name))]
+    there = {(named.first_day, named.hour) for named in loaded}
     missing: dict[date, list[str]] = {}
     for session in sessions:
         for day, hour in config.expected_objects(session, calendar):
             if (day, hour) not in there and (due_by is None or config.bars.object_end(day, hour) <= due_by):
                 missing.setdefault(session, []).append(str(day) if hour is None else f"{day} hour {hour:02}")
+    # Where an hour or day comes in several objects, one an instrument, one that can't be read is missed beside others.
+    values = [named.values for named in loaded]
+    failed = about.filter(~readable).select("first_session", "object").unique(maintain_order=True)
+    for session, name in failed.iter_rows():
+        named = config.bars.named_in(name)
+        if named and (named.first_day, named.hour) in there and named.values not in values:
+            missing.setdefault(session, []).append(name)
     return missing
 
 

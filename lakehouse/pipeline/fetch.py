@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import failed_objects, ledger_of
+from lakehouse.lake.ledger import ledger_of
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.pending import prefixes
 from lakehouse.progress import Progress
@@ -26,6 +26,8 @@ from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted
 from lakehouse.sources.landing import Landing, published
 from lakehouse.sources.products import Product
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,10 @@ def fetch(
     """
     assert config.api is not None
     landing = Landing(lake.uri, config.source)
-    failed = dict(failed_objects(ledger_of(lake, config.source)).select("object", "error").iter_rows())
+    failed, last_news = _last_news(lake, config)
     requests = _requests(landing, config, product, sessions)
-    # First what had no answer, or was not asked for, last time: answers without news leave no trace to go on from.
-    requests.sort(key=lambda request: (request.name not in failed, request.newest or ""))
+    # What had no answer, or was not asked for, comes first: an answer without news leaves no trace to go on from.
+    requests.sort(key=lambda request: (request.name not in failed, last_news.get(request.name, _NEVER)))
     unanswered: list[dict[str, Any]] = []
     exhausted = Event()
 
@@ -90,6 +92,14 @@ def fetch(
                 unanswered.append(_failed(config, product, request, error, calendar, run_id))
             progress(f"answers of {config.source}", done, len(requests))
     return unanswered
+
+
+def _last_news(lake: Lake, config: SourceConfig) -> tuple[dict[str, str], dict[str, datetime]]:
+    """By object, from the ledger: the error of those that failed last, and the moment of the last news of any."""
+    newest = ledger_of(lake, config.source).select("object", "error", "ingested_at", "published_at")
+    rows = newest.sort("ingested_at", "published_at").unique("object", keep="last").collect().rows()
+    failed = {name: error for name, error, *_ in rows if error is not None}
+    return failed, {name: ingested_at for name, _, ingested_at, _ in rows}
 
 
 def _requests(landing: Landing, config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[Request]:

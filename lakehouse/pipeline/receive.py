@@ -196,7 +196,10 @@ def _rules(product: Product, config: SourceConfig, connection: duckdb.DuckDBPyCo
             f"{' '.join(product.time.columns)} is no time of the form {product.time.format}",
         ),
         "within_file": ("day BETWEEN first_day AND last_day", "the time is outside its file's date"),
-        "in_session": ("day = session", f"the day is no session of {config.calendar}"),
+        "in_session": (
+            "day = session OR day NOT BETWEEN first_day AND last_day",
+            f"the day is no session of {config.calendar}",
+        ),
     }
 
 

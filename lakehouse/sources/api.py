@@ -104,7 +104,7 @@ def symbols_of(source: str, api: Api) -> tuple[str, ...]:
     """The symbols to ask for: LAKEHOUSE_<SOURCE>_SYMBOLS, or else the YAML's; each once, in the given order.
 
     Raises:
-        SourceError: the variable is set, but names none.
+        SourceError: the variable is set, but names none; or a symbol can't name an object.
     """
     said = settings().source_variable(source, "symbols")
     symbols = api.symbols if said is None else [symbol.strip() for symbol in said.split(",")]
@@ -112,6 +112,11 @@ def symbols_of(source: str, api: Api) -> tuple[str, ...]:
         raise SourceError(
             f"LAKEHOUSE_{source.upper()}_SYMBOLS names no symbol; list some, separated by commas, "
             f"or unset it to take those of the defs.yaml of {source}"
+        )
+    if unfit := sorted(symbol for symbol in symbols if "/" in symbol or symbol in (".", "..")):
+        raise SourceError(
+            f"{', '.join(unfit)} can't be asked for: the answers of {source} are kept in objects named after their "
+            f"symbols, which have no slash. Take it out of LAKEHOUSE_{source.upper()}_SYMBOLS or the defs.yaml"
         )
     return tuple(dict.fromkeys(symbol for symbol in symbols if symbol))
 

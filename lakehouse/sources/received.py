@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import lzma
 import string
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
     import polars as pl
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# Besides what zipfile promises: a directory with impossible offsets, an empty name or another method ends in these.
+_ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    EOFError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zlib.error,
+)
 
 
 class ObjectDamaged(ValueError):
@@ -85,11 +99,12 @@ def _unzipped(name: str, data: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if len(members) != 1:
-                raise ObjectDamaged(f"{name} holds {len(members)} files where one CSV is expected; have it sent again")
-            return archive.read(members[0])
-    except (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError) as error:
+            content = archive.read(members[0]) if len(members) == 1 else b""
+    except _ZIP_DAMAGE as error:
         raise ObjectDamaged(f"{name} is a cut or damaged zip file ({error}); have it sent again") from error
+    if len(members) != 1:
+        raise ObjectDamaged(f"{name} holds {len(members)} files where one CSV is expected; have it sent again")
+    return content
 
 
 def _require_columns(name: str, found: list[str], product: Product) -> None:
@@ -135,21 +150,23 @@ def _read_csv(name: str, data: bytes, product: Product) -> Received:
             null_values=list(product.nulls),
         )
     except pl.exceptions.PolarsError:
-        return _read_line_by_line(columns, body, product)
+        return _read_line_by_line(columns, data, body, product)
     if frame.columns != columns:
         # Rows of another width than the header that was declared for them.
-        return _read_line_by_line(columns, body, product)
+        return _read_line_by_line(columns, data, body, product)
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
     # Fewer fields than the header has would be filled up with NULL, and a quoted line break shifts the line
     # numbers: both are rare and read slowly.
     if frame.height != lines or frame.to_series(-1).null_count():
-        return _read_line_by_line(columns, body, product)
+        return _read_line_by_line(columns, data, body, product)
     rows = frame.select(product.object_columns).with_row_index("row_number", 1)
     return Received(frame.height, rows, body=data, _first_line=0 if headless else 1)
 
 
-def _read_line_by_line(columns: list[str], body: bytes, product: Product) -> Received:
-    """The careful way, for an object in which some row doesn't fit its header: only those rows are refused."""
+def _read_line_by_line(columns: list[str], data: bytes, body: bytes, product: Product) -> Received:
+    """The careful way, for an object in which some row doesn't fit its header: only those rows are refused. `body` is
+    `data` below its header.
+    """
     import polars as pl
 
     # An empty field is no value whatever the texts, as it is when the object is read in one go.
@@ -173,7 +190,7 @@ def _read_line_by_line(columns: list[str], body: bytes, product: Product) -> Rec
         len(lines),
         frame.insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None,
         malformed,
-        body,
+        data,
         lines,
     )
 
