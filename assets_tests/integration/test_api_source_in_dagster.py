@@ -86,8 +86,8 @@ class Vendor(NamedTuple):
 
 
 def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, object]:
-    """The metadata of a run's first materialization of an asset."""
-    for event in result.get_asset_materialization_events():
+    """The metadata of a run's own materialization of an asset; sessions that came along are reported before it."""
+    for event in reversed(result.get_asset_materialization_events()):
         if event.asset_key and event.asset_key.to_user_string() == f"{SOURCE}/{asset}":
             return {
                 name: value.value for name, value in event.step_materialization_data.materialization.metadata.items()
@@ -258,11 +258,11 @@ def test_a_symbol_that_fails_holds_nothing_back(
     result = vendor.run(instance, DAYS[0], DAYS[-1])
 
     assert result.success
-    assert set(failed_checks(result)) == {f"{SOURCE}/raw_bars objects_readable"}
-    named = str(checks_of(result)["raw_bars objects_readable"].metadata["rows"].value)
-    for name in [object_name("NOPE", month) for month in (*MONTHS, None)]:
-        assert f"| {name} |" in named
-    assert "Invalid API call" in named
+    assert set(failed_checks(result)) == {f"{SOURCE}/{table} objects_readable" for table in ("raw_bars", "raw_daily")}
+    for table, months in (("raw_bars", MONTHS), ("raw_daily", (None,))):
+        named = str(checks_of(result)[f"{table} objects_readable"].metadata["rows"].value)
+        assert all(f"| {object_name('NOPE', month)} |" in named for month in months)
+        assert "Invalid API call" in named
     assert metadata_of(result, "raw_bars")["objects_failed"] == 2
     assert metadata_of(result, "raw_daily")["objects_failed"] == 1
     vendor.assert_published()
@@ -320,7 +320,7 @@ def test_breaks_that_block_hold_back_the_marts(
         assert not [asset for asset in materialized(held_back) if asset.startswith("marts/")]
         assert not vendor.jobs.warehouse.exists()
         # The lake itself has everything.
-        assert reported(held_back, *BAR_TABLES) == dict.fromkeys(BAR_TABLES, keys(DAYS))
+        assert all(keys(DAYS) <= found for found in reported(held_back, *BAR_TABLES).values())
 
         misprints.clear()
         published = run()
@@ -356,7 +356,9 @@ def test_the_key_is_in_no_event(vendor: Vendor, instance: dg.DagsterInstance) ->
     vendor.lake.api.fail(vendor.market.symbols[0], "information", function=INTRADAY)
     vendor.lake.api.fail(vendor.market.symbols[1], "error_message", function=DAILY)
     failed, mended = (vendor.run(instance, day) for day in (DAYS[0], DAYS[0]))
-    assert (set(failed_checks(failed)), failed_checks(mended)) == ({f"{SOURCE}/raw_bars objects_readable"}, {})
+    tables = ("raw_bars", "raw_daily")
+    assert set(failed_checks(failed)) == {f"{SOURCE}/{table} objects_readable" for table in tables}
+    assert failed_checks(mended) == {}
 
     runs = instance.get_runs()
     assert len(runs) == 2

@@ -57,6 +57,7 @@ class Vendor(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer on a kept connection waits some 40 ms
     server: Vendor
 
     def do_GET(self) -> None:

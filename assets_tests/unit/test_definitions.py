@@ -33,9 +33,9 @@ binance/daily_bars              <- (binance/bars)                        binance
 binance/raw_bars                <- ()                                    binance    deltalake polars
 calendar/sessions               <- ()                                    warehouse  duckdb
 calendar/venues                 <- ()                                    warehouse  duckdb
-lake/ingest_ledger              <- (RAW_BARS)                            lake       deltalake
+lake/ingest_ledger              <- (RAW_TABLES)                          lake       deltalake
 lake/maintenance                <- ()                                    lake       deltalake
-lake/quarantine                 <- (RAW_BARS)                            lake       deltalake
+lake/quarantine                 <- (RAW_TABLES)                          lake       deltalake
 marts/average_range             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
 marts/daily_movers              <- (marts/daily_summary)                 warehouse  dbt duckdb
 marts/daily_summary             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
@@ -54,7 +54,7 @@ xetra/raw_bars                  <- ()                                    xetra  
 SHORT = {
     "ACTIONS": "alpha_vantage/corporate_actions",
     "OFFICIAL": "alpha_vantage/official_daily",
-    "RAW_BARS": "alpha_vantage/raw_bars, binance/raw_bars, xetra/raw_bars",
+    "RAW_TABLES": "alpha_vantage/raw_bars, alpha_vantage/raw_daily, binance/raw_bars, xetra/raw_bars",
     # What is published has been reconciled before, where a source has a second series.
     "DAILY_BARS": "alpha_vantage/daily_bars, alpha_vantage/reconciliation, binance/daily_bars, xetra/daily_bars",
 }
@@ -65,7 +65,7 @@ BAR_CHECKS = """
 {}/daily_bars  consistent_with_bars!  contract!  instruments_present  key_is_unique!  volume_usual
 """
 OTHER_CHECKS = """
-alpha_vantage/raw_daily          contract!  key_is_unique!
+alpha_vantage/raw_daily          contract!  key_is_unique!  objects_readable
 alpha_vantage/official_daily     conservation!  contract!  key_is_unique!
 alpha_vantage/corporate_actions  contract!  key_is_unique!
 alpha_vantage/reconciliation     reconciles
@@ -144,8 +144,7 @@ def test_every_asset_says_what_it_is_and_whose(graph: dg.AssetGraph) -> None:
         node = graph.get(key)
         assert node.owners == ["team:market-data"], key
         assert node.description, key
-        tables = {"marts", *SOURCES}
-        assert (node.code_version is not None) == (key.path[0] in tables and key.path[-1] != "reconciliation"), key
+        assert (node.code_version is not None) == (key.path[0] in {"marts", *SOURCES}), key
     fresh = [key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy]
     assert sorted(fresh) == sorted(f"{source}/daily_bars" for source in SOURCES)
     by_themselves = {key.path[0] for key in graph.get_all_asset_keys() if graph.get(key).automation_condition}

@@ -102,10 +102,10 @@ def _key_is_unique(table: str, lake: Lake, config: SourceConfig, sessions: Sessi
     return _offenders(lake, query, "ALL", "1 key occurs more than once", "keys occur more than once")
 
 
-def _objects_readable(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+def _objects_readable(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     import polars as pl
 
-    ledger = ledger_of(lake, config.source)
+    ledger = ledger_of(lake, config.source).filter(pl.col("product") == product.name)
     if sessions is not None:
         # Of an object that is about many days one session is enough.
         first, last = pl.lit(min(sessions)), pl.lit(max(sessions))
@@ -201,9 +201,18 @@ def _of_every_table(table: str) -> list[Check]:
     ]
 
 
+def _readable(product: type[Product]) -> Check:
+    return Check(
+        product.raw_table,
+        "objects_readable",
+        "Every object's newest version could be read.",
+        partial(_objects_readable, product),
+    )
+
+
 _BARS: tuple[Check, ...] = (
     *_of_every_table("raw_bars"),
-    Check("raw_bars", "objects_readable", "Every object's newest version could be read.", _objects_readable),
+    _readable(Bars),
     Check(
         "raw_bars",
         "session_complete",
@@ -253,6 +262,7 @@ _OFFICIAL: tuple[Check, ...] = tuple(
     replace(check, run=_of_whole_history(check.run))
     for check in (
         *_of_every_table("raw_daily"),
+        _readable(OfficialDaily),
         *_of_every_table("official_daily"),
         Check(
             "official_daily",

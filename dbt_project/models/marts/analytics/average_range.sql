@@ -7,7 +7,8 @@ with ranges as (
         min(session) as first_session,
         max(session) as last_session,
         -- A low of zero has no relative range, and a negative one (a futures spread) no meaningful one.
-        avg((high - low) * 100 / low) filter (where low > 0) as average_range_pct
+        -- In the order of the sessions: sums of floating-point numbers depend on theirs, rows of an increment come last.
+        avg((high - low) * 100 / low order by session) filter (where low > 0) as average_range_pct
     from {{ ref('fct_daily_bar') }}
     group by source, instrument_id, currency
 )
