@@ -100,9 +100,13 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     """
     _collect_garbage_rarely()
     config = source_named(source)
+    if last < first:
+        raise SourceError(f"the last session, {last}, is before the first, {first}; swap them")
+    # What a person has to set is said before anything starts.
     config.url()
+    for product in config.products:
+        config.parameters(product)
     if config.api is not None:
-        # What a person has to set is said before anything starts.
         with ApiClient(config.source, config.api):
             symbols_of(config.source, config.api)
     begun = config.calendar_frame().until_today(max(first, config.first_session))

@@ -76,7 +76,11 @@ def print_status(console: Console, found: Status) -> None:
     )
     table.add_row("objects", ", ".join(f"{count:,} {name}" for name, count in sorted(found.objects.items())) or "none")
     table.add_row("rows received", f"{found.rows_received:,}")
-    table.add_row("failed objects", _listed([f"{entry['object']}: {entry['error']}" for entry in found.failed_objects]))
+    # The error of one vendor about many objects differs in their names only.
+    failed = [str(entry["object"]) for entry in found.failed_objects]
+    table.add_row("failed objects", _listed(failed))
+    if failed:
+        table.add_row("", escape(f"the first: {found.failed_objects[0]['error']}"))
     table.add_row(
         "quarantine",
         _listed(

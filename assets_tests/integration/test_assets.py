@@ -110,6 +110,13 @@ def test_each_partition_tells_its_own_rows(first_load: FirstLoad, table: str, en
         assert (facts["time_from"], facts["time_to"]) == tuple(f"{moment:%Y-%m-%d %H:%M:%S}+00" for moment in span)
 
 
+def test_what_the_run_did_is_stored_once(first_load: FirstLoad) -> None:
+    """With every partition it made 28 MB of a quarter."""
+    for table in ("raw_bars", "bars", "daily_bars"):
+        told = ["sample" in metadata_of(first_load.result, f"xetra/{table}", place) for place in range(len(SESSIONS))]
+        assert told == [False] * (len(SESSIONS) - 1) + [True]
+
+
 def test_the_picture_is_a_png_of_the_last_session(first_load: FirstLoad) -> None:
     text = str(metadata_of(first_load.result, "xetra/daily_bars")["session_in_pictures"])
     found = re.fullmatch(r"!\[(.*)\]\(data:image/png;base64,(.*)\)", text)

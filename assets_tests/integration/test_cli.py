@@ -149,6 +149,7 @@ def test_sql_as_of_answers_with_what_was_known_then(first_load: FirstLoad) -> No
         (["backfill", "nasdaq", *RANGE], 2, "no source 'nasdaq'; there is alpha_vantage, binance, xetra"),
         (["backfill", "xetra", "--from", "24.12.2024", "--to", "2024-12-31"], 2, "'24.12.2024' is no date"),
         (["backfill", "xetra", "--from", "2024-03-30", "--to", "2024-04-01"], 2, "XETR has had no session from 2024"),
+        (["backfill", "xetra", "--from", "2024-03-28", "--to", "2024-03-01"], 2, "is before the first, 2024-03-28"),
         (["backfill", "xetra", "--from", "2090-01-02", "--to", "2090-01-31"], 2, "XETR has had no session from 2090"),
         (["backfill", "xetra", "--from", "2010-01-04", "--to", "2010-01-08"], 2, "xetra begins with 2017-06-19"),
         (["rebuild", "nasdaq"], 2, "no source 'nasdaq'"),

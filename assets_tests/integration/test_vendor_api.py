@@ -21,10 +21,15 @@ from assets_tests.vendor_lake import (
     small_market,
     vendor_lake,
 )
+from lakehouse.pipeline.checks import checks_of
+from lakehouse.pipeline.load import load
+from lakehouse.pipeline.status import status
+from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_answers import DAILY, FAULTS, INTRADAY, Fault, Reply, refusal
 from lakehouse.simulators.vendor_api import VendorApi
 from lakehouse.sources import api as api_module
+from lakehouse.sources.config import SourceError
 
 CLOCK = datetime(2020, 11, 28, 12, tzinfo=UTC)
 MONTHS = ("2020-10", "2020-11")
@@ -245,3 +250,40 @@ def test_a_quota_starves_nobody(lake: VendorLake, market: UsMarket) -> None:
 def rationed(lake: VendorLake, granted: int) -> list[str]:
     assert isinstance(lake.api, Rationed)
     return lake.api.next_day(granted)
+
+
+def test_nobody_there_is_asked_once(lake: VendorLake, market: UsMarket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve symbols and four months took minutes of tries when the vendor was down."""
+    monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_URL", "http://127.0.0.1:9/query")
+    settings.cache_clear()
+    config = lake.config.model_copy(
+        update={"api": lake.config.api.model_copy(update={"tries": 1, "concurrency": 1})}  # type: ignore[union-attr]
+    )
+    loaded = load(lake.lake, config, config.bars, DAYS)
+    errors = list(loaded.errors.values())
+    assert len(errors) == len(market.symbols) * len(MONTHS)
+    assert "ConnectError" in errors[0]
+    assert all(error.startswith("not asked") for error in errors[1:])
+
+
+def test_a_symbol_that_was_mistyped_once_is_no_later_loss(lake: VendorLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    symbols = lake.variables["LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS"]
+    monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS", f"{symbols},NOPE")
+    lake.update()
+
+    def said() -> list[str]:
+        checks = [check for check in checks_of(lake.config) if check.name == "objects_readable"]
+        return [check.run(lake.lake, lake.config, DAYS).summary for check in checks]
+
+    assert all("NOPE" in summary for summary in said())
+    assert len(status(lake.lake, lake.config).failed_objects) == len(MONTHS) + 1
+    monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS", symbols)
+    assert said() == ["nothing found", "nothing found"]
+    assert status(lake.lake, lake.config).failed_objects == []
+
+
+def test_prices_are_adjusted_or_not(lake: VendorLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED", "maybe")
+    with pytest.raises(SourceError, match="LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED is 'maybe'; set it to true or false"):
+        lake.load_bars(DAYS)
+    assert lake.asked() == []

@@ -60,14 +60,19 @@ def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitio
             {name: value for name, value in found.items() if name not in ("source", "against")} for found in breaks
         ]
         worst = {"worst": dg.MetadataValue.md(records_table(shown[:_WORST]))} if shown else {}
+        found_bases = {"other_bases": dg.MetadataValue.md(records_table(bases))} if bases else {}
+        findings = [f"{len(breaks):,} breaks: {said}"] if breaks else []
+        if bases:
+            # What was recorded is what prices are adjusted by when they are read.
+            symbols = ", ".join(found["symbol"] or found["instrument_id"] for found in bases)
+            findings.append(f"adjusted as of another day than recorded: {symbols}")
         result = dg.AssetCheckResult(
-            passed=not breaks,
+            passed=not findings,
             check_name=spec.name,
             severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-            description=f"{len(breaks):,} breaks: {said}" if breaks else "nothing found",
-            metadata={**counts, **worst},
+            description="; ".join(findings) or "nothing found",
+            metadata={**counts, **worst, **found_bases},
         )
-        found_bases = {"other_bases": dg.MetadataValue.md(records_table(bases))} if bases else {}
         return dg.MaterializeResult(
             metadata={"breaks": len(breaks), **counts, **found_bases, **deviation_pictures(opened, config)},
             check_results=[result],

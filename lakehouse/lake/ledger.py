@@ -39,14 +39,15 @@ def about(ledger: Snapshot, source: str, product: str, sessions: Sequence[date])
 
 
 def failed_objects(ledger: pl.LazyFrame) -> pl.DataFrame:
-    """The objects of which the last news was that they could not be read: first_session, last_session, object, error;
-    sorted.
+    """The objects of which the last news was that they could not be read: product, first_session, last_session,
+    object, error; sorted.
     """
     import polars as pl
 
     newest = ledger.sort("ingested_at", "published_at").unique("object", keep="last", maintain_order=True)
     failed = newest.filter(pl.col("status") == "failed")
-    return failed.select("first_session", "last_session", "object", "error").sort("first_session", "object").collect()
+    columns = ("product", "first_session", "last_session", "object", "error")
+    return failed.select(columns).sort("first_session", "object").collect()
 
 
 def pending(listed: pl.DataFrame, ledger: pl.LazyFrame, *, retry_failed: bool) -> pl.DataFrame:

@@ -180,8 +180,21 @@ class Snapshot:
         """A DuckDB query for the rows, in the contract's columns and types; empty, but typed, where there is no
         file.
         """
+        return self._select_from(self.files(partitions))
+
+    def select_where(self, where: str) -> str:
+        """A DuckDB query for the rows that fulfil `where`, which compares columns with texts (ISO moments and dates,
+        names); files that can hold none, by the least and greatest values that Delta keeps, are not opened.
+        """
+        files = [] if self.delta is None else self.delta.file_uris(file_pruning_predicate=where)
+        return f"SELECT * FROM ({self._select_from(files)}) WHERE {where}"
+
+    def reached(self, name: str) -> int | None:
+        """How far of what `name` names this table has come, as commits with `reached` said it."""
+        return None if self.delta is None else self.delta.transaction_version(name)
+
+    def _select_from(self, files: Sequence[str]) -> str:
         contract = self.table.contract
-        files = self.files(partitions)
         if not files:
             columns = ", ".join(f'NULL::{DUCKDB_TYPES[column.type]} AS "{column.name}"' for column in contract.columns)
             return f"SELECT {columns} WHERE false"
@@ -208,30 +221,48 @@ class Snapshot:
             return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
         return pl.scan_delta(self.delta).select(contract.column_names)
 
-    def append(self, rows: pa.Table, transactions: Iterable[str]) -> int:
+    def append(self, rows: pa.Table, transactions: Iterable[str], reached: Mapping[str, int] | None = None) -> int:
         """Commits `rows` on top of this snapshot and returns the new version.
 
         `transactions` names what the rows belong to (a source's session). Of two writers that append under the
-        same name from the same snapshot, the
-        second gets `StaleSnapshot`: it has to look whether the first brought the same rows. Other names never conflict.
+        same name from the same snapshot, the second gets `StaleSnapshot`: it has to look whether the first brought
+        the same rows. Other names never conflict. `reached` says, in the same commit, how far of an input (name ->
+        a number of its own) the table has come.
         """
-        return self._commit(self._writable(), rows, mode="append", transactions=transactions)
+        how = {"mode": "append"}
+        return self._commit(self._writable(), rows, transactions=transactions, reached=reached, **how)
 
-    def overwrite(self, rows: pa.Table, where: str, transactions: Iterable[str] = ()) -> int:
+    def overwrite(
+        self,
+        rows: pa.Table,
+        where: str,
+        transactions: Iterable[str] = (),
+        reached: Mapping[str, int] | None = None,
+    ) -> int:
         """Replaces the rows that fulfil `where` by `rows` in one commit and returns the new version.
 
         `where` should name partitions (see `predicate`): then files of other partitions are not touched. Raises
-        `StaleSnapshot` when another writer changed rows
-        inside `where` since the snapshot. Who has read beyond `where` names that in `transactions`: of two
-            writers from the same snapshot that share a name, the second is stale wherever it writes.
+        `StaleSnapshot` when another writer changed rows inside `where` since the snapshot. Who has read beyond `where`
+        names that in `transactions`: of two writers from the same snapshot that share a name, the second is stale
+        wherever it writes. `reached` as for `append`.
         """
-        return self._commit(self._writable(), rows, mode="overwrite", predicate=where, transactions=transactions)
+        how = {"mode": "overwrite", "predicate": where}
+        return self._commit(self._writable(), rows, transactions=transactions, reached=reached, **how)
 
-    def _commit(self, delta: DeltaTable, rows: pa.Table, *, transactions: Iterable[str], **how: Any) -> int:
+    def _commit(
+        self,
+        delta: DeltaTable,
+        rows: pa.Table,
+        *,
+        transactions: Iterable[str],
+        reached: Mapping[str, int] | None,
+        **how: Any,
+    ) -> int:
         from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
         named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
+        named += [Transaction(name, version) for name, version in (reached or {}).items()]
         properties = CommitProperties(max_commit_retries=100, app_transactions=named or None)
         try:
             write_deltalake(

@@ -150,7 +150,7 @@ def adjusted(
     choice = f"""CASE
         WHEN {adjust} = 'none' THEN 0
         WHEN {adjust} IS NULL OR {adjust} NOT IN ('splits', 'splits_and_dividends') THEN
-            error('adjust must be ''none'', ''splits'' or ''splits_and_dividends'', not '
+            error('adjusted must be ''none'', ''splits'' or ''splits_and_dividends'', not '
                 || coalesce({adjust}, 'NULL'))::INTEGER
         WHEN {as_of} IS NULL THEN error('as_of is NULL: name the day whose basis is wanted')::INTEGER
         WHEN {adjust} = 'splits' THEN 1 ELSE 2 END"""

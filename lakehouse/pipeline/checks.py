@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import failed_objects, ledger_of
+from lakehouse.lake.ledger import ledger_of
 from lakehouse.lake.table import predicate
 from lakehouse.lake.validation import broken_rules, predicates_of
 from lakehouse.market import sanity
 from lakehouse.market.suspect import suspect_bars
-from lakehouse.pipeline.completeness import missing_objects
+from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.conservation import COUNTS, conservation_of
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.products import Bars, OfficialDaily, Product
@@ -102,15 +102,15 @@ def _key_is_unique(table: str, lake: Lake, config: SourceConfig, sessions: Sessi
     return _offenders(lake, query, "ALL", "1 key occurs more than once", "keys occur more than once")
 
 
-def _objects_readable(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+def _objects_readable(kind: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     import polars as pl
 
-    ledger = ledger_of(lake, config.source).filter(pl.col("product") == product.name)
+    ledger = ledger_of(lake, config.source).filter(pl.col("product") == kind.name)
     if sessions is not None:
         # Of an object that is about many days one session is enough.
         first, last = pl.lit(min(sessions)), pl.lit(max(sessions))
         ledger = ledger.filter((pl.col("first_session") <= last) & (pl.col("last_session") >= first))
-    rows = failed_objects(ledger).to_dicts()
+    rows = unreadable_objects(config, ledger)
     said = f"{rows[0]['object']}: {rows[0]['error']}" if rows else ""
     return _found(rows, f"1 object could not be read: {said}", f"objects could not be read, the first is {said}")
 

@@ -1,18 +1,28 @@
-"""Which sessions have all the objects that they need. A header-only object means that nothing traded; a missing
-or failed one means missing data.
+"""Which objects could not be read, and which sessions have all that they need. A header-only object means that nothing
+traded; a missing or failed one means missing data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lakehouse.lake.ledger import failed_objects
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.sources.config import SourceConfig
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+def unreadable_objects(config: SourceConfig, ledger: pl.LazyFrame) -> list[dict[str, Any]]:
+    """The objects of a source that could not be read at last (see `failed_objects`), without those that the settings no
+    longer ask for: a symbol that was mistyped once is nobody's loss.
+    """
+    products = {product.name: product for product in config.products}
+    failed = failed_objects(ledger).to_dicts()
+    return [row for row in failed if config.asks_for(products[row["product"]], row["object"])]
 
 
 def missing_objects(

@@ -23,7 +23,7 @@ from lakehouse.pipeline.pending import prefixes
 from lakehouse.progress import Progress
 from lakehouse.sources.api import ApiClient, symbols_of
 from lakehouse.sources.config import SourceConfig
-from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted
+from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, Unreachable
 from lakehouse.sources.landing import Landing, published
 from lakehouse.sources.products import Product
 
@@ -68,18 +68,18 @@ def fetch(
     # What had no answer, or was not asked for, comes first: an answer without news leaves no trace to go on from.
     requests.sort(key=lambda request: (request.name not in failed, last_news.get(request.name, _NEVER)))
     unanswered: list[dict[str, Any]] = []
-    exhausted = Event()
+    pointless = Event()
 
     with ApiClient(config.source, config.api) as client, ThreadPoolExecutor(config.api.concurrency) as pool:
 
         def ask(request: Request) -> str | None:
             """Why there is no answer; None where there is one."""
-            if exhausted.is_set():
-                return "not asked: the vendor's quota was used up before; the next run asks again"
+            if pointless.is_set():
+                return "not asked: the vendor had answered nothing more before; the next run asks again"
             try:
                 answer = client.get(request.parameters)
-            except QuotaExhausted as error:
-                exhausted.set()
+            except (QuotaExhausted, Unreachable) as error:
+                pointless.set()
                 return str(error)
             except (AnswerRefused, NoAnswer) as error:
                 return str(error)
@@ -87,6 +87,7 @@ def fetch(
             landing.put(request.name, answer.body, answer.published_at, request.newest, unless_known=old)
             return None
 
+        progress(f"answers of {config.source}", 0, len(requests))
         for done, (request, error) in enumerate(zip(requests, pool.map(ask, requests), strict=True), start=1):
             if error is not None and error != failed.get(request.name):
                 unanswered.append(_failed(config, product, request, error, calendar, run_id))

@@ -132,15 +132,15 @@ def _commit(
         return []
     names = sorted({f"{config.source}/{product.name}/{entry['first_session']}" for entry in ledger})
     if rows is not None:
-        _append_absent(lake, config.table(product.raw_table), rows.raw, product.part, names)
-        _append_absent(lake, "quarantine", rows.refused, "source", names)
+        append_absent(lake, config.table(product.raw_table), rows.raw, product.part, names)
+        append_absent(lake, "quarantine", rows.refused, "source", names)
     written: dict[tuple[str, str], dict[str, Any]] = {}
     retry_when_stale(lambda: _append_ledger(lake, ledger, names, written))
     return list(written.values())
 
 
-def _append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
-    """Appends the rows of those object versions of which the table has none yet."""
+def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
+    """Appends the rows of those object versions of which the table has none yet; in its `partition` they are."""
     if not rows.num_rows:
         return
     partitions = {partition: [str(value) for value in rows[partition].unique().to_pylist()]}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import failed_objects, ledger_of
-from lakehouse.pipeline.completeness import missing_objects
+from lakehouse.lake.ledger import ledger_of
+from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.sources.config import SourceConfig
 
 
@@ -62,7 +62,7 @@ def status(lake: Lake, config: SourceConfig) -> Status:
             ledger,
             [session for session in sessions if calendar.is_session(session)],
         ),
-        failed_objects=failed_objects(ledger.lazy()).to_dicts(),
+        failed_objects=unreadable_objects(config, ledger.lazy()),
         objects=dict(ledger.group_by("status").len().iter_rows()),
         rows_received=int(ledger["rows_received"].sum() or 0),
         quarantine=reasons.to_dicts(),

@@ -59,7 +59,7 @@ class FaultPlan:
         self._planned[symbol] += _known(faults)
 
     def next(self, symbol: str, count: int) -> tuple[Fault | None, Random]:
-        """What the request number `count` for `symbol` meets, and the chance that decides what the fault leaves open."""
+        """What request number `count` for `symbol` meets, and the chance that decides what the fault leaves open."""
         planned = self._planned.get(symbol)
         if not planned and not self._limits:
             return None, _UNUSED

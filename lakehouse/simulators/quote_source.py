@@ -195,7 +195,7 @@ def _walk(symbol: str, seed: int) -> _Walk:
     rng = np.random.default_rng([seed, key])
     return _Walk(
         key=key,
-        base_cents=float(np.clip(rng.lognormal(4.0, 0.8), 5.0, 900.0)) * 100,
-        volatility=float(rng.uniform(2e-4, 8e-4)),
+        base_cents=float(np.clip(rng.lognormal(4.5, 0.8), 15.0, 900.0)) * 100,
+        volatility=float(rng.uniform(3e-4, 9e-4)),
         update_volume=int(rng.lognormal(6.0, 1.0)) + 1,
     )

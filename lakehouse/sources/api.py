@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from lakehouse.settings import settings
 from lakehouse.sources.api_answers import Refusal, pause_s, published_at, refusal_in
-from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, SourceError
+from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, SourceError, Unreachable
 from lakehouse.sources.products import Strict
 from lakehouse.sources.secret import Secret, WithoutKey
 
@@ -31,7 +31,8 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 _MOST_REDIRECTS = 3
 _MOST_QUOTED = 300
-_UNLIMITED = 1_000_000
+UNLIMITED = 1_000_000
+"""Requests a minute of who is not limited."""
 # What httpx and its transport tell, at INFO and DEBUG: URLs with the key, and headers in which a vendor repeats it.
 _TALKERS = ("httpx", "httpcore.http11", "httpcore.proxy")
 
@@ -100,6 +101,10 @@ class _TryFailed(Exception):
         self.pause_s = pause_s
 
 
+class _NotConnected(_TryFailed):
+    """A try met nobody."""
+
+
 def symbols_of(source: str, api: Api) -> tuple[str, ...]:
     """The symbols to ask for: LAKEHOUSE_<SOURCE>_SYMBOLS, or else the YAML's; each once, in the given order.
 
@@ -121,13 +126,13 @@ def symbols_of(source: str, api: Api) -> tuple[str, ...]:
     return tuple(dict.fromkeys(symbol for symbol in symbols if symbol))
 
 
-def _requests_per_minute(source: str, api: Api, host: str) -> int:
+def requests_per_minute(source: str, api: Api, host: str) -> int:
     """The YAML's number, unless LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE says what the user's plan allows. A vendor who
     is played on this machine has no plan.
     """
     said = settings().source_variable(source, "requests_per_minute")
     if said is None:
-        return _UNLIMITED if host in ("127.0.0.1", "::1", "localhost") else api.requests_per_minute
+        return UNLIMITED if host in ("127.0.0.1", "::1", "localhost") else api.requests_per_minute
     if not said.isdecimal() or not int(said):
         raise SourceError(
             f"LAKEHOUSE_{source.upper()}_REQUESTS_PER_MINUTE is {said!r}; set it to a whole number of 1 or more"
@@ -175,7 +180,7 @@ class ApiClient:
         self._secret = Secret(key if api.key else None)
         # A bucket of a single token spreads the requests evenly. A bucket of a minute's worth would let through up to
         # twice the vendor's number in the first minute. Its state is two numbers: nothing has to be cleaned up.
-        rate = Rate(_requests_per_minute(source, api, self.url.host), Duration.MINUTE, burst=1)
+        rate = Rate(requests_per_minute(source, api, self.url.host), Duration.MINUTE, burst=1)
         bucket = StateBucket([rate], algorithm=TokenBucket())
         self._limiter = Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=1)
         self._client = httpx.Client(
@@ -221,9 +226,9 @@ class ApiClient:
                 with attempt:
                     return self._answer(parameters)
         except _TryFailed as failed:
-            last = str(failed)
+            last, error = str(failed), Unreachable if isinstance(failed, _NotConnected) else NoAnswer
         # Raised here and not above: an error that is chained to another shows that one's text, too.
-        raise NoAnswer(
+        raise error(
             f"{self.source}: no answer about {self._asked(parameters)} after {self.api.tries} "
             f"{'try' if self.api.tries == 1 else 'tries'}; the last met {last}. The next run asks again; if this "
             f"lasts, look whether {self._address(self.url)} is up, or lower api.requests_per_minute in the defs.yaml"
@@ -232,8 +237,6 @@ class ApiClient:
     def _answer(self, parameters: Mapping[str, str]) -> Answer:
         """One try."""
         response = self._response(parameters)
-        if isinstance(response, str):
-            raise _TryFailed(self._quoted(response))
         now = datetime.now(UTC)
         refusal = self._redirected(response) or refusal_in(
             response.status_code,
@@ -259,9 +262,9 @@ class ApiClient:
             f"defs.yaml of {self.source}"
         )
 
-    def _response(self, parameters: Mapping[str, str]) -> httpx.Response | str:
-        """The vendor's response, whole, or what came in its place. Redirections to the vendor's own host are
-        followed; others would take the key elsewhere.
+    def _response(self, parameters: Mapping[str, str]) -> httpx.Response:
+        """The vendor's response, whole. Redirections to the vendor's own host are followed; others would take the key
+        elsewhere.
         """
         import httpx
 
@@ -275,10 +278,13 @@ class ApiClient:
                     break
                 request = response.next_request
         except httpx.TimeoutException:
-            return f"silence: nothing within {self.api.timeout_s:g} s"
+            failed = _TryFailed(f"silence: nothing within {self.api.timeout_s:g} s")
         except httpx.RequestError as error:
-            return f"{type(error).__name__}: {error}"
-        return response
+            kind = _NotConnected if isinstance(error, httpx.ConnectError) else _TryFailed
+            failed = kind(self._quoted(f"{type(error).__name__}: {error}"))
+        else:
+            return response
+        raise failed
 
     def _is_own(self, url: httpx.URL) -> bool:
         """Whether an address is the vendor's: the same host, and not in clear text if it was encrypted before."""

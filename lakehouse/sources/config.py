@@ -14,14 +14,21 @@ from pydantic import Field, field_validator, model_validator
 
 from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.market.calendar import SessionCalendar
-from lakehouse.settings import PROJECT_ROOT, Settings, settings
-from lakehouse.sources.api import Api
+from lakehouse.settings import Settings, settings
+from lakehouse.sources.api import Api, symbols_of
+from lakehouse.sources.described import DEFS, described, named_in
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.products import Bars, OfficialDaily, Product, Strict
 
-DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 COMPONENT = "lakehouse.components.MarketSource"
 _TAKEN = ("lake", "marts", "market", "calendar", "warehouse")
+
+
+def not_taken(source: str) -> str:
+    """A source's name, which becomes an SQL schema."""
+    if source in _TAKEN:
+        raise ValueError(f"source {source!r} is a schema of the lake's own; {', '.join(_TAKEN)} are taken")
+    return source
 
 
 class Venue(Strict):
@@ -109,12 +116,7 @@ class SourceConfig(Strict):
     updates: Updates | None = Field(None, description="Schedules of an API; objects in a bucket have a sensor.")
     report: Report | None = None
 
-    @field_validator("source")
-    @classmethod
-    def _is_no_schema_of_its_own(cls, source: str) -> str:
-        if source in _TAKEN:
-            raise ValueError(f"source {source!r} is a schema of the lake's own; {', '.join(_TAKEN)} are taken")
-        return source
+    _is_no_schema_of_its_own = field_validator("source")(not_taken)
 
     @model_validator(mode="after")
     def _requests_have_an_api(self) -> SourceConfig:
@@ -161,10 +163,34 @@ class SourceConfig(Strict):
     def parameters(self, product: Product, config: Settings | None = None) -> dict[str, str]:
         """The parameters of an API's request, before a symbol and month are filled in. LAKEHOUSE_<SOURCE>_<PARAMETER>
         takes precedence for those that stay with the rows, as LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED does.
+
+        Raises:
+            SourceError: one that stays with the rows as a boolean is neither true nor false.
         """
         own = config or settings()
         chosen = {name: own.source_variable(self.source, name) for name in product.choices if name != "symbol"}
+        contract = contract_of(product.raw_table)
+        for column, name in product.named.items():
+            value = chosen.get(name)
+            if value not in (None, "true", "false") and contract.column(column).type == "boolean":
+                raise SourceError(
+                    f"LAKEHOUSE_{self.source.upper()}_{name.upper()} is {value!r}; set it to true or false, or unset it"
+                )
         return (product.request or {}) | {name: value for name, value in chosen.items() if value is not None}
+
+    def asks_for(self, product: Product, name: str, config: Settings | None = None) -> bool:
+        """Whether the API would be asked for an object of that name: not for a symbol that was taken out, nor with
+        other parameters. Objects in a bucket are always asked for.
+        """
+        named = product.named_in(name)
+        if self.api is None or product.request is None or named is None:
+            return True
+        parameters = self.parameters(product, config)
+        return named.values["symbol"] in symbols_of(self.source, self.api) and all(
+            named.values[choice] == parameters[choice]
+            for choice in product.choices
+            if choice not in ("symbol", "month")
+        )
 
     def calendar_frame(self, config: Settings | None = None) -> SessionCalendar:
         """The source's exchange calendar from its first session on."""
@@ -208,19 +234,8 @@ class SourceConfig(Strict):
 
 @cache
 def configured_sources(folder: Path = DEFS) -> dict[str, SourceConfig]:
-    """Every source that a `defs.yaml` below `folder` describes, by name."""
-    import yaml
-
-    found: dict[str, SourceConfig] = {}
-    for path in sorted(folder.rglob("defs.yaml")):
-        for document in yaml.safe_load_all(path.read_text()):
-            if document and document.get("type") == COMPONENT:
-                try:
-                    source = SourceConfig.model_validate(document["attributes"])
-                except ValueError as error:
-                    raise SourceError(f"{path}: {error}") from error
-                found[source.source] = source
-    return found
+    """Every source of bars that a `defs.yaml` below `folder` describes, by name."""
+    return described(COMPONENT, SourceConfig, folder)
 
 
 def source_named(name: str) -> SourceConfig:
@@ -229,9 +244,4 @@ def source_named(name: str) -> SourceConfig:
     Raises:
         SourceError: no defs.yaml describes it.
     """
-    known = configured_sources()
-    if name not in known:
-        raise SourceError(
-            f"no source '{name}'; there is {', '.join(known) or 'none'}. A source is a defs.yaml below lakehouse/defs"
-        )
-    return known[name]
+    return named_in(configured_sources(), name, "source")

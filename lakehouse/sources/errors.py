@@ -19,5 +19,9 @@ class NoAnswer(Exception):
     """
 
 
+class Unreachable(NoAnswer):
+    """Nobody could be connected to: the rest need not be asked."""
+
+
 class QuotaExhausted(NoAnswer):
     """The key's quota is used up, or its plan doesn't cover the request: the rest need not be asked."""

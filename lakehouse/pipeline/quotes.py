@@ -1,0 +1,205 @@
+"""Storing what a feed told: each quote once, what is no quote in the quarantine, polls without an answer beside it.
+
+A commit to `quotes` is what makes a quote stored: whoever pushed it may forget it then. Windows are made of the stored
+quotes alone (see `windows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.table import Snapshot, literal, retry_when_stale
+from lakehouse.pipeline.load import append_absent
+from lakehouse.sources.feed import ERRORS, QUOTES, FeedConfig
+from lakehouse.sources.poller import Inbox, PollError
+from lakehouse.sources.quotes import Heard, quote_rows, refused
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_Key = tuple[str, datetime]
+_TICK = timedelta(microseconds=1)
+_STORED = -1
+_MOST_NAMED = 200
+_OTHER_PRICE = "a quote with this update time is stored already, with another price"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of an inbox: received = stored (the height of `quotes`) + repeated + refused.
+
+    Args:
+        quotes: the new quotes, in the columns of the table.
+        ingested_at: the moment of their commit.
+        errors: polls that brought nothing.
+    """
+
+    quotes: pl.DataFrame
+    ingested_at: datetime
+    received: int
+    repeated: int
+    refused: int
+    errors: int
+
+
+class QuoteLog:
+    """The table `quotes` of a feed, for somebody who goes on storing into it: the newest quote of each symbol is kept
+    in memory, so that most of what is told again is known without reading the table.
+    """
+
+    def __init__(self, lake: Lake, feed: FeedConfig) -> None:
+        self.lake, self.feed = lake, feed
+        self.table = lake.table(feed.table(QUOTES))
+        self._commits: int | None = None
+        self._newest: dict[str, tuple[datetime, float]] = {}
+        self._last_moment = datetime.min.replace(tzinfo=UTC)
+
+    def store(self, inbox: Inbox) -> Stored:
+        """Commits what is new in an inbox, in one commit. A second time it brings nothing: no rows, no new version."""
+        _append_errors(self.lake, self.feed, inbox.errors)
+        return retry_when_stale(lambda: self._store(inbox))
+
+    def _store(self, inbox: Inbox) -> Stored:
+        snapshot = self.table.snapshot()
+        self._follow(snapshot)
+        # Later than any commit before: the order of these moments is the order of the commits, whatever the clock does.
+        ingested_at = max(datetime.now(UTC), self._last_moment + _TICK)
+        rows = quote_rows(inbox.heard, self.feed, ingested_at)
+        against = self._refused(rows)
+        fresh = self._fresh(snapshot, rows, against)
+        if against:
+            _append_refused(self.lake, self.feed, inbox.heard, rows, against, ingested_at)
+        if fresh.height:
+            snapshot.append(fresh.sort("symbol", "event_time").to_arrow(), [self.table.name])
+            self._commits = 0 if self._commits is None else self._commits + 1
+            self._last_moment = ingested_at
+            for symbol, event_time, price in fresh.select("symbol", "event_time", "latest_price").iter_rows():
+                self._remember(symbol, event_time, price)
+        repeated = rows.height - fresh.height - len(against)
+        return Stored(fresh, ingested_at, rows.height, repeated, len(against), len(inbox.errors))
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """Reads what the table knows, where somebody else has appended since we did."""
+        commits = snapshot.reached(self.table.name)
+        if commits == self._commits:
+            return
+        newest = snapshot.partition_values("day")[-2:]
+        with self.lake.connect() as connection:
+            rows = connection.execute(
+                f"""
+                SELECT symbol, max(event_time), arg_max(latest_price, event_time), max(ingested_at)
+                FROM ({snapshot.select({"day": newest})}) GROUP BY symbol
+                """
+            ).fetchall()
+        self._newest = {symbol: (event_time.astimezone(UTC), price) for symbol, event_time, price, _ in rows}
+        self._last_moment = max([self._last_moment, *(moment.astimezone(UTC) for *_, moment in rows)])
+        self._commits = commits
+
+    def _refused(self, rows: pl.DataFrame) -> dict[int, list[str]]:
+        if rows.is_empty():
+            return {}
+        with self.lake.connect() as connection:
+            return refused(rows, self.feed, connection)
+
+    def _fresh(self, snapshot: Snapshot, rows: pl.DataFrame, against: dict[int, list[str]]) -> pl.DataFrame:
+        """The rows that are neither refused nor stored, each quote once. Adds those that contradict a stored quote to
+        `against`.
+        """
+        told = rows.select("number", "symbol", "event_time", "latest_price").rows()
+        good = [quote for quote in told if quote[0] not in against]
+        known = self._stored(snapshot, {(symbol, moment) for _, symbol, moment, _ in good})
+        kept = []
+        for number, symbol, moment, price in good:
+            first = known.setdefault((symbol, moment), (price, number))
+            if first == (price, number):
+                kept.append(number)
+            elif first[0] != price:
+                against[number] = [_OTHER_PRICE]
+        return rows.filter(rows["number"].is_in(kept)).select(self.table.contract.column_names)
+
+    def _stored(self, snapshot: Snapshot, quotes: set[tuple[str, datetime]]) -> dict[_Key, tuple[float, int]]:
+        """The prices (and no number) of those of the quotes that are stored."""
+        found, unsure = {}, []
+        for symbol, moment in quotes:
+            newest = self._newest.get(symbol)
+            if newest is None or moment < newest[0]:
+                unsure.append((symbol, moment))
+            elif moment == newest[0]:
+                found[symbol, moment] = (newest[1], _STORED)
+        if unsure:
+            with self.lake.connect() as connection:
+                rows = connection.execute(
+                    f"SELECT symbol, event_time, latest_price FROM ({snapshot.select_where(_at(unsure))})"
+                ).fetchall()
+            for symbol, event_time, price in rows:
+                found[symbol, event_time.astimezone(UTC)] = (price, _STORED)
+                self._remember(symbol, event_time.astimezone(UTC), price)
+        return found
+
+    def _remember(self, symbol: str, event_time: datetime, price: float) -> None:
+        newest = self._newest.get(symbol)
+        if newest is None or newest[0] < event_time:
+            self._newest[symbol] = (event_time, price)
+
+
+def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
+    """Where quotes with these update times are."""
+    moments = sorted({moment for _, moment in quotes})
+    days = ", ".join(sorted({literal(moment.date()) for moment in moments}))
+    if len(moments) > _MOST_NAMED:
+        first, last = literal(moments[0].isoformat()), literal(moments[-1].isoformat())
+        return f"day IN ({days}) AND event_time >= {first} AND event_time <= {last}"
+    return f"day IN ({days}) AND event_time IN ({', '.join(literal(moment.isoformat()) for moment in moments)})"
+
+
+def _append_errors(lake: Lake, feed: FeedConfig, errors: Sequence[PollError]) -> None:
+    import pyarrow as pa
+
+    if not errors:
+        return
+    table = lake.table(feed.table(ERRORS))
+    rows = pa.Table.from_pylist(
+        [{**vars(error), "day": error.slot_at.date()} for error in errors], schema=table.contract.arrow_schema
+    )
+    retry_when_stale(lambda: table.snapshot().append(rows, []))
+
+
+def _append_refused(
+    lake: Lake,
+    feed: FeedConfig,
+    heard: Sequence[Heard],
+    rows: pl.DataFrame,
+    against: Mapping[int, list[str]],
+    ingested_at: datetime,
+) -> None:
+    """Puts what is no quote into the quarantine, once: a vendor repeats it with every poll."""
+    import pyarrow as pa
+
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, symbol, event_time, price, day in rows.select(
+        "number", "symbol", "event_time", "latest_price", "day"
+    ).iter_rows():
+        if number not in against:
+            continue
+        name = f"{QUOTES}/{heard[number].asked or symbol or 'unnamed'}"
+        said = sha256(repr((symbol, price, against[number])).encode()).hexdigest()[:16]
+        version = f"{event_time.isoformat() if event_time else 'untimed'}-{said}"
+        found[name, version] = {
+            "source": feed.source,
+            "load_date": ingested_at.date(),
+            "object": name,
+            "object_version": version,
+            "row_number": 1,
+            "session": day,
+            "reasons": against[number],
+            "row": heard[number].text,
+            "published_at": heard[number].published_at,
+            "ingested_at": ingested_at,
+        }
+    refused_rows = pa.Table.from_pylist(list(found.values()), schema=lake.table("quarantine").contract.arrow_schema)
+    append_absent(lake, "quarantine", refused_rows, "source", [f"{feed.source}/{QUOTES}"])

@@ -1,0 +1,182 @@
+"""Polling a feed's API: each symbol asked at once, each on its own, as often as there is time in its slot.
+
+Belongs here: connections, the vendor's rate, further tries, and which answer is none. What a quote says is read in
+`quotes`; when a slot begins is the service's matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from urllib.parse import quote
+
+from lakehouse.settings import settings
+from lakehouse.sources.api import UNLIMITED, requests_per_minute, symbols_of
+from lakehouse.sources.api_answers import pause_s, published_at, refusal_in
+from lakehouse.sources.errors import SourceError
+from lakehouse.sources.feed import FeedConfig
+from lakehouse.sources.quotes import Heard
+from lakehouse.sources.secret import Secret
+
+_FIRST_WAIT_S = 0.25
+_MOST_QUOTED = 300
+
+
+@dataclass(frozen=True)
+class PollError:
+    """A try that brought no quote. `kind`: passing, permanent, quota, or unfinished (the slot was over)."""
+
+    symbol: str
+    slot_at: datetime
+    attempt: int
+    kind: Literal["passing", "permanent", "quota", "unfinished"]
+    error: str
+    occurred_at: datetime
+
+
+@dataclass
+class Inbox:
+    """What has come since it was emptied last."""
+
+    heard: list[Heard] = field(default_factory=list)
+    errors: list[PollError] = field(default_factory=list)
+
+    def take(self) -> Inbox:
+        """Everything that is in it, which it then no longer holds."""
+        taken = Inbox(self.heard, self.errors)
+        self.heard, self.errors = [], []
+        return taken
+
+
+class Poller:
+    """Asks for all symbols of a feed. An asynchronous context manager; answers and errors come to `inbox`.
+
+    Raises:
+        SourceError: the vendor wants a token and there is none, or the settings name no symbol or address.
+    """
+
+    def __init__(self, feed: FeedConfig) -> None:
+        from pyrate_limiter import Duration, Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
+
+        api = feed.api
+        self.feed, self.api = feed, api
+        self.inbox = Inbox()
+        self.symbols = symbols_of(feed.source, api)
+        self.url = (settings().source_variable(feed.source, "url") or api.url).rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise SourceError(
+                f"{self.url!r} is no address of an API; set LAKEHOUSE_{feed.source.upper()}_URL to an http(s) URL"
+            )
+        key = settings().secret(api.key.variable) if api.key else None
+        if api.key and key is None:
+            raise SourceError(
+                f"{feed.source} wants a token and {api.key.variable} is not set; put the one that the vendor gave you "
+                "into that environment variable, or into .env"
+            )
+        self._secret = Secret(key)
+        self._query = {api.key.parameter: key} if api.key and key else {}
+        rate = requests_per_minute(feed.source, api, self.url.split("/")[2].rsplit(":", 1)[0].strip("[]"))
+        self._limiter = None
+        if rate != UNLIMITED:
+            # A bucket of a single token spreads the requests evenly, further tries too.
+            bucket = StateBucket([Rate(rate, Duration.MINUTE, burst=1)], algorithm=TokenBucket())
+            self._limiter = Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=1)
+        self._client: Any = None
+        self._under_way: asyncio.Semaphore | None = None
+
+    async def __aenter__(self) -> Poller:
+        from pyreqwest.client import ClientBuilder
+
+        # One pool of connections. HTTP/2 is agreed upon in TLS, where the vendor has it.
+        builder = ClientBuilder().timeout(timedelta(seconds=self.api.timeout_s)).follow_redirects(False)
+        self._client = (
+            builder.max_connections(self.api.concurrency).pool_max_idle_per_host(self.api.concurrency).build()
+        )
+        await self._client.__aenter__()
+        self._under_way = asyncio.Semaphore(self.api.concurrency)
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self._client.__aexit__(*raised)
+
+    def ask_all(self, slot_at: datetime, seconds: float) -> list[asyncio.Task[None]]:
+        """Starts to ask for each symbol; within `seconds` all tasks are done.
+
+        Args:
+            slot_at: the moment on the clock that the polls are for.
+        """
+        deadline = time.monotonic() + seconds
+        return [asyncio.create_task(self._ask(symbol, slot_at, deadline)) for symbol in self.symbols]
+
+    async def _ask(self, symbol: str, slot_at: datetime, deadline: float) -> None:
+        attempt = 1
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                while True:
+                    answer = await self._try(symbol)
+                    if isinstance(answer, Heard):
+                        self.inbox.heard.append(answer)
+                        return
+                    kind, text, wait = answer
+                    self._failed(symbol, slot_at, attempt, kind, text)
+                    if kind != "passing" or attempt == self.api.tries:
+                        return
+                    # Doubled each time, and up to as much again at random, so that symbols that failed together don't
+                    # come back together.
+                    attempt += 1
+                    await asyncio.sleep(max(wait, _FIRST_WAIT_S * 2 ** (attempt - 2) * random.uniform(1, 2)))
+        except TimeoutError:
+            self._failed(symbol, slot_at, attempt, "unfinished", "the slot was over before there was an answer")
+
+    def _failed(self, symbol: str, slot_at: datetime, attempt: int, kind: Any, text: str) -> None:
+        said = self._secret.hidden(text)
+        said = said if len(said) <= _MOST_QUOTED else f"{said[:_MOST_QUOTED]}..."
+        self.inbox.errors.append(PollError(symbol, slot_at, attempt, kind, said, datetime.now(UTC)))
+
+    async def _try(self, symbol: str) -> Heard | tuple[str, str, float]:
+        """An answer, or the kind and text of what came in its place, and the seconds that the vendor asks to wait."""
+        from pyreqwest.exceptions import PyreqwestError
+
+        assert self._under_way is not None
+        if self._limiter is not None:
+            await self._limiter.try_acquire_async(self.feed.source)
+        path = self.feed.path.format(symbol=quote(symbol, safe=""))
+        async with self._under_way:
+            try:
+                response = await self._client.get(self.url + path).query(self._query).build().send()
+                body = bytes(await response.bytes())
+            except TimeoutError as silence:
+                return "passing", f"silence: nothing within {self.api.timeout_s:g} s ({type(silence).__name__})", 0.0
+            except PyreqwestError as error:
+                return "passing", f"{type(error).__name__}: {_innermost(error)}", 0.0
+        return self._understood(symbol, response, body)
+
+    def _understood(self, symbol: str, response: Any, body: bytes) -> Heard | tuple[str, str, float]:
+        from pydantic_core import from_json
+
+        now = datetime.now(UTC)
+        refusal = None
+        if response.status != 200 or self.api.refusals:
+            refused, words = self.api.refusals, self.api.quota_words
+            refusal = refusal_in(response.status, body, "json", refused, words, is_whole=True)
+        if refusal is not None:
+            return refusal.kind, refusal.text, pause_s(response.get_header("retry-after"), now)
+        text = self._secret.hidden_in(body).decode(errors="replace")
+        try:
+            document = from_json(body, allow_inf_nan=False)
+        except ValueError:
+            return "passing", f"no JSON, or JSON that was cut, of {len(body):,} bytes: {text}", 0.0
+        if not isinstance(document, dict):
+            return "passing", f"a quote was expected, not {text or 'nothing'}", 0.0
+        return Heard(symbol, text, document, published_at(response.get_header("date"), now))
+
+
+def _innermost(error: BaseException) -> str:
+    """What a chain of errors ends in, on one line: 'Connection reset by peer' rather than 'error sending request'."""
+    details = getattr(error, "details", None) or {}
+    causes = details.get("causes") or []
+    return " ".join(str(causes[-1].get("message") if causes else error).split())

@@ -1,0 +1,122 @@
+"""Quotes as a feed tells them, one JSON object each: from what was heard to rows, and why one can't be a row.
+
+It doesn't matter here how a quote came: polled (`poller`) or pushed (`broker`). Whether a good quote is news is the
+pipeline's matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
+from lakehouse.sources.feed import QUOTES, FeedConfig
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_FURTHEST_S = 7_258_118_400  # the year 2200: what is beyond is no time, or has another unit
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer or a message.
+
+    Args:
+        asked: the symbol that was asked for; None where nobody asked.
+        text: as it came, without the key.
+        document: what the text says.
+        published_at: when it was said (UTC).
+    """
+
+    asked: str | None
+    text: str
+    document: object
+    published_at: datetime
+
+
+def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) -> pl.DataFrame:
+    """A row for each: the columns of `quotes`, and `number`, `asked`, `text`, and for each column of numbers whether
+    there is something else in its place (`untyped_<column>`). What can't be understood is NULL.
+    """
+    import polars as pl
+
+    contract = feed.contract(QUOTES)
+    documents = [item.document if isinstance(item.document, dict) else {} for item in heard]
+    member = {column: name for name, column in feed.columns.items()}
+    made: dict[str, list[Any]] = {}
+    for column in contract.columns:
+        values = [document.get(member.get(column.name)) for document in documents]
+        if column.name == "symbol":
+            made["symbol"] = [value if isinstance(value, str) else None for value in values]
+        elif column.name == "event_time":
+            made["event_time"] = [_moment(value, feed.time_unit) for value in values]
+        elif column.type == "double":
+            numbers = [_number(value) for value in values]
+            made[column.name] = numbers
+            made[f"untyped_{column.name}"] = [
+                value is not None and number is None for value, number in zip(values, numbers, strict=True)
+            ]
+    schema: dict[str, Any] = {
+        name: pl.Boolean if name.startswith("untyped_") else pl.Schema(contract.arrow_schema)[name] for name in made
+    }
+    moment = pl.Datetime("us", "UTC")
+    return pl.DataFrame(made, schema=schema).with_columns(
+        pl.coalesce("event_time", pl.lit(ingested_at, moment)).dt.date().alias("day"),
+        pl.Series("published_at", [item.published_at for item in heard], dtype=moment),
+        pl.lit(ingested_at, moment).alias("ingested_at"),
+        pl.Series("number", range(len(heard)), dtype=pl.Int64),
+        pl.Series("asked", [item.asked for item in heard], dtype=pl.String),
+        pl.Series("text", [item.text for item in heard], dtype=pl.String),
+    )
+
+
+def refused(rows: pl.DataFrame, feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> dict[int, list[str]]:
+    """Number -> reasons, of the rows (as `quote_rows` makes them) that are no quotes."""
+    connection.register("heard", rows.to_arrow())
+    rules = _rules(feed, connection)
+    found = connection.execute(f"SELECT number, {reasons(rules)} FROM heard WHERE NOT ({good(rules)})").fetchall()
+    connection.unregister("heard")
+    return dict(found)
+
+
+def _rules(feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> Predicates:
+    contract = feed.contract(QUOTES)
+    said: Mapping[str, str] = {column: name for name, column in feed.columns.items()}
+    return {
+        **predicates_of(contract, connection, "heard"),
+        **{
+            f"{column.name}_typed": (f"NOT untyped_{column.name}", f"{said[column.name]} is no number")
+            for column in contract.columns
+            if column.type == "double" and column.name in said
+        },
+        "is_what_was_asked_for": (
+            "upper(asked) = upper(symbol)",
+            f"{said['symbol']} is not the symbol that was asked for",
+        ),
+    }
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _moment(value: object, unit: str) -> datetime | None:
+    number = _number(value)
+    if number is None or not 0 < number / _PER_SECOND[unit] < _FURTHEST_S:
+        return None
+    # In whole numbers: a time in nanoseconds is beyond what a double holds.
+    whole = value if isinstance(value, int) else int(number)
+    return _EPOCH + timedelta(microseconds=whole * 10**6 // _PER_SECOND[unit])
