@@ -88,6 +88,8 @@ class Contract(BaseModel):
     partition_by: tuple[str, ...]
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
+    domain: str = ""
+    """Whose tables these are, by the contract's folder: `market`, `feed`, ...; empty for those that all share."""
     known_at: str | None = None
     """The column that says when a row became known to the lake: reading as of a moment filters on it."""
     derived_by: str | None = None
@@ -189,7 +191,8 @@ def contracts() -> Mapping[str, Contract]:
     found: dict[str, Contract] = {}
     for path in sorted(CONTRACTS.rglob("*.yaml")):
         try:
-            contract = Contract.model_validate(yaml.load(path.read_text(), loader))
+            folder = path.parent.relative_to(CONTRACTS).as_posix().removeprefix(".")
+            contract = Contract.model_validate(yaml.load(path.read_text(), loader) | {"domain": folder})
         except (ValueError, yaml.YAMLError) as error:
             raise ContractError(f"{path.name}: {error}") from error
         found[contract.table] = contract

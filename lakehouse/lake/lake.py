@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
+from lakehouse.lake.folders import folders
 from lakehouse.lake.table import LakeTable, Partitions, literal
 from lakehouse.settings import Settings, settings
 
@@ -24,7 +25,6 @@ SHARED_SCHEMA = "lake"
 MARTS_SCHEMA = "marts"
 _MARTS_AS_OF = "lakehouse.warehouse.publish:marts_as_of"
 """Builds the marts as of a moment; named, not imported, as the contracts name what derives their tables."""
-SHARED_TABLES = ("ingest_ledger", "quarantine", "conservation", "reconciliation_breaks")
 _MACROS = {name: f"lakehouse.pipeline.adjust:{name}" for name in ("adjusted_daily_bars", "adjusted_official_daily")}
 """Table macros of a source, and what makes them in a connection."""
 _CALL = re.compile(rf'"?(\w+)"?\s*\.\s*({"|".join(_MACROS)})\s*\(', re.IGNORECASE)
@@ -136,14 +136,30 @@ class Lake:
             with self._connections() as connection:
                 yield prepare(connection, self.uri)
 
-    def sources(self) -> list[str]:
-        """The sources that ever loaded anything into this lake."""
-        return self.table("ingest_ledger").snapshot().partition_values("source")
+    def sources(self, domain: str = "market") -> list[str]:
+        """The sources that have any table of a domain in this lake; sorted."""
+        return sorted(source for source, found in self._sources.items() if domain in found)
+
+    @cached_property
+    def _sources(self) -> dict[str, set[str]]:
+        """Source -> the domains whose tables it has. The path is the catalogue: folders that a contract has."""
+        known = contracts()
+        # Of a source whose objects all failed there is nothing but the ledger's word.
+        loaded = self.table("ingest_ledger").snapshot().partition_values("source")
+        found: dict[str, set[str]] = {source: {"market"} for source in loaded}
+        for source in folders(self.uri):
+            if source not in known:
+                names = folders(f"{self.uri}/{source}")
+                found.setdefault(source, set()).update(known[name].domain for name in names if name in known)
+        return {source: domains for source, domains in sorted(found.items()) if domains}
 
     def tables(self) -> list[tuple[str, str]]:
         """Every (schema, table) of the lake, as SQL names them."""
-        return [(SHARED_SCHEMA, name) for name in SHARED_TABLES] + [
-            (source, name) for source in self.sources() for name in self.source_tables()
+        return [(SHARED_SCHEMA, name) for name, contract in contracts().items() if not contract.domain] + [
+            (source, name)
+            for source, domains in self._sources.items()
+            for name, contract in contracts().items()
+            if contract.domain in domains
         ]
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation | None:
@@ -226,11 +242,6 @@ class Lake:
         if self._marts_as_of is None:
             self._marts_as_of = _imported(_MARTS_AS_OF)(self.as_of)
         return self._marts_as_of.path
-
-    @staticmethod
-    def source_tables() -> list[str]:
-        """The names of the tables that a source can have."""
-        return [name for name in contracts() if name not in SHARED_TABLES]
 
 
 def _imported(name: str) -> Any:

@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse.lake.contract import DUCKDB_TYPES, Contract, contract_of
@@ -30,6 +30,9 @@ Partitions = Mapping[str, Sequence[date | str]]
 """Partition column -> the values wanted; a row is inside when it matches every column."""
 
 T = TypeVar("T")
+
+# Delta keeps the least and greatest moments of a file in whole milliseconds, cut off.
+_MILLISECOND = timedelta(milliseconds=1)
 
 # Sixteen writers of one partition finish well within these tries; a table that is still contended then is a
 # fault to be seen.
@@ -189,9 +192,41 @@ class Snapshot:
         files = [] if self.delta is None else self.delta.file_uris(file_pruning_predicate=where)
         return f"SELECT * FROM ({self._select_from(files)}) WHERE {where}"
 
+    def count_at_most(self, where: str) -> int:
+        """How many rows the files have that `select_where` would open."""
+        if self.delta is None:
+            return 0
+        wanted = set(self.delta.file_uris(file_pruning_predicate=where))
+        known = self._statistics("num_records")
+        return sum(row["num_records"] for row in known if f"{self.table.uri}/{row['path']}" in wanted)
+
+    def least_from(self, column: str, by: str, moment: datetime) -> tuple[datetime | None, str]:
+        """The least value of a column of moments over the files in which all rows have `by` >= `moment`, as Delta keeps
+        it (in whole milliseconds), and a DuckDB query for the rows of those files in which some have.
+        """
+        least, some = [], []
+        for row in self._statistics(f"min.{by}", f"max.{by}", f"min.{column}"):
+            if row[f"min.{by}"] >= moment:
+                least.append(row[f"min.{column}"])
+            elif row[f"max.{by}"] + _MILLISECOND >= moment:
+                some.append(f"{self.table.uri}/{row['path']}")
+        return min(least, default=None), self._select_from(some)
+
+    def _statistics(self, *columns: str) -> list[dict[str, Any]]:
+        import pyarrow as pa
+
+        if self.delta is None or not self.files():
+            return []
+        return pa.table(self.delta.get_add_actions(flatten=True)).select(["path", *columns]).to_pylist()
+
     def reached(self, name: str) -> int | None:
         """How far of what `name` names this table has come, as commits with `reached` said it."""
         return None if self.delta is None else self.delta.transaction_version(name)
+
+    def commits(self, name: str) -> int:
+        """How many commits have been made under a name of `transactions`."""
+        newest = self.reached(name)
+        return 0 if newest is None else newest + 1
 
     def _select_from(self, files: Sequence[str]) -> str:
         contract = self.table.contract

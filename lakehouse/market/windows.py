@@ -214,6 +214,26 @@ def revisions(quotes: str, closings: str, rule: WindowRule) -> str:
     )
 
 
+def closed_windows(
+    quotes: str, watching: str, first_end: datetime, last_end: datetime, rule: WindowRule, later: datetime | None
+) -> str:
+    """The closed windows that end from `first_end` to `last_end`, whole: WINDOW_COLUMNS, day, revision, closed_at.
+
+    Args:
+        quotes: (symbol, event_time, latest_price, ingested_at), at least those of these windows.
+        watching, later: what `closings` takes as `quotes` and `later`.
+    """
+    return f"""
+        WITH merged AS MATERIALIZED ({panes(quotes, rule)}),
+        closed AS MATERIALIZED ({closings(watching, first_end, last_end, rule, later)}),
+        late AS MATERIALIZED ({revisions(quotes, "closed", rule)})
+        SELECT {", ".join(WINDOW_COLUMNS)}, window_end::DATE AS day,
+            1 + coalesce(late_arrivals, 0) AS revision, closed_at
+        FROM ({windows_over("merged", first_end, last_end, rule)}) JOIN closed USING (window_end)
+        LEFT JOIN late USING (resolution_minutes, window_end, symbol)
+    """
+
+
 def _measures(total: str, count: str, first: str, last: str, lowest: str, highest: str) -> str:
     return f"""
         {total}::DOUBLE / {count} AS mean_price, {first} AS first_price, {last} AS last_price,

@@ -15,11 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Derived:
-    """What a derivation did: rows in the partitions asked for, rows and sessions (or years) that changed."""
+    """What a derivation did: rows in the partitions asked for, rows and sessions (or days, years) that changed."""
 
     rows: int = 0
     changed: set[date] = field(default_factory=set)
     rows_changed: int = 0
+    commits: int = 0
+
+    def add(self, other: Derived) -> None:
+        """Counts what another derivation of the same table did."""
+        self.rows += other.rows
+        self.changed |= other.changed
+        self.rows_changed += other.rows_changed
+        self.commits += other.commits
 
 
 def changed_partitions(

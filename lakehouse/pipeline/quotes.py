@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _Key = tuple[str, datetime]
-_TICK = timedelta(microseconds=1)
+# Whole milliseconds, as Delta keeps the least and greatest moments of a file.
+_TICK = timedelta(milliseconds=1)
 _STORED = -1
 _MOST_NAMED = 200
 _OTHER_PRICE = "a quote with this update time is stored already, with another price"
@@ -36,11 +37,13 @@ class Stored:
     Args:
         quotes: the new quotes, in the columns of the table.
         ingested_at: the moment of their commit.
+        commit: its number, counted from 1 over all that the table has seen; where nothing was new, that of the last.
         errors: polls that brought nothing.
     """
 
     quotes: pl.DataFrame
     ingested_at: datetime
+    commit: int
     received: int
     repeated: int
     refused: int
@@ -55,7 +58,7 @@ class QuoteLog:
     def __init__(self, lake: Lake, feed: FeedConfig) -> None:
         self.lake, self.feed = lake, feed
         self.table = lake.table(feed.table(QUOTES))
-        self._commits: int | None = None
+        self._commits = -1
         self._newest: dict[str, tuple[datetime, float]] = {}
         self._last_moment = datetime.min.replace(tzinfo=UTC)
 
@@ -68,7 +71,7 @@ class QuoteLog:
         snapshot = self.table.snapshot()
         self._follow(snapshot)
         # Later than any commit before: the order of these moments is the order of the commits, whatever the clock does.
-        ingested_at = max(datetime.now(UTC), self._last_moment + _TICK)
+        ingested_at = max(_now(), self._last_moment + _TICK)
         rows = quote_rows(inbox.heard, self.feed, ingested_at)
         against = self._refused(rows)
         fresh = self._fresh(snapshot, rows, against)
@@ -76,16 +79,16 @@ class QuoteLog:
             _append_refused(self.lake, self.feed, inbox.heard, rows, against, ingested_at)
         if fresh.height:
             snapshot.append(fresh.sort("symbol", "event_time").to_arrow(), [self.table.name])
-            self._commits = 0 if self._commits is None else self._commits + 1
+            self._commits += 1
             self._last_moment = ingested_at
             for symbol, event_time, price in fresh.select("symbol", "event_time", "latest_price").iter_rows():
                 self._remember(symbol, event_time, price)
         repeated = rows.height - fresh.height - len(against)
-        return Stored(fresh, ingested_at, rows.height, repeated, len(against), len(inbox.errors))
+        return Stored(fresh, ingested_at, self._commits, rows.height, repeated, len(against), len(inbox.errors))
 
     def _follow(self, snapshot: Snapshot) -> None:
         """Reads what the table knows, where somebody else has appended since we did."""
-        commits = snapshot.reached(self.table.name)
+        commits = snapshot.commits(self.table.name)
         if commits == self._commits:
             return
         newest = snapshot.partition_values("day")[-2:]
@@ -145,6 +148,11 @@ class QuoteLog:
         newest = self._newest.get(symbol)
         if newest is None or newest[0] < event_time:
             self._newest[symbol] = (event_time, price)
+
+
+def _now() -> datetime:
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
