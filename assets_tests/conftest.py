@@ -19,10 +19,11 @@ import pytest
 
 from assets_tests.servers.ceph import CephS3
 from assets_tests.servers.ministack import MinistackS3
+from assets_tests.servers.nats import NatsServer
 from assets_tests.servers.process import MissingBinary
 from assets_tests.servers.s3 import S3Server
 
-AnyS3 = TypeVar("AnyS3", bound=S3Server)
+AnyServer = TypeVar("AnyServer", bound=S3Server | NatsServer)
 
 TESTS = Path(__file__).parent
 PROJECT_ROOT = TESTS.parent
@@ -103,7 +104,7 @@ def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     _forget_settings()
 
 
-def _serve(server: AnyS3) -> Iterator[AnyS3]:
+def _serve(server: AnyServer) -> Iterator[AnyServer]:
     with ExitStack() as running:
         try:
             running.enter_context(server)
@@ -122,6 +123,12 @@ def ceph_s3() -> Iterator[CephS3]:
 def ministack_s3() -> Iterator[MinistackS3]:
     """ministack's S3, one for all tests of a process; each test makes a bucket of its own."""
     yield from _serve(MinistackS3())
+
+
+@pytest.fixture
+def nats_server() -> Iterator[NatsServer]:
+    """A NATS server with JetStream, new for every test: tests kill it."""
+    yield from _serve(NatsServer())
 
 
 @pytest.fixture(scope="session")

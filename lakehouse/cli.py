@@ -1,4 +1,4 @@
-"""The terminal's front door: `lakehouse backfill`, `sql`, `plot`, `status`, `rebuild`, `demo`. Commands parse, call the
+"""The terminal's front door: `lakehouse backfill`, `stream`, `sql`, `plot`, `status`, `rebuild`, `demo`. Commands parse, call the
 rooms, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,14 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+
+
+class Transport(StrEnum):
+    """How a feed's quotes come."""
+
+    poll = "poll"
+    nats = "nats"
+
 
 SourceArgument = Annotated[str, typer.Argument(help="Name of the source, such as xetra.")]
 
@@ -198,6 +207,33 @@ def rebuild(
             "[bold red]The stored tables are not what raw_bars gives.[/] Run the command without --verify to mend them."
         )
         raise typer.Exit(1)
+
+
+@app.command()
+def stream(
+    feed: Annotated[str | None, typer.Argument(help="Name of the feed; the only one by default.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
+    every: Annotated[
+        float | None, typer.Option(min=0.1, metavar="SECONDS", help="Time between rounds, instead of the feed's own.")
+    ] = None,
+    transport: Annotated[
+        Transport, typer.Option(help="Poll the vendor's API, or listen to a broker.")
+    ] = Transport.poll,
+) -> None:
+    """Take in a feed's quotes round by round and keep their windows up, until Ctrl-C or SIGTERM.
+
+    Each quote is stored once, however often this is stopped, killed or run beside itself.
+    """
+    from lakehouse.feeding.service import FeedStopped
+    from lakehouse.sources.feed import feed_named
+    from lakehouse.streaming import run_stream
+
+    with _explained():
+        try:
+            run_stream(console, feed_named(feed), rounds=rounds, every_s=every, listens=transport is Transport.nats)
+        except FeedStopped as stopped:
+            _print_error(stopped)
+            raise typer.Exit(1) from None
 
 
 @app.command()

@@ -3,3 +3,4 @@ schedules and sensors. Work itself is done by `lakehouse.pipeline`.
 """
 
 from lakehouse.components.market_source import MarketSource as MarketSource
+from lakehouse.components.quote_feed import QuoteFeed as QuoteFeed

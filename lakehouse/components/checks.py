@@ -1,25 +1,32 @@
 """The pipeline's checks as Dagster asset checks: one step a table, one check a property."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
 
 import dagster as dg
 
 from lakehouse.components.metadata import records_table
 from lakehouse.components.resources import LakeResource
-from lakehouse.components.sessions import tagged_sessions
-from lakehouse.pipeline.checks import Check, Finding, checks_of
+from lakehouse.pipeline.checks import Check, Finding
 from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.feed import FeedConfig
 
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
 def table_checks(
-    config: SourceConfig, table: str, partitions: dg.TimeWindowPartitionsDefinition
+    config: SourceConfig | FeedConfig,
+    table: str,
+    all_checks: Iterable[Check],
+    sessions_of: Callable[[Mapping[str, str]], list[date] | None],
 ) -> dg.AssetChecksDefinition:
-    """The checks of a source's table. In a partitioned run they look at the sessions that the run touches,
-    otherwise at the whole table.
+    """The checks of a table of a source or feed.
+
+    Args:
+        all_checks: among which are this table's.
+        sessions_of: from a run's tags to the sessions or days that the checks look at; None: the whole table.
     """
-    checks = {check.name: check for check in checks_of(config) if check.table == table}
+    checks = {check.name: check for check in all_checks if check.table == table}
     asset = dg.AssetKey([config.source, table])
 
     @dg.multi_asset_check(
@@ -33,7 +40,7 @@ def table_checks(
     )
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened = lake.open()
-        sessions = tagged_sessions(context.run.tags, config, partitions)
+        sessions = sessions_of(context.run.tags)
         for key in sorted(context.selected_asset_check_keys, key=lambda key: list(checks).index(key.name)):
             yield check_result(checks[key.name], asset, checks[key.name].run(opened, config, sessions))
 

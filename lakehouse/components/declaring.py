@@ -7,12 +7,15 @@ from typing import Any
 from lakehouse.components.metadata import definition_metadata
 from lakehouse.lake import Lake
 from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.feed import FeedConfig
 
 CODE_VERSION = "2"
 """Raise it when the meaning of a derivation changes: Dagster then shows the stored tables as out of date."""
 
 
-def declared(config: SourceConfig, name: str, description: str, deps: list[str], kinds: set[str]) -> dict[str, Any]:
+def declared(
+    config: SourceConfig | FeedConfig, name: str, description: str, deps: list[str], kinds: set[str]
+) -> dict[str, Any]:
     """The arguments of `dagster.asset` for the source's asset `name`, whose `deps` are of the same source."""
     return {
         "key": [config.source, name],

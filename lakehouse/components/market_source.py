@@ -14,6 +14,7 @@ from lakehouse.components.partitions import session_partitions
 from lakehouse.components.reconciliation import reconciliation_asset
 from lakehouse.components.schedules import update_schedules
 from lakehouse.components.sensor import source_sensor
+from lakehouse.components.sessions import tagged_sessions
 from lakehouse.pipeline.checks import checks_of
 from lakehouse.sources.config import SourceConfig
 
@@ -56,7 +57,7 @@ class MarketSource(dg.Component):
         return dg.Definitions(
             assets=assets,
             asset_checks=[
-                table_checks(config, table, partitions)
+                table_checks(config, table, checks_of(config), lambda tags: tagged_sessions(tags, config, partitions))
                 for table in dict.fromkeys(check.table for check in checks_of(config))
             ],
             jobs=[job],

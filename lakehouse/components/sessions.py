@@ -46,9 +46,15 @@ def tagged_sessions(
     """The sessions that a run touches, by its tags; None where it has no partition: a check that is run by hand
     looks at the whole table.
     """
+    found = tagged_days(tags, partitions)
+    return None if found is None else config.sessions_together(found, config.calendar_frame())
+
+
+def tagged_days(tags: Mapping[str, str], partitions: dg.TimeWindowPartitionsDefinition) -> list[date] | None:
+    """The days of the partitions that a run's tags name; None where they name none."""
     first = tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG) or tags.get(_FIRST_TAG)
     last = tags.get(RANGE_END_TAG) or tags.get(PARTITION_TAG) or tags.get(_LAST_TAG)
     if first is None or last is None:
         return None
     keys = partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
-    return config.sessions_together([date.fromisoformat(key) for key in keys], config.calendar_frame())
+    return [date.fromisoformat(key) for key in keys]

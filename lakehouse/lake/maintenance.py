@@ -5,6 +5,7 @@ go. Reads and writes go on meanwhile.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.table import LakeTable, StaleSnapshot, retry_when_stale
@@ -33,6 +34,17 @@ def maintain(lake: Lake) -> list[Maintained]:
     ]
 
 
+def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> Maintained:
+    """Compacts some partitions of a table, and deletes nothing: readers and writers of the others, and those who append
+    to the same ones, go on.
+    """
+    wanted = {partition: values}
+    before = len(table.snapshot().files(wanted))
+    if before > len(values):
+        retry_when_stale(lambda: _compact(table, [(partition, "in", values)]))
+    return Maintained(table.name, before, len(table.snapshot().files(wanted)), 0)
+
+
 def maintain_table(table: LakeTable) -> Maintained:
     """Compacts the partitions that consist of several files, then deletes the files that nobody within the
     retention reads.
@@ -45,12 +57,12 @@ def maintain_table(table: LakeTable) -> Maintained:
     return Maintained(table.name, before, len(table.snapshot().files()), len(deleted))
 
 
-def _compact(table: LakeTable) -> None:
+def _compact(table: LakeTable, partitions: list[tuple[str, str, Any]] | None = None) -> None:
     from deltalake.exceptions import CommitFailedError
 
     delta = table.snapshot().delta
     assert delta is not None
     try:
-        delta.optimize.compact(target_size=_TARGET_BYTES)
+        delta.optimize.compact(partition_filters=partitions, target_size=_TARGET_BYTES)
     except CommitFailedError as error:
         raise StaleSnapshot(f"{table.name}: {error}") from error

@@ -239,10 +239,14 @@ class Snapshot:
         return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}})"
 
     def select_sessions(self, sessions: Sequence[date] | None) -> str:
-        """A DuckDB query for the rows of `sessions` (None: of all), reading only the partitions that can hold them."""
+        """A DuckDB query for the rows of `sessions`, or days (None: of all), reading only the partitions that can hold
+        them.
+        """
         if sessions is None:
             return self.select()
         part = self.table.contract.partition_by[0]
+        if part == "day":
+            return self.select({part: sessions})
         values = sorted({session.replace(day=1) if part == "month" else session for session in sessions})
         stored = self.select({part: values})
         return f"SELECT * FROM ({stored}) WHERE {predicate({'session': sessions})}"

@@ -16,7 +16,7 @@ are read and what is written is the pipeline's matter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 PANE_COLUMNS = (
     "symbol",
@@ -43,8 +43,8 @@ WINDOW_COLUMNS = (
     "percentage_gain",
 )
 # Sums of floating-point numbers depend on their order, and quotes don't come in the same order twice: prices are summed
-# in units of 1e-12, exactly.
-_EXACT = "DECIMAL(38, 12)"
+# in units of 1e-12, exactly. A sum of whole units is divided but once, so that six quotes of 100.1 have the mean of five.
+_UNITS = "(latest_price::DECIMAL(38, 12) * 1000000000000)::HUGEINT"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -77,6 +77,11 @@ class WindowRule:
         """The first end after `moment`: that of the first window which a quote of that moment is in."""
         return self.last_end(moment) + self.period
 
+    def ends_of(self, day: date) -> tuple[datetime, datetime]:
+        """The first and the last end on a day (UTC)."""
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return midnight + self.offset, midnight + timedelta(days=1) + self.offset - self.period
+
     def closed_through(self, latest_event: datetime) -> datetime:
         """The last end of the windows that are closed once a quote of `latest_event` is known."""
         return self.last_end(latest_event - self.lateness)
@@ -88,13 +93,13 @@ class WindowRule:
 
 def panes(quotes: str, rule: WindowRule) -> str:
     """(symbol, pane_start, quote_count, price_sum, min_price, max_price, first_price, first_at, last_price, last_at) of
-    quotes (symbol, event_time, latest_price); start_at <= event_time < start_at + period.
+    quotes (symbol, event_time, latest_price); start_at <= event_time < start_at + period. price_sum is in units of 1e-12.
 
     Panes of the same symbol and start may be merged, or left beside each other: windows take both.
     """
     return f"""
         SELECT symbol, {rule.pane_start("event_time")} AS pane_start, count(*) AS quote_count,
-            sum(latest_price::{_EXACT}) AS price_sum, min(latest_price) AS min_price, max(latest_price) AS max_price,
+            sum({_UNITS}) AS price_sum, min(latest_price) AS min_price, max(latest_price) AS max_price,
             arg_min(latest_price, event_time) AS first_price, min(event_time) AS first_at,
             arg_max(latest_price, event_time) AS last_price, max(event_time) AS last_at
         FROM {quotes} GROUP BY ALL
@@ -195,10 +200,11 @@ def revisions(quotes: str, closings: str, rule: WindowRule) -> str:
         quotes: (symbol, event_time, ingested_at).
         closings: as `closings` makes them.
     """
-    # Ends close in their order, so that a quote which is not late for the first of its windows is for none.
+    # Ends close in their order, so that a quote which is not late for the first of its windows here is for none.
+    first_end = f"greatest({rule.pane_start('event_time')} + {_interval(rule.period)}, (SELECT min(window_end) FROM {closings}))"  # noqa: E501
     late = f"""
         SELECT symbol, event_time, ingested_at FROM {quotes} AS quotes JOIN {closings} AS first_closing
-        ON first_closing.window_end = {rule.pane_start("event_time")} + {_interval(rule.period)}
+        ON first_closing.window_end = {first_end}
         WHERE ingested_at > closed_at
     """
     return " UNION ALL ".join(
@@ -234,9 +240,20 @@ def closed_windows(
     """
 
 
+def ranked_by_price(windows: str) -> str:
+    """Windows with their `price_rank` among those of the same length and end: by mean price, the highest first; equal
+    means share a rank, and the next one is skipped.
+    """
+    # The day follows from the end, but a filter on it reaches the files only if it is a key of the ranking.
+    return f"""
+        SELECT *, rank() OVER (PARTITION BY day, resolution_minutes, window_end ORDER BY mean_price DESC) AS price_rank
+        FROM {windows}
+    """
+
+
 def _measures(total: str, count: str, first: str, last: str, lowest: str, highest: str) -> str:
     return f"""
-        {total}::DOUBLE / {count} AS mean_price, {first} AS first_price, {last} AS last_price,
+        {total}::DOUBLE / ({count} * 1e12) AS mean_price, {first} AS first_price, {last} AS last_price,
         {lowest} AS min_price, {highest} AS max_price, {count}::BIGINT AS quote_count,
         100 * ({last} - {first}) / nullif({first}, 0) AS percentage_gain
     """

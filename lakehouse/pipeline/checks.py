@@ -22,9 +22,11 @@ from lakehouse.market.suspect import suspect_bars
 from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.conservation import COUNTS, conservation_of
 from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.products import Bars, OfficialDaily, Product
 
 Sessions = Sequence[date] | None
+_Described = SourceConfig | FeedConfig
 
 _SHOWN = 20
 """Rows that a check names; the count says how many there are."""
@@ -45,13 +47,13 @@ class Finding:
 @dataclass(frozen=True)
 class Check:
     """A check of a table: blocking ones hold back what is downstream, `severity` says how bad a failure of the
-    others is.
+    others is. `run` takes the lake, the description of the source or feed, and the sessions.
     """
 
     table: str
     name: str
     description: str
-    run: Callable[[Lake, SourceConfig, Sessions], Finding]
+    run: Callable[[Lake, Any, Sessions], Finding]
     blocking: bool = False
     severity: str = "error"
 
@@ -60,7 +62,7 @@ def _inside(sessions: Sessions) -> str:
     return "true" if sessions is None else predicate({"session": sessions})
 
 
-def _relation(lake: Lake, config: SourceConfig, table: str, sessions: Sessions) -> str:
+def _relation(lake: Lake, config: _Described, table: str, sessions: Sessions) -> str:
     return f"({lake.table(config.table(table)).snapshot().select_sessions(sessions)})"
 
 
@@ -80,7 +82,7 @@ def _offenders(lake: Lake, query: str, order: str, one: str, several: str) -> Fi
     return _found(rows, one, several, count=total[0] if total else 0)
 
 
-def _contract(table: str, lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+def _contract(table: str, lake: Lake, config: _Described, sessions: Sessions) -> Finding:
     contract = config.contract(table)
     with lake.connect() as connection:
         connection.execute(f"CREATE TEMP VIEW stored AS SELECT * FROM {_relation(lake, config, table, sessions)}")
@@ -90,7 +92,7 @@ def _contract(table: str, lake: Lake, config: SourceConfig, sessions: Sessions) 
     return _found(rows, "1 rule is broken", "rules are broken")
 
 
-def _key_is_unique(table: str, lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+def _key_is_unique(table: str, lake: Lake, config: _Described, sessions: Sessions) -> Finding:
     key = ", ".join(config.contract(table).key)
     # Numbers are grouped faster than texts: only keys whose hash occurs more than once are looked at.
     query = f"""
@@ -182,7 +184,8 @@ def _of_whole_history(run: Callable[[Lake, SourceConfig, Sessions], Finding]) ->
     return lambda lake, config, sessions: run(lake, config, None)
 
 
-def _of_every_table(table: str) -> list[Check]:
+def of_every_table(table: str) -> list[Check]:
+    """The checks that every table of a source or feed has."""
     return [
         Check(
             table,
@@ -211,7 +214,7 @@ def _readable(product: type[Product]) -> Check:
 
 
 _BARS: tuple[Check, ...] = (
-    *_of_every_table("raw_bars"),
+    *of_every_table("raw_bars"),
     _readable(Bars),
     Check(
         "raw_bars",
@@ -219,7 +222,7 @@ _BARS: tuple[Check, ...] = (
         "Every object that a session needs has come. Header-only objects count.",
         _session_complete,
     ),
-    *_of_every_table("bars"),
+    *of_every_table("bars"),
     Check(
         "bars",
         "conservation",
@@ -234,7 +237,7 @@ _BARS: tuple[Check, ...] = (
         _no_suspect_bars,
         severity="warn",
     ),
-    *_of_every_table("daily_bars"),
+    *of_every_table("daily_bars"),
     Check(
         "daily_bars",
         "consistent_with_bars",
@@ -261,9 +264,9 @@ _BARS: tuple[Check, ...] = (
 _OFFICIAL: tuple[Check, ...] = tuple(
     replace(check, run=_of_whole_history(check.run))
     for check in (
-        *_of_every_table("raw_daily"),
+        *of_every_table("raw_daily"),
         _readable(OfficialDaily),
-        *_of_every_table("official_daily"),
+        *of_every_table("official_daily"),
         Check(
             "official_daily",
             "conservation",
@@ -271,7 +274,7 @@ _OFFICIAL: tuple[Check, ...] = tuple(
             partial(_conservation, OfficialDaily),
             blocking=True,
         ),
-        *_of_every_table("corporate_actions"),
+        *of_every_table("corporate_actions"),
     )
 )
 

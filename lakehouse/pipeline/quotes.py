@@ -166,15 +166,27 @@ def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
 
 
 def _append_errors(lake: Lake, feed: FeedConfig, errors: Sequence[PollError]) -> None:
-    import pyarrow as pa
+    """Appends the tries that are not there yet: an inbox may be taken in again after a fault."""
+    import polars as pl
 
     if not errors:
         return
     table = lake.table(feed.table(ERRORS))
-    rows = pa.Table.from_pylist(
-        [{**vars(error), "day": error.slot_at.date()} for error in errors], schema=table.contract.arrow_schema
-    )
-    retry_when_stale(lambda: table.snapshot().append(rows, []))
+    schema = pl.Schema(table.contract.arrow_schema)
+    rows = pl.DataFrame([{**vars(error), "day": error.slot_at.date()} for error in errors], schema=schema)
+    slots = sorted({error.slot_at for error in errors})
+    where = f"day >= {literal(slots[0].date())} AND slot_at >= {literal(slots[0].isoformat())}"
+
+    def work() -> None:
+        snapshot = table.snapshot()
+        with lake.connect() as connection:
+            known = connection.execute(f"SELECT symbol, slot_at, attempt FROM ({snapshot.select_where(where)})").pl()
+        key = list(table.contract.key)
+        fresh = rows.join(known.with_columns(pl.col("slot_at").cast(schema["slot_at"])), on=key, how="anti")
+        if fresh.height:
+            snapshot.append(fresh.to_arrow(), [table.name])
+
+    retry_when_stale(work)
 
 
 def _append_refused(

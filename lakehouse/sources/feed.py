@@ -23,6 +23,8 @@ from lakehouse.sources.products import Strict
 
 COMPONENT = "lakehouse.components.QuoteFeed"
 QUOTES, WINDOWS, ERRORS = "quotes", "quote_windows", "poll_errors"
+TOP, GAINS = "top_stocks", "percentage_gains"
+"""Views of the windows."""
 
 
 class Broker(Strict):

@@ -1,0 +1,138 @@
+"""The assets of a feed: quotes -> quote_windows, poll_errors beside them, partitioned by day (UTC), and the compaction
+of a day's many small files.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.components.declaring import declared
+from lakehouse.components.loading import transient_faults_retried
+from lakehouse.components.metadata import definition_metadata, stored_metadata
+from lakehouse.components.resources import LakeResource
+from lakehouse.feeding.service import poll
+from lakehouse.lake import Lake
+from lakehouse.lake.maintenance import compact_partitions
+from lakehouse.pipeline.changes import Derived
+from lakehouse.pipeline.windows import derive_windows
+from lakehouse.progress import progress
+from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
+
+
+class Rounds(dg.Config):
+    """How many rounds a run takes in."""
+
+    rounds: int = 6
+
+
+def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of one feed; each is a thin step around `lakehouse.feeding` and `lakehouse.pipeline`."""
+    partitioned: dict[str, Any] = {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run()}
+
+    @dg.multi_asset(
+        name=f"{feed.source}_quotes",
+        specs=[
+            dg.AssetSpec(
+                **_declared(feed, QUOTES, f"{feed.description}: each quote once, append-only.", []),
+                partitions_def=partitions,
+                freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(seconds=max(feed.fresh_s, 60))),
+            ),
+            dg.AssetSpec(
+                **_declared(feed, ERRORS, "Polls that brought no quote, each try a row.", []),
+                partitions_def=partitions,
+            ),
+        ],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def quotes(context: dg.AssetExecutionContext, config: Rounds, lake: LakeResource) -> Any:
+        """Today's partition polls the feed, as `lakehouse stream` does; the past can't be asked for, and is reported
+        as it is stored.
+        """
+        days, opened, started = _days(context), lake.open(), time.monotonic()
+        facts: dict[str, Any] = {}
+        if datetime.now(UTC).date() in days:
+            with transient_faults_retried(context):
+                made = asyncio.run(poll(opened, feed, asyncio.Event(), rounds=config.rounds))
+            facts = {name: value for name, value in vars(made).items() if name != "windows"}
+        for table, told in ((QUOTES, facts), (ERRORS, {})):
+            _report_days(context, opened, feed, table, days)
+            seconds = time.monotonic() - started
+            yield dg.MaterializeResult(
+                asset_key=[feed.source, table],
+                metadata=told | stored_metadata(opened, feed.table(table), days, seconds),
+            )
+
+    @dg.asset(
+        **declared(
+            feed,
+            WINDOWS,
+            "Closed sliding windows over the quotes, a row a window and symbol.",
+            [QUOTES],
+            {"deltalake", "duckdb"},
+        ),
+        **partitioned,
+        metadata=definition_metadata(feed.contract(WINDOWS), Lake.open(), feed.table(WINDOWS)),
+    )
+    def quote_windows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        days, opened, started = _days(context), lake.open(), time.monotonic()
+        result = Derived()
+        with transient_faults_retried(context):
+            for day in days:
+                ends = feed.windows.rule.ends_of(day)
+                result.add(derive_windows(opened, feed, *ends, progress=progress(context.log.debug)))
+        _report_days(context, opened, feed, WINDOWS, days)
+        return dg.MaterializeResult(
+            metadata={"windows": result.rows, "windows_changed": result.rows_changed}
+            | stored_metadata(opened, feed.table(WINDOWS), days, time.monotonic() - started)
+        )
+
+    @dg.asset(
+        **declared(
+            feed,
+            "compaction",
+            "The files of a day, few instead of thousands; readers and the stream go on meanwhile.",
+            [QUOTES, WINDOWS],
+            {"deltalake"},
+        ),
+        **partitioned,
+    )
+    def compaction(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        opened, wanted = lake.open(), [str(day) for day in _days(context)]
+        facts: dict[str, Any] = {}
+        for table in (QUOTES, WINDOWS, ERRORS):
+            done = compact_partitions(opened.table(feed.table(table)), "day", wanted)
+            facts |= {f"{table}_files_before": done.files_before, f"{table}_files_after": done.files_after}
+        return dg.MaterializeResult(metadata=facts)
+
+    return [quotes, quote_windows, compaction]
+
+
+def _declared(feed: FeedConfig, table: str, description: str, deps: list[str]) -> dict[str, Any]:
+    return declared(feed, table, description, deps, {"deltalake", "polars"}) | {
+        "metadata": definition_metadata(feed.contract(table), Lake.open(), feed.table(table))
+    }
+
+
+def _days(context: dg.AssetExecutionContext) -> list[date]:
+    return [date.fromisoformat(key) for key in context.partition_keys]
+
+
+def _report_days(
+    context: dg.AssetExecutionContext, lake: Lake, feed: FeedConfig, table: str, days: Sequence[date]
+) -> None:
+    """Tells Dagster how many rows each of the run's days holds."""
+    snapshot = lake.table(feed.table(table)).snapshot()
+    with lake.connect() as connection:
+        counts = dict(
+            connection.execute(f"SELECT day, count(*) FROM ({snapshot.select_sessions(days)}) GROUP BY day").fetchall()
+        )
+    for day in days:
+        context.add_asset_metadata(
+            {"dagster/partition_row_count": counts.get(day, 0)},
+            asset_key=[feed.source, table],
+            partition_key=day.isoformat(),
+        )

@@ -1,0 +1,62 @@
+"""What Dagster is told of a feed that the service takes in: materializations of its tables, once a minute, so that
+their pages show lag and counts, and their freshness fails when the feed stops.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.feeding.intake import Round, Totals
+from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
+
+
+class FeedReports:
+    """Adds rounds up and reports them. Use it from one thread."""
+
+    def __init__(self, feed: FeedConfig) -> None:
+        self._feed = feed
+        self._instance = dg.DagsterInstance.get()
+        # Well within the time after which the feed counts as stopped.
+        self._every_s = min(60.0, feed.fresh_s / 2)
+        self._since = Totals()
+        self._newest: Round | None = None
+        self._last = -self._every_s
+
+    def add(self, made: Round) -> None:
+        """Counts a round, and reports when it is time."""
+        if made.trouble is not None and not made.received:
+            return
+        self._since.add(made)
+        self._newest = made
+        if time.monotonic() - self._last >= self._every_s:
+            self._report()
+
+    def close(self) -> None:
+        """Reports what has not been reported yet."""
+        if self._since.rounds:
+            self._report()
+        self._instance.dispose()
+
+    def _report(self) -> None:
+        assert self._newest is not None
+        since, newest = self._since, self._newest
+        lag = {} if newest.lag is None else {"lag_s": round(newest.lag.total_seconds(), 3)}
+        closed = newest.closed_through
+        through = {} if closed is None else {"closed_through": dg.TimestampMetadataValue(closed.timestamp())}
+        self._last, self._since, self._newest = time.monotonic(), Totals(), None
+        if since.received:
+            counts = {"quotes_stored": since.stored, "quotes_repeated": since.repeated, "quotes_refused": since.refused}
+            self._tell(QUOTES, newest.slot_at, {"rounds": since.rounds, **counts, **lag})
+        if since.errors:
+            self._tell(ERRORS, newest.slot_at, {"rounds": since.rounds, "polls_without_an_answer": since.errors})
+        if since.windows and closed is not None:
+            self._tell(WINDOWS, closed, {"windows_changed": since.windows, **through})
+
+    def _tell(self, table: str, moment: datetime, metadata: dict[str, Any]) -> None:
+        self._instance.report_runless_asset_event(
+            dg.AssetMaterialization([self._feed.source, table], partition=moment.date().isoformat(), metadata=metadata)
+        )

@@ -1,0 +1,67 @@
+"""What updates a feed in Dagster: a sensor that asks for a run of rounds each minute, for those who don't run
+`lakehouse stream`, and a schedule that closes each day.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from lakehouse.components.sessions import PARTITION_TAG
+from lakehouse.settings import settings
+from lakehouse.sources.feed import FeedConfig
+
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+def feed_sensor(feed: FeedConfig, job_name: str) -> dg.SensorDefinition:
+    """Asks for a run of rounds when none is under way. It is off until somebody turns it on: beside the service it
+    would only ask the vendor twice.
+    """
+
+    @dg.sensor(
+        name=f"{feed.source}_poll",
+        job_name=job_name,
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=f"Polls {feed.source} in runs of a minute, where `lakehouse stream` is not running.",
+    )
+    def poll(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        key = feed.api.key
+        if key and settings().secret(key.variable) is None:
+            return dg.SkipReason(f"{key.variable} is not set, so that {feed.source} can't be asked")
+        under_way = dg.RunsFilter(job_name=job_name, statuses=_IN_PROGRESS)
+        if context.instance.get_runs(under_way, limit=1):
+            return dg.SkipReason("a run of rounds is under way")
+        return dg.RunRequest(tags={PARTITION_TAG: datetime.now(UTC).date().isoformat()})
+
+    return poll
+
+
+def feed_schedules(feed: FeedConfig, job_name: str) -> list[dg.ScheduleDefinition]:
+    """Each day after its end: the windows as the day's quotes give them, fewer files, and the marts by their
+    automation.
+    """
+
+    @dg.schedule(
+        name=f"{feed.source}_close_day",
+        job_name=job_name,
+        cron_schedule="30 0 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Closes the day before: windows, compaction.",
+    )
+    def close_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        from lakehouse.lake import Lake
+        from lakehouse.sources.feed import QUOTES
+
+        day = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
+        if str(day) not in Lake.open().table(feed.table(QUOTES)).snapshot().partition_values("day"):
+            return dg.SkipReason(f"{feed.source} has no quotes of {day}")
+        return dg.RunRequest(run_key=str(day), tags={PARTITION_TAG: day.isoformat()})
+
+    return [close_day]

@@ -1,0 +1,107 @@
+"""The service as the command line runs it: until a signal, with a line about how it goes, and Dagster told.
+
+What a round is belongs in `lakehouse.feeding`, what Dagster is told in `lakehouse.components.feed_reports`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.markup import escape
+
+from lakehouse.feeding.intake import Round, Totals
+from lakehouse.feeding.service import listen, poll
+from lakehouse.lake.lake import Lake
+from lakehouse.runs import prepared_home
+from lakehouse.settings import settings
+from lakehouse.sources.feed import FeedConfig
+
+if TYPE_CHECKING:
+    from lakehouse.components.feed_reports import FeedReports
+
+_SECONDS_BETWEEN_LINES = 60.0
+
+
+def run_stream(
+    console: Console, feed: FeedConfig, *, rounds: int | None, every_s: float | None, listens: bool
+) -> Totals:
+    """Takes in a feed until SIGINT or SIGTERM, or so many rounds; the round under way is finished.
+
+    Raises:
+        SourceError: the settings can't work.
+        FeedStopped: the lake has not answered for so long that quotes would be lost.
+    """
+    if every_s is not None:
+        feed = feed.model_copy(update={"every_s": every_s})
+    run = listen if listens else poll
+
+    async def until_stopped(told: _Told) -> Totals:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, stop.set)
+        return await run(Lake.open(), feed, stop, rounds=rounds, told=told)
+
+    prepared_home(settings())
+    with _Told(console, feed) as told:
+        what = "listens" if listens else f"polls every {feed.every_s:g} s"
+        console.print(f"{feed.source} {what}; Ctrl-C finishes the round and stops", highlight=False)
+        totals = asyncio.run(until_stopped(told))
+    console.print(
+        f"{totals.rounds:,} rounds: {totals.stored:,} quotes stored, {totals.repeated:,} repeated, "
+        f"{totals.refused:,} refused, {totals.errors:,} polls without an answer; {totals.windows:,} rows of windows",
+        highlight=False,
+    )
+    return totals
+
+
+class _Told:
+    """Prints how the rounds go, and passes them on to Dagster, which a thread of its own does: neither may hold a round
+    up.
+    """
+
+    def __init__(self, console: Console, feed: FeedConfig) -> None:
+        self._console, self._feed = console, feed
+        self._since = Totals()
+        self._last = time.monotonic()
+        self._reporter = ThreadPoolExecutor(1, thread_name_prefix="reports")
+        self._reports = self._reporter.submit(_reports, feed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reporter.submit(lambda: self._reports.result().close()).result()
+        self._reporter.shutdown()
+
+    def __call__(self, made: Round) -> None:
+        if made.trouble is not None:
+            self._console.print(f"[yellow]{made.slot_at:%H:%M:%S}[/] {escape(made.trouble)}", highlight=False)
+        self._since.add(made)
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES or self._since.rounds == 1:
+            self._print(made)
+        self._reporter.submit(lambda: self._reports.result().add(made))
+
+    def _print(self, made: Round) -> None:
+        lag = f", lag {made.lag.total_seconds():.1f} s" if made.lag is not None else ""
+        self._console.print(
+            f"{made.slot_at:%H:%M:%S} {self._since.stored:,} quotes, {self._since.repeated:,} repeated, "
+            f"{self._since.refused:,} refused, {self._since.errors:,} errors{lag}",
+            highlight=False,
+        )
+        self._since, self._last = Totals(rounds=1), time.monotonic()
+
+
+def _reports(feed: FeedConfig) -> FeedReports:
+    # Dagster takes two seconds to import: the first rounds don't wait for it.
+    from lakehouse.components.feed_reports import FeedReports
+
+    return FeedReports(feed)
