@@ -84,7 +84,7 @@ class FeedLake:
 
     def rows(self, name: str, as_of: datetime | None = None) -> pl.DataFrame:
         """A table's rows, by its SQL name, in the order of its key."""
-        lake = Lake.open(as_of=as_of)
+        lake = Lake(self.lake.uri, as_of=as_of)
         return lake.sql(f"SELECT * FROM {name}").pl().sort(lake.table(name).contract.key)  # type: ignore[union-attr]
 
     def stored(self, table: str) -> pl.DataFrame:

@@ -1,5 +1,5 @@
-"""The terminal's front door: `lakehouse backfill`, `stream`, `sql`, `plot`, `status`, `rebuild`, `demo`. Commands parse, call the
-rooms, and print; they decide nothing.
+"""The terminal's front door: `lakehouse backfill`, `stream`, `sql`, `plot`, `status`, `rebuild`, `demo`. Commands
+parse, call the rooms, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
 """
@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.terminal import Format, print_relation, print_status
+from lakehouse.terminal import Format, print_feed_status, print_relation, print_status
 
 app = typer.Typer(
     name="lakehouse",
@@ -158,13 +158,17 @@ def plot(
 def status() -> None:
     """Per source: sessions loaded, missing and failed, what the quarantine holds and why, and the last publication."""
     from lakehouse.lake.lake import Lake
+    from lakehouse.pipeline.feed_status import feed_status
     from lakehouse.pipeline.status import last_published, status
     from lakehouse.sources.config import configured_sources
+    from lakehouse.sources.feed import configured_feeds
 
     with _explained():
         lake = Lake.open()
         for config in configured_sources().values():
             print_status(console, status(lake, config))
+        for feed in configured_feeds().values():
+            print_feed_status(console, feed_status(lake, feed))
         published = last_published(lake)
         console.print(
             f"marts: {f'published {published:%Y-%m-%d %H:%M:%S} UTC' if published else 'never published'}",
@@ -180,18 +184,24 @@ def rebuild(
         typer.Option("--verify", help="Only compare; exit 1 if the stored tables differ from what raw_bars gives."),
     ] = False,
 ) -> None:
-    """Derive bars, daily bars and marts from raw_bars again, and write what differs."""
+    """Derive what comes from raw_bars (of a feed: from its quotes) and the marts again, and write what differs."""
     from lakehouse.lake.lake import Lake
     from lakehouse.pipeline.rebuild import rebuild as rebuild_tables
+    from lakehouse.pipeline.rebuild import rebuild_feed
     from lakehouse.runs import Display
     from lakehouse.settings import settings
     from lakehouse.sources.config import source_named
+    from lakehouse.sources.feed import configured_feeds
     from lakehouse.warehouse.publish import differing_marts, publish
 
     with _explained():
-        config = source_named(source)
+        feed = configured_feeds().get(source)
+        config = None if feed else source_named(source)
         with Display(console) as display:
-            result = rebuild_tables(Lake.open(), config, verify=verify, progress=display.show)
+            if feed is not None:
+                result = rebuild_feed(Lake.open(), feed, verify=verify, progress=display.show)
+            elif config is not None:
+                result = rebuild_tables(Lake.open(), config, verify=verify, progress=display.show)
             display.show("marts", 0, 0)
             marts = differing_marts(settings())
             if marts and not verify:
@@ -204,7 +214,7 @@ def rebuild(
         console.print(f"marts: {', '.join(marts) + ' differ' if marts else 'nothing differs'}", highlight=False)
     if verify and (result.differs or marts):
         errors.print(
-            "[bold red]The stored tables are not what raw_bars gives.[/] Run the command without --verify to mend them."
+            "[bold red]The stored tables are not what a rebuild gives.[/] Run it without --verify to mend them."
         )
         raise typer.Exit(1)
 
@@ -234,6 +244,25 @@ def stream(
         except FeedStopped as stopped:
             _print_error(stopped)
             raise typer.Exit(1) from None
+
+
+@app.command()
+def watch(
+    feed: Annotated[str | None, typer.Argument(help="Name of the feed; the only one by default.")] = None,
+    by_symbol: Annotated[
+        bool, typer.Option("--by-symbol", help="Sort by symbol, not by the gain in the shortest window.")
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print what there is now, and end.")] = False,
+) -> None:
+    """Show a feed's newest quotes, gains and ranks, and how it goes, each second anew, until Ctrl-C.
+
+    Whoever streams, wherever: this reads the lake's tables.
+    """
+    from lakehouse.sources.feed import feed_named
+    from lakehouse.watching import run_watch
+
+    with _explained():
+        run_watch(console, feed_named(feed), once=once, by_symbol=by_symbol)
 
 
 @app.command()

@@ -1,11 +1,13 @@
 """The demonstration: an exchange publishes a month of files and a vendor answers its API, both go through the whole
-pipeline, then the exchange's late, repaired and corrected files and the vendor's corrections do.
+pipeline, then the exchange's late, repaired and corrected files and the vendor's corrections do. At last two minutes of
+a quote feed run by, twenty times as fast.
 
 It lives in a home of its own below the usual one, so that invented prices never meet real ones.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import shutil
@@ -14,16 +16,21 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lakehouse.feeding.intake import Round, Totals
+from lakehouse.feeding.service import poll
 from lakehouse.lake.lake import Lake
 from lakehouse.runs import Display, Outcome, backfill_source, show_outcome
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
+from lakehouse.simulators.quote_feed import QuoteFeed
+from lakehouse.simulators.quote_source import RandomQuotes
 from lakehouse.simulators.truth import Stage
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_api import VendorApi
 from lakehouse.sources.config import source_named
+from lakehouse.sources.feed import feed_named
 
-EXCHANGE, VENDOR = "xetra", "alpha_vantage"
+EXCHANGE, VENDOR, FEED = "xetra", "alpha_vantage", "iex"
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
 _DAILY_FROM = date(2023, 9, 1)
 _LATER: tuple[Stage, ...] = ("late", "repaired", "corrected")
@@ -31,6 +38,8 @@ _SYMBOLS = 8
 _ASKED_AT = datetime(2024, 3, 29, 3, tzinfo=UTC)
 _ASKED_AGAIN_AT = datetime(2024, 4, 3, 3, tzinfo=UTC)
 _KEY = "a-key-of-the-demonstration"
+_SPEED = 20
+_FEED_FAULTS = {"http_500": 0.03, "reset": 0.02, "late": 0.03, "repeated": 0.03, "null_price": 0.02}
 
 
 class RunFailed(RuntimeError):
@@ -49,8 +58,10 @@ def play(console: Console, seed: int) -> None:
         display.show("the vendor collects its month", 0, 0)
         market = _market(seed)
         vendor = _vendor(console, display, market, seed)
+        feed = _feed(console, display, seed)
     _print_result(console, EXCHANGE, exchange)
     _print_result(console, VENDOR, vendor)
+    _print_feed(console, feed)
     _print_quarantine(console)
     _print_next(console, home, market.symbols[0])
 
@@ -58,11 +69,12 @@ def play(console: Console, seed: int) -> None:
 def _use(home: Path) -> None:
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
-    os.environ["ALPHA_VANTAGE_API_KEY"] = _KEY
+    os.environ["ALPHA_VANTAGE_API_KEY"] = os.environ["IEX_TOKEN"] = _KEY
     for name in (
         "LAKEHOUSE_LAKE_URI",
         "LAKEHOUSE_XETRA_REPORT_URL",
         "LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED",
+        "LAKEHOUSE_IEX_SYMBOLS",
         "DAGSTER_HOME",
     ):
         os.environ.pop(name, None)
@@ -116,6 +128,28 @@ def _vendor(console: Console, display: Display, market: UsMarket, seed: int) -> 
     return second
 
 
+def _feed(console: Console, display: Display, seed: int) -> Totals:
+    """Two minutes of quotes, with the faults that feeds have, in a few seconds."""
+    feed = feed_named(FEED)
+    every_s = feed.every_s / _SPEED
+    rounds = int(120 / feed.every_s)
+    start = datetime.now(UTC) - timedelta(minutes=10)
+    with QuoteFeed(
+        RandomQuotes(feed.api.symbols, seed=seed), token=_KEY, start=start, speed=_SPEED, faults=_FEED_FAULTS, seed=seed
+    ) as vendor:
+        os.environ["LAKEHOUSE_IEX_URL"] = vendor.url
+        console.print(f"\nA feed of {len(feed.api.symbols)} symbols runs by, {_SPEED} times as fast", highlight=False)
+        made = 0
+
+        def told(_: Round) -> None:
+            nonlocal made
+            made += 1
+            display.show("rounds of the feed", min(made, rounds), rounds)
+
+        quick = feed.model_copy(update={"every_s": every_s})
+        return asyncio.run(poll(Lake.open(), quick, asyncio.Event(), rounds=rounds, told=told))
+
+
 def _last_close(market: UsMarket, symbol: str, day: date) -> float:
     """The close of a symbol's last regular minute."""
     bars = market.truth_bars().filter(symbol=symbol, session=day, segment="regular").sort("start_at")
@@ -138,6 +172,21 @@ def _print_result(console: Console, source: str, outcome: Outcome) -> None:
     show_outcome(console, outcome)
 
 
+def _print_feed(console: Console, feed: Totals) -> None:
+    console.print(
+        f"\n[bold]{FEED}[/]: {feed.stored:,} quotes stored, {feed.repeated:,} told again, {feed.refused:,} refused, "
+        f"{feed.errors:,} polls without an answer; the latest closed minute:",
+        highlight=False,
+    )
+    rows = Lake.open().sql(
+        f"SELECT symbol, mean_price, last_price, percentage_gain FROM {FEED}.quote_windows WHERE resolution_minutes = 1 "
+        "QUALIFY window_end = max(window_end) OVER () ORDER BY percentage_gain DESC NULLS LAST, symbol LIMIT 3"
+    )
+    assert rows is not None
+    for symbol, mean, last, gain in rows.fetchall():
+        console.print(f"  {symbol:<6} mean {mean:>9.2f}  last {last:>9.2f}  {gain:+.2f} %", highlight=False)
+
+
 def _print_quarantine(console: Console) -> None:
     reasons = Lake.open().sql(
         "SELECT count(*), reason FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) "
@@ -155,6 +204,7 @@ def _print_next(console: Console, home: Path, instrument: str) -> None:
     for command in (
         f'{prefix} .venv/bin/lakehouse sql "FROM marts.daily_movers WHERE gain_rank = 1 ORDER BY session"',
         f'{prefix} .venv/bin/lakehouse sql "FROM lake.reconciliation_breaks"',
+        f'{prefix} .venv/bin/lakehouse sql "FROM {FEED}.top_stocks LIMIT 9"',
         f"{prefix} .venv/bin/lakehouse plot {instrument} --from {LAST} --to {LAST}",
         f"{prefix} .venv/bin/lakehouse status",
         f"{prefix} make dev",

@@ -17,6 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     import duckdb
 
+    from lakehouse.pipeline.feed_status import FeedStatus
     from lakehouse.pipeline.status import Status
 
 
@@ -81,13 +82,32 @@ def print_status(console: Console, found: Status) -> None:
     table.add_row("failed objects", _listed(failed))
     if failed:
         table.add_row("", escape(f"the first: {found.failed_objects[0]['error']}"))
-    table.add_row(
-        "quarantine",
-        _listed(
-            [f"{entry['rows']:,}  {entry['reason']} (last: {entry['last_session']})" for entry in found.quarantine]
-        ),
-    )
+    table.add_row("quarantine", _refused(found.quarantine))
     console.print(table)
+
+
+def print_feed_status(console: Console, found: FeedStatus) -> None:
+    """Prints how a feed stands."""
+    console.rule(f"[bold]{found.source}", align="left")
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    span = f" of {len(found.days):,} days ({found.days[0]} to {found.days[-1]})" if found.days else ""
+    table.add_row("quotes stored", f"{found.quotes:,}{span}")
+    moments = {
+        "newest quote": found.newest_quote,
+        "last commit": found.last_commit,
+        "windows closed": found.closed_through,
+    }
+    for what, moment in moments.items():
+        table.add_row(what, f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "none yet")
+    table.add_row("without an answer", _listed([f"{polls:,}  {symbol}" for symbol, polls in found.unanswered.items()]))
+    table.add_row("quarantine", _refused(found.quarantine))
+    console.print(table)
+
+
+def _refused(quarantine: list[dict[str, object]]) -> str:
+    return _listed([f"{entry['rows']:,}  {entry['reason']} (last: {entry['last_session']})" for entry in quarantine])
 
 
 def _listed(entries: list[str], shown: int = 12) -> str:

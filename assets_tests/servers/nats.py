@@ -33,6 +33,7 @@ class NatsServer:
     def __init__(self, *options: str) -> None:
         self._options = options
         self.url = ""
+        self._process: ServerProcess | None = None
 
     def __enter__(self) -> Self:
         self._binary = require_binary("nats-server", "nats-server")
@@ -64,7 +65,8 @@ class NatsServer:
 
     def kill(self) -> None:
         """End it as a power failure would: SIGKILL, without a word to anybody."""
-        self._process.stop()
+        if self._process is not None:
+            self._process.stop()
 
     def _answers(self) -> bool:
         with socket.create_connection(("127.0.0.1", self._port), timeout=2) as probe:

@@ -94,7 +94,7 @@ class _Writer:
 
     def __init__(self, intake: Intake, told: Told) -> None:
         self._intake, self._told = intake, told
-        self._waiting: list[tuple[datetime, Inbox, bool]] = []
+        self._waiting: list[tuple[datetime, Inbox, int]] = []
         self._news = asyncio.Event()
         self._ends = False
         self._task: asyncio.Task[None] | None = None
@@ -111,7 +111,7 @@ class _Writer:
 
     def write(self, slot_at: datetime, inbox: Inbox, *, counts: bool = True) -> None:
         """Hands an inbox over. `counts`: it is a round of its own, and not what came late to one."""
-        self._waiting.append((slot_at, inbox, counts))
+        self._waiting.append((slot_at, inbox, int(counts)))
         self._news.set()
 
     async def finished(self) -> Totals:
@@ -147,7 +147,7 @@ class _Writer:
                     f"{error}. {len(together.heard):,} quotes could not be stored; start the service again when the "
                     "lake answers"
                 ) from error
-            self._waiting.insert(0, (slot_at, together, bool(counted)))
+            self._waiting.insert(0, (slot_at, together, counted))
             await asyncio.to_thread(self._told, Round(slot_at, trouble=str(error)))
             return
         self._totals.add(made)

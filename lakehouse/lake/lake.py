@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
 from lakehouse.lake.folders import folders
-from lakehouse.lake.table import LakeTable, Partitions, literal
+from lakehouse.lake.table import LakeTable, LakeUnavailable, Partitions, literal
 from lakehouse.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -128,13 +128,21 @@ class Lake:
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """An in-memory DuckDB that can read this lake's files, closed at the end; it has no views yet (see
         `attach`).
+
+        Raises:
+            LakeUnavailable: within the block, where a file can't be read.
         """
-        if self._connections is None:
-            with connect(self.uri) as connection:
-                yield connection
-        else:
-            with self._connections() as connection:
-                yield prepare(connection, self.uri)
+        import duckdb
+
+        try:
+            if self._connections is None:
+                with connect(self.uri) as connection:
+                    yield connection
+            else:
+                with self._connections() as connection:
+                    yield prepare(connection, self.uri)
+        except duckdb.IOException as error:
+            raise LakeUnavailable(f"{self.uri} can't be read: {error}") from error
 
     def sources(self, domain: str = "market") -> list[str]:
         """The sources that have any table of a domain in this lake; sorted."""

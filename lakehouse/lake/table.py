@@ -73,7 +73,7 @@ def retry_when_stale(work: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def _in_one_line(error: OSError) -> str:
+def _in_one_line(error: Exception) -> str:
     """What delta-rs tells in a coloured tree, as one line; of S3's XML answer only the code."""
     lines = [line.strip(" ↳") for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()]
     codes = re.findall(r"<Code>(\w+)</Code>", str(error))
@@ -298,7 +298,7 @@ class Snapshot:
         **how: Any,
     ) -> int:
         from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
-        from deltalake.exceptions import CommitFailedError
+        from deltalake.exceptions import CommitFailedError, DeltaError
 
         named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
         named += [Transaction(name, version) for name, version in (reached or {}).items()]
@@ -313,25 +313,34 @@ class Snapshot:
             )
         except CommitFailedError as error:
             raise StaleSnapshot(f"{self.table.name}: {error}") from error
+        except (OSError, DeltaError) as error:
+            # Storage that refuses the commit is an OSError, one that refuses the rows' file a DeltaError.
+            if isinstance(error, OSError) or "Generic " in str(error):
+                raise LakeUnavailable(f"{self.table.uri} can't be written: {_in_one_line(error)}") from error
+            raise
         return delta.version()
 
     def _writable(self) -> DeltaTable:
         """The snapshot's table, created (empty) where it does not exist; of two creators the later one starts again."""
         from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
 
         if self.delta is not None:
             return self.delta
         contract = self.table.contract
-        created = DeltaTable.create(
-            self.table.uri,
-            schema=contract.arrow_schema,
-            mode="ignore",
-            partition_by=list(contract.partition_by),
-            name=self.table.name.replace("/", "."),
-            description=contract.description,
-            configuration=_CONFIGURATION,
-            storage_options=self.table.storage_options,
-        )
+        try:
+            created = DeltaTable.create(
+                self.table.uri,
+                schema=contract.arrow_schema,
+                mode="ignore",
+                partition_by=list(contract.partition_by),
+                name=self.table.name.replace("/", "."),
+                description=contract.description,
+                configuration=_CONFIGURATION,
+                storage_options=self.table.storage_options,
+            )
+        except (OSError, TableNotFoundError) as error:
+            raise LakeUnavailable(f"{self.table.uri} can't be created: {_in_one_line(error)}") from error
         if created.version() > 0:
             raise StaleSnapshot(f"{self.table.name} was created and written by another writer")
         return created

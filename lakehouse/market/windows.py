@@ -43,7 +43,8 @@ WINDOW_COLUMNS = (
     "percentage_gain",
 )
 # Sums of floating-point numbers depend on their order, and quotes don't come in the same order twice: prices are summed
-# in units of 1e-12, exactly. A sum of whole units is divided but once, so that six quotes of 100.1 have the mean of five.
+# in units of 1e-12, exactly. As whole numbers they are rounded once, in the division: six quotes of 100.1 have the mean
+# of five, and rank with them.
 _UNITS = "(latest_price::DECIMAL(38, 12) * 1000000000000)::HUGEINT"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -93,7 +94,7 @@ class WindowRule:
 
 def panes(quotes: str, rule: WindowRule) -> str:
     """(symbol, pane_start, quote_count, price_sum, min_price, max_price, first_price, first_at, last_price, last_at) of
-    quotes (symbol, event_time, latest_price); start_at <= event_time < start_at + period. price_sum is in units of 1e-12.
+    quotes (symbol, event_time, latest_price); start_at <= event_time < start_at + period; price_sum in units of 1e-12.
 
     Panes of the same symbol and start may be merged, or left beside each other: windows take both.
     """
@@ -113,7 +114,7 @@ def windows_at(panes: str, ends: str, rule: WindowRule) -> str:
     """
     return " UNION ALL ".join(
         f"""
-        SELECT {_minutes(resolution)} AS resolution_minutes, window_end, symbol,
+        SELECT {_minutes(resolution)}::BIGINT AS resolution_minutes, window_end, symbol,
             {_measures("sum(price_sum)", "sum(quote_count)", "arg_min(first_price, first_at)", "arg_max(last_price, last_at)", "min(min_price)", "max(max_price)")}
         FROM {ends} JOIN {panes} AS panes
         ON pane_start >= window_end - {_interval(resolution)} AND pane_start < window_end
@@ -136,7 +137,7 @@ def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: Wind
     )
     slid = " UNION ALL ".join(
         f"""
-        SELECT {_minutes(resolution)} AS resolution_minutes, window_end, symbol,
+        SELECT {_minutes(resolution)}::BIGINT AS resolution_minutes, window_end, symbol,
             price_sum{_minutes(resolution)} AS price_sum, quote_count{_minutes(resolution)} AS quote_count,
             first_price{_minutes(resolution)} AS first_price, last_price{_minutes(resolution)} AS last_price,
             min_price{_minutes(resolution)} AS min_price, max_price{_minutes(resolution)} AS max_price
@@ -201,15 +202,16 @@ def revisions(quotes: str, closings: str, rule: WindowRule) -> str:
         closings: as `closings` makes them.
     """
     # Ends close in their order, so that a quote which is not late for the first of its windows here is for none.
-    first_end = f"greatest({rule.pane_start('event_time')} + {_interval(rule.period)}, (SELECT min(window_end) FROM {closings}))"  # noqa: E501
+    first = f"greatest({rule.pane_start('event_time')} + {_interval(rule.period)}, min_end)"
     late = f"""
-        SELECT symbol, event_time, ingested_at FROM {quotes} AS quotes JOIN {closings} AS first_closing
-        ON first_closing.window_end = {first_end}
+        SELECT symbol, event_time, ingested_at
+        FROM (SELECT *, {first} AS window_end FROM {quotes}, (SELECT min(window_end) AS min_end FROM {closings}))
+        JOIN {closings} USING (window_end)
         WHERE ingested_at > closed_at
     """
     return " UNION ALL ".join(
         f"""
-        SELECT {_minutes(resolution)} AS resolution_minutes, closed.window_end, symbol,
+        SELECT {_minutes(resolution)}::BIGINT AS resolution_minutes, closed.window_end, symbol,
             count(DISTINCT ingested_at) AS late_arrivals
         FROM ({late}) AS late JOIN {closings} AS closed
         ON closed.window_end > event_time AND closed.window_end <= event_time + {_interval(resolution)}

@@ -60,6 +60,7 @@ class QuoteLog:
         self.table = lake.table(feed.table(QUOTES))
         self._commits = -1
         self._newest: dict[str, tuple[datetime, float]] = {}
+        self._newest_from = ""
         self._last_moment = datetime.min.replace(tzinfo=UTC)
 
     def store(self, inbox: Inbox) -> Stored:
@@ -100,6 +101,7 @@ class QuoteLog:
                 """
             ).fetchall()
         self._newest = {symbol: (event_time.astimezone(UTC), price) for symbol, event_time, price, _ in rows}
+        self._newest_from = min(newest, default="")
         self._last_moment = max([self._last_moment, *(moment.astimezone(UTC) for *_, moment in rows)])
         self._commits = commits
 
@@ -146,6 +148,9 @@ class QuoteLog:
 
     def _remember(self, symbol: str, event_time: datetime, price: float) -> None:
         newest = self._newest.get(symbol)
+        # Of a symbol without quotes on the newest days there may be later ones than this before them.
+        if newest is None and event_time.date().isoformat() < self._newest_from:
+            return
         if newest is None or newest[0] < event_time:
             self._newest[symbol] = (event_time, price)
 
@@ -207,7 +212,9 @@ def _append_refused(
         if number not in against:
             continue
         name = f"{QUOTES}/{heard[number].asked or symbol or 'unnamed'}"
-        said = sha256(repr((symbol, price, against[number])).encode()).hexdigest()[:16]
+        # What was pushed comes again as the same text; an answer to a poll may differ in members that don't matter.
+        text = None if heard[number].asked else heard[number].text
+        said = sha256(repr((symbol, price, against[number], text)).encode()).hexdigest()[:16]
         version = f"{event_time.isoformat() if event_time else 'untimed'}-{said}"
         found[name, version] = {
             "source": feed.source,

@@ -42,14 +42,6 @@ def status(lake: Lake, config: SourceConfig) -> Status:
     sessions = sorted({*parts, *bars.filter(pl.col("status") == "empty")["first_session"].to_list()})
     calendar = config.calendar_frame()
     expected = calendar.between(sessions[0], sessions[-1]) if sessions else []
-    with lake.connect() as connection:
-        stored = lake.table("quarantine").snapshot().select({"source": [config.source]})
-        reasons = connection.execute(
-            f"""
-            SELECT reason, count(*) AS rows, max(session) AS last_session
-            FROM (SELECT unnest(reasons) AS reason, session FROM ({stored})) GROUP BY reason ORDER BY rows DESC, reason
-            """
-        ).pl()
     return Status(
         source=config.source,
         sessions_loaded=len(sessions),
@@ -65,8 +57,25 @@ def status(lake: Lake, config: SourceConfig) -> Status:
         failed_objects=unreadable_objects(config, ledger.lazy()),
         objects=dict(ledger.group_by("status").len().iter_rows()),
         rows_received=int(ledger["rows_received"].sum() or 0),
-        quarantine=reasons.to_dicts(),
+        quarantine=quarantine_by_reason(lake, config.source),
     )
+
+
+def quarantine_by_reason(lake: Lake, source: str) -> list[dict[str, object]]:
+    """(reason, rows, last_session) of a source's rows in the quarantine, the most frequent first."""
+    stored = lake.table("quarantine").snapshot().select({"source": [source]})
+    with lake.connect() as connection:
+        return (
+            connection.execute(
+                f"""
+                SELECT reason, count(*) AS rows, max(session) AS last_session
+                FROM (SELECT unnest(reasons) AS reason, session FROM ({stored}))
+                GROUP BY reason ORDER BY rows DESC, reason
+                """
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
 
 
 def last_published(lake: Lake) -> datetime | None:

@@ -72,7 +72,7 @@ def _stretches(
     quotes = lake.table(feed.table(QUOTES)).snapshot()
     inside = quotes.count_at_most(_between(first_end - rule.longest, last_end))
     ends = (last_end - first_end) // rule.period + 1
-    at_once = max(30, ends * _QUOTES_AT_ONCE // max(inside, 1))
+    at_once = min(ends, max(30, ends * _QUOTES_AT_ONCE // max(inside, 1)))
     start = first_end
     while start <= last_end:
         end = min(last_end, start + (at_once - 1) * rule.period)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
+from lakehouse.sources.broker_address import BrokerAddress
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.poller import Inbox
 from lakehouse.sources.quotes import Heard
-from lakehouse.sources.secret import Secret
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -28,13 +28,12 @@ ACK_WAIT_S = 60.0
 """Seconds after which the broker sends again what nobody acknowledged: longer than a slot and its commit take."""
 MOST_UNACKNOWLEDGED = 200_000
 
-_OPEN_S, _LEAST_OPEN_S = 5.0, 1.0
+_OPEN_S = 5.0
 _ACK_S = 5.0
+_LATE_S = 2.0
 _PAUSE_S = 0.25
 _PING_S = 5
-_PULL_IS_OVER = ("404", "408")
-_HEARTBEAT = "100"
-_OTHER_INSTALLATION = "name another `durable` in the feed's defs.yaml, or delete that consumer"
+_PULL_IS_OVER, _TAKEN, _ENOUGH = "408 Request Timeout", "taken", "enough"
 
 
 class Listener:
@@ -44,7 +43,10 @@ class Listener:
     differs. What was heard and not acknowledged comes again, at the latest `ACK_WAIT_S` seconds later. A broker that
     goes away is looked for again by `hear` and `done`.
 
+    `hear` and `done` are called in turn, by one task.
+
     Attributes:
+        url: where the broker is, without the login.
         trouble: what is wrong with the connection at the moment; None if nothing is.
 
     Raises:
@@ -60,36 +62,17 @@ class Listener:
             )
         self.feed, self.broker = feed, feed.broker
         self._variable = f"LAKEHOUSE_{feed.source.upper()}_NATS_URL"
-        url = feed.broker_url().strip()
-        scheme, _, rest = url.partition("://")
-        login, at, place = rest.rpartition("@")
-        self.url = f"{scheme}://{place}"
-        """Where the broker is, without user and password."""
-        try:
-            parts = urlsplit(self.url)
-            is_address = scheme in ("nats", "tls") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            is_address = False
-        if not is_address:
-            # What has no scheme may begin with a password.
-            shown = self.url if scheme in ("nats", "tls") else url.rpartition("@")[2]
-            raise SourceError(f"{shown!r} is no address of a broker; set {self._variable} to nats://host:port")
-        user, colon, password = login.partition(":")
-        # As in every NATS client: what stands alone before the @ is a token.
-        self._login = {"user": unquote(user), "password": unquote(password)} if colon else {"token": unquote(user)}
-        if not at:
-            self._login = {}
-        self._secrets = [Secret(secret) for name, secret in self._login.items() if name != "user" and secret]
+        self._address = BrokerAddress(feed.broker_url(), self._variable)
+        self.url = self._address.url
         self.trouble: str | None = None
         self._cause: Exception | None = None
         self._client: Client | None = None
         self._stream_made_at: datetime | None = None
-        self._arrived: list[Msg] = []
+        # What has come and was not given yet, each with its address for acknowledgements; and those of what was given.
+        self._arrived: list[tuple[Heard, str]] = []
         self._owed: list[str] = []
-        self._pulls = 0
-        self._inbox = ""
-        self._wanted = 0
-        self._status: str | None = None
+        self._inbox, self._asked = "", 0
+        self._wanted, self._status = 0, ""
         self._stirred = asyncio.Event()
 
     async def __aenter__(self) -> Listener:
@@ -104,32 +87,28 @@ class Listener:
         if self._is_open:
             assert self._client is not None
             # Whoever listens next gets at once what was not stored.
-            for reply in [*self._owed, *(message.reply for message in self._arrived)]:
-                await self._client.publish(reply, b"-NAK")
+            for address in self._owed + [address for _, address in self._arrived if address]:
+                await self._client.publish(address, b"-NAK")
         await self._close()
 
     async def hear(self, seconds: float, most: int = 20_000) -> Inbox:
         """What arrives within `seconds`; it comes back early with `most` messages. While the broker is away it comes
-        back with what there is, up to a second late, and `trouble` says why.
-
-        Args:
-            most: at most half of `MOST_UNACKNOWLEDGED`.
+        back with what there is, up to two seconds late, and `trouble` says why.
         """
-        inbox = Inbox()
         deadline = time.monotonic() + seconds
-        while True:
-            self._take(inbox, most)
-            left = deadline - time.monotonic()
-            if len(inbox.heard) >= most or left <= 0:
-                return inbox
+        while (left := deadline - time.monotonic()) > 0 and len(self._arrived) < most:
             try:
                 if not self._is_open:
-                    await self._open(min(_OPEN_S, max(_LEAST_OPEN_S, left)))
-                await self._pull(most - len(inbox.heard), deadline)
+                    await self._open(min(_OPEN_S, max(_LATE_S, left)))
+                await self._pull(most, deadline)
             except SourceError as error:
-                self.trouble = str(error)
                 await self._close()
+                self.trouble = str(error)
                 await asyncio.sleep(max(0.0, min(_PAUSE_S, deadline - time.monotonic())))
+        # Not earlier: what is owed must have been given, also where somebody cancels this.
+        given, self._arrived = self._arrived[:most], self._arrived[most:]
+        self._owed += [address for _, address in given if address]
+        return Inbox([heard for heard, _ in given])
 
     async def done(self) -> None:
         """Acknowledges everything that `hear` gave: to be called when all of it is stored.
@@ -145,64 +124,71 @@ class Listener:
             if not self._owed:
                 return
             assert self._client is not None
-            for reply in self._owed[:-1]:
-                await self._client.publish(reply, b"+ACK")
+            for address in self._owed[:-1]:
+                await self._client.publish(address, b"+ACK")
             # The broker takes them in order: its answer to the last is one to all.
-            await self._client.request(self._owed[-1], b"+ACK", timeout=_ACK_S)
+            status = await self._ask(self._owed[-1], b"+ACK", _ACK_S)
+            if status != _TAKEN:
+                raise SourceError(f"The broker at {self.url} did not take the acknowledgements: {status}")
         except (SourceError, Error, OSError) as error:
-            self.trouble = self._said(error, "did not take the acknowledgements")
             await self._close()
+            self.trouble = self._said(error, "did not take the acknowledgements")
         else:
             self._owed = []
 
     @property
     def _is_open(self) -> bool:
-        return self._client is not None and self._client.is_connected
+        return self._client is not None and self._client.is_connected and bool(self._inbox)
 
-    def _take(self, inbox: Inbox, most: int) -> None:
-        count = most - len(inbox.heard)
-        taken, self._arrived = self._arrived[:count], self._arrived[count:]
-        for message in taken:
-            inbox.heard.append(_heard(message))
-            self._owed.append(message.reply)
-
-    async def _pull(self, count: int, deadline: float) -> None:
-        """Asks for up to `count` messages, and waits until they are there, the time is over or something is wrong.
+    async def _pull(self, most: int, deadline: float) -> None:
+        """Asks for messages, and waits until `most` are there or the time is over.
 
         Raises:
-            SourceError: the broker has lost the consumer, or refuses to serve it.
+            SourceError: the broker has gone away, has lost the consumer, or refuses to serve it.
+        """
+        left = max(deadline - time.monotonic(), 0.01)
+        request = json.dumps({"batch": most - len(self._arrived), "expires": int(left * 1e9)}).encode()
+        # The broker says when the time is over: where it does not, nobody was there to hear the request.
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.broker.stream}.{self.broker.durable}"
+        status = await self._ask(subject, request, left + _LATE_S, most)
+        if status not in (_ENOUGH, _PULL_IS_OVER):
+            raise SourceError(f"The broker at {self.url} does not serve {self.broker.durable}: {status}")
+        self.trouble = None
+
+    async def _ask(self, subject: str, payload: bytes, seconds: float, wanted: int = 0) -> str:
+        """What the broker answers within `seconds`: the status of its message, or that `wanted` messages are there.
+
+        Raises:
+            SourceError: the connection is gone.
         """
         from nats.errors import Error
 
         assert self._client is not None
-        self._pulls += 1
-        self._wanted, self._status = count, None
+        self._asked += 1
+        self._wanted, self._status = wanted, "no answer"
         self._stirred.clear()
-        left = max(deadline - time.monotonic(), 0.001)
-        request = json.dumps({"batch": count, "expires": int(left * 1e9)}).encode()
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.broker.stream}.{self.broker.durable}"
         try:
-            await self._client.publish(subject, request, reply=f"{self._inbox}.{self._pulls}")
-        except (Error, OSError) as error:
-            raise SourceError(self._said(error, "does not answer")) from None
-        try:
-            async with asyncio.timeout(left):
+            await self._client.publish(subject, payload, reply=f"{self._inbox}.{self._asked}")
+            async with asyncio.timeout(seconds):
                 await self._stirred.wait()
         except TimeoutError:
-            return
-        if self._status is not None and not self._status.startswith(_PULL_IS_OVER):
-            raise SourceError(f"The broker at {self.url} no longer serves {self.broker.durable}: {self._status}")
+            pass
+        except (Error, OSError) as error:
+            raise SourceError(self._said(error, "does not answer")) from None
+        if not self._is_open:
+            raise SourceError(self._said(self._cause, "has gone away"))
+        return self._status
 
     async def _came(self, message: Msg) -> None:
         headers = message.headers or {}
-        status = None if message.reply else headers.get("Status")
-        if status is None:
-            self._arrived.append(message)
-            if len(self._arrived) >= self._wanted:
+        if message.reply:
+            self._arrived.append((_heard(message), message.reply))
+            if len(self._arrived) == self._wanted:
+                self._status = _ENOUGH
                 self._stirred.set()
-        elif status != _HEARTBEAT and message.subject == f"{self._inbox}.{self._pulls}":
-            # Of the present request: that an earlier one has run out says nothing.
-            self._status = f"{status} {headers.get('Description', '')}".rstrip()
+        elif message.subject == f"{self._inbox}.{self._asked}":
+            # An answer to the present question: that an earlier request has run out says nothing.
+            self._status = " ".join(filter(None, [headers.get("Status", _TAKEN), headers.get("Description")]))
             self._stirred.set()
 
     async def _went_wrong(self, error: Exception) -> None:
@@ -210,6 +196,8 @@ class Listener:
         self.trouble = self._said(error, "is in trouble")
 
     async def _was_closed(self) -> None:
+        if self._client is None:
+            return  # by ourselves
         self.trouble = self._said(self._cause, "has gone away")
         self._stirred.set()
 
@@ -224,13 +212,15 @@ class Listener:
 
         await self._close()
         client, self._cause = Client(), None
-        self._client = client
+        self._client, self._inbox = client, ""
         try:
             async with asyncio.timeout(seconds):
                 # We connect again by ourselves, since stream and consumer have to be looked at again.
                 await client.connect(
                     self.url,
-                    **self._login,
+                    user=self._address.user,
+                    password=self._address.password,
+                    token=self._address.token,
                     name=f"lakehouse {self.feed.source}",
                     error_cb=self._went_wrong,
                     closed_cb=self._was_closed,
@@ -240,8 +230,9 @@ class Listener:
                     ping_interval=_PING_S,
                 )
                 await self._make_consumer(client, seconds)
-                self._inbox = client.new_inbox()
-                await client.subscribe(f"{self._inbox}.*", cb=self._came)
+                inbox = client.new_inbox()
+                await client.subscribe(f"{inbox}.*", cb=self._came)
+                self._inbox = inbox
         except (Error, OSError) as error:
             await self._close()
             raise SourceError(
@@ -273,13 +264,15 @@ class Listener:
         if info.created != self._stream_made_at:
             # Another stream of that name: its messages have the numbers of those that we would acknowledge.
             self._stream_made_at, self._owed = info.created, []
+            self._arrived = [(heard, "") for heard, _ in self._arrived]
         try:
             # Makes what is absent, leaves what is the same, and changes what may be changed.
             await manager.add_consumer(stream, self._consumer())
         except APIError as refusal:
             raise SourceError(
                 f"The broker at {self.url} refuses the consumer {self.broker.durable} of {stream} for "
-                f"{self.broker.subject}: {refusal.description}; {_OTHER_INSTALLATION}"
+                f"{self.broker.subject}: {refusal.description}; name another `durable` in the feed's defs.yaml, or "
+                "delete that consumer"
             ) from None
 
     def _consumer(self) -> ConsumerConfig:
@@ -302,21 +295,16 @@ class Listener:
         client, self._client = self._client, None
         if client is None or client.is_closed:
             return
-        trouble = self.trouble
-        try:
-            async with asyncio.timeout(_LEAST_OPEN_S):
+        # The connection is given up, in whatever state it is.
+        with suppress(Error, OSError):
+            async with asyncio.timeout(_LATE_S):
                 await client.close()
-        except (Error, OSError):
-            pass  # the connection is given up, in whatever state it is
-        self.trouble = trouble
 
     def _said(self, error: Exception | None, what: str) -> str:
         if isinstance(error, SourceError):
             return str(error)
         text = str(error) or type(error).__name__ if error else "the connection was closed"
-        for secret in self._secrets:
-            text = secret.hidden(text)
-        return f"The broker at {self.url} {what}: {text}"
+        return f"The broker at {self.url} {what}: {self._address.hidden(text)}"
 
 
 def _heard(message: Msg) -> Heard:

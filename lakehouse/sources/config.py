@@ -21,7 +21,7 @@ from lakehouse.sources.errors import SourceError
 from lakehouse.sources.products import Bars, OfficialDaily, Product, Strict
 
 COMPONENT = "lakehouse.components.MarketSource"
-_TAKEN = ("lake", "marts", "market", "calendar", "warehouse")
+_TAKEN = ("lake", "marts", "market", "feed", "calendar", "warehouse")
 
 
 def not_taken(source: str) -> str:

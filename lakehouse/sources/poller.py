@@ -92,7 +92,7 @@ class Poller:
         from pyreqwest.client import ClientBuilder
 
         # One pool of connections. HTTP/2 is agreed upon in TLS, where the vendor has it.
-        builder = ClientBuilder().timeout(timedelta(seconds=self.api.timeout_s)).follow_redirects(False)
+        builder = ClientBuilder().http2(True).timeout(timedelta(seconds=self.api.timeout_s)).follow_redirects(False)
         self._client = (
             builder.max_connections(self.api.concurrency).pool_max_idle_per_host(self.api.concurrency).build()
         )

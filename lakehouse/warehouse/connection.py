@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from lakehouse.lake.table import literal
 from lakehouse.market import adjustment
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.config import SourceConfig, configured_sources
+from lakehouse.sources.feed import WINDOWS, configured_feeds
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 MARKET = "market"
 """The SQL schema of the tables over all sources."""
+FEED = "feed"
+"""The SQL schema of the tables over all feeds of quotes."""
 _WITH_OFFICIAL_DAILY = ("official_daily", "corporate_actions")
 TABLES = ("daily_bars", *_WITH_OFFICIAL_DAILY)
 CONVENTION = "'crsp'"
@@ -44,6 +48,8 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse
         `market.adjustment_factors` (source, instrument_id, currency, ex_date, split_factor, dividend_factor,
         dividend_convention, skipped) and `market.closes_as_traded` (source, instrument_id, currency, session,
         close; of the sources that have corporate actions).
+    Over every configured feed, likewise: `feed.quote_windows`, of the days (UTC) that are over and the lengths that its
+        YAML lists, and `feed.resolutions` (source, resolution_minutes, period_s, offset_s, lateness_s, top_ranks).
     Further `<source>.<table>` of each of them, `lake.ingest_ledger`, `calendar.sessions` (calendar, session, open_at,
         close_at, is_early_close) and `calendar.venues` (source, mic, name, country, time_zone, currency, calendar).
         With `LAKEHOUSE_AS_OF` set, all of it as of that moment.
@@ -60,6 +66,9 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse
     connection.execute(f"CREATE SCHEMA {catalog}.{MARKET}")
     for name, query in _market(sources, catalog).items():
         connection.execute(f"CREATE VIEW {catalog}.{MARKET}.{name} AS {query}")
+    connection.execute(f"CREATE SCHEMA {catalog}.{FEED}")
+    for name, query in _feeds(lake, connection).items():
+        connection.execute(f"CREATE VIEW {catalog}.{FEED}.{name} AS {query}")
     connection.execute(f"CREATE SCHEMA {catalog}.calendar")
     for name, frame in (("sessions", _sessions(sources, config)), ("venues", _venues(sources))):
         connection.register("attached_frame", frame)
@@ -113,6 +122,29 @@ def _closes_as_traded(of: Relation) -> str:
         WITH factors_of_the_vendor AS MATERIALIZED ({_factors(_CONVENTION_OF_VENDORS, of)})
         SELECT instrument_id, currency, session, close FROM ({as_traded})
     """
+
+
+def _feeds(lake: Lake, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """The queries of the tables over all feeds, by their names."""
+    feeds = configured_feeds().values()
+    today = literal((lake.as_of or datetime.now(UTC)).astimezone(UTC).date())
+    windows = [f"SELECT NULL::VARCHAR AS source, * FROM {_empty(WINDOWS)}"]
+    lengths = [
+        "SELECT NULL::VARCHAR AS source, NULL::BIGINT AS resolution_minutes, NULL::BIGINT AS period_s, "
+        "NULL::BIGINT AS offset_s, NULL::BIGINT AS lateness_s, NULL::BIGINT AS top_ranks WHERE false"
+    ]
+    for feed in feeds:
+        wanted = feed.windows
+        minutes = ", ".join(map(str, wanted.resolutions_minutes))
+        windows.append(
+            f"SELECT {literal(feed.source)}, * FROM ({lake.select(feed.table(WINDOWS), connection)}) "
+            f"WHERE day < {today} AND resolution_minutes IN ({minutes})"
+        )
+        lengths.append(
+            f"SELECT {literal(feed.source)}, unnest([{minutes}]), {wanted.period_s}, {wanted.offset_s}, "
+            f"{wanted.lateness_s}, {wanted.top}"
+        )
+    return {WINDOWS: " UNION ALL ".join(windows), "resolutions": " UNION ALL ".join(lengths)}
 
 
 def _empty(table: str) -> str:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 # Unit tests look at the models' SQL, not at data: the test-suite runs them.
 BUILD = ("build", "--exclude-resource-type", "unit_test")
+FEED_TAG = "feed"
+"""dbt's tag of the models that are made from feeds of quotes. They are many rows, and have news but once a day: they are
+built apart from all others, which follow each load of bars."""
+OF_FEEDS = ("--select", f"tag:{FEED_TAG}")
+OF_BARS = ("--exclude", f"tag:{FEED_TAG}")
 
 
 class AuditFailed(RuntimeError):
@@ -44,6 +49,13 @@ def publication(config: Settings, *, from_scratch: bool = False) -> Iterator[Pat
         yield build
         _settle(build)
         os.replace(build, config.warehouse)
+
+
+def build_part(config: Settings, part: tuple[str, ...], on_event: Callable[[Event], None] | None = None) -> list[str]:
+    """Builds and tests a part of the models (OF_FEEDS, OF_BARS) inside a `publication`, and returns what failed. The
+    others stay as they are published; where nothing is published yet, all are built.
+    """
+    return run_dbt((*BUILD, *part) if config.warehouse.exists() else BUILD, config, on_event)
 
 
 def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[[Event], None] | None = None) -> None:

@@ -2,12 +2,12 @@
     Fails with each source whose rows, or whose sum of a measure, differ between the model and the lake's table. The
     measure is an expression over columns that both have; of whole numbers, since sums of others depend on the order.
 #}
-{% test reconciles_with_lake(model, table, measure) %}
+{% test reconciles_with_lake(model, table, measure, schema='market') %}
 with built as (
     select source, count(*) as row_count, sum({{ measure }}) as total from {{ model }} group by source
 ),
 lake as (
-    select source, count(*) as row_count, sum({{ measure }}) as total from {{ source('market', table) }} group by source
+    select source, count(*) as row_count, sum({{ measure }}) as total from {{ source(schema, table) }} group by source
 )
 select source, built.row_count, lake.row_count as lake_row_count, built.total, lake.total as lake_total
 from built full join lake using (source)

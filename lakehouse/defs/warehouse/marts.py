@@ -13,19 +13,24 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from lakehouse.settings import settings
 from lakehouse.sources.config import configured_sources
-from lakehouse.warehouse.connection import MARKET, tables_of
+from lakehouse.sources.feed import configured_feeds
+from lakehouse.warehouse.connection import FEED, MARKET, tables_of
 from lakehouse.warehouse.dbt import Event, manifest_path, run_dbt
-from lakehouse.warehouse.publish import BUILD, publication
+from lakehouse.warehouse.publish import FEED_TAG, OF_BARS, OF_FEEDS, build_part, publication
 
 _SCHEMA = "marts"
 GROUP = "warehouse"
+FEED_GROUP = "feed_warehouse"
 _OWNERS = ["team:market-data"]
 _CALENDAR = "calendar"
+_FEED_CRON = "0 1 * * *"
+"""When the days of feeds that are over are published: after the windows of the last one have been made."""
 
 
 class MartsTranslator(DagsterDbtTranslator):
     """Models are `marts/<model>`. dbt's source `market` has each table over all sources: what reads it depends on the
-    assets `<source>/<table>` of every configured source. Its other sources are assets of the same name.
+    assets `<source>/<table>` of every configured source, and likewise those of `feed` on the tables of every feed. Its
+    other sources are assets of the same name.
     """
 
     def __init__(self) -> None:
@@ -53,7 +58,7 @@ class MartsTranslator(DagsterDbtTranslator):
         return spec._replace(additional_deps=list({dep.asset_key: dep for dep in deps}.values()))
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        return GROUP
+        return FEED_GROUP if _is_of_feeds(dbt_resource_props) else GROUP
 
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
         return _OWNERS
@@ -71,6 +76,9 @@ class MartsTranslator(DagsterDbtTranslator):
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition:
         """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed.
         Sessions and sources never loaded are no reason to wait.
+
+        Windows have news all day long, but only days that are over are published: once a day is enough for them, and
+        what is being made for the running day is no reason to wait.
         """
         news = dg.AutomationCondition.any_deps_updated().since_last_handled()
         passed = dg.AutomationCondition.all_checks_match(
@@ -78,23 +86,37 @@ class MartsTranslator(DagsterDbtTranslator):
         )
         # The marts' own tests run inside the run that makes them: only the lake's checks can hold it back.
         unsound = dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing() & ~passed).ignore(
-            dg.AssetSelection.groups(GROUP)
+            dg.AssetSelection.groups(GROUP, FEED_GROUP)
         )
+        if _is_of_feeds(dbt_resource_props):
+            time_to = dg.AutomationCondition.cron_tick_passed(_FEED_CRON, "UTC").since_last_handled()
+            return (news & time_to & ~unsound & ~dg.AutomationCondition.in_progress()).with_label("days that are over")
         return (
             news & ~unsound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
         ).with_label("news of the lake")
 
 
+def _is_of_feeds(dbt_resource_props: Mapping[str, Any]) -> bool:
+    return FEED_TAG in dbt_resource_props.get("tags", [])
+
+
 def _in_every_source(manifest: Mapping[str, Any], dep: dg.AssetDep) -> list[dg.AssetDep]:
     """A dependency on a table over all sources as those on the sources' own tables; any other as it is."""
-    if dep.asset_key.path[0] != MARKET:
+    schema = dep.asset_key.path[0]
+    if schema not in (MARKET, FEED):
         return [dep]
     (table,) = (
         source
         for source in manifest["sources"].values()
-        if source["source_name"] == MARKET and source["name"] == dep.asset_key.path[1]
+        if source["source_name"] == schema and source["name"] == dep.asset_key.path[1]
     )
     tables = table["config"]["meta"].get("made_from", [table["name"]])
+    if schema == FEED:
+        return [
+            dg.AssetDep([feed, name], partition_mapping=dg.AllPartitionMapping())
+            for feed in configured_feeds()
+            for name in tables
+        ]
     keys = [
         [source.source, name]
         for source in configured_sources().values()
@@ -111,16 +133,26 @@ _TRANSLATOR = MartsTranslator()
 _MANIFEST = manifest_path(settings())
 
 
-@dbt_assets(manifest=_MANIFEST, dagster_dbt_translator=_TRANSLATOR, name="marts")
+@dbt_assets(manifest=_MANIFEST, dagster_dbt_translator=_TRANSLATOR, name="marts", exclude=OF_BARS[1])
 def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
-    """Builds and tests all models in a private file and publishes it when all passed. Whatever part of them a
-    run selects, all are built, since they are published as one file.
+    """Builds and tests all models but those of feeds in a private file and publishes it when all passed. Whatever part
+    of them a run selects, all are built, since they are published as one file.
     """
+    yield from _published(context, OF_BARS)
+
+
+@dbt_assets(manifest=_MANIFEST, dagster_dbt_translator=_TRANSLATOR, name="feed_marts", select=OF_FEEDS[1])
+def feed_marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
+    """Likewise the models of feeds, into a copy of what is published."""
+    yield from _published(context, OF_FEEDS)
+
+
+def _published(context: dg.AssetExecutionContext, part: tuple[str, ...]) -> Iterator[Any]:
     config = settings()
     raw_events: list[Event] = []
     try:
         with publication(config):
-            failures = run_dbt(BUILD, config, raw_events.append)
+            failures = build_part(config, part, raw_events.append)
             if failures:
                 raise dg.Failure(
                     description="Not published: a model or test failed, and the published marts stay as they were.",
@@ -182,8 +214,8 @@ def warehouse() -> dg.Definitions:
     """
     automation = dg.AutomationConditionSensorDefinition(
         "marts_automation",
-        target=dg.AssetSelection.assets(marts),
+        target=dg.AssetSelection.assets(marts, feed_marts),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
     )
-    return dg.Definitions(assets=[marts, *_calendar_specs()], sensors=[automation])
+    return dg.Definitions(assets=[marts, feed_marts, *_calendar_specs()], sensors=[automation])

@@ -1,0 +1,24 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='changed_groups',
+    unique_key=['source', 'day'],
+    on_schema_change='append_new_columns',
+) }}
+
+-- Not sorted: these are by far the most rows of the warehouse, and the lake has them by day and window_end.
+select
+    source,
+    day,
+    resolution_minutes,
+    window_end,
+    symbol,
+    mean_price,
+    first_price,
+    last_price,
+    min_price,
+    max_price,
+    quote_count,
+    percentage_gain,
+    revision,
+    closed_at
+from {{ ref('stg_quote_windows') }}
