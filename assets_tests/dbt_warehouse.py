@@ -6,8 +6,8 @@ dbt's manifest is parsed once a process: a build takes a second then, and three 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, date, datetime, time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,10 +23,11 @@ from dbt.contracts.graph.manifest import Manifest
 from assets_tests import lakes
 from lakehouse.lake.lake import Lake
 from lakehouse.sources.config import SourceConfig, configured_sources
+from lakehouse.sources.feed import FeedConfig
 from lakehouse.warehouse import connection
 
 PROJECT = Path(__file__).parents[1] / "dbt_project"
-MARTS = sorted(name.removeprefix("marts.") for name in lakes.MARTS)
+MARTS, VIEWS = (sorted(name.removeprefix("marts.") for name in names) for names in (lakes.MARTS, lakes.VIEWS))
 FILES, VENDOR = "xetra", "alpha_vantage"
 """A source of bars alone, and one that has official daily rows and corporate actions too."""
 
@@ -63,6 +64,24 @@ class Action(NamedTuple):
     currency: str = "USD"
 
 
+class Place(NamedTuple):
+    """Which window it is."""
+
+    symbol: str
+    window_end: datetime
+    minutes: int = 1
+
+
+class Window(NamedTuple):
+    """What the tests vary in a window."""
+
+    first: float = 10.0
+    last: float = 10.0
+    quote_count: int = 6
+    revision: int = 1
+
+
+Windows = Mapping[Place, Window]
 Bars = Mapping[Key, Bar]
 Closes = Mapping[Key, float]
 
@@ -148,18 +167,42 @@ def write_actions(actions: list[Action], source: str = VENDOR) -> None:
     _overwrite(f"{source}/corporate_actions", rows)
 
 
+def write_windows(windows: Windows, feed: str = "iex") -> None:
+    """Makes `windows` the whole content of a feed's closed windows, each with the mean of its first and last price."""
+    rows = [
+        {
+            "resolution_minutes": place.minutes,
+            "window_end": place.window_end,
+            "symbol": place.symbol,
+            "day": place.window_end.date(),
+            "mean_price": (window.first + window.last) / 2,
+            "first_price": window.first,
+            "last_price": window.last,
+            "min_price": min(window.first, window.last),
+            "max_price": max(window.first, window.last),
+            "quote_count": window.quote_count,
+            "percentage_gain": 100 * (window.last - window.first) / window.first if window.first else None,
+            "revision": window.revision,
+            "closed_at": place.window_end + timedelta(seconds=25),
+        }
+        for place, window in windows.items()
+    ]
+    _overwrite(f"{feed}/quote_windows", rows)
+
+
 def _overwrite(name: str, rows: list[dict[str, Any]]) -> None:
     table = Lake.open().table(name)
     table.snapshot().overwrite(pa.Table.from_pylist(rows, schema=table.contract.arrow_schema), where="true")
 
 
 class Warehouse:
-    """Builds a DuckDB file with dbt, in this process, over the tables of the named sources."""
+    """Builds a DuckDB file with dbt, in this process, over the tables of the named sources, and of `feeds`."""
 
-    def __init__(self, folder: Path, *sources: str) -> None:
+    def __init__(self, folder: Path, *sources: str, feeds: Sequence[FeedConfig] = ()) -> None:
         folder.mkdir()
         self.folder = folder
         self.sources: dict[str, SourceConfig] = {name: configured_sources()[name] for name in sources or (FILES,)}
+        self.feeds = {feed.source: feed for feed in feeds}
         # The file's name is the name of its catalogue, which the manifest holds.
         self.path = folder / "warehouse.duckdb"
 
@@ -168,6 +211,7 @@ class Warehouse:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(self.path))
             patch.setattr(connection, "configured_sources", lambda: self.sources)
+            patch.setattr(connection, "configured_feeds", lambda: self.feeds)
             try:
                 # A manifest remembers what was compiled with it, so each command needs its own.
                 return dbtRunner(manifest=manifest().deepcopy()).invoke(
@@ -206,7 +250,7 @@ class Warehouse:
 
     def content(self) -> dict[str, list[tuple]]:
         """Every row of every mart, sorted."""
-        return {mart: self.query(f"select * from marts.{mart} order by all") for mart in MARTS}
+        return {mart: self.query(f"select * from marts.{mart} order by all") for mart in [*MARTS, *VIEWS]}
 
 
 @cache

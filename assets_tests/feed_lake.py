@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,7 @@ TOKEN = "T0K3N-0F-TH3-T3STS"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def said(symbol: str, event_time: datetime, price: object, **members: object) -> Heard:
+def said(symbol: str, event_time: datetime, price: object, /, **members: object) -> Heard:
     """An answer to a poll for `symbol` in the vendor's words; `members` change or add to it."""
     document = {
         "symbol": symbol,
@@ -128,6 +129,22 @@ class FeedLake:
         return derive_windows(
             self.lake, self.config, rule.next_end(first), rule.last_end(last + rule.longest), verify=verify
         )
+
+
+def assert_served_and_stored(
+    lake: FeedLake, served: Mapping[tuple[str, datetime], float], of: Sequence[str] = ()
+) -> None:
+    """What the vendor served is stored, once and with its price, and nothing else is (of these symbols, if any are
+    named). An answer to a poll that was given up, since its slot was over, may have been on its way: as many of a
+    symbol's quotes may be missing.
+    """
+    rows = lake.quotes.select("symbol", "event_time", "latest_price").rows()
+    stored = {(symbol, moment): price for symbol, moment, price in rows if not of or symbol in of}
+    assert lake.quotes.select("symbol", "event_time").is_duplicated().sum() == 0
+    assert stored == {key: price for key, price in served.items() if key in stored}
+    unfinished = Counter(lake.errors.filter(pl.col("kind") == "unfinished")["symbol"])
+    missing = Counter(symbol for symbol, _ in served.keys() - stored.keys())
+    assert missing <= unfinished, f"missing: {missing}, given up: {unfinished}"
 
 
 @contextmanager

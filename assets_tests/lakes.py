@@ -39,8 +39,12 @@ MARTS = tuple(
         "most_traded_by_value",
         "average_range",
         "returns",
+        "dim_resolution",
+        "fct_quote_window",
     )
 )
+VIEWS = ("marts.top_stocks", "marts.percentage_gains")
+"""What the published file shows without keeping it."""
 PLACE_AND_TIME = ("object_version", "published_at", "ingested_at", "run_id", "load_date")
 """Columns that say where a lake's objects were and when it was filled, not with what."""
 

@@ -1,5 +1,5 @@
-"""The terminal's front door: `lakehouse backfill`, `stream`, `sql`, `plot`, `status`, `rebuild`, `demo`. Commands
-parse, call the rooms, and print; they decide nothing.
+"""The terminal's front door: `lakehouse backfill`, `stream`, `watch`, `sql`, `plot`, `status`, `rebuild`, `demo`.
+Commands parse, call the rooms, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
 """
@@ -192,7 +192,7 @@ def rebuild(
     from lakehouse.settings import settings
     from lakehouse.sources.config import source_named
     from lakehouse.sources.feed import configured_feeds
-    from lakehouse.warehouse.publish import differing_marts, publish
+    from lakehouse.warehouse.publish import OF_BARS, OF_FEEDS, differing_marts, publish
 
     with _explained():
         feed = configured_feeds().get(source)
@@ -203,7 +203,7 @@ def rebuild(
             elif config is not None:
                 result = rebuild_tables(Lake.open(), config, verify=verify, progress=display.show)
             display.show("marts", 0, 0)
-            marts = differing_marts(settings())
+            marts = differing_marts(settings(), OF_FEEDS if feed else OF_BARS)
             if marts and not verify:
                 publish(settings(), full_refresh=True)
         for name, derived in result.tables.items():
@@ -214,7 +214,7 @@ def rebuild(
         console.print(f"marts: {', '.join(marts) + ' differ' if marts else 'nothing differs'}", highlight=False)
     if verify and (result.differs or marts):
         errors.print(
-            "[bold red]The stored tables are not what a rebuild gives.[/] Run it without --verify to mend them."
+            "[bold red]The stored tables are not what a rebuild gives.[/] Run the command without --verify to mend them."
         )
         raise typer.Exit(1)
 

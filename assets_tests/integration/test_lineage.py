@@ -8,6 +8,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 
 from assets_tests.exchange_lake import code_location
 from lakehouse.sources.config import SourceConfig, configured_sources
+from lakehouse.sources.feed import configured_feeds
 
 
 @pytest.fixture
@@ -40,6 +41,9 @@ def test_marts_depend_on_the_tables_of_every_source(graph: BaseAssetGraph) -> No
     )
     assert upstream(graph, "fct_corporate_action") == tables("corporate_actions", "official_daily")
     assert upstream(graph, "returns") == set()
+    assert upstream(graph, "fct_quote_window") == {
+        f"{feed}/{name}" for feed in configured_feeds() for name in ("quote_windows", "compaction")
+    }
     assert {"xetra/daily_bars", "alpha_vantage/corporate_actions"} <= tables("daily_bars", "corporate_actions")
 
 

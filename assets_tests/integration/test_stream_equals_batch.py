@@ -137,7 +137,7 @@ some_rounds = st.lists(
 
 
 @settings(
-    max_examples=12, phases=[Phase.explicit, Phase.reuse, Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(some_rounds)
 def test_windows_made_as_quotes_come_are_those_derived_from_all(rounds: list[Round]) -> None:
@@ -209,6 +209,15 @@ def test_a_derivation_of_some_symbols_leaves_the_others_alone() -> None:
         assert lake.windows.equals(windows.filter(windows["symbol"] != "AAPL"))
         derive_windows(lake.lake, lake.config, first, last)
         assert lake.windows.equals(windows)
+
+
+def test_a_feed_may_be_silent_for_weeks() -> None:
+    week = timedelta(days=7)
+    with empty_lake() as lake:
+        for weeks in (0, 2, 1):
+            lake.tell([said("NIO", START + weeks * week, 43.7 + weeks)])
+            assert_same(lake.windows, closed_windows(lake.told()))
+        assert lake.derive_all(verify=True).rows_changed == 0
 
 
 def test_nothing_new_makes_no_commit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import duckdb
@@ -14,9 +15,12 @@ from dbt.contracts.graph.nodes import ModelNode
 
 from lakehouse.lake.contract import contract_of
 from lakehouse.sources.config import configured_sources
-from lakehouse.warehouse.connection import MARKET, TABLES, attach_lake
+from lakehouse.sources.feed import WINDOWS, configured_feeds
+from lakehouse.warehouse.connection import FEED, MARKET, TABLES, attach_lake
+from lakehouse.warehouse.publish import FEED_TAG
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
+VIEWS = {"top_stocks", "percentage_gains"}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,10 @@ def test_models_are_the_ones_promised(manifest: Manifest) -> None:
         "most_traded_by_value",
         "daily_summary",
         "returns",
+        "dim_resolution",
+        "fct_quote_window",
+        "top_stocks",
+        "percentage_gains",
     }
 
 
@@ -76,8 +84,22 @@ def test_every_source_table_is_described(manifest: Manifest) -> None:
 def test_published_models_are_contracted_tables_in_marts(manifest: Manifest) -> None:
     for model in published(manifest):
         assert model.schema == "marts", model.name
-        assert model.config.materialized in {"table", "incremental"}, model.name
+        assert model.config.materialized in {"table", "incremental"} or model.name in VIEWS, model.name
         assert model.config.contract.enforced, model.name
+
+
+def test_what_is_made_from_feeds_is_built_apart(manifest: Manifest) -> None:
+    """The tag says which models these are; none of them is made from bars too."""
+    made_from: dict[str, set[str]] = {key: {key.split(".")[2]} for key in manifest.sources}
+    for key in TopologicalSorter(
+        {model.unique_id: model.depends_on.nodes for model in models(manifest)}
+    ).static_order():
+        if key in manifest.nodes:
+            made_from[key] = set().union(*(made_from[parent] for parent in manifest.nodes[key].depends_on.nodes))
+    for model in published(manifest):
+        assert (made_from[model.unique_id] == {FEED}) == (FEED_TAG in model.tags), model.name
+        assert FEED_TAG in model.tags or FEED not in made_from[model.unique_id], model.name
+    assert {model.name for model in published(manifest) if FEED_TAG in model.tags} >= VIEWS
 
 
 def test_staging_leaves_no_relation_in_the_published_file(manifest: Manifest) -> None:
@@ -85,17 +107,17 @@ def test_staging_leaves_no_relation_in_the_published_file(manifest: Manifest) ->
     assert {model.config.materialized for model in staging} == {"ephemeral"}
 
 
-@pytest.mark.parametrize("table", ["daily_bars", "official_daily", "corporate_actions"])
+@pytest.mark.parametrize("table", ["daily_bars", "official_daily", "corporate_actions", "quote_windows"])
 def test_staging_carries_every_column_of_the_lakes_table(manifest: Manifest, table: str) -> None:
     (staging,) = (model for model in models(manifest) if model.name == f"stg_{table}")
     contract = contract_of(table)
-    # The storage partition is nothing about the row.
-    assert set(staging.columns) == {"source", *contract.column_names} - set(contract.partition_by)
+    # The storage partition is nothing about the row, unless it is the day.
+    assert set(staging.columns) == {"source", *contract.column_names} - ({*contract.partition_by} - {"day"})
 
 
 def test_nothing_in_the_project_names_a_source() -> None:
     """A new vendor is a defs.yaml alone."""
-    names = re.compile("|".join(configured_sources()), re.IGNORECASE)
+    names = re.compile("|".join([*configured_sources(), *configured_feeds()]), re.IGNORECASE)
     texts = [path for path in PROJECT.rglob("*") if path.suffix in {".sql", ".yml", ".md"}]
     assert texts
     assert [path.name for path in texts if names.search(path.read_text())] == []
@@ -113,6 +135,18 @@ def test_market_tables_are_those_that_models_can_read(manifest: Manifest) -> Non
     made_from = {name: table.config.meta.get("made_from", [name]) for name, table in market.items()}
     assert {table for tables in made_from.values() for table in tables} == set(TABLES)
     assert {name for name, tables in made_from.items() if tables == [name]} == set(TABLES)
+
+
+def test_feed_tables_are_those_that_models_can_read(manifest: Manifest) -> None:
+    """Of each feed only its windows are read; what else there is, its YAML says."""
+    feed = {source.name: source for source in manifest.sources.values() if source.source_name == FEED}
+    with duckdb.connect() as connection:
+        attach_lake(connection)
+        attached = connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE database_name = 'lakehouse' AND schema_name = 'feed'"
+        ).fetchall()
+    assert sorted(feed) == sorted(name for (name,) in attached)
+    assert {name for name, table in feed.items() if table.config.meta.get("made_from", [name])} == {WINDOWS}
 
 
 def test_a_column_has_one_type_in_all_marts(manifest: Manifest) -> None:
@@ -138,6 +172,8 @@ def test_every_check_says_what_it_asserts(manifest: Manifest) -> None:
     # Dagster shows meta.description as the asset check's description.
     assert [check.name for check in checks if not check.meta.get("description")] == []
     assert [check.name for check in checks if check.attached_node is None] == []
+    # dbt leaves out what reads a source that isn't there, and says nothing.
+    assert manifest.disabled == {}
 
 
 def test_only_the_marts_read_models_and_only_core_reads_staging(manifest: Manifest) -> None:

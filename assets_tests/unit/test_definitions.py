@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.exchange_lake import code_location
@@ -33,6 +34,10 @@ binance/daily_bars              <- (binance/bars)                        binance
 binance/raw_bars                <- ()                                    binance    deltalake polars
 calendar/sessions               <- ()                                    warehouse  duckdb
 calendar/venues                 <- ()                                    warehouse  duckdb
+iex/compaction                  <- (iex/quotes, iex/quote_windows)       iex        deltalake
+iex/poll_errors                 <- ()                                    iex        deltalake polars
+iex/quote_windows               <- (iex/quotes)                          iex        deltalake duckdb
+iex/quotes                      <- ()                                    iex        deltalake polars
 lake/ingest_ledger              <- (RAW_TABLES)                          lake       deltalake
 lake/maintenance                <- ()                                    lake       deltalake
 lake/quarantine                 <- (RAW_TABLES)                          lake       deltalake
@@ -40,12 +45,16 @@ marts/average_range             <- (marts/dim_instrument, marts/fct_daily_bar) w
 marts/daily_movers              <- (marts/daily_summary)                 warehouse  dbt duckdb
 marts/daily_summary             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
 marts/dim_instrument            <- (ACTIONS, DAILY_BARS)                 warehouse  dbt duckdb
+marts/dim_resolution            <- ()                                    feed_warehouse dbt duckdb
 marts/dim_session               <- (calendar/sessions, calendar/venues)  warehouse  dbt duckdb
 marts/dim_venue                 <- (calendar/venues)                     warehouse  dbt duckdb
 marts/fct_corporate_action      <- (ACTIONS, OFFICIAL, calendar/venues, marts/dim_instrument) warehouse dbt duckdb
 marts/fct_daily_bar             <- (ACTIONS, DAILY_BARS, OFFICIAL, calendar/venues, marts/dim_instrument) warehouse dbt duckdb
+marts/fct_quote_window          <- (iex/compaction, iex/quote_windows)   feed_warehouse dbt duckdb
 marts/most_traded_by_value      <- (marts/daily_summary)                 warehouse  dbt duckdb
+marts/percentage_gains          <- (marts/fct_quote_window)              feed_warehouse dbt duckdb
 marts/returns                   <- (marts/fct_corporate_action, marts/fct_daily_bar) warehouse dbt duckdb
+marts/top_stocks                <- (marts/dim_resolution, marts/fct_quote_window) feed_warehouse dbt duckdb
 xetra/bars                      <- (xetra/raw_bars)                      xetra      deltalake duckdb
 xetra/daily_bars                <- (xetra/bars)                          xetra      deltalake duckdb
 xetra/daily_report              <- (xetra/daily_bars)                    xetra      parquet
@@ -59,6 +68,8 @@ SHORT = {
     "DAILY_BARS": "alpha_vantage/daily_bars, alpha_vantage/reconciliation, binance/daily_bars, xetra/daily_bars",
 }
 SOURCES = {"alpha_vantage", "binance", "xetra"}
+FEED = "iex"
+FEED_MARTS = {f"marts/{name}" for name in ("dim_resolution", "fct_quote_window", "percentage_gains", "top_stocks")}
 BAR_CHECKS = """
 {}/raw_bars    contract!  key_is_unique!  objects_readable  session_complete
 {}/bars        conservation!  contract!  key_is_unique!  no_suspect_bars
@@ -69,6 +80,8 @@ alpha_vantage/raw_daily          contract!  key_is_unique!  objects_readable
 alpha_vantage/official_daily     conservation!  contract!  key_is_unique!
 alpha_vantage/corporate_actions  contract!  key_is_unique!
 alpha_vantage/reconciliation     reconciles
+iex/quotes                       contract!  key_is_unique!  polls_answered
+iex/quote_windows                consistent_with_quotes!  contract!  key_is_unique!
 """
 """Blocking checks end in an exclamation mark."""
 
@@ -144,9 +157,9 @@ def test_every_asset_says_what_it_is_and_whose(graph: dg.AssetGraph) -> None:
         node = graph.get(key)
         assert node.owners == ["team:market-data"], key
         assert node.description, key
-        assert (node.code_version is not None) == (key.path[0] in {"marts", *SOURCES}), key
+        assert (node.code_version is not None) == (key.path[0] in {"marts", FEED, *SOURCES}), key
     fresh = [key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy]
-    assert sorted(fresh) == sorted(f"{source}/daily_bars" for source in SOURCES)
+    assert set(fresh) == {*(f"{source}/daily_bars" for source in SOURCES), f"{FEED}/quotes"}
     by_themselves = {key.path[0] for key in graph.get_all_asset_keys() if graph.get(key).automation_condition}
     assert by_themselves == {"marts"}
 
@@ -160,17 +173,21 @@ def test_the_checks_are_these(graph: dg.AssetGraph) -> None:
         found.setdefault(key.asset_key.to_user_string(), []).append(key.name + "!" * blocking)
     marts = {asset: found.pop(asset) for asset in list(found) if asset.startswith("marts/")}
     assert found == wanted
-    assert len(marts) == 10
+    assert len(marts) == 14
     assert all(check.endswith("!") for checks in marts.values() for check in checks)
 
 
 def test_jobs_sensors_and_schedules() -> None:
     repository = code_location().get_repository_def()
     updates = {f"{source}_update" for source in SOURCES}
-    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "lake_maintenance", *updates}
-    running = dg.DefaultSensorStatus.RUNNING
+    assert {job.name for job in repository.get_all_jobs()} == {
+        *("__ASSET_JOB", "lake_maintenance", f"{FEED}_rounds", f"{FEED}_day", *updates)
+    }
+    running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
     assert {(sensor.name, sensor.default_status) for sensor in repository.sensor_defs} == {
-        *(("marts_automation", running), ("xetra_objects", running), ("binance_objects", running))
+        *(("marts_automation", running), ("xetra_objects", running), ("binance_objects", running)),
+        # A feed is polled by its service: a sensor beside it would ask the vendor twice.
+        ("iex_poll", stopped),
     }
     # An API has no objects to look at: it is asked after each close, and once a month about what it may have corrected.
     assert {
@@ -178,6 +195,7 @@ def test_jobs_sensors_and_schedules() -> None:
         for schedule in repository.schedule_defs
     } == {
         ("lake_maintenance", "0 3 * * *", "UTC"),
+        ("iex_day", "30 0 * * *", "UTC"),
         ("alpha_vantage_update", "30 20 * * *", "America/New_York"),
         ("alpha_vantage_update", "30 22 3 * *", "America/New_York"),
     }
@@ -187,8 +205,31 @@ def test_jobs_sensors_and_schedules() -> None:
     for source in SOURCES:
         job = code_location().resolve_job_def(f"{source}_update")
         selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
-        assert selected == {asset for asset in assets if asset.startswith((f"{source}/", "marts/"))}
+        assert selected == {asset for asset in assets if asset.startswith((f"{source}/", "marts/"))} - FEED_MARTS
         assert job.executor_def.name == "in_process"
+    for job_name, tables in (
+        (f"{FEED}_rounds", ("quotes", "poll_errors", "quote_windows")),
+        (f"{FEED}_day", ("quote_windows", "compaction")),
+    ):
+        job = code_location().resolve_job_def(job_name)
+        selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+        assert selected == {f"{FEED}/{table}" for table in tables}
+        assert job.executor_def.name == "in_process"
+
+
+def test_a_feed_is_partitioned_by_days_and_counts_as_stopped_after_two_minutes(graph: dg.AssetGraph) -> None:
+    for table in ("quotes", "poll_errors", "quote_windows", "compaction"):
+        node = graph.get(dg.AssetKey([FEED, table]))
+        partitions, backfill = node.partitions_def, node.backfill_policy
+        assert partitions is not None
+        assert backfill == dg.BackfillPolicy.single_run()
+        with dg.partition_loading_context(effective_dt=datetime(2026, 3, 1, 0, 0, 1, tzinfo=ZoneInfo("UTC"))):
+            keys = partitions.get_partition_keys()
+        # Today is a partition from its first second on.
+        assert (keys[0], keys[-1], len(keys)) == ("2026-01-01", "2026-03-01", 60)
+    policy = graph.get(dg.AssetKey([FEED, "quotes"])).freshness_policy
+    assert isinstance(policy, TimeWindowFreshnessPolicy)
+    assert policy.fail_window.to_timedelta() == timedelta(minutes=2)
 
 
 @pytest.mark.parametrize("table", ["raw_bars", "bars", "daily_bars"])

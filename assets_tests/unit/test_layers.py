@@ -21,19 +21,25 @@ ARROWS = {
     "sources": {"lake", "market", "settings"},
     "pipeline": {"lake", "market", "progress", "settings", "sources"},
     "warehouse": {"lake", "market", "settings", "sources"},
-    "components": {"lake", "market", "pipeline", "progress", "settings", "sources"},
+    "feeding": {"lake", "pipeline", "progress", "sources"},
+    "components": {"feeding", "lake", "market", "pipeline", "progress", "settings", "sources"},
     "defs": {"components", "lake", "settings", "sources", "warehouse"},
     "definitions": set(),
     "event_log": set(),
     "runs": {"components", "definitions", "event_log", "lake", "pipeline", "progress", "settings", "sources"},
-    "demo": {"lake", "runs", "settings", "simulators", "sources"},
+    "streaming": {"components", "feeding", "lake", "runs", "settings", "sources"},
+    "demo": {"feeding", "lake", "runs", "settings", "simulators", "sources"},
     "chart": {"lake", "sources"},
     "plot": {"chart"},
+    "watching": {"chart", "lake", "pipeline", "sources"},
     "terminal": {"pipeline"},
-    "cli": {"chart", "demo", "lake", "pipeline", "plot", "runs", "settings", "sources", "terminal", "warehouse"},
+    "cli": {
+        *("chart", "demo", "feeding", "lake", "pipeline", "plot", "runs", "settings", "sources", "streaming"),
+        *("terminal", "warehouse", "watching"),
+    },
 }
 ORCHESTRATION = {"components", "defs", "definitions", "runs"}
-TERMINAL = {"cli", "demo", "runs", "terminal"}
+TERMINAL = {"cli", "demo", "runs", "streaming", "terminal", "watching"}
 HEAVY = {"dagster", "dagster_dbt", "dbt", "exchange_calendars", "matplotlib", "pandas"}
 
 

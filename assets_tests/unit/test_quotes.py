@@ -167,7 +167,9 @@ def is_quote(document: object) -> bool:
     """Whether it is one, said once more: an answer of AAPL's, with a price and a time that there can be."""
     if not isinstance(document, dict):
         return False
-    symbol, price, time = (document.get(name) for name in ("symbol", "latestPrice", "latestUpdate"))
+    symbol: Any = document.get("symbol")
+    price: Any = document.get("latestPrice")
+    time: Any = document.get("latestUpdate")
     others = (document.get(name) for name in ("latestVolume", "high"))
     return (
         isinstance(symbol, str)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -31,7 +32,7 @@ from lakehouse.lake.engine import connect
 from lakehouse.market import windows as rules
 from lakehouse.market.windows import WindowRule
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "symbol": pl.String,
     "event_time": pl.Datetime("us", "UTC"),
     "latest_price": pl.Float64,
@@ -132,7 +133,9 @@ def some_quotes(draw: st.DrawFn, lengths: Lengths, commits: int = 1) -> list[Tol
             unique_by=lambda quote: quote[:2],
         )
     )
-    return [Told(*quote, LEARNT + timedelta(milliseconds=number)) for *quote, number in told]
+    return [
+        Told(symbol, moment, price, LEARNT + timedelta(milliseconds=number)) for symbol, moment, price, number in told
+    ]
 
 
 @given(data=st.data(), lengths=some_lengths())

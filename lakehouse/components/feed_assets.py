@@ -13,6 +13,7 @@ import dagster as dg
 from lakehouse.components.declaring import declared
 from lakehouse.components.loading import transient_faults_retried
 from lakehouse.components.metadata import definition_metadata, stored_metadata
+from lakehouse.components.pictures import gains_picture
 from lakehouse.components.resources import LakeResource
 from lakehouse.feeding.service import poll
 from lakehouse.lake import Lake
@@ -87,6 +88,7 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
         _report_days(context, opened, feed, WINDOWS, days)
         return dg.MaterializeResult(
             metadata={"windows": result.rows, "windows_changed": result.rows_changed}
+            | gains_picture(opened, feed, days[-1])
             | stored_metadata(opened, feed.table(WINDOWS), days, time.monotonic() - started)
         )
 

@@ -6,7 +6,7 @@ The same for every transport, for the service and for a run in Dagster, so that 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from lakehouse.lake.lake import Lake
@@ -56,7 +56,6 @@ class Totals:
     refused: int = 0
     errors: int = 0
     windows: int = 0
-    days: set[str] = field(default_factory=set)
 
     def add(self, made: Round) -> None:
         """Counts a round."""

@@ -81,6 +81,7 @@ async def listen(
                 made = await asyncio.to_thread(intake.take_in, now(), inbox)
             except LakeUnavailable as error:
                 # What isn't acknowledged comes again.
+                await listener.give_back()
                 told(Round(now(), trouble=str(error)))
                 continue
             await listener.done()

@@ -28,6 +28,7 @@ _RATE_OF = timedelta(minutes=1)
 _QUOTES_OF = timedelta(hours=1)
 _ERRORS_NAMED = 3
 _DAY = timedelta(days=1)
+_TICK = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ class FeedView:
             self._stored = self._quotes.snapshot.count_at_most(f"day = {literal(day)}")
             self._refused = self._quarantine.snapshot.count_at_most(refused)
             self._day = day
+        # Only now: what could not be read is read at the next look.
+        for table in (self._windows, self._quotes, self._errors, self._quarantine):
+            table.taken_up()
         return View(
             self._feed,
             at,
@@ -141,8 +145,9 @@ class FeedView:
             if since is None:
                 return
             since -= _QUOTES_OF
-        # Of a day long ago no quote is the newest.
-        where = f"day >= {literal((since - _DAY).date())} AND ingested_at > {_text(since)}"
+        # A commit has whole milliseconds, and so has what Delta knows of its file: the one that was read last is not
+        # opened again.
+        where = f"ingested_at >= {_text(since + _TICK)}"
         with self._lake.connect() as connection:
             connection.execute(
                 "CREATE TEMP TABLE news AS SELECT symbol, latest_price, event_time, ingested_at "
@@ -169,25 +174,24 @@ class FeedView:
         """Takes up the latest closed windows, and the history before them."""
         rule, lengths = self._feed.windows.rule, self._feed.windows.resolutions_minutes
         windows, latest = self._windows.snapshot, self._newest["event_time"].max()
-        recent, last = "false", None
+        recent, last = windows.select({"day": []}), None
         if isinstance(latest, datetime):
             first = rule.closed_through(latest) - (HISTORY_ENDS - 1) * rule.period
-            recent = f"day >= {literal(first.date())} AND window_end >= {_text(first)}"
+            recent = windows.select_where(f"day >= {literal(first.date())} AND window_end >= {_text(first)}")
         measures = ", ".join(
             f"max(percentage_gain) FILTER (resolution_minutes = {minutes}) AS gain_{minutes}, "
             f"max(price_rank) FILTER (resolution_minutes = {minutes}) AS rank_{minutes}"
             for minutes in lengths
         )
         with self._lake.connect() as connection:
-            found = connection.execute(f"SELECT max(window_end) FROM ({windows.select_where(recent)})").fetchone()
+            found = connection.execute(f"SELECT max(window_end) FROM ({recent})").fetchone()
             if found and found[0]:
                 last = found[0].astimezone(UTC)
             closed = f"day = {literal(last.date())} AND window_end = {_text(last)}" if last else "false"
             ranked = ranked_by_price(f"({windows.select_where(closed)})")
             gains = connection.execute(f"SELECT symbol, {measures} FROM ({ranked}) GROUP BY symbol").pl()
             prices = connection.execute(
-                f"SELECT symbol, window_end, last_price FROM ({windows.select_where(recent)}) "
-                f"WHERE resolution_minutes = {min(lengths)}"
+                f"SELECT symbol, window_end, last_price FROM ({recent}) WHERE resolution_minutes = {min(lengths)}"
             ).pl()
         self._closed_through = last
         history = prices.sort("window_end").group_by("symbol", maintain_order=True).agg(history="last_price")
@@ -218,10 +222,10 @@ class _Followed:
     def __init__(self, table: LakeTable) -> None:
         self._table = table
         self.snapshot = Snapshot(table, None)
-        self._seen: int | None = -1
+        self._taken_up: int | None = -1
 
     def moved(self) -> bool:
-        """Goes on to the newest version; whether it is another one than at the last call."""
+        """Goes on to the newest version; whether it is another one than was taken up."""
         from deltalake.exceptions import DeltaError
 
         try:
@@ -232,9 +236,11 @@ class _Followed:
         except (DeltaError, OSError):
             # It was written anew, or its storage is gone; then opening it says so.
             self.snapshot = self._table.snapshot()
-        moved = self.snapshot.version != self._seen
-        self._seen = self.snapshot.version
-        return moved
+        return self.snapshot.version != self._taken_up
+
+    def taken_up(self) -> None:
+        """All that was wanted of this version has been read."""
+        self._taken_up = self.snapshot.version
 
 
 def _greatest(snapshot: Snapshot, column: str) -> datetime | None:

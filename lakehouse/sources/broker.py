@@ -43,7 +43,7 @@ class Listener:
     differs. What was heard and not acknowledged comes again, at the latest `ACK_WAIT_S` seconds later. A broker that
     goes away is looked for again by `hear` and `done`.
 
-    `hear` and `done` are called in turn, by one task.
+    One task calls `hear`, stores what it gave, and calls `done`, or `give_back` where storing failed.
 
     Attributes:
         url: where the broker is, without the login.
@@ -84,11 +84,9 @@ class Listener:
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        if self._is_open:
-            assert self._client is not None
-            # Whoever listens next gets at once what was not stored.
-            for address in self._owed + [address for _, address in self._arrived if address]:
-                await self._client.publish(address, b"-NAK")
+        self._owed += [address for _, address in self._arrived if address]
+        self._arrived = []
+        await self.give_back()
         await self._close()
 
     async def hear(self, seconds: float, most: int = 20_000) -> Inbox:
@@ -135,6 +133,20 @@ class Listener:
             self.trouble = self._said(error, "did not take the acknowledgements")
         else:
             self._owed = []
+
+    async def give_back(self) -> None:
+        """Takes everything that `hear` gave since the last `done` as not heard: to be called where it could not be
+        stored, since the next `done` would acknowledge it. It comes again, to whoever listens then: at once, or after
+        `ACK_WAIT_S` seconds where the broker can't be told.
+        """
+        from nats.errors import Error
+
+        owed, self._owed = self._owed, []
+        if self._is_open:
+            assert self._client is not None
+            with suppress(Error, OSError):
+                for address in owed:
+                    await self._client.publish(address, b"-NAK")
 
     @property
     def _is_open(self) -> bool:

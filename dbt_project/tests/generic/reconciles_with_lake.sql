@@ -1,13 +1,14 @@
 {#
-    Fails with each source whose rows, or whose sum of a measure, differ between the model and the lake's table. The
-    measure is an expression over columns that both have; of whole numbers, since sums of others depend on the order.
+    Fails with each source whose rows, or whose sum of a measure, differ between the model and the lake's table of a
+    domain (`market` or `feed`, as dbt's sources are named). The measure is an expression over columns that both have; of
+    whole numbers, since sums of others depend on the order.
 #}
-{% test reconciles_with_lake(model, table, measure, schema='market') %}
+{% test reconciles_with_lake(model, table, measure, domain='market') %}
 with built as (
     select source, count(*) as row_count, sum({{ measure }}) as total from {{ model }} group by source
 ),
 lake as (
-    select source, count(*) as row_count, sum({{ measure }}) as total from {{ source(schema, table) }} group by source
+    select source, count(*) as row_count, sum({{ measure }}) as total from {{ source(domain, table) }} group by source
 )
 select source, built.row_count, lake.row_count as lake_row_count, built.total, lake.total as lake_total
 from built full join lake using (source)

@@ -13,9 +13,9 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from lakehouse.settings import settings
 from lakehouse.sources.config import configured_sources
-from lakehouse.sources.feed import configured_feeds
+from lakehouse.sources.feed import WINDOWS, configured_feeds
 from lakehouse.warehouse.connection import FEED, MARKET, tables_of
-from lakehouse.warehouse.dbt import Event, manifest_path, run_dbt
+from lakehouse.warehouse.dbt import Event, manifest_path
 from lakehouse.warehouse.publish import FEED_TAG, OF_BARS, OF_FEEDS, build_part, publication
 
 _SCHEMA = "marts"
@@ -23,8 +23,7 @@ GROUP = "warehouse"
 FEED_GROUP = "feed_warehouse"
 _OWNERS = ["team:market-data"]
 _CALENDAR = "calendar"
-_FEED_CRON = "0 1 * * *"
-"""When the days of feeds that are over are published: after the windows of the last one have been made."""
+_COMPACTION = "compaction"
 
 
 class MartsTranslator(DagsterDbtTranslator):
@@ -77,20 +76,24 @@ class MartsTranslator(DagsterDbtTranslator):
         """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed.
         Sessions and sources never loaded are no reason to wait.
 
-        Windows have news all day long, but only days that are over are published: once a day is enough for them, and
-        what is being made for the running day is no reason to wait.
+        Windows have news all day long, but only days that are over are published. Their news is the compaction of a day,
+        which is the last step of the run that closes it: it comes only after windows that passed their blocking checks.
         """
+        if _is_of_feeds(dbt_resource_props):
+            live = dg.AssetSelection.assets(*([feed, WINDOWS] for feed in configured_feeds()))
+            return (
+                dg.AutomationCondition.any_deps_updated().ignore(live).since_last_handled()
+                & ~dg.AutomationCondition.any_deps_in_progress().ignore(live)
+                & ~dg.AutomationCondition.in_progress()
+            ).with_label("news of days that are over")
         news = dg.AutomationCondition.any_deps_updated().since_last_handled()
         passed = dg.AutomationCondition.all_checks_match(
             dg.AutomationCondition.check_passed() | dg.AutomationCondition.will_be_requested(), blocking_only=True
         )
         # The marts' own tests run inside the run that makes them: only the lake's checks can hold it back.
         unsound = dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing() & ~passed).ignore(
-            dg.AssetSelection.groups(GROUP, FEED_GROUP)
+            dg.AssetSelection.groups(GROUP)
         )
-        if _is_of_feeds(dbt_resource_props):
-            time_to = dg.AutomationCondition.cron_tick_passed(_FEED_CRON, "UTC").since_last_handled()
-            return (news & time_to & ~unsound & ~dg.AutomationCondition.in_progress()).with_label("days that are over")
         return (
             news & ~unsound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
         ).with_label("news of the lake")
@@ -112,11 +115,10 @@ def _in_every_source(manifest: Mapping[str, Any], dep: dg.AssetDep) -> list[dg.A
     )
     tables = table["config"]["meta"].get("made_from", [table["name"]])
     if schema == FEED:
-        return [
-            dg.AssetDep([feed, name], partition_mapping=dg.AllPartitionMapping())
-            for feed in configured_feeds()
-            for name in tables
-        ]
+        # The compaction of a day says that its windows are done (see the automation condition).
+        names = [*tables, _COMPACTION] if tables else []
+        keys = [[feed, name] for feed in configured_feeds() for name in names]
+        return [dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping()) for key in keys]
     keys = [
         [source.source, name]
         for source in configured_sources().values()
