@@ -214,7 +214,8 @@ def rebuild(
         console.print(f"marts: {', '.join(marts) + ' differ' if marts else 'nothing differs'}", highlight=False)
     if verify and (result.differs or marts):
         errors.print(
-            "[bold red]The stored tables are not what a rebuild gives.[/] Run the command without --verify to mend them."
+            "[bold red]The stored tables are not what a rebuild gives.[/] "
+            "Run the command without --verify to mend them."
         )
         raise typer.Exit(1)
 

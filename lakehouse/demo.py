@@ -180,7 +180,8 @@ def _print_feed(console: Console, feed: Totals) -> None:
     )
     rows = Lake.open().sql(
         f"SELECT symbol, mean_price, last_price, percentage_gain FROM {FEED}.quote_windows "
-        "WHERE resolution_minutes = 1 QUALIFY window_end = max(window_end) OVER () ORDER BY percentage_gain DESC NULLS LAST, symbol LIMIT 3"
+        "WHERE resolution_minutes = 1 QUALIFY window_end = max(window_end) OVER () "
+        "ORDER BY percentage_gain DESC NULLS LAST, symbol LIMIT 3"
     )
     assert rows is not None
     for symbol, mean, last, gain in rows.fetchall():

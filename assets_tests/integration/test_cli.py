@@ -27,7 +27,7 @@ from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
 from lakehouse.sources.config import source_named
 
-COMMANDS = ("backfill", "sql", "status", "rebuild", "dev", "demo")
+COMMANDS = ("backfill", "stream", "watch", "sql", "plot", "status", "rebuild", "dev", "demo")
 RANGE = ["--from", str(FIRST), "--to", str(LAST)]
 
 

@@ -76,8 +76,8 @@ class MartsTranslator(DagsterDbtTranslator):
         """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed.
         Sessions and sources never loaded are no reason to wait.
 
-        Windows have news all day long, but only days that are over are published. Their news is the compaction of a day,
-        which is the last step of the run that closes it: it comes only after windows that passed their blocking checks.
+        Windows have news all day long, but only days that are over are published. Their news is the compaction of a
+        day, the last step of the run that closes it: it comes only after windows that passed their blocking checks.
         """
         if _is_of_feeds(dbt_resource_props):
             live = dg.AssetSelection.assets(*([feed, WINDOWS] for feed in configured_feeds()))
