@@ -231,3 +231,24 @@ def test_what_is_made_from_bars_and_from_feeds_is_published_apart() -> None:
     with duckdb.connect() as connection:
         connection.execute(f"attach '{settings().warehouse}' as other (read_only)")
         assert connection.execute("select count(*) from other.marts.top_stocks").fetchall() == [(0,)]
+
+
+def test_as_of_a_moment_only_the_marts_that_are_asked_for_are_built() -> None:
+    write(WEEK)
+    write_windows(FEW)
+    past = Lake.open(as_of=datetime.now(UTC))
+
+    def answered(query: str) -> list[tuple]:
+        found = past.sql(query)
+        assert found is not None
+        return found.fetchall()
+
+    built = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'warehouse' ORDER BY ALL"
+    assert answered("SELECT * FROM marts.top_stocks") == []
+    (asked,) = past._marts_as_of.values()
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{asked.path}' AS warehouse (READ_ONLY)")
+        assert connection.execute(built).fetchall() == [("dim_resolution",), ("fct_quote_window",)]
+    with pytest.raises(duckdb.CatalogException, match=r"marts\.nonsense|nonsense does not exist"):
+        answered("SELECT * FROM marts.nonsense")
+    assert answered("SELECT count(*) > 0 FROM marts.dim_venue JOIN marts.dim_session USING (mic)") == [(True,)]

@@ -229,6 +229,13 @@ def test_a_vendor_who_repeats_the_token_does_not_bring_it_into_the_lake(tmp_path
         assert json.loads(row)["companyName"] == "***"
 
 
+def test_an_error_that_repeats_the_token_is_told_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with vendor(tmp_path, "N0NE", token="symbol") as (_, lake):
+        monkeypatch.setenv("IEX_TOKEN", "symbol")
+        (error,) = lake.ask(START).errors
+        assert error.error == "status 404: Unknown ***"
+
+
 class Watched(RandomQuotes):
     """Quotes, and the moments at which they were asked for."""
 

@@ -288,6 +288,14 @@ def test_the_mean_does_not_depend_on_the_order_of_a_sum(connection: duckdb.DuckD
     assert means == {float(sum(map(Fraction, prices)) / 5)}
 
 
+def test_the_mean_of_one_price_is_that_price(connection: duckdb.DuckDBPyConnection) -> None:
+    cents = range(1, 50_000, 7)
+    quotes = [told(-60 + 10 * n, price / 100, symbol=str(price)) for price in cents for n in range(6)]
+    rows = windows(connection, [*quotes, told(99, symbol="CLOCK")], 0, 0)
+    means = dict(rows.filter(rows["resolution_minutes"] == 1).select("symbol", "mean_price").iter_rows())
+    assert means == {str(price): price / 100 for price in cents}
+
+
 def test_a_window_closes_when_the_watermark_is_at_its_end(connection: duckdb.DuckDBPyConnection) -> None:
     almost = told(20, symbol="CLOCK", commit=1)._replace(event_time=END + timedelta(seconds=20) - MICROSECOND)
     assert windows(connection, [told(-5), almost], 0, 0).is_empty()

@@ -56,7 +56,7 @@ class Lake:
         self.warehouse = warehouse
         self.as_of = as_of
         self._connections = connections
-        self._marts_as_of: Any = None
+        self._marts_as_of: dict[frozenset[str] | None, Any] = {}
 
     @classmethod
     def open(
@@ -184,7 +184,7 @@ class Lake:
 
         connection = connect(self.uri)
         named = self._named_in(query, connection)
-        marts = self._marts(asked=named is None or any(schema == MARTS_SCHEMA for schema, _ in named))
+        marts = self._marts(None if named is None else {table for schema, table in named if schema == MARTS_SCHEMA})
         if marts is not None:
             connection.execute(f"ATTACH {literal(str(marts))} AS warehouse (READ_ONLY)")
             connection.execute("SET search_path = 'memory.main,warehouse.marts'")
@@ -241,15 +241,18 @@ class Lake:
         parts = [name.replace('"', "").split(".")[-2:] for name in names]
         return [(pair[0], pair[1]) for pair in parts if len(pair) == 2] or None
 
-    def _marts(self, *, asked: bool) -> Path | None:
-        """The file with the marts: the published one, or one built as of `self.as_of` when the query asks for marts."""
+    def _marts(self, named: set[str] | None) -> Path | None:
+        """The file with the marts: the published one, or one built as of `self.as_of` with the marts that a query names
+        (None: with all).
+        """
         if self.as_of is None:
             return self.warehouse if self.warehouse is not None and self.warehouse.exists() else None
-        if not asked:
+        if named is not None and not named:
             return None
-        if self._marts_as_of is None:
-            self._marts_as_of = _imported(_MARTS_AS_OF)(self.as_of)
-        return self._marts_as_of.path
+        wanted = None if named is None else frozenset(named)
+        if wanted not in self._marts_as_of:
+            self._marts_as_of[wanted] = _imported(_MARTS_AS_OF)(self.as_of, wanted)
+        return self._marts_as_of[wanted].path
 
 
 def _imported(name: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,15 +80,17 @@ class MartsAsOf:
         shutil.move(build, self.path)
 
 
-def marts_as_of(moment: datetime) -> MartsAsOf:
-    """Builds the marts by the same models over the lake as of `moment`. Nothing is published.
+def marts_as_of(moment: datetime, models: Collection[str] | None = None) -> MartsAsOf:
+    """Builds the marts by the same models over the lake as of `moment`, all or those named with what they are made
+    from. Nothing is published.
 
     Raises:
         AuditFailed: a model failed.
     """
     config = settings()
     with _private_build(config) as build:
-        failures = run_dbt(("run",), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
+        wanted = () if models is None else ("--select", *(f"+{model}" for model in sorted(models)))
+        failures = run_dbt(("run", *wanted), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
         if failures:
             raise AuditFailed(f"the marts can't be built as of {moment}: " + "; ".join(failures))
         _settle(build)
@@ -149,8 +151,10 @@ def _differ(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> bool
 
 
 def _settle(build: Path) -> None:
-    """Folds the write-ahead log into the file, so that the file alone is the warehouse."""
+    """Folds the write-ahead log into the file, so that the file alone is the warehouse. It has its schema, even where no
+    model was built.
+    """
     import duckdb
 
     with duckdb.connect(str(build)) as connection:
-        connection.execute("CHECKPOINT")
+        connection.execute("CREATE SCHEMA IF NOT EXISTS marts; CHECKPOINT")
