@@ -49,6 +49,17 @@ def known(lake: FeedLake) -> dict[tuple[str, float], float]:
     return found
 
 
+def test_moments_of_commits_go_on_whatever_the_clock_and_the_day(
+    lake: FeedLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commits had the same moment where the first brought old quotes alone and another writer's clock stood."""
+    monkeypatch.setattr("lakehouse.pipeline.quotes._now", lambda: START + timedelta(days=10))
+    moments = [
+        FeedLake().store([quote("AAPL", days * DAY, 100.0 + days)]).ingested_at for days in (9, 8, 7, 3, 2, 1, 0)
+    ]
+    assert moments == sorted(set(moments))
+
+
 def test_an_inbox_is_stored_once(lake: FeedLake) -> None:
     heard = [quote("AAPL", 0, 116.0), quote("NIO", 0.001, 43.7), quote("NIO", -DAY, None), quote("AAPL", 10, 116.25)]
     first = lake.store(heard)

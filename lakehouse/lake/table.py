@@ -212,6 +212,10 @@ class Snapshot:
                 some.append(f"{self.table.uri}/{row['path']}")
         return min(least, default=None), self._select_from(some)
 
+    def greatest(self, column: str) -> datetime | None:
+        """The greatest value of a column of moments in whole milliseconds, as Delta keeps it; None without rows."""
+        return max((row[f"max.{column}"] for row in self._statistics(f"max.{column}")), default=None)
+
     def _statistics(self, *columns: str) -> list[dict[str, Any]]:
         import pyarrow as pa
 

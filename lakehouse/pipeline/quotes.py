@@ -96,13 +96,14 @@ class QuoteLog:
         with self.lake.connect() as connection:
             rows = connection.execute(
                 f"""
-                SELECT symbol, max(event_time), arg_max(latest_price, event_time), max(ingested_at)
+                SELECT symbol, max(event_time), arg_max(latest_price, event_time)
                 FROM ({snapshot.select({"day": newest})}) GROUP BY symbol
                 """
             ).fetchall()
-        self._newest = {symbol: (event_time.astimezone(UTC), price) for symbol, event_time, price, _ in rows}
+        self._newest = {symbol: (event_time.astimezone(UTC), price) for symbol, event_time, price in rows}
         self._newest_from = min(newest, default="")
-        self._last_moment = max([self._last_moment, *(moment.astimezone(UTC) for *_, moment in rows)])
+        # The last commit may have brought quotes of any day.
+        self._last_moment = max(self._last_moment, snapshot.greatest("ingested_at") or self._last_moment)
         self._commits = commits
 
     def _refused(self, rows: pl.DataFrame) -> dict[int, list[str]]:

@@ -151,8 +151,8 @@ def _differ(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> bool
 
 
 def _settle(build: Path) -> None:
-    """Folds the write-ahead log into the file, so that the file alone is the warehouse. It has its schema, even where no
-    model was built.
+    """Folds the write-ahead log into the file, so that the file alone is the warehouse; with its schema, even where
+    no model was built.
     """
     import duckdb
 
