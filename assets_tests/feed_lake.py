@@ -22,8 +22,9 @@ import pytest
 from assets_tests.window_reference import Told
 from lakehouse.lake.lake import Lake
 from lakehouse.pipeline.changes import Derived
+from lakehouse.pipeline.live_windows import LiveWindows
 from lakehouse.pipeline.quotes import QuoteLog, Stored
-from lakehouse.pipeline.windows import LiveWindows, derive_windows
+from lakehouse.pipeline.windows import derive_windows
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig, feed_named

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from lakehouse.lake.lake import Lake
+from lakehouse.pipeline.live_windows import LiveWindows
 from lakehouse.pipeline.quotes import QuoteLog
-from lakehouse.pipeline.windows import LiveWindows
 from lakehouse.progress import Progress
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.poller import Inbox

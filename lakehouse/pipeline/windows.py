@@ -1,37 +1,28 @@
-"""Sliding windows of a feed: kept up live as quotes come, or derived again for any stretch of time from the stored
-quotes. Both ways give the same rows, and write only what differs.
+"""Sliding windows of a feed, derived for any stretch of time from the stored quotes. Only what differs is written.
 
-How far the windows follow the quotes is said in the commits themselves: `reached` holds the moment (in milliseconds
-since 1970) of the last commit of quotes that they reflect. Whoever starts goes on there.
-
-Which quote is in which window, and when a window is closed, is `lakehouse.market.windows`' matter.
+Which quote is in which window, and when a window is closed, is `lakehouse.market.windows`' matter; how windows follow
+the quotes as they come, that of `live_windows`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import Snapshot, StaleSnapshot, literal, retry_when_stale
+from lakehouse.lake.table import Snapshot, literal, retry_when_stale
 from lakehouse.market import windows as rules
 from lakehouse.pipeline.changes import Derived, count
-from lakehouse.pipeline.quotes import Stored
 from lakehouse.progress import Progress
 from lakehouse.sources.feed import QUOTES, WINDOWS, FeedConfig, feed_named
 
 if TYPE_CHECKING:
     import duckdb
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 # About a gigabyte of panes and windows.
 _QUOTES_AT_ONCE = 1_000_000
-# Live windows come by one or two. After a pause of the feed they are derived from the table instead.
-_MOST_ENDS_LIVE = 30
-_MOST_SYMBOLS_NAMED = 100
 
 
 def derive_windows(
@@ -41,7 +32,7 @@ def derive_windows(
     last_end: datetime,
     *,
     symbols: Sequence[str] = (),
-    reached: int | None = None,
+    reached: Mapping[str, int] | None = None,
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Derived:
@@ -49,7 +40,7 @@ def derive_windows(
 
     Args:
         symbols: these alone, if any are named.
-        reached: what the last commit says of how far the windows follow the quotes.
+        reached: what the last commit says (see `Snapshot.append`).
         verify: write nothing; the result says what would be written.
     """
     result = Derived()
@@ -86,7 +77,7 @@ def _derive(
     first_end: datetime,
     last_end: datetime,
     symbols: Sequence[str],
-    reached: int | None,
+    reached: Mapping[str, int] | None,
     verify: bool,
     result: Derived,
 ) -> None:
@@ -94,7 +85,7 @@ def _derive(
     quotes = lake.table(feed.table(QUOTES)).snapshot()
     rule = feed.windows.rule
     wanted = f" AND symbol IN ({', '.join(map(literal, symbols))})" if symbols else ""
-    where = f"window_end >= {_text(first_end)} AND window_end <= {_text(last_end)}{wanted}"
+    where = f"window_end >= {text_of(first_end)} AND window_end <= {text_of(last_end)}{wanted}"
     where = f"{_days(first_end, last_end)} AND {where}"
     columns = ", ".join(target.table.contract.column_names)
     with lake.connect() as connection:
@@ -122,203 +113,35 @@ def _derive(
         if verify:
             return
         rows = connection.execute("FROM fresh ORDER BY window_end, resolution_minutes, symbol").to_arrow_table()
-        marks = _marks(feed, reached)
         result.commits += 1
         if count(connection, "stored"):
-            target.overwrite(rows, where, [target.table.name], marks)
+            target.overwrite(rows, where, [target.table.name], reached)
         else:
-            target.append(rows, [target.table.name], marks)
-
-
-def _marks(feed: FeedConfig, reached: int | None) -> Mapping[str, int]:
-    return {} if reached is None else {_mark(feed): reached}
-
-
-def _mark(feed: FeedConfig) -> str:
-    return f"{feed.table(QUOTES)} until"
+            target.append(rows, [target.table.name], reached)
 
 
 def _first_heard_from(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, moment: datetime) -> datetime | None:
     """When the lake came to know the first quote with an event_time from `moment` on."""
     whole, some = quotes.least_from("ingested_at", "event_time", moment)
-    row = connection.execute(f"SELECT min(ingested_at) FROM ({some}) WHERE event_time >= {_text(moment)}").fetchone()
+    row = connection.execute(f"SELECT min(ingested_at) FROM ({some}) WHERE event_time >= {text_of(moment)}").fetchone()
     found = [whole] if whole else []
     if row and row[0]:
         found.append(row[0].astimezone(UTC))
     return min(found, default=None)
 
 
-def _text(moment: datetime) -> str:
+def text_of(moment: datetime) -> str:
+    """A moment as an SQL literal that Delta and DuckDB compare with moments."""
     return literal(moment.astimezone(UTC).isoformat())
 
 
 def _between(first: datetime, before: datetime) -> str:
     """Where the quotes of a time are."""
-    return f"{_days(first, before)} AND event_time >= {_text(first)} AND event_time < {_text(before)}"
+    return f"{_days(first, before)} AND event_time >= {text_of(first)} AND event_time < {text_of(before)}"
 
 
 def _days(first: datetime, last: datetime) -> str:
     return f"day >= {literal(first.date())} AND day <= {literal(last.date())}"
-
-
-class LiveWindows:
-    """Windows that follow the quotes as they are stored. Panes of the longest resolution are kept in memory; what comes
-    too late for them, or comes after a pause, is derived from the table.
-    """
-
-    def __init__(self, lake: Lake, feed: FeedConfig) -> None:
-        import duckdb
-
-        self.lake, self.feed, self.rule = lake, feed, feed.windows.rule
-        self.table = lake.table(feed.table(WINDOWS))
-        self._connection = duckdb.connect()
-        self._connection.execute("SET TimeZone = 'UTC'")
-        # How often the windows had been written when we wrote last, and the quotes when we read them last.
-        self._commits = self._seen = -1
-        self._latest: datetime | None = None
-        """The latest event time; None before the first quote."""
-
-    @property
-    def closed_through(self) -> datetime | None:
-        """The end of the last windows that are closed; None before the first quote."""
-        return None if self._latest is None else self.rule.closed_through(self._latest)
-
-    def catch_up(self, progress: Progress = lambda *_: None) -> Derived:
-        """Brings the windows in line with all that is stored, from where they were left, and takes up their panes."""
-        target = self.table.snapshot()
-        quotes = self.lake.table(self.feed.table(QUOTES)).snapshot()
-        done = target.reached(_mark(self.feed))
-        with self.lake.connect() as connection:
-            known = f"ingested_at <= {_text(_moment(done))}"
-            before = _latest_event(connection, quotes, known) if done else None
-            self._latest = _latest_event(connection, quotes, "true")
-            news = connection.execute(
-                f"SELECT min(event_time), max(ingested_at) FROM ({quotes.select_where(f'NOT ({known})')})"
-            ).fetchone()
-        result = Derived()
-        if news and news[0] and self.closed_through:
-            first = self.rule.next_end(news[0].astimezone(UTC))
-            if before:
-                first = min(first, self.rule.closed_through(before) + self.rule.period)
-            mark = _milliseconds(news[1].astimezone(UTC))
-            result = derive_windows(
-                self.lake, self.feed, first, self.closed_through, reached=mark, progress=progress
-            )  # fmt: skip
-        self._take_up(quotes)
-        self._commits = target.commits(self.table.name) + result.commits
-        self._seen = quotes.commits(quotes.table.name)
-        return result
-
-    def advance(self, stored: Stored) -> Derived:
-        """Makes the windows that the newly stored quotes close, and those anew for which they came too late."""
-        if stored.quotes.is_empty():
-            return Derived()
-        before = self.closed_through
-        if before is None or self._latest is None or stored.commit != self._seen + 1 or self._others_went_on(0):
-            return self.catch_up()
-        latest = max(self._latest, cast(datetime, stored.quotes["event_time"].max()))
-        through = self.rule.closed_through(latest)
-        if (through - before) // self.rule.period > _MOST_ENDS_LIVE:
-            return self.catch_up()
-        self._latest, self._seen = latest, stored.commit
-        self._connection.register("news", stored.quotes.to_arrow())
-        self._connection.execute(f"INSERT INTO panes {rules.panes('news', self.rule)}")
-        self._connection.unregister("news")
-        # First what is late: the commit of the closed windows says that all quotes are in their windows.
-        result = self._reopened(stored, before)
-        if through > before:
-            try:
-                closed = self._closed(before, through, stored.ingested_at, result.commits)
-            except StaleSnapshot:
-                return self.catch_up()
-            result.add(closed)
-        self._commits += result.commits
-        self._connection.execute(f"DELETE FROM panes WHERE pane_start < {_text(through - self.rule.longest)}")
-        return result
-
-    def _others_went_on(self, our_commits: int) -> bool:
-        """Whether somebody else has written windows since we did, apart from `our_commits`."""
-        return self.table.snapshot().commits(self.table.name) != self._commits + our_commits
-
-    def _closed(self, before: datetime, through: datetime, ingested_at: datetime, our_commits: int) -> Derived:
-        """Commits the windows that end after `before` and up to `through`.
-
-        Raises:
-            StaleSnapshot: somebody else has written windows, perhaps these.
-        """
-        target = self.table.snapshot()
-        if self._others_went_on(our_commits):
-            raise StaleSnapshot(f"{self.table.name} has been written by somebody else")
-        period = self.rule.period // timedelta(microseconds=1)
-        ends = f"""(SELECT unnest(generate_series(
-            {_text(before + self.rule.period)}::TIMESTAMPTZ, {_text(through)}::TIMESTAMPTZ, to_microseconds({period})
-        )) AS window_end)"""
-        columns = ", ".join(target.table.contract.column_names)
-        made = f"""
-            SELECT {", ".join(rules.WINDOW_COLUMNS)}, window_end::DATE AS day, 1 AS revision,
-                {_text(ingested_at)}::TIMESTAMPTZ AS closed_at
-            FROM ({rules.windows_at("panes", ends, self.rule)})
-        """
-        rows = self._connection.execute(
-            f"SELECT {columns} FROM ({made}) ORDER BY window_end, resolution_minutes, symbol"
-        ).to_arrow_table()
-        if not rows.num_rows:
-            return Derived()
-        target.append(rows, [target.table.name], _marks(self.feed, _milliseconds(ingested_at)))
-        return Derived(rows.num_rows, {before.date(), through.date()}, rows.num_rows, 1)
-
-    def _reopened(self, stored: Stored, through: datetime) -> Derived:
-        """Derives the closed windows, up to `through`, which quotes have come to too late."""
-        result = Derived()
-        late = stored.quotes.filter(stored.quotes["event_time"] < through)
-        if late.is_empty():
-            return result
-        for _, several in late.group_by(late["event_time"].dt.truncate("1h")):
-            moments = several["event_time"]
-            first, last = cast(datetime, moments.min()), cast(datetime, moments.max())
-            symbols = several["symbol"].unique().to_list()
-            result.add(
-                derive_windows(
-                    self.lake,
-                    self.feed,
-                    self.rule.next_end(first),
-                    min(through, self.rule.last_end(last + self.rule.longest)),
-                    symbols=symbols if len(symbols) <= _MOST_SYMBOLS_NAMED else (),
-                )
-            )
-        return result
-
-    def _take_up(self, quotes: Snapshot) -> None:
-        """Makes the panes that windows still to be closed are made of."""
-        where = "false"
-        if self.closed_through is not None:
-            oldest = self.closed_through + self.rule.period - self.rule.longest
-            where = f"day >= {literal(oldest.date())} AND event_time >= {_text(oldest)}"
-        with self.lake.connect() as connection:
-            made = rules.panes(f"({quotes.select_where(where)})", self.rule)
-            found = connection.execute(made).to_arrow_table()
-        self._connection.register("found", found)
-        self._connection.execute("CREATE OR REPLACE TABLE panes AS FROM found")
-        self._connection.unregister("found")
-
-
-def _latest_event(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, known: str) -> datetime | None:
-    """The latest event time of the quotes for which `known` holds: on the last day that has any."""
-    for day in reversed(quotes.partition_values("day")):
-        row = connection.execute(
-            f"SELECT max(event_time) FROM ({quotes.select({'day': [day]})}) WHERE {known}"
-        ).fetchone()
-        if row and row[0]:
-            return row[0].astimezone(UTC)
-    return None
-
-
-def _milliseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MILLISECOND
-
-
-def _moment(milliseconds: int | None) -> datetime:
-    return _EPOCH + (milliseconds or 0) * _MILLISECOND
 
 
 def quote_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
