@@ -21,7 +21,7 @@ dev: install
 	@$(BIN)/lakehouse dev
 
 test: install check
-	$(BIN)/python -m pytest assets_tests -n 2 --dist loadfile
+	$(BIN)/python -m pytest assets_tests -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .
