@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import obstore
@@ -14,10 +14,12 @@ import pytest
 from obstore.store import S3Store
 from polars.testing import assert_frame_equal
 
+from assets_tests.feed_lake import FeedLake, said
 from assets_tests.lakes import MARTS, TABLES, Lakehouse, finished
 from assets_tests.servers.ceph import CephS3
 from assets_tests.servers.ministack import MinistackS3
 from assets_tests.servers.s3 import S3Server
+from lakehouse.lake.lake import Lake
 from lakehouse.market.calendar import SessionCalendar, build_sessions
 from lakehouse.simulators.exchange import Exchange
 
@@ -92,9 +94,24 @@ def twins(ministack_s3: MinistackS3, tmp_path_factory: pytest.TempPathFactory) -
 def test_s3_and_folders_hold_the_same_rows(twins: Twins, table: str) -> None:
     expected, found = twins.folders.rows(table)[table], twins.s3.rows(table)[table]
 
-    # Xetra's files carry no dividends and no splits.
-    assert (expected.height > 0) == (table != "marts.fct_corporate_action")
+    # Xetra's files carry no dividends and no splits, and are no feed of quotes.
+    assert (expected.height > 0) == (table not in ("marts.fct_corporate_action", "marts.fct_quote_window"))
     assert_frame_equal(found, expected)
+
+
+def test_a_feed_is_kept_in_the_bucket(twins: Twins) -> None:
+    opens = datetime(2026, 3, 2, 15, tzinfo=UTC)
+    quotes = [said("AAPL", opens + timedelta(seconds=10 * number), 100.0 + number) for number in range(30)]
+    found = []
+    for house in (twins.folders, twins.s3):
+        with house.opened() as lake:
+            FeedLake(lake=lake).tell(quotes)
+            assert ("iex", "quotes") in Lake.open().tables()
+            windows = Lake.open().sql("SELECT * EXCLUDE (closed_at) FROM iex.quote_windows ORDER BY ALL")
+            assert windows is not None
+            found.append(windows.pl())
+    assert found[0].height > 0
+    assert_frame_equal(*found)
 
 
 def test_nothing_of_the_lake_is_written_beside_the_bucket(twins: Twins) -> None:

@@ -327,7 +327,7 @@ def test_the_query_is_the_body_of_a_table_macro(connection: duckdb.DuckDBPyConne
     ("convention", "adjust", "as_of", "message"),
     [
         ("'yahoo'", "'splits'", "DATE '2020-01-09'", "must be 'crsp' or 'reinvest', not yahoo"),
-        (CRSP, "'all'", "DATE '2020-01-09'", "adjust must be 'none', 'splits' or 'splits_and_dividends', not all"),
+        (CRSP, "'all'", "DATE '2020-01-09'", "adjusted must be 'none', 'splits' or 'splits_and_dividends', not all"),
         (CRSP, "NULL", "DATE '2020-01-09'", "not NULL"),
         (CRSP, "'splits'", "NULL::DATE", "as_of is NULL"),
     ],
