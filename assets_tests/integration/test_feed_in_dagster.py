@@ -300,6 +300,29 @@ def test_hundreds_of_files_become_few_while_the_stream_goes_on(
     assert_served_and_stored(lake, served, of=SYMBOLS)
 
 
+def test_the_day_under_way_is_compacted_each_hour(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, lake: FeedLake
+) -> None:
+    schedule = definitions.resolve_schedule_def(f"{SOURCE}_compact")
+
+    def asked() -> int:
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=datetime.now(UTC))
+        return len(schedule.evaluate_tick(context).run_requests or [])
+
+    assert asked() == 0
+    _commit_each(lake, 40)
+    assert asked() == 1
+    before = lake.quotes
+    job = definitions.resolve_job_def(f"{SOURCE}_hour")
+    result = job.execute_in_process(instance=instance, raise_on_error=False, run_config=_QUIET)
+    assert result.success
+    facts = metadata_of(result, "rolling_compaction")
+    assert (facts["quotes_files_before"], facts["quotes_files_after"]) == (40, 1)
+    assert_frame_equal(lake.quotes, before)
+    # A log that was open meanwhile goes on.
+    assert lake.store([said("AMC", datetime.now(UTC), 9.0)]).quotes.height == 1
+
+
 def _commit_each(lake: FeedLake, commits: int) -> None:
     """Quotes of the last minutes, in a commit each."""
     newest = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=5)

@@ -38,6 +38,7 @@ iex/compaction                  <- (iex/quotes, iex/quote_windows)       iex    
 iex/poll_errors                 <- ()                                    iex        deltalake polars
 iex/quote_windows               <- (iex/quotes)                          iex        deltalake duckdb
 iex/quotes                      <- ()                                    iex        deltalake polars
+iex/rolling_compaction          <- (iex/quotes, iex/quote_windows)       iex        deltalake
 lake/ingest_ledger              <- (RAW_TABLES)                          lake       deltalake
 lake/maintenance                <- ()                                    lake       deltalake
 lake/quarantine                 <- (RAW_TABLES)                          lake       deltalake
@@ -181,7 +182,7 @@ def test_jobs_sensors_and_schedules() -> None:
     repository = code_location().get_repository_def()
     updates = {f"{source}_update" for source in SOURCES}
     assert {job.name for job in repository.get_all_jobs()} == {
-        *("__ASSET_JOB", "lake_maintenance", f"{FEED}_rounds", f"{FEED}_day", *updates)
+        *("__ASSET_JOB", "lake_maintenance", f"{FEED}_rounds", f"{FEED}_day", f"{FEED}_hour", *updates)
     }
     running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
     assert {(sensor.name, sensor.default_status) for sensor in repository.sensor_defs} == {
@@ -196,6 +197,7 @@ def test_jobs_sensors_and_schedules() -> None:
     } == {
         ("lake_maintenance", "0 3 * * *", "UTC"),
         ("iex_day", "30 0 * * *", "UTC"),
+        ("iex_hour", "5 * * * *", "UTC"),
         ("alpha_vantage_update", "30 20 * * *", "America/New_York"),
         ("alpha_vantage_update", "30 22 3 * *", "America/New_York"),
     }
@@ -210,6 +212,7 @@ def test_jobs_sensors_and_schedules() -> None:
     for job_name, tables in (
         (f"{FEED}_rounds", ("quotes", "poll_errors", "quote_windows")),
         (f"{FEED}_day", ("quote_windows", "compaction")),
+        (f"{FEED}_hour", ("rolling_compaction",)),
     ):
         job = code_location().resolve_job_def(job_name)
         selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}

@@ -1,5 +1,5 @@
 """The assets of a feed: quotes -> quote_windows, poll_errors beside them, partitioned by day (UTC), and the compaction
-of a day's many small files.
+of their many small files: of a day that is over, and each hour of the one under way.
 """
 
 import asyncio
@@ -103,14 +103,30 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
         **partitioned,
     )
     def compaction(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
-        opened, wanted = lake.open(), [str(day) for day in _days(context)]
-        facts: dict[str, Any] = {}
-        for table in (QUOTES, WINDOWS, ERRORS):
-            done = compact_partitions(opened.table(feed.table(table)), "day", wanted)
-            facts |= {f"{table}_files_before": done.files_before, f"{table}_files_after": done.files_after}
-        return dg.MaterializeResult(metadata=facts)
+        return dg.MaterializeResult(metadata=_compacted(lake.open(), feed, _days(context)))
 
-    return [quotes, quote_windows, compaction]
+    @dg.asset(
+        **declared(
+            feed,
+            "rolling_compaction",
+            "The files of the day under way, few instead of hundreds, so that reads stay fast through the day.",
+            [QUOTES, WINDOWS],
+            {"deltalake"},
+        ),
+    )
+    def rolling_compaction(lake: LakeResource) -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata=_compacted(lake.open(), feed, [datetime.now(UTC).date()]))
+
+    return [quotes, quote_windows, compaction, rolling_compaction]
+
+
+def _compacted(lake: Lake, feed: FeedConfig, days: Sequence[date]) -> dict[str, int]:
+    """Compacts some days of all of the feed's tables; how many files there were, and are."""
+    facts: dict[str, int] = {}
+    for table in (QUOTES, WINDOWS, ERRORS):
+        done = compact_partitions(lake.table(feed.table(table)), "day", [str(day) for day in days])
+        facts |= {f"{table}_files_before": done.files_before, f"{table}_files_after": done.files_after}
+    return facts
 
 
 def _declared(feed: FeedConfig, table: str, description: str, deps: list[str]) -> dict[str, Any]:

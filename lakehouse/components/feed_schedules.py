@@ -1,14 +1,14 @@
 """What updates a feed in Dagster: a sensor that asks for a run of rounds each minute, for those who don't run
-`lakehouse stream`, and a schedule that closes each day.
+`lakehouse stream`, a schedule that closes each day, and one that keeps its files few.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from lakehouse.components.sessions import PARTITION_TAG
 from lakehouse.settings import settings
-from lakehouse.sources.feed import FeedConfig
+from lakehouse.sources.feed import QUOTES, FeedConfig
 
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -42,26 +42,42 @@ def feed_sensor(feed: FeedConfig, job_name: str) -> dg.SensorDefinition:
     return poll
 
 
-def feed_schedules(feed: FeedConfig, job_name: str) -> list[dg.ScheduleDefinition]:
+def feed_schedules(feed: FeedConfig, day_job: str, hour_job: str) -> list[dg.ScheduleDefinition]:
     """Each day after its end: the windows as the day's quotes give them, fewer files, and the marts by their
-    automation.
+    automation. Each hour: fewer files of the day under way.
     """
+
+    def has_quotes(day: date) -> bool:
+        from lakehouse.lake import Lake
+
+        return str(day) in Lake.open().table(feed.table(QUOTES)).snapshot().partition_values("day")
 
     @dg.schedule(
         name=f"{feed.source}_close_day",
-        job_name=job_name,
+        job_name=day_job,
         cron_schedule="30 0 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Closes the day before: windows, compaction.",
     )
     def close_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        from lakehouse.lake import Lake
-        from lakehouse.sources.feed import QUOTES
-
         day = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
-        if str(day) not in Lake.open().table(feed.table(QUOTES)).snapshot().partition_values("day"):
+        if not has_quotes(day):
             return dg.SkipReason(f"{feed.source} has no quotes of {day}")
         return dg.RunRequest(run_key=str(day), tags={PARTITION_TAG: day.isoformat()})
 
-    return [close_day]
+    @dg.schedule(
+        name=f"{feed.source}_compact",
+        job_name=hour_job,
+        cron_schedule="5 * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Compacts the day under way.",
+    )
+    def compact(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = context.scheduled_execution_time.astimezone(UTC).date()
+        if not has_quotes(day):
+            return dg.SkipReason(f"{feed.source} has no quotes of {day}")
+        return dg.RunRequest()
+
+    return [close_day, compact]

@@ -20,7 +20,7 @@ class QuoteFeed(dg.Component):
 
     The attributes are those of `lakehouse.sources.feed.FeedConfig`. The component makes quotes, poll_errors,
     quote_windows and their compaction below the feed's name, partitioned by day (UTC); a job that takes in rounds,
-    asked for by a sensor, and one that closes each day.
+    asked for by a sensor, one that closes each day, and one that compacts the day under way.
     """
 
     def __init__(self, feed: FeedConfig) -> None:
@@ -51,13 +51,18 @@ class QuoteFeed(dg.Component):
             description=f"Windows and files of a day of {feed.source} that is over.",
             partitions_def=partitions,
         )
+        hour = dg.define_asset_job(
+            f"{feed.source}_hour",
+            selection=dg.AssetSelection.assets([feed.source, "rolling_compaction"]),
+            description=f"The files of the day of {feed.source} that is under way.",
+        )
         return dg.Definitions(
             assets=feed_assets(feed, partitions),
             asset_checks=[
                 table_checks(feed, table, FEED_CHECKS, lambda tags: tagged_days(tags, partitions))
                 for table in dict.fromkeys(check.table for check in FEED_CHECKS)
             ],
-            jobs=[rounds, day],
+            jobs=[rounds, day, hour],
             sensors=[feed_sensor(feed, rounds.name)],
-            schedules=feed_schedules(feed, day.name),
+            schedules=feed_schedules(feed, day.name, hour.name),
         )
