@@ -50,7 +50,8 @@ class FeedReports:
         self._last, self._since, self._newest = time.monotonic(), Totals(), None
         if since.received:
             counts = {"quotes_stored": since.stored, "quotes_repeated": since.repeated, "quotes_refused": since.refused}
-            self._tell(QUOTES, newest.slot_at, {"rounds": since.rounds, **counts, **lag})
+            seconds = {"seconds_to_store": round(newest.seconds, 3)}
+            self._tell(QUOTES, newest.slot_at, {"rounds": since.rounds, **counts, **lag, **seconds})
         if since.errors:
             self._tell(ERRORS, newest.slot_at, {"rounds": since.rounds, "polls_without_an_answer": since.errors})
         if since.windows and closed is not None:

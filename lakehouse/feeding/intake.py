@@ -6,7 +6,7 @@ The same for every transport, for the service and for a run in Dagster, so that 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
 from lakehouse.lake.lake import Lake
@@ -17,15 +17,30 @@ from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.poller import Inbox
 
 
-@dataclass(frozen=True)
-class Round:
+@dataclass(kw_only=True)
+class Counts:
+    """What one round brought, or several.
+
+    Args:
+        received: answers or messages: stored + repeated + refused.
+        errors: tries of polls that brought nothing.
+        windows: rows of windows made or made anew.
+    """
+
+    received: int = 0
+    stored: int = 0
+    repeated: int = 0
+    refused: int = 0
+    errors: int = 0
+    windows: int = 0
+
+
+@dataclass(kw_only=True)
+class Round(Counts):
     """A round that is stored.
 
     Args:
         slot_at: its moment on the clock; of pushed quotes, when they were taken up.
-        received: answers or messages: stored + repeated + refused.
-        errors: polls without an answer.
-        windows: rows of windows made or made anew.
         closed_through: the end of the last closed windows.
         lag: from the newest quote's update to its commit; None where nothing was new.
         seconds: that the storing took.
@@ -33,35 +48,23 @@ class Round:
     """
 
     slot_at: datetime
-    received: int = 0
-    stored: int = 0
-    repeated: int = 0
-    refused: int = 0
-    errors: int = 0
-    windows: int = 0
     closed_through: datetime | None = None
     lag: timedelta | None = None
     seconds: float = 0.0
     trouble: str | None = None
 
 
-@dataclass
-class Totals:
+@dataclass(kw_only=True)
+class Totals(Counts):
     """Rounds added up."""
 
     rounds: int = 0
-    received: int = 0
-    stored: int = 0
-    repeated: int = 0
-    refused: int = 0
-    errors: int = 0
-    windows: int = 0
 
     def add(self, made: Round) -> None:
         """Counts a round."""
         self.rounds += 1
-        for name in ("received", "stored", "repeated", "refused", "errors", "windows"):
-            setattr(self, name, getattr(self, name) + getattr(made, name))
+        for count in fields(Counts):
+            setattr(self, count.name, getattr(self, count.name) + getattr(made, count.name))
 
 
 class Intake:
@@ -92,16 +95,16 @@ class Intake:
             raise
         newest = stored.quotes["event_time"].max()
         return Round(
-            slot_at,
-            stored.received,
-            stored.quotes.height,
-            stored.repeated,
-            stored.refused,
-            stored.errors,
-            derived.rows_changed,
-            self._windows.closed_through,
-            stored.ingested_at - newest if isinstance(newest, datetime) else None,
-            time.monotonic() - started,
+            slot_at=slot_at,
+            received=stored.received,
+            stored=stored.quotes.height,
+            repeated=stored.repeated,
+            refused=stored.refused,
+            errors=stored.errors,
+            windows=derived.rows_changed,
+            closed_through=self._windows.closed_through,
+            lag=stored.ingested_at - newest if isinstance(newest, datetime) else None,
+            seconds=time.monotonic() - started,
         )
 
 

@@ -82,7 +82,7 @@ async def listen(
             except LakeUnavailable as error:
                 # What isn't acknowledged comes again.
                 await listener.give_back()
-                told(Round(now(), trouble=str(error)))
+                told(Round(slot_at=now(), trouble=str(error)))
                 continue
             await listener.done()
             told(replace(made, trouble=listener.trouble))
@@ -149,7 +149,7 @@ class _Writer:
                     "lake answers"
                 ) from error
             self._waiting.insert(0, (slot_at, together, counted))
-            await asyncio.to_thread(self._told, Round(slot_at, trouble=str(error)))
+            await asyncio.to_thread(self._told, Round(slot_at=slot_at, trouble=str(error)))
             return
         self._totals.add(made)
         self._totals.rounds += counted - 1
