@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lakehouse.event_log import event_log_kept_open
+from lakehouse.event_log import event_log_kept_open, opened_instance
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
 from lakehouse.pipeline.conservation import conservation_totals
@@ -119,7 +119,6 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     Lake.open().table(LEDGER).snapshot()
     display.show("loading definitions", 0, 0)
     started = time.monotonic()
-    import dagster as dg
 
     from lakehouse.components.sessions import about_tags, range_tags
     from lakehouse.definitions import defs
@@ -128,7 +127,7 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     partitioned, others = _by_partitions(job)
     prepared_home(settings())
     results = []
-    with event_log_kept_open(), dg.DagsterInstance.get() as instance, shown_by(display.show):
+    with event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
         # Two runs: assets without partitions are planned once for each partition of a run that has some.
         for assets, tags in ((partitioned, range_tags), (others, about_tags)):
             result = job.execute_in_process(

@@ -79,7 +79,12 @@ class _Told:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reporter.submit(lambda: self._reports.result().close()).result()
+        try:
+            self._reporter.submit(lambda: self._reports.result().close()).result()
+        except Exception as fault:
+            # The quotes are stored, whatever Dagster's storage says.
+            first = str(fault).splitlines()[:1] or [type(fault).__name__]
+            self._console.print(f"[yellow]Dagster could not be told:[/] {escape(first[0])}", highlight=False)
         self._reporter.shutdown()
 
     def __call__(self, made: Round) -> None:

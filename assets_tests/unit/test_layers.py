@@ -22,7 +22,7 @@ ARROWS = {
     "pipeline": {"lake", "market", "progress", "settings", "sources"},
     "warehouse": {"lake", "market", "settings", "sources"},
     "feeding": {"lake", "pipeline", "progress", "sources"},
-    "components": {"feeding", "lake", "market", "pipeline", "progress", "settings", "sources"},
+    "components": {"event_log", "feeding", "lake", "market", "pipeline", "progress", "settings", "sources"},
     "defs": {"components", "lake", "settings", "sources", "warehouse"},
     "definitions": set(),
     "event_log": set(),
@@ -38,7 +38,7 @@ ARROWS = {
         *("terminal", "warehouse", "watching"),
     },
 }
-ORCHESTRATION = {"components", "defs", "definitions", "runs"}
+ORCHESTRATION = {"components", "defs", "definitions", "event_log", "runs"}
 TERMINAL = {"cli", "demo", "runs", "streaming", "terminal", "watching"}
 HEAVY = {"dagster", "dagster_dbt", "dbt", "exchange_calendars", "matplotlib", "pandas"}
 

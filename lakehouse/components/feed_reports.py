@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.event_log import opened_instance
 from lakehouse.feeding.intake import Round, Totals
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
 
@@ -19,7 +20,7 @@ class FeedReports:
 
     def __init__(self, feed: FeedConfig) -> None:
         self._feed = feed
-        self._instance = dg.DagsterInstance.get()
+        self._instance = opened_instance()
         # Well within the time after which the feed counts as stopped.
         self._every_s = min(60.0, feed.fresh_s / 2)
         self._since = Totals()
