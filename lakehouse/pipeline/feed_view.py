@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.table import LakeTable, Snapshot, literal
 from lakehouse.market.windows import ranked_by_price
+from lakehouse.pipeline.windows import text_of
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
 
 if TYPE_CHECKING:
@@ -141,13 +142,13 @@ class FeedView:
         snapshot = self._quotes.snapshot
         since = max(self._commits, default=None)
         if since is None:
-            since = _greatest(snapshot, "ingested_at")
+            since = snapshot.greatest("ingested_at")
             if since is None:
                 return
             since -= _QUOTES_OF
         # A commit has whole milliseconds, and so has what Delta knows of its file: the one that was read last is not
         # opened again.
-        where = f"ingested_at >= {_text(since + _TICK)}"
+        where = f"ingested_at >= {text_of(since + _TICK)}"
         with self._lake.connect() as connection:
             connection.execute(
                 "CREATE TEMP TABLE news AS SELECT symbol, latest_price, event_time, ingested_at "
@@ -177,7 +178,7 @@ class FeedView:
         recent, last = windows.select({"day": []}), None
         if isinstance(latest, datetime):
             first = rule.closed_through(latest) - (HISTORY_ENDS - 1) * rule.period
-            recent = windows.select_where(f"day >= {literal(first.date())} AND window_end >= {_text(first)}")
+            recent = windows.select_where(f"day >= {literal(first.date())} AND window_end >= {text_of(first)}")
         measures = ", ".join(
             f"max(percentage_gain) FILTER (resolution_minutes = {minutes}) AS gain_{minutes}, "
             f"max(price_rank) FILTER (resolution_minutes = {minutes}) AS rank_{minutes}"
@@ -187,7 +188,7 @@ class FeedView:
             found = connection.execute(f"SELECT max(window_end) FROM ({recent})").fetchone()
             if found and found[0]:
                 last = found[0].astimezone(UTC)
-            closed = f"day = {literal(last.date())} AND window_end = {_text(last)}" if last else "false"
+            closed = f"day = {literal(last.date())} AND window_end = {text_of(last)}" if last else "false"
             ranked = ranked_by_price(f"({windows.select_where(closed)})")
             gains = connection.execute(f"SELECT symbol, {measures} FROM ({ranked}) GROUP BY symbol").pl()
             prices = connection.execute(
@@ -205,7 +206,7 @@ class FeedView:
     def _read_failures(self, at: datetime) -> None:
         # Whole seconds: what Delta keeps of a file is less exact than a moment.
         since = (at - ERRORS_OF).replace(microsecond=0)
-        where = f"day >= {literal((since - _DAY).date())} AND occurred_at >= {_text(since)}"
+        where = f"day >= {literal((since - _DAY).date())} AND occurred_at >= {text_of(since)}"
         with self._lake.connect() as connection:
             rows = connection.execute(
                 "SELECT symbol, occurred_at, error, count(*) OVER () "
@@ -241,19 +242,3 @@ class _Followed:
     def taken_up(self) -> None:
         """All that was wanted of this version has been read."""
         self._taken_up = self.snapshot.version
-
-
-def _greatest(snapshot: Snapshot, column: str) -> datetime | None:
-    """The greatest moment in a column, as Delta keeps it."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if snapshot.delta is None or not snapshot.files():
-        return None
-    known = pa.table(snapshot.delta.get_add_actions(flatten=True))
-    greatest = pc.max(known[f"max.{column}"]).as_py()
-    return None if greatest is None else greatest.astimezone(UTC)
-
-
-def _text(moment: datetime) -> str:
-    return literal(moment.astimezone(UTC).isoformat())

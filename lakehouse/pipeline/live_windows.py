@@ -83,7 +83,9 @@ class LiveWindows:
         if stored.quotes.is_empty():
             return Derived()
         before = self.closed_through
-        if before is None or self._latest is None or stored.commit != self._seen + 1 or self._others_went_on(0):
+        if before is None or self._latest is None or stored.commit != self._seen + 1:
+            return self.catch_up()
+        if self._others_went_on(self.table.snapshot(), 0):
             return self.catch_up()
         latest = max(self._latest, cast(datetime, stored.quotes["event_time"].max()))
         through = self.rule.closed_through(latest)
@@ -105,9 +107,9 @@ class LiveWindows:
         self._connection.execute(f"DELETE FROM panes WHERE pane_start < {text_of(through - self.rule.longest)}")
         return result
 
-    def _others_went_on(self, our_commits: int) -> bool:
-        """Whether somebody else has written windows since we did, apart from `our_commits`."""
-        return self.table.snapshot().commits(self.table.name) != self._commits + our_commits
+    def _others_went_on(self, target: Snapshot, our_commits: int) -> bool:
+        """Whether somebody else has written windows since we did, up to `target`, apart from `our_commits`."""
+        return target.commits(self.table.name) != self._commits + our_commits
 
     def _closed(self, before: datetime, through: datetime, ingested_at: datetime, our_commits: int) -> Derived:
         """Commits the windows that end after `before` and up to `through`.
@@ -116,7 +118,7 @@ class LiveWindows:
             StaleSnapshot: somebody else has written windows, perhaps these.
         """
         target = self.table.snapshot()
-        if self._others_went_on(our_commits):
+        if self._others_went_on(target, our_commits):
             raise StaleSnapshot(f"{self.table.name} has been written by somebody else")
         period = self.rule.period // timedelta(microseconds=1)
         first, last = f"{text_of(before + self.rule.period)}::TIMESTAMPTZ", f"{text_of(through)}::TIMESTAMPTZ"
