@@ -22,7 +22,7 @@ ARROWS = {
     "pipeline": {"lake", "market", "progress", "settings", "sources"},
     "warehouse": {"lake", "market", "settings", "sources"},
     "feeding": {"lake", "pipeline", "progress", "sources"},
-    "components": {"event_log", "feeding", "lake", "market", "pipeline", "progress", "settings", "sources"},
+    "components": {"event_log", "feeding", "lake", "market", "pipeline", "progress", "sources"},
     "defs": {"components", "lake", "settings", "sources", "warehouse"},
     "definitions": set(),
     "event_log": set(),

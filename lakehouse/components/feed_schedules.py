@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from lakehouse.components.sessions import PARTITION_TAG
-from lakehouse.settings import settings
+from lakehouse.lake import Lake
+from lakehouse.sources.api import lacks_key
 from lakehouse.sources.feed import QUOTES, FeedConfig
 
 _IN_PROGRESS = [
@@ -31,9 +32,8 @@ def feed_sensor(feed: FeedConfig, job_name: str) -> dg.SensorDefinition:
         description=f"Polls {feed.source} in runs of a minute, where `lakehouse stream` is not running.",
     )
     def poll(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        key = feed.api.key
-        if key and settings().secret(key.variable) is None:
-            return dg.SkipReason(f"{key.variable} is not set, so that {feed.source} can't be asked")
+        if lacking := lacks_key(feed.source, feed.api):
+            return dg.SkipReason(lacking)
         under_way = dg.RunsFilter(job_name=job_name, statuses=_IN_PROGRESS)
         if context.instance.get_runs(under_way, limit=1):
             return dg.SkipReason("a run of rounds is under way")
@@ -47,10 +47,9 @@ def feed_schedules(feed: FeedConfig, day_job: str, hour_job: str) -> list[dg.Sch
     automation. Each hour: fewer files of the day under way.
     """
 
-    def has_quotes(day: date) -> bool:
-        from lakehouse.lake import Lake
-
-        return str(day) in Lake.open().table(feed.table(QUOTES)).snapshot().partition_values("day")
+    def lacks_quotes(day: date) -> str | None:
+        days = Lake.open().table(feed.table(QUOTES)).snapshot().partition_values("day")
+        return None if str(day) in days else f"{feed.source} has no quotes of {day}"
 
     @dg.schedule(
         name=f"{feed.source}_close_day",
@@ -62,8 +61,8 @@ def feed_schedules(feed: FeedConfig, day_job: str, hour_job: str) -> list[dg.Sch
     )
     def close_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         day = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
-        if not has_quotes(day):
-            return dg.SkipReason(f"{feed.source} has no quotes of {day}")
+        if lacking := lacks_quotes(day):
+            return dg.SkipReason(lacking)
         return dg.RunRequest(run_key=str(day), tags={PARTITION_TAG: day.isoformat()})
 
     @dg.schedule(
@@ -76,8 +75,8 @@ def feed_schedules(feed: FeedConfig, day_job: str, hour_job: str) -> list[dg.Sch
     )
     def compact(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         day = context.scheduled_execution_time.astimezone(UTC).date()
-        if not has_quotes(day):
-            return dg.SkipReason(f"{feed.source} has no quotes of {day}")
+        if lacking := lacks_quotes(day):
+            return dg.SkipReason(lacking)
         return dg.RunRequest()
 
     return [close_day, compact]

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from lakehouse.components.sessions import range_tags
-from lakehouse.settings import settings
+from lakehouse.sources.api import lacks_key
 from lakehouse.sources.config import SourceConfig, Updates
 
 
@@ -20,9 +20,8 @@ def update_schedules(config: SourceConfig, job_name: str) -> list[dg.ScheduleDef
     hour, minute = (int(part) for part in updates.after_close.split(":"))
 
     def requested(first: date, last: date, what: str) -> dg.RunRequest | dg.SkipReason:
-        key = config.api.key if config.api else None
-        if key and settings().secret(key.variable) is None:
-            return dg.SkipReason(f"{key.variable} is not set, so that {config.source} can't be asked")
+        if lacking := lacks_key(config.source, config.api):
+            return dg.SkipReason(lacking)
         sessions = calendar.between(first, last)
         if not sessions:
             return dg.SkipReason(f"{config.calendar} has no session from {first} to {last}")

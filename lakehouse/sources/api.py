@@ -24,6 +24,7 @@ from lakehouse.sources.secret import Secret, WithoutKey
 
 if TYPE_CHECKING:
     import httpx
+    from pyrate_limiter import Limiter
 
 # The first wait between two tries; it doubles, and up to as much is added at random, so that threads that failed
 # together don't come back together.
@@ -140,6 +141,23 @@ def requests_per_minute(source: str, api: Api, host: str) -> int:
     return int(said)
 
 
+def limiter(requests_a_minute: int) -> Limiter:
+    """What a client waits for before each request."""
+    from pyrate_limiter import Duration, Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
+
+    # A bucket of a single token spreads the requests evenly. A bucket of a minute's worth would let through up to
+    # twice the vendor's number in the first minute. Its state is two numbers: nothing has to be cleaned up.
+    bucket = StateBucket([Rate(requests_a_minute, Duration.MINUTE, burst=1)], algorithm=TokenBucket())
+    return Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=1)
+
+
+def lacks_key(source: str, api: Api | None) -> str | None:
+    """Why a source can't be asked by itself; None where it can."""
+    if api is None or api.key is None or settings().secret(api.key.variable) is not None:
+        return None
+    return f"{api.key.variable} is not set, so that {source} can't be asked"
+
+
 class ApiClient:
     """Asks one vendor. A context manager; any number of threads may share it, its connections and its rate.
 
@@ -155,7 +173,6 @@ class ApiClient:
     def __init__(self, source: str, api: Api, *, url: str | None = None, key: str | None = None) -> None:
         import httpx
         import stamina.instrumentation
-        from pyrate_limiter import Duration, Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
 
         self.source = source
         self.api = api
@@ -178,11 +195,7 @@ class ApiClient:
         # A try that failed is told once, by the error of the last one: lines in between would break progress bars.
         stamina.instrumentation.set_on_retry_hooks([])
         self._secret = Secret(key if api.key else None)
-        # A bucket of a single token spreads the requests evenly. A bucket of a minute's worth would let through up to
-        # twice the vendor's number in the first minute. Its state is two numbers: nothing has to be cleaned up.
-        rate = Rate(requests_per_minute(source, api, self.url.host), Duration.MINUTE, burst=1)
-        bucket = StateBucket([rate], algorithm=TokenBucket())
-        self._limiter = Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=1)
+        self._limiter = limiter(requests_per_minute(source, api, self.url.host))
         self._client = httpx.Client(
             timeout=httpx.Timeout(api.timeout_s, pool=None), limits=httpx.Limits(max_connections=api.concurrency)
         )

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from lakehouse.settings import settings
-from lakehouse.sources.api import UNLIMITED, requests_per_minute, symbols_of
+from lakehouse.sources.api import UNLIMITED, limiter, requests_per_minute, symbols_of
 from lakehouse.sources.api_answers import pause_s, published_at, refusal_in
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import FeedConfig
@@ -60,8 +60,6 @@ class Poller:
     """
 
     def __init__(self, feed: FeedConfig) -> None:
-        from pyrate_limiter import Duration, Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
-
         api = feed.api
         self.feed, self.api = feed, api
         self.inbox = Inbox()
@@ -80,11 +78,7 @@ class Poller:
         self._secret = Secret(key)
         self._query = {api.key.parameter: key} if api.key and key else {}
         rate = requests_per_minute(feed.source, api, self.url.split("/")[2].rsplit(":", 1)[0].strip("[]"))
-        self._limiter = None
-        if rate != UNLIMITED:
-            # A bucket of a single token spreads the requests evenly, further tries too.
-            bucket = StateBucket([Rate(rate, Duration.MINUTE, burst=1)], algorithm=TokenBucket())
-            self._limiter = Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=1)
+        self._limiter = None if rate == UNLIMITED else limiter(rate)
         self._client: Any = None
         self._under_way: asyncio.Semaphore | None = None
 
