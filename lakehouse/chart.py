@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import literal, predicate
+from lakehouse.lake.literals import literal, predicate
 from lakehouse.sources.config import configured_sources, source_named
 
 if TYPE_CHECKING:

@@ -307,7 +307,7 @@ def _explained() -> Iterator[None]:
     """Ends the command with an error's own words, without a traceback, where the error explains itself."""
     from lakehouse.chart import ChartError
     from lakehouse.lake.contract import ContractError
-    from lakehouse.lake.table import LakeUnavailable, TableMissing, TableOutdated
+    from lakehouse.lake.errors import LakeUnavailable, TableMissing, TableOutdated
     from lakehouse.sources.config import SourceError
     from lakehouse.sources.objects import SourceUnavailable
     from lakehouse.warehouse.dbt import DbtFailed

@@ -26,7 +26,8 @@ from lakehouse.lake.ledger import LEDGER
 from lakehouse.pipeline.conservation import conservation_totals
 from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
-from lakehouse.sources.api import ApiClient, symbols_of
+from lakehouse.sources.api import ApiClient
+from lakehouse.sources.api_config import symbols_of
 from lakehouse.sources.config import SourceConfig, SourceError, source_named
 
 if TYPE_CHECKING:

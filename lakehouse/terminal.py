@@ -65,10 +65,7 @@ def print_relation(
 
 def print_status(console: Console, found: Status) -> None:
     """Prints how a source stands."""
-    console.rule(f"[bold]{found.source}", align="left")
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
+    table = _facts()
     span = f" ({found.first_session} to {found.last_session})" if found.sessions_loaded else ""
     table.add_row("sessions loaded", f"{found.sessions_loaded:,}{span}")
     table.add_row("sessions missing", _listed([str(session) for session in found.missing]))
@@ -83,15 +80,12 @@ def print_status(console: Console, found: Status) -> None:
     if failed:
         table.add_row("", escape(f"the first: {found.failed_objects[0]['error']}"))
     table.add_row("quarantine", _refused(found.quarantine))
-    console.print(table)
+    _print_facts(console, found.source, table)
 
 
 def print_feed_status(console: Console, found: FeedStatus) -> None:
     """Prints how a feed stands."""
-    console.rule(f"[bold]{found.source}", align="left")
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
+    table = _facts()
     span = f" of {len(found.days):,} days ({found.days[0]} to {found.days[-1]})" if found.days else ""
     table.add_row("quotes stored", f"{found.quotes:,}{span}")
     moments = {
@@ -103,6 +97,18 @@ def print_feed_status(console: Console, found: FeedStatus) -> None:
         table.add_row(what, f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "none yet")
     table.add_row("without an answer", _listed([f"{polls:,}  {symbol}" for symbol, polls in found.unanswered.items()]))
     table.add_row("quarantine", _refused(found.quarantine))
+    _print_facts(console, found.source, table)
+
+
+def _facts() -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    return table
+
+
+def _print_facts(console: Console, source: str, table: Table) -> None:
+    console.rule(f"[bold]{source}", align="left")
     console.print(table)
 
 

@@ -19,8 +19,8 @@ from rich.live import Live
 from rich.text import Text
 
 from lakehouse.chart import price
+from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import LakeUnavailable
 from lakehouse.pipeline.feed_view import ERRORS_OF, HISTORY_ENDS, FeedView, View
 from lakehouse.sources.feed import FeedConfig
 

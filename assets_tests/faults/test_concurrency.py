@@ -17,8 +17,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from assets_tests.reference import HEADER, csv_line
+from lakehouse.lake.errors import StaleSnapshot
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import Snapshot, StaleSnapshot, predicate
+from lakehouse.lake.literals import predicate
+from lakehouse.lake.snapshot import Snapshot
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
 from lakehouse.settings import settings

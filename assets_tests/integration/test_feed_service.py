@@ -289,7 +289,7 @@ def command(*arguments: str) -> Result:
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("IEX_TOKEN", "", "iex wants a token and IEX_TOKEN is not set"),
+        ("IEX_TOKEN", "", "iex wants a key and IEX_TOKEN is not set"),
         ("LAKEHOUSE_IEX_SYMBOLS", " , ", "LAKEHOUSE_IEX_SYMBOLS names no symbol"),
         ("LAKEHOUSE_IEX_SYMBOLS", "AAPL,../x", "../x can't be asked for"),
         (

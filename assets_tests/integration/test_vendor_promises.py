@@ -34,7 +34,7 @@ from assets_tests.vendor_lake import (
     vendor_lake,
 )
 from assets_tests.vendor_reference import Row, VendorReference, is_answer
-from lakehouse.lake.table import Snapshot
+from lakehouse.lake.snapshot import Snapshot
 from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.simulators.vendor_answers import DAILY, INTRADAY, Fault, Reply
 from lakehouse.simulators.vendor_api import VendorApi

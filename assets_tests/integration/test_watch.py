@@ -29,8 +29,8 @@ from typer.testing import CliRunner
 from assets_tests.feed_lake import FeedLake, said
 from assets_tests.window_reference import Place, closed_windows
 from lakehouse.cli import app
+from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import LakeUnavailable
 from lakehouse.pipeline.feed_view import HISTORY_ENDS, FeedView, View
 from lakehouse.settings import settings
 from lakehouse.sources.poller import Inbox, PollError

@@ -14,7 +14,7 @@ import pytest
 
 from lakehouse.lake.engine import connect
 from lakehouse.market.adjustment import adjusted, factors
-from lakehouse.market.reconciliation import Tolerances, breaks, compared, other_bases
+from lakehouse.market.reconciliation import Tolerances, TwoSeries
 
 OFFICIAL = ["AAPL", "AMD", "AMT", "AMZN", "BA", "BAC", "FB", "GE", "IBM", "INTC", "JPM", "MSFT", "NVDA", "T", "TSLA"]
 BOTH = ["AAPL", "AMD", "AMZN", "BA", "BAC", "FB", "INTC", "MSFT", "NVDA", "T", "TSLA"]
@@ -81,9 +81,11 @@ def market(shared_data: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     connection.close()
 
 
-def daily_declared(declared: date | None) -> str:
+def against_official(declared: date | None) -> TwoSeries:
+    """The archive's bars, said to be adjusted as of `declared`, and the official series."""
     stated = f"DATE '{declared}'" if declared else "NULL::DATE"
-    return f"(SELECT *, {stated} AS adjusted_as_of FROM daily)"
+    daily = f"(SELECT *, {stated} AS adjusted_as_of FROM daily)"
+    return TwoSeries(daily, "official", f"({REINVEST})", Tolerances())
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_an_adjusted_volume_has_the_shares_of_today(market: duckdb.DuckDBPyConne
 @pytest.mark.parametrize("declared", DECLARED.values(), ids=DECLARED)
 def test_every_break_is_explained(market: duckdb.DuckDBPyConnection, declared: date | None) -> None:
     """Whatever the archive is said to be: the same sessions break, by the same amounts."""
-    query = breaks(daily_declared(declared), "official", f"({REINVEST})", Tolerances())
+    query = against_official(declared).breaks()
     found = {
         (row["symbol"], row["session"], row["kind"], row["field"]): row
         for row in market.execute(query).pl().iter_rows(named=True)
@@ -156,7 +158,7 @@ def test_the_basis_that_an_archive_was_downloaded_on(market: duckdb.DuckDBPyConn
     """Most sessions of AAPL and INTC lack no dividend before the download and have none after it."""
 
     def bases(declared: date | None) -> dict[str, tuple[Any, ...]]:
-        query = other_bases(daily_declared(declared), "official", f"({REINVEST})", Tolerances())
+        query = against_official(declared).other_bases()
         columns = "symbol, sessions, agreeing_as_declared, basis_as_of, agreeing"
         return {row[0]: row[1:] for row in market.execute(f"SELECT {columns} FROM ({query})").fetchall()}
 
@@ -176,7 +178,7 @@ def test_the_basis_that_an_archive_was_downloaded_on(market: duckdb.DuckDBPyConn
 
 def test_all_that_can_be_compared_is(market: duckdb.DuckDBPyConnection) -> None:
     """And nothing else: without official rows an instrument has neither comparison nor breaks."""
-    query = compared(daily_declared(None), "official", f"({REINVEST})", Tolerances())
+    query = against_official(None).compared()
     found = dict(market.execute(f"SELECT symbol, count(*) FROM ({query}) GROUP BY ALL").fetchall())
     assert found == dict.fromkeys(BOTH, 52) | {"BAC": 35, "T": 13}
     assert len(market.execute("SELECT DISTINCT symbol FROM daily").fetchall()) == len(BOTH + WITHOUT_OFFICIAL)

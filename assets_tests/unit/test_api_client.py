@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 from assets_tests.unit.scripted_vendor import ROWS, Reply, Vendor
 from lakehouse.sources import api as api_module
-from lakehouse.sources.api import Answer, AnswerRefused, Api, ApiClient, NoAnswer, QuotaExhausted, symbols_of
+from lakehouse.sources.api import Answer, ApiClient
 from lakehouse.sources.api_answers import pause_s, published_at
-from lakehouse.sources.errors import SourceError
+from lakehouse.sources.api_config import Api, symbols_of
+from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, SourceError
 from lakehouse.sources.secret import Secret
 
 KEY = "Q7/x+Y 9ZKEYZ"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from lakehouse.lake.contract import DUCKDB_TYPES, Contract, ContractError, contract_of, contracts
 from lakehouse.lake.engine import connect
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import Snapshot
+from lakehouse.lake.snapshot import Snapshot
 
 TABLES = {"raw_bars", "bars", "daily_bars", "ingest_ledger", "quarantine", "conservation"}
 MINIMAL = {

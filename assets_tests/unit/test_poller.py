@@ -272,7 +272,7 @@ def test_a_vendor_that_limits_the_rate_is_obeyed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("IEX_TOKEN", " ", "iex wants a token and IEX_TOKEN is not set"),
+        ("IEX_TOKEN", " ", "iex wants a key and IEX_TOKEN is not set"),
         ("LAKEHOUSE_IEX_URL", "cloud.iexapis.com", "is no address of an API; set LAKEHOUSE_IEX_URL"),
         ("LAKEHOUSE_IEX_SYMBOLS", " , ", "LAKEHOUSE_IEX_SYMBOLS names no symbol"),
         ("LAKEHOUSE_IEX_REQUESTS_PER_MINUTE", "many", "set it to a whole number"),

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.lake.engine import connect
-from lakehouse.market.reconciliation import Tolerances, breaks, compared, other_bases
+from lakehouse.market.reconciliation import Tolerances, TwoSeries
 
 FIRST = date(2020, 1, 1)
 PRICES = ("open", "high", "low", "close")
@@ -71,7 +71,7 @@ def breaks_of(
     factors: Iterable[Row] = (),
     **options: Any,
 ) -> list[Row]:
-    query = breaks(*register(connection, ours, theirs, factors), TOLERANCES, **options)
+    query = TwoSeries(*register(connection, ours, theirs, factors), TOLERANCES, **options).breaks()
     return connection.execute(f"SELECT * FROM ({query}) ORDER BY instrument_id, session, kind, field").pl().to_dicts()
 
 
@@ -225,7 +225,7 @@ def test_the_basis_that_was_found_is_told_where_it_is_another(connection: duckdb
         for row in theirs
     ]
     ours[0] |= {"high": 60.0}
-    query = other_bases(*register(connection, ours, theirs, paid), TOLERANCES)
+    query = TwoSeries(*register(connection, ours, theirs, paid), TOLERANCES).other_bases()
     found = connection.execute(f"SELECT * FROM ({query}) ORDER BY instrument_id").fetchall()
     assert found == [("A", "USD", "a", 7, day(9), 0, day(7), 6), ("C", "USD", "c", 7, day(9), 0, None, 7)]
     assert kinds(breaks_of(connection, ours, theirs, paid)) == [(day(0), "price", "high")]
@@ -261,7 +261,7 @@ def test_rows_may_declare_several_bases(connection: duckdb.DuckDBPyConnection) -
         price, shares = scale(paid, row, basis)
         ours.append(row | dict.fromkeys(PRICES, 80 * price) | {"volume": int(900 * shares), "adjusted_as_of": basis})
     assert breaks_of(connection, ours, theirs, paid) == []
-    query = compared(*register(connection, ours, theirs, paid), TOLERANCES)
+    query = TwoSeries(*register(connection, ours, theirs, paid), TOLERANCES).compared()
     found = connection.execute(f"SELECT session, close, ratio, basis_as_of FROM ({query}) ORDER BY session").fetchall()
     near = pytest.approx
     assert found == [(day(n), near(80), near(0.9), day(5 if n < 3 else 9)) for n in range(7)]
@@ -317,7 +317,7 @@ def test_tolerances_are_the_callers(connection: duckdb.DuckDBPyConnection) -> No
     wide = Tolerances(price_bp=30, close_bp=50, volume_min=0.6, volume_max=1)
 
     def found(tolerances: Tolerances) -> list[str]:
-        return [row[4] for row in connection.execute(breaks(*names, tolerances)).fetchall()]
+        return [row[4] for row in connection.execute(TwoSeries(*names, tolerances).breaks()).fetchall()]
 
     assert found(wide) == []
     assert found(replace(wide, price_bp=10)) == ["price"]

@@ -6,17 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from lakehouse.components.sensor import IN_PROGRESS
 from lakehouse.components.sessions import PARTITION_TAG
 from lakehouse.lake import Lake
-from lakehouse.sources.api import lacks_key
+from lakehouse.sources.api_config import lacks_key
 from lakehouse.sources.feed import QUOTES, FeedConfig
-
-_IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 
 def feed_sensor(feed: FeedConfig, job_name: str) -> dg.SensorDefinition:
@@ -34,7 +28,7 @@ def feed_sensor(feed: FeedConfig, job_name: str) -> dg.SensorDefinition:
     def poll(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if lacking := lacks_key(feed.source, feed.api):
             return dg.SkipReason(lacking)
-        under_way = dg.RunsFilter(job_name=job_name, statuses=_IN_PROGRESS)
+        under_way = dg.RunsFilter(job_name=job_name, statuses=IN_PROGRESS)
         if context.instance.get_runs(under_way, limit=1):
             return dg.SkipReason("a run of rounds is under way")
         return dg.RunRequest(tags={PARTITION_TAG: datetime.now(UTC).date().isoformat()})

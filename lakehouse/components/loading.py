@@ -8,7 +8,7 @@ import dagster as dg
 
 from lakehouse.components.metadata import records_table
 from lakehouse.lake import Lake
-from lakehouse.lake.table import LakeUnavailable
+from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.pipeline.load import Loaded
 from lakehouse.sources.objects import SourceUnavailable
 

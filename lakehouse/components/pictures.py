@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lakehouse.lake import Lake
-from lakehouse.lake.table import literal
+from lakehouse.lake.literals import literal
 from lakehouse.pipeline.reconcile import compared_of
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.feed import WINDOWS, FeedConfig

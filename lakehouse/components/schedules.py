@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from lakehouse.components.sessions import range_tags
-from lakehouse.sources.api import lacks_key
+from lakehouse.sources.api_config import lacks_key
 from lakehouse.sources.config import SourceConfig, Updates
 
 

@@ -25,13 +25,14 @@ TRIES = 3
 """How often a run over the same changes is tried before it is reported and left to people."""
 _RUNS_PER_TICK = 10
 _RUNS_LOOKED_AT = 200
-_IN_PROGRESS = [
+IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+"""Statuses of runs that still work, or will."""
 
 
 @dataclass(frozen=True)
@@ -158,5 +159,5 @@ def _request(config: SourceConfig, stretch: Stretch, tries: int) -> dg.RunReques
 def _runs_in_progress(instance: dg.DagsterInstance, config: SourceConfig) -> list[dg.DagsterRun]:
     """Runs on their way that load the source: the sensor's own, and those that people or backfills started."""
     raw_bars = dg.AssetKey([config.source, "raw_bars"])
-    runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS), limit=_RUNS_LOOKED_AT)
+    runs = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS), limit=_RUNS_LOOKED_AT)
     return [run for run in runs if run.job_name == f"{config.source}_update" or raw_bars in (run.asset_selection or ())]

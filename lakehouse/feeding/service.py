@@ -13,8 +13,8 @@ from datetime import datetime
 
 from lakehouse.feeding.intake import Intake, Round, Totals, now
 from lakehouse.feeding.slots import slot_after, until
+from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import LakeUnavailable
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.poller import Inbox, Poller
 

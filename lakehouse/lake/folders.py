@@ -20,7 +20,7 @@ def folders(uri: str) -> list[str]:
     from obstore.exceptions import BaseError
     from obstore.store import from_url
 
-    from lakehouse.lake.table import LakeUnavailable
+    from lakehouse.lake.errors import LakeUnavailable
 
     try:
         found = from_url(uri).list_with_delimiter()

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
+from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.lake.folders import folders
-from lakehouse.lake.table import LakeTable, LakeUnavailable, Partitions, literal
+from lakehouse.lake.literals import Partitions, literal
+from lakehouse.lake.table import LakeTable
 from lakehouse.settings import Settings, settings
 
 if TYPE_CHECKING:

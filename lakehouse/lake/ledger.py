@@ -9,7 +9,8 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import Snapshot, literal
+from lakehouse.lake.literals import literal
+from lakehouse.lake.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import polars as pl

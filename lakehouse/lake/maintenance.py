@@ -7,8 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lakehouse.lake.errors import StaleSnapshot
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
-from lakehouse.lake.table import LakeTable, StaleSnapshot, retry_when_stale
+from lakehouse.lake.table import LakeTable, retry_when_stale
 
 RETENTION_HOURS = 7 * 24
 """A reader or a time travel that is older than this may find its files gone."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import literal
+from lakehouse.lake.literals import literal
 from lakehouse.market import adjustment
 from lakehouse.sources.config import SourceConfig, source_named
 

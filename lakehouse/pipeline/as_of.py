@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.table import literal
+from lakehouse.lake.literals import literal
 from lakehouse.market import bars as rules
 from lakehouse.market import official
 from lakehouse.pipeline.completeness import completeness

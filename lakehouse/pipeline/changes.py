@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
-from lakehouse.lake.table import Snapshot, StaleSnapshot
+from lakehouse.lake.errors import StaleSnapshot
+from lakehouse.lake.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import duckdb

@@ -15,7 +15,7 @@ from typing import Any
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of
-from lakehouse.lake.table import predicate
+from lakehouse.lake.literals import predicate
 from lakehouse.lake.validation import broken_rules, predicates_of
 from lakehouse.market import sanity
 from lakehouse.market.suspect import suspect_bars

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.table import literal, predicate
+from lakehouse.lake.literals import literal, predicate
 from lakehouse.market.bars import BARS
 from lakehouse.market.official import OFFICIAL
 from lakehouse.market.revisions import Revised, losers

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER, about
-from lakehouse.lake.table import Snapshot, predicate, retry_when_stale
+from lakehouse.lake.literals import predicate
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.table import retry_when_stale
 from lakehouse.market import bars as rules
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.changes import Derived, changed_partitions, count, still_current

@@ -9,7 +9,8 @@ from functools import partial
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.table import literal, predicate, retry_when_stale
+from lakehouse.lake.literals import literal, predicate
+from lakehouse.lake.table import retry_when_stale
 from lakehouse.market import official
 from lakehouse.pipeline.changes import Derived, changed_partitions, count, still_current
 from lakehouse.sources.config import SourceConfig

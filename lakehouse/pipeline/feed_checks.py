@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import literal
+from lakehouse.lake.literals import literal
 from lakehouse.pipeline.checks import Check, Finding, Sessions, of_every_table
 from lakehouse.pipeline.windows import derive_windows
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import literal
+from lakehouse.lake.literals import literal
 from lakehouse.pipeline.status import quarantine_by_reason
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
 

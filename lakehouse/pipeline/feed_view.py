@@ -12,7 +12,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import LakeTable, Snapshot, literal
+from lakehouse.lake.literals import literal
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.table import LakeTable
 from lakehouse.market.windows import ranked_by_price
 from lakehouse.pipeline.windows import text_of
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig

@@ -21,7 +21,8 @@ from lakehouse.lake.ledger import ledger_of
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.pending import prefixes
 from lakehouse.progress import Progress
-from lakehouse.sources.api import ApiClient, symbols_of
+from lakehouse.sources.api import ApiClient
+from lakehouse.sources.api_config import symbols_of
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, Unreachable
 from lakehouse.sources.landing import Landing, published

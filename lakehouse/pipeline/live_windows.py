@@ -10,8 +10,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
+from lakehouse.lake.errors import StaleSnapshot
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import Snapshot, StaleSnapshot, literal
+from lakehouse.lake.literals import literal
+from lakehouse.lake.snapshot import Snapshot
 from lakehouse.market import windows as rules
 from lakehouse.pipeline.changes import Derived
 from lakehouse.pipeline.quotes import Stored

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.table import predicate, retry_when_stale
+from lakehouse.lake.literals import predicate
+from lakehouse.lake.table import retry_when_stale
 from lakehouse.pipeline.fetch import fetch
 from lakehouse.pipeline.parts import known_parts
 from lakehouse.pipeline.pending import PendingObject, pending_objects, store_of

@@ -13,7 +13,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import Snapshot, literal, retry_when_stale
+from lakehouse.lake.literals import literal
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.table import retry_when_stale
 from lakehouse.pipeline.load import append_absent
 from lakehouse.sources.feed import ERRORS, QUOTES, FeedConfig
 from lakehouse.sources.poller import Inbox, PollError

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from lakehouse.lake.contract import DUCKDB_TYPES
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import predicate
-from lakehouse.market import reconciliation
+from lakehouse.lake.literals import predicate
+from lakehouse.market.reconciliation import Tolerances, TwoSeries
 from lakehouse.pipeline.adjust import VENDORS_CONVENTION, factors
 from lakehouse.sources.config import Reconciliation, SourceConfig, SourceError, configured_sources, source_named
 
@@ -37,29 +37,23 @@ def breaks_of(
     """The query for one source's breaks; only those of `sessions`, where they are given: the basis of an
     instrument's prices is found from all of them even so.
     """
-    declared = _declared(config)
-    ours, theirs, known, their_basis = _relations(lake, connection, config, declared)
-    found = reconciliation.breaks(ours, theirs, known, _tolerances(declared), their_basis=their_basis)
+    found = _series(lake, connection, config).breaks()
     inside = "true" if sessions is None else predicate({"session": sessions})
     return f"""
-        SELECT '{config.source}' AS source, '{_against(config, declared)}' AS against, * FROM ({found}) WHERE {inside}
+        SELECT '{config.source}' AS source, '{_against(config)}' AS against, * FROM ({found}) WHERE {inside}
     """
 
 
 def compared_of(lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig) -> str:
-    """The query for every compared session of one source, breaks or not (see `reconciliation.compared`)."""
-    declared = _declared(config)
-    ours, theirs, known, their_basis = _relations(lake, connection, config, declared)
-    return reconciliation.compared(ours, theirs, known, _tolerances(declared), their_basis=their_basis)
+    """The query for every compared session of one source, breaks or not (see `TwoSeries.compared`)."""
+    return _series(lake, connection, config).compared()
 
 
 def other_bases_of(lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig) -> str:
     """The query for the instruments whose prices came on another basis than was asked for (see
-    `reconciliation.other_bases`).
+    `TwoSeries.other_bases`).
     """
-    declared = _declared(config)
-    ours, theirs, known, their_basis = _relations(lake, connection, config, declared)
-    return reconciliation.other_bases(ours, theirs, known, _tolerances(declared), their_basis=their_basis)
+    return _series(lake, connection, config).other_bases()
 
 
 def _declared(config: SourceConfig) -> Reconciliation:
@@ -68,16 +62,16 @@ def _declared(config: SourceConfig) -> Reconciliation:
     return config.reconciliation
 
 
-def _against(config: SourceConfig, declared: Reconciliation) -> str:
+def _against(config: SourceConfig) -> str:
     """The compared table's name in SQL."""
+    declared = _declared(config)
     return declared.against if "." in declared.against else f"{config.source}.{declared.against}"
 
 
-def _relations(
-    lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig, declared: Reconciliation
-) -> tuple[str, str, str, str | None]:
-    """Our rows, theirs, the factors between bases, and the column that says on which basis theirs are."""
-    source, _, table = _against(config, declared).partition(".")
+def _series(lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig) -> TwoSeries:
+    """The tables that the source's YAML names, as what can be compared."""
+    declared = _declared(config)
+    source, _, table = _against(config).partition(".")
     other = source_named(source)
     known = config if config.official_daily is not None else other
     ours = f"SELECT * FROM ({lake.select(config.table('daily_bars'), connection)})"
@@ -90,8 +84,5 @@ def _relations(
         )
         ratios = f"SELECT * REPLACE (symbol AS instrument_id) FROM ({ratios}) JOIN ({actions}) USING (instrument_id)"
     basis = "adjusted_as_of" if "adjusted_as_of" in lake.table(other.table(table)).contract.column_names else None
-    return f"({ours})", f"({theirs})", f"({ratios})", basis
-
-
-def _tolerances(declared: Reconciliation) -> reconciliation.Tolerances:
-    return reconciliation.Tolerances(declared.price_bp, declared.close_bp, declared.volume_min, declared.volume_max)
+    tolerances = Tolerances(declared.price_bp, declared.close_bp, declared.volume_min, declared.volume_max)
+    return TwoSeries(f"({ours})", f"({theirs})", f"({ratios})", tolerances, their_basis=basis)

@@ -11,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import predicate
+from lakehouse.lake.literals import predicate
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.config import Report, SourceConfig, SourceError
 from lakehouse.sources.objects import put_if_changed, store_at

@@ -12,7 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import Snapshot, literal, retry_when_stale
+from lakehouse.lake.literals import literal
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.table import retry_when_stale
 from lakehouse.market import windows as rules
 from lakehouse.pipeline.changes import Derived, count
 from lakehouse.progress import Progress

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.settings import Settings, settings
-from lakehouse.sources.api import Api, symbols_of
+from lakehouse.sources.api_config import Api, symbols_of
 from lakehouse.sources.described import DEFS, described, named_in
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.products import Bars, OfficialDaily, Product, Strict

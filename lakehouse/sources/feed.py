@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.market.windows import WindowRule
 from lakehouse.settings import Settings, settings
-from lakehouse.sources.api import Api
+from lakehouse.sources.api_config import Api
 from lakehouse.sources.config import not_taken
 from lakehouse.sources.described import DEFS, described, named_in
 from lakehouse.sources.products import Strict

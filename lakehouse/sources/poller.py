@@ -14,10 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote
 
-from lakehouse.settings import settings
-from lakehouse.sources.api import UNLIMITED, limiter, requests_per_minute, symbols_of
 from lakehouse.sources.api_answers import pause_s, published_at, refusal_in
-from lakehouse.sources.errors import SourceError
+from lakehouse.sources.api_config import UNLIMITED, address_of, key_of, limiter, requests_per_minute, symbols_of
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.quotes import Heard
 from lakehouse.sources.secret import Secret
@@ -56,7 +54,7 @@ class Poller:
     """Asks for all symbols of a feed. An asynchronous context manager; answers and errors come to `inbox`.
 
     Raises:
-        SourceError: the vendor wants a token and there is none, or the settings name no symbol or address.
+        SourceError: the vendor wants a key and there is none, or the settings name no symbol or address.
     """
 
     def __init__(self, feed: FeedConfig) -> None:
@@ -64,20 +62,11 @@ class Poller:
         self.feed, self.api = feed, api
         self.inbox = Inbox()
         self.symbols = symbols_of(feed.source, api)
-        self.url = (settings().source_variable(feed.source, "url") or api.url).rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
-            raise SourceError(
-                f"{self.url!r} is no address of an API; set LAKEHOUSE_{feed.source.upper()}_URL to an http(s) URL"
-            )
-        key = settings().secret(api.key.variable) if api.key else None
-        if api.key and key is None:
-            raise SourceError(
-                f"{feed.source} wants a token and {api.key.variable} is not set; put the one that the vendor gave you "
-                "into that environment variable, or into .env"
-            )
+        self.url = address_of(feed.source, api).rstrip("/")
+        key = key_of(feed.source, api)
         self._secret = Secret(key)
         self._query = {api.key.parameter: key} if api.key and key else {}
-        rate = requests_per_minute(feed.source, api, self.url.split("/")[2].rsplit(":", 1)[0].strip("[]"))
+        rate = requests_per_minute(feed.source, api, self.url)
         self._limiter = None if rate == UNLIMITED else limiter(rate)
         self._client: Any = None
         self._under_way: asyncio.Semaphore | None = None

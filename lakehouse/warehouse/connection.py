@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lakehouse.lake.contract import DUCKDB_TYPES, contract_of
 from lakehouse.lake.engine import prepare
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
-from lakehouse.lake.table import literal
+from lakehouse.lake.literals import literal
 from lakehouse.market import adjustment
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.config import SourceConfig, configured_sources

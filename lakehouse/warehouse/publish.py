@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lakehouse.lake.table import literal
+from lakehouse.lake.literals import literal
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 

@@ -1,0 +1,28 @@
+"""Errors of the lake's tables, and what delta-rs says as a person can read it."""
+
+from __future__ import annotations
+
+import re
+
+
+class StaleSnapshot(RuntimeError):
+    """Another writer changed what this commit was made from. Take a new snapshot and do the work again."""
+
+
+class LakeUnavailable(RuntimeError):
+    """The lake's folder or bucket is not there, doesn't answer, or refuses the credentials."""
+
+
+class TableMissing(LookupError):
+    """A table was asked for that nobody has written yet."""
+
+
+class TableOutdated(RuntimeError):
+    """A stored table lacks columns of its contract: an older version of this project wrote it."""
+
+
+def in_one_line(error: Exception) -> str:
+    """What delta-rs tells in a coloured tree, as one line; of S3's XML answer only the code."""
+    lines = [line.strip(" ↳") for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines()]
+    codes = re.findall(r"<Code>(\w+)</Code>", str(error))
+    return ": ".join([line for line in lines if line and "<" not in line] + codes[:1])

@@ -1,0 +1,24 @@
+"""Values as SQL text that Delta and DuckDB both understand.
+
+DuckDB's own parameters are not used: binding one imports pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+Partitions = Mapping[str, Sequence[date | str]]
+"""Partition column -> the values wanted; a row is inside when it matches every column."""
+
+
+def literal(value: date | str) -> str:
+    """A partition value as an SQL literal (ISO dates and plain names; quotes are doubled)."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def predicate(partitions: Partitions) -> str:
+    """The SQL predicate of `partitions`, understood by Delta and DuckDB alike. No value is like no row."""
+    if not all(partitions.values()):
+        return "false"
+    return " AND ".join(f"{column} IN ({', '.join(map(literal, values))})" for column, values in partitions.items())

@@ -1,0 +1,235 @@
+"""A table fixed at one version: what is read of it, and the commits that go on top of it.
+
+A commit raises `StaleSnapshot` when another writer got in between. Opening tables and working again on what that writer
+left stand in `table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.lake.contract import DUCKDB_TYPES
+from lakehouse.lake.errors import LakeUnavailable, StaleSnapshot, in_one_line
+from lakehouse.lake.literals import Partitions, literal, predicate
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    from lakehouse.lake.table import LakeTable
+
+# Delta keeps the least and greatest moments of a file in whole milliseconds, cut off.
+_MILLISECOND = timedelta(milliseconds=1)
+
+_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A table fixed at one version."""
+
+    table: LakeTable
+    delta: DeltaTable | None
+
+    @property
+    def version(self) -> int | None:
+        """Delta's version number; None where nothing was ever written."""
+        return None if self.delta is None else self.delta.version()
+
+    def files(self, partitions: Partitions | None = None) -> list[str]:
+        """The URIs of the Parquet files, all of them or those of `partitions`."""
+        if self.delta is None or (partitions is not None and not all(partitions.values())):
+            return []
+        if partitions is None:
+            return self.delta.file_uris()
+        return self.delta.file_uris(
+            [(column, "in", [str(value) for value in values]) for column, values in partitions.items()]
+        )
+
+    def partition_values(self, column: str) -> list[str]:
+        """The distinct values of a partition column, sorted."""
+        if self.delta is None:
+            return []
+        return sorted({str(partition[column]) for partition in self.delta.partitions()})
+
+    def select(self, partitions: Partitions | None = None) -> str:
+        """A DuckDB query for the rows, in the contract's columns and types; empty, but typed, where there is no
+        file.
+        """
+        return self._select_from(self.files(partitions))
+
+    def select_where(self, where: str) -> str:
+        """A DuckDB query for the rows that fulfil `where`, which compares columns with texts (ISO moments and dates,
+        names); files that can hold none, by the least and greatest values that Delta keeps, are not opened.
+        """
+        files = [] if self.delta is None else self.delta.file_uris(file_pruning_predicate=where)
+        return f"SELECT * FROM ({self._select_from(files)}) WHERE {where}"
+
+    def count_at_most(self, where: str) -> int:
+        """How many rows the files have that `select_where` would open."""
+        if self.delta is None:
+            return 0
+        wanted = set(self.delta.file_uris(file_pruning_predicate=where))
+        known = self._statistics("num_records")
+        return sum(row["num_records"] for row in known if f"{self.table.uri}/{row['path']}" in wanted)
+
+    def least_from(self, column: str, by: str, moment: datetime) -> tuple[datetime | None, str]:
+        """The least value of a column of moments over the files in which all rows have `by` >= `moment`, as Delta keeps
+        it (in whole milliseconds), and a DuckDB query for the rows of those files in which some have.
+        """
+        least, some = [], []
+        for row in self._statistics(f"min.{by}", f"max.{by}", f"min.{column}"):
+            if row[f"min.{by}"] >= moment:
+                least.append(row[f"min.{column}"])
+            elif row[f"max.{by}"] + _MILLISECOND >= moment:
+                some.append(f"{self.table.uri}/{row['path']}")
+        return min(least, default=None), self._select_from(some)
+
+    def greatest(self, column: str) -> datetime | None:
+        """The greatest value of a column of moments in whole milliseconds, as Delta keeps it; None without rows."""
+        return max((row[f"max.{column}"] for row in self._statistics(f"max.{column}")), default=None)
+
+    def _statistics(self, *columns: str) -> list[dict[str, Any]]:
+        import pyarrow as pa
+
+        if self.delta is None or not self.files():
+            return []
+        return pa.table(self.delta.get_add_actions(flatten=True)).select(["path", *columns]).to_pylist()
+
+    def reached(self, name: str) -> int | None:
+        """How far of what `name` names this table has come, as commits with `reached` said it."""
+        return None if self.delta is None else self.delta.transaction_version(name)
+
+    def commits(self, name: str) -> int:
+        """How many commits have been made under a name of `transactions`."""
+        newest = self.reached(name)
+        return 0 if newest is None else newest + 1
+
+    def _select_from(self, files: Sequence[str]) -> str:
+        contract = self.table.contract
+        if not files:
+            columns = ", ".join(f'NULL::{DUCKDB_TYPES[column.type]} AS "{column.name}"' for column in contract.columns)
+            return f"SELECT {columns} WHERE false"
+        names = ", ".join(f'"{name}"' for name in contract.column_names)
+        hive = ", ".join(f"'{name}': {DUCKDB_TYPES[contract.column(name).type]}" for name in contract.partition_by)
+        listed = ", ".join(map(literal, files))
+        return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}})"
+
+    def select_sessions(self, sessions: Sequence[date] | None) -> str:
+        """A DuckDB query for the rows of `sessions`, or days (None: of all), reading only the partitions that can hold
+        them.
+        """
+        if sessions is None:
+            return self.select()
+        part = self.table.contract.partition_by[0]
+        if part == "day":
+            return self.select({part: sessions})
+        values = sorted({session.replace(day=1) if part == "month" else session for session in sessions})
+        stored = self.select({part: values})
+        return f"SELECT * FROM ({stored}) WHERE {predicate({'session': sessions})}"
+
+    def scan(self) -> pl.LazyFrame:
+        """A lazy Polars scan, columns in the contract's order."""
+        import polars as pl
+
+        contract = self.table.contract
+        if self.delta is None or not self.files():
+            return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
+        return pl.scan_delta(self.delta).select(contract.column_names)
+
+    def append(self, rows: pa.Table, transactions: Iterable[str], reached: Mapping[str, int] | None = None) -> int:
+        """Commits `rows` on top of this snapshot and returns the new version.
+
+        `transactions` names what the rows belong to (a source's session). Of two writers that append under the
+        same name from the same snapshot, the second gets `StaleSnapshot`: it has to look whether the first brought
+        the same rows. Other names never conflict. `reached` says, in the same commit, how far of an input (name ->
+        a number of its own) the table has come.
+        """
+        how = {"mode": "append"}
+        return self._commit(self._writable(), rows, transactions=transactions, reached=reached, **how)
+
+    def overwrite(
+        self,
+        rows: pa.Table,
+        where: str,
+        transactions: Iterable[str] = (),
+        reached: Mapping[str, int] | None = None,
+    ) -> int:
+        """Replaces the rows that fulfil `where` by `rows` in one commit and returns the new version.
+
+        `where` should name partitions (see `predicate`): then files of other partitions are not touched. Raises
+        `StaleSnapshot` when another writer changed rows inside `where` since the snapshot. Who has read beyond `where`
+        names that in `transactions`: of two writers from the same snapshot that share a name, the second is stale
+        wherever it writes. `reached` as for `append`.
+        """
+        how = {"mode": "overwrite", "predicate": where}
+        return self._commit(self._writable(), rows, transactions=transactions, reached=reached, **how)
+
+    def _commit(
+        self,
+        delta: DeltaTable,
+        rows: pa.Table,
+        *,
+        transactions: Iterable[str],
+        reached: Mapping[str, int] | None,
+        **how: Any,
+    ) -> int:
+        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
+        named += [Transaction(name, version) for name, version in (reached or {}).items()]
+        properties = CommitProperties(max_commit_retries=100, app_transactions=named or None)
+        try:
+            write_deltalake(
+                delta,
+                rows.select(self.table.contract.column_names).cast(self.table.contract.arrow_schema),
+                writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
+                commit_properties=properties,
+                **how,
+            )
+        except CommitFailedError as error:
+            raise StaleSnapshot(f"{self.table.name}: {error}") from error
+        except (OSError, DeltaError) as error:
+            # Storage that refuses the commit is an OSError, one that refuses the rows' file a DeltaError.
+            if isinstance(error, OSError) or "Generic " in str(error):
+                raise LakeUnavailable(f"{self.table.uri} can't be written: {in_one_line(error)}") from error
+            raise
+        return delta.version()
+
+    def _writable(self) -> DeltaTable:
+        """The snapshot's table, created (empty) where it does not exist; of two creators the later one starts again."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        if self.delta is not None:
+            return self.delta
+        contract = self.table.contract
+        try:
+            created = DeltaTable.create(
+                self.table.uri,
+                schema=contract.arrow_schema,
+                mode="ignore",
+                partition_by=list(contract.partition_by),
+                name=self.table.name.replace("/", "."),
+                description=contract.description,
+                configuration=_CONFIGURATION,
+                storage_options=self.table.storage_options,
+            )
+        except (OSError, TableNotFoundError) as error:
+            raise LakeUnavailable(f"{self.table.uri} can't be created: {in_one_line(error)}") from error
+        if created.version() > 0:
+            raise StaleSnapshot(f"{self.table.name} was created and written by another writer")
+        return created
+
+    @staticmethod
+    def _next(delta: DeltaTable, name: str) -> int:
+        known = delta.transaction_version(name)
+        return 0 if known is None else known + 1
