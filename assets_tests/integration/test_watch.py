@@ -161,6 +161,22 @@ def test_a_view_that_is_kept_shows_what_a_new_one_does(tmp_path: Path) -> None:
             assert getattr(again, name) == getattr(fresh, name), name
 
 
+def test_a_symbol_that_nobody_trades_is_shown_with_its_last_quote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However old that is, unless a day's quotes are too many to be searched."""
+    feed = FeedLake(lake=Lake(str(tmp_path / "lake")))
+    with monkeypatch.context() as clock:
+        clock.setattr("lakehouse.pipeline.quotes._now", lambda: now() - timedelta(days=3), raising=True)
+        feed.tell([said("ILLIQUID", now() - timedelta(days=3), 17.0)])
+    tell(feed, now() - timedelta(minutes=5), 20, seed=1)
+    assert {row["symbol"]: row["last_price"] for row in look(feed).symbols.to_dicts()}["ILLIQUID"] == 17.0
+    assert look(feed).quotes_per_minute == feed.lake.table("iex/quotes").to_polars().height - 1
+
+    monkeypatch.setattr("lakehouse.pipeline.feed_view._QUOTES_SEARCHED", 100)
+    assert set(look(feed).symbols["symbol"]) == set(SYMBOLS)
+
+
 def test_a_look_opens_only_what_is_new(tmp_path: Path) -> None:
     """The files that a look has read, and those of windows long ago, may be gone at the next one."""
     feed = FeedLake(lake=Lake(str(tmp_path / "lake")))

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import literal
+from lakehouse.lake.literals import literal, predicate
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import LakeTable
 from lakehouse.market.windows import ranked_by_price
@@ -27,7 +27,10 @@ ERRORS_OF = timedelta(minutes=5)
 HISTORY_ENDS = 30
 """So many of the latest closed windows make a symbol's history."""
 _RATE_OF = timedelta(minutes=1)
-# At the first look; afterwards a symbol stays for as long as somebody watches.
+# At the first look the newest quote of each symbol is sought in the newest days that have no more quotes than this
+# together, and where a single day has more, in its newest hour: symbols are shown that nobody has traded for days,
+# without reading gigabytes. Afterwards a symbol stays for as long as somebody watches.
+_QUOTES_SEARCHED = 1_000_000
 _QUOTES_OF = timedelta(hours=1)
 _ERRORS_NAMED = 3
 _DAY = timedelta(days=1)
@@ -138,19 +141,14 @@ class FeedView:
         )
 
     def _read_quotes(self, at: datetime) -> None:
-        """Takes up what was stored since the last look, at the first one the newest hour."""
+        """Takes up what was stored since the last look."""
         import polars as pl
 
         snapshot = self._quotes.snapshot
         since = max(self._commits, default=None)
-        if since is None:
-            since = snapshot.greatest("ingested_at")
-            if since is None:
-                return
-            since -= _QUOTES_OF
         # A commit has whole milliseconds, and so has what Delta knows of its file: the one that was read last is not
         # opened again.
-        where = f"ingested_at >= {text_of(since + _TICK)}"
+        where = f"ingested_at >= {text_of(since + _TICK)}" if since else _first_read(snapshot)
         with self._lake.connect() as connection:
             connection.execute(
                 "CREATE TEMP TABLE news AS SELECT symbol, latest_price, event_time, ingested_at "
@@ -170,8 +168,8 @@ class FeedView:
         self._newest = known.sort("event_time").unique("symbol", keep="last")
         last, _, latest = commits[-1]
         self._lag = last - latest
-        kept = {moment: count for moment, count in self._commits.items() if moment > at - _RATE_OF}
-        self._commits = kept | {moment.astimezone(UTC): count for moment, count, _ in commits}
+        counted = [*self._commits.items(), *((moment.astimezone(UTC), count) for moment, count, _ in commits)]
+        self._commits = dict([*(entry for entry in counted[:-1] if entry[0] > at - _RATE_OF), counted[-1]])
 
     def _read_windows(self) -> None:
         """Takes up the latest closed windows, and the history before them."""
@@ -217,6 +215,20 @@ class FeedView:
             ).fetchall()
         latest = tuple(Failure(symbol, moment.astimezone(UTC), error) for symbol, moment, error, _ in rows)
         self._failures = (rows[0][-1] if rows else 0, latest)
+
+
+def _first_read(quotes: Snapshot) -> str:
+    """Which quotes are read when a feed is looked at for the first time, as a predicate."""
+    days, searched = list[str](), 0
+    for day in reversed(quotes.partition_values("day")):
+        searched += quotes.count_at_most(f"day = {literal(day)}")
+        if searched > _QUOTES_SEARCHED:
+            break
+        days.append(day)
+    newest = quotes.greatest("ingested_at")
+    if days or newest is None:
+        return predicate({"day": days})
+    return f"ingested_at >= {text_of(newest - _QUOTES_OF)}"
 
 
 class _Followed:
