@@ -31,7 +31,7 @@ PROJECT_ROOT = TESTS.parent
 TIERS = {
     "unit": "one module, no server and no process beside it",
     "integration": "several modules with real tables, real servers or a real DuckDB",
-    "end_to_end": "the product as people use it: `dagster dev`, its UI, the command line",
+    "end_to_end": "the product as people use it: `lakehouse dev`, its UI, the command line",
     "real_data": "market data as its publishers gave it; needs ../shared/data",
     "faults": "crashes, races, broken input and servers that go away",
 }

@@ -271,20 +271,9 @@ def dev(
     port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
 ) -> None:
     """Start Dagster's UI and daemon on this lake, with the sensors running."""
-    import os
+    from lakehouse.ui import run_ui
 
-    from lakehouse.runs import prepared_home
-    from lakehouse.settings import PROJECT_ROOT, settings
-
-    home = prepared_home(settings())
-    # Dagster's processes must mean the same folder, wherever they run.
-    os.environ["LAKEHOUSE_HOME"] = str(settings().home)
-    console.print(
-        f"Dagster's UI: http://127.0.0.1:{port}   (lake: {settings().lake}, DAGSTER_HOME: {home})", highlight=False
-    )
-    dagster = str(Path(sys.executable).with_name("dagster"))
-    workspace = str(PROJECT_ROOT / "workspace.yaml")
-    os.execv(dagster, [dagster, "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)])
+    run_ui(console, port)
 
 
 @app.command()

@@ -130,6 +130,8 @@ def _vendor(console: Console, display: Display, market: UsMarket, seed: int) -> 
 
 def _feed(console: Console, display: Display, seed: int) -> Totals:
     """Two minutes of quotes, with the faults that feeds have, in a few seconds."""
+    from lakehouse.components.feed_reports import report_rounds
+
     feed = feed_named(FEED)
     every_s = feed.every_s / _SPEED
     rounds = int(120 / feed.every_s)
@@ -139,15 +141,16 @@ def _feed(console: Console, display: Display, seed: int) -> Totals:
     ) as vendor:
         os.environ["LAKEHOUSE_IEX_URL"] = vendor.url
         console.print(f"\nA feed of {len(feed.api.symbols)} symbols runs by, {_SPEED} times as fast", highlight=False)
-        made = 0
+        made: list[Round] = []
 
-        def told(_: Round) -> None:
-            nonlocal made
-            made += 1
-            display.show("rounds of the feed", min(made, rounds), rounds)
+        def told(of: Round) -> None:
+            made.append(of)
+            display.show("rounds of the feed", min(len(made), rounds), rounds)
 
         quick = feed.model_copy(update={"every_s": every_s})
-        return asyncio.run(poll(Lake.open(), quick, asyncio.Event(), rounds=rounds, told=told))
+        totals = asyncio.run(poll(Lake.open(), quick, asyncio.Event(), rounds=rounds, told=told))
+    report_rounds(feed, made)
+    return totals
 
 
 def _last_close(market: UsMarket, symbol: str, day: date) -> float:

@@ -1,6 +1,6 @@
 """The three ways in which people update the lake, against a running Dagster: by hand, by a backfill, by a sensor.
 
-Each goes through `dagster dev` by the requests that its UI sends; what counts is what the stored tables and the
+Each goes through `lakehouse dev` by the requests that its UI sends; what counts is what the stored tables and the
 published marts hold afterwards.
 """
 
@@ -22,7 +22,7 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.exchange_lake import SESSIONS, simulated_exchange
-from assets_tests.servers.dagster_dev import DagsterDev
+from assets_tests.servers.lakehouse_dev import LakehouseDev
 from assets_tests.servers.process import MissingBinary
 from lakehouse.lake import Lake
 from lakehouse.settings import settings
@@ -38,7 +38,7 @@ LOADER, PUBLISHER = "xetra_objects", "marts_automation"
 class House:
     """A running Dagster, its lake, and the exchange that publishes into `feed`."""
 
-    dagster: DagsterDev
+    dagster: LakehouseDev
     home: Path
     exchange: Exchange
 
@@ -108,19 +108,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     (home / "feed").mkdir()
     environment = {
         "PATH": os.environ["PATH"],
-        "LAKEHOUSE_HOME": str(home),
         "LAKEHOUSE_XETRA_URL": str(home / "feed"),
         "PYTHON_DOTENV_DISABLED": "1",
     }
-    dagster_home = home / "dagster"
-    dagster_home.mkdir()
-    shutil.copy(PROJECT_ROOT / "dagster.yaml", dagster_home)
     with pytest.MonkeyPatch.context() as own:
         own.setenv("LAKEHOUSE_HOME", str(home))
         settings.cache_clear()
         exchange = simulated_exchange()
     settings.cache_clear()
-    with DagsterDev(PROJECT_ROOT, dagster_home=dagster_home, env=environment) as dagster:
+    with LakehouseDev(PROJECT_ROOT, home=home, env=environment) as dagster:
         house = House(dagster, home, exchange)
         # Until its own test the sensor is off, so that it doesn't take in what others publish.
         house.stop_sensor(LOADER)
@@ -137,6 +133,13 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.5)
+
+
+def test_nothing_is_warned_of_that_nobody_can_mend(house: House) -> None:
+    told = house.dagster.log.read_text()
+    assert "Launching Dagster services" in told
+    assert "Supersession" not in told
+    assert "dagster.yaml" not in told
 
 
 def test_the_partitions_that_people_choose_from_are_the_sessions(house: House) -> None:

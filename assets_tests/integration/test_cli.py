@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import polars as pl
 import pytest
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake
 from assets_tests.integration.conftest import FirstLoad
 from lakehouse.cli import app
+from lakehouse.event_log import opened_instance
 from lakehouse.lake import Lake
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
@@ -231,3 +233,8 @@ def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.Mo
     assert min(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) < 60
     for words in ("First load", "After them", "In the quarantine", "Try next", "lakehouse sql", "make dev"):
         assert words in done.stdout
+    # What the UI shows when it is opened then.
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / ".lakehouse" / "demo" / "dagster"))
+    with opened_instance() as instance:
+        for asset in ("xetra/daily_bars", "alpha_vantage/reconciliation", "iex/quotes", "iex/quote_windows"):
+            assert instance.get_latest_materialization_event(dg.AssetKey(asset.split("/"))), asset

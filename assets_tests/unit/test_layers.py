@@ -28,18 +28,19 @@ ARROWS = {
     "event_log": set(),
     "runs": {"components", "definitions", "event_log", "lake", "pipeline", "progress", "settings", "sources"},
     "streaming": {"components", "feeding", "lake", "runs", "settings", "sources"},
-    "demo": {"feeding", "lake", "runs", "settings", "simulators", "sources"},
+    "demo": {"components", "feeding", "lake", "runs", "settings", "simulators", "sources"},
+    "ui": {"runs", "settings"},
     "chart": {"lake", "sources"},
     "plot": {"chart"},
     "watching": {"chart", "lake", "pipeline", "sources"},
     "terminal": {"pipeline"},
     "cli": {
         *("chart", "demo", "feeding", "lake", "pipeline", "plot", "runs", "settings", "sources", "streaming"),
-        *("terminal", "warehouse", "watching"),
+        *("terminal", "ui", "warehouse", "watching"),
     },
 }
 ORCHESTRATION = {"components", "defs", "definitions", "event_log", "runs"}
-TERMINAL = {"cli", "demo", "runs", "streaming", "terminal", "watching"}
+TERMINAL = {"cli", "demo", "runs", "streaming", "terminal", "ui", "watching"}
 HEAVY = {"dagster", "dagster_dbt", "dbt", "exchange_calendars", "matplotlib", "pandas"}
 
 

@@ -5,6 +5,7 @@ their pages show lag and counts, and their freshness fails when the feed stops.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,14 @@ import dagster as dg
 from lakehouse.event_log import opened_instance
 from lakehouse.feeding.intake import Round, Totals
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
+
+
+def report_rounds(feed: FeedConfig, rounds: Iterable[Round]) -> None:
+    """Reports rounds that are over, at once."""
+    reports = FeedReports(feed)
+    for made in rounds:
+        reports.add(made)
+    reports.close()
 
 
 class FeedReports:

@@ -1,4 +1,4 @@
-"""`dagster dev` as people run it (webserver, daemon, code servers), driven by the requests that its UI sends.
+"""`lakehouse dev` as people run it (webserver, daemon, code servers), driven by the requests that its UI sends.
 
 Belongs here: starting and ending it, launching, waiting, and pictures of its pages. What a run should have
 done to the lake is asserted in the tests.
@@ -28,14 +28,13 @@ BACKFILL_ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED"
 ASSET_JOB = "__ASSET_JOB"
 
 
-class DagsterDev:
-    """`dagster dev` on a free port of 127.0.0.1, running while the `with` block does.
+class LakehouseDev:
+    """`lakehouse dev` on a free port of 127.0.0.1, running while the `with` block does.
 
     Args:
-        project: folder of the workspace file; the working directory of the server.
-        dagster_home: DAGSTER_HOME, made if it is absent.
-        env: the whole environment of the server, apart from DAGSTER_HOME.
-        workspace: the workspace file's name in `project`.
+        project: the working directory of the server.
+        home: LAKEHOUSE_HOME, made if it is absent.
+        env: the rest of the server's environment.
         start_timeout: seconds until GraphQL must answer with every code location loaded.
 
     Attributes:
@@ -50,25 +49,22 @@ class DagsterDev:
         self,
         project: Path,
         *,
-        dagster_home: Path,
+        home: Path,
         env: Mapping[str, str],
-        workspace: str = "workspace.yaml",
         start_timeout: float = 90,
     ) -> None:
         self._project = project
-        self._workspace = workspace
         self._start_timeout = start_timeout
-        self._env = {**env, "DAGSTER_HOME": str(dagster_home), "DAGSTER_DISABLE_TELEMETRY": "yes"}
-        self._home = dagster_home
-        self.log = dagster_home / "dagster-dev.log"
+        self._env = {**env, "LAKEHOUSE_HOME": str(home)}
+        self._home = home
+        self.log = home / "lakehouse-dev.log"
         self.url = ""
 
     def __enter__(self) -> Self:
         self._home.mkdir(parents=True, exist_ok=True)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        address = ["-h", "127.0.0.1", "-p", str(port)]
-        command = [sys.executable, "-m", "dagster", "dev", "-w", self._workspace, *address]
+        command = [str(Path(sys.executable).with_name("lakehouse")), "dev", "--port", str(port)]
         with ExitStack() as started:
             process = ServerProcess(command, log=self.log, env=self._env, cwd=self._project)
             started.callback(process.stop, grace=15)

@@ -1,0 +1,38 @@
+"""Dagster's UI and daemon on this lake, as `lakehouse dev` starts them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+import signal
+import sys
+import warnings
+from typing import NoReturn
+
+from rich.console import Console
+
+from lakehouse.runs import prepared_home
+from lakehouse.settings import PROJECT_ROOT, settings
+
+
+def run_ui(console: Console, port: int) -> NoReturn:
+    """Runs `dagster dev` in this process, on 127.0.0.1, until somebody stops it."""
+    home = prepared_home(settings())
+    # Dagster's processes must mean the same folder, wherever they run.
+    os.environ["LAKEHOUSE_HOME"] = str(settings().home)
+    console.print(
+        f"Dagster's UI: http://127.0.0.1:{port}   (lake: {settings().lake}, DAGSTER_HOME: {home})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    # Who starts this in the background of a script has its children ignore Ctrl-C, which is how Dagster ends its own.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Neither helps who reads it: `dg dev` takes no workspace of ours, and the dagster.yaml of this folder is the one
+    # that was just copied to DAGSTER_HOME.
+    warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
+    logging.getLogger("dagster").addFilter(lambda record: "dagster.yaml" not in record.getMessage())
+    workspace = str(PROJECT_ROOT / "workspace.yaml")
+    sys.argv = ["dagster", "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
+    runpy.run_module("dagster", run_name="__main__", alter_sys=True)
+    raise SystemExit
