@@ -27,6 +27,7 @@ from lakehouse.event_log import opened_instance
 from lakehouse.lake import Lake
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
+from lakehouse.settings import settings
 from lakehouse.sources.config import source_named
 
 COMMANDS = ("backfill", "stream", "watch", "sql", "plot", "status", "rebuild", "dev", "demo")
@@ -234,7 +235,7 @@ def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.Mo
     for words in ("First load", "After them", "In the quarantine", "Try next", "lakehouse sql", "make dev"):
         assert words in done.stdout
     # What the UI shows when it is opened then.
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / ".lakehouse" / "demo" / "dagster"))
+    monkeypatch.setenv("DAGSTER_HOME", str(settings().home / "demo" / "dagster"))
     with opened_instance() as instance:
         for asset in ("xetra/daily_bars", "alpha_vantage/reconciliation", "iex/quotes", "iex/quote_windows"):
             assert instance.get_latest_materialization_event(dg.AssetKey(asset.split("/"))), asset
