@@ -17,7 +17,7 @@ from assets_tests.servers.nats import NatsServer
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_pusher import Pushed
-from lakehouse.sources import broker
+from lakehouse.sources import broker_consumer
 from lakehouse.sources.feed import FeedConfig, feed_named
 
 STREAM, DURABLE = "quotes", "lakehouse"
@@ -35,7 +35,7 @@ def feed_pushed_by(url: str, patch: pytest.MonkeyPatch) -> FeedConfig:
 
 def quick_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not acknowledged comes again after a second, not after a minute."""
-    monkeypatch.setattr(broker, "ACK_WAIT_S", 1.0)
+    monkeypatch.setattr(broker_consumer, "ACK_WAIT_S", 1.0)
 
 
 def quote_text(symbol: str = "AAPL", price: float = 1.5, second: int = 0) -> bytes:

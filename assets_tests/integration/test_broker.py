@@ -37,7 +37,7 @@ from lakehouse.pipeline.quotes import QuoteLog
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_pusher import Pushed, QuotePusher
 from lakehouse.simulators.quote_source import RandomQuotes
-from lakehouse.sources import broker
+from lakehouse.sources import broker_consumer
 from lakehouse.sources.broker import Listener
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import FeedConfig, feed_named
@@ -58,7 +58,7 @@ def consume(home: str, url: str, listening: Any, die_before_done: int) -> None:
     """Hears and stores until it is killed: from outside, or by itself between a commit and its acknowledgement."""
     os.environ.update(LAKEHOUSE_HOME=home, LAKEHOUSE_IEX_NATS_URL=url)
     settings.cache_clear()
-    broker.ACK_WAIT_S = 1.0
+    broker_consumer.ACK_WAIT_S = 1.0
 
     async def listen() -> None:
         config = feed_named("iex")

@@ -14,7 +14,7 @@ import pytest
 from assets_tests.pushed_quotes import DURABLE, STREAM, feed_pushed_by, publish, quote_text
 from assets_tests.servers.nats import NatsServer
 from assets_tests.servers.process import MissingBinary, free_port
-from lakehouse.sources import broker
+from lakehouse.sources import broker_consumer
 from lakehouse.sources.broker import Listener
 from lakehouse.sources.broker_address import BrokerAddress
 from lakehouse.sources.errors import SourceError
@@ -136,7 +136,7 @@ def test_a_consumer_that_differs_is_changed_or_refused(
     async def scenario() -> None:
         await publish(nats_server, quote_text())
         await enter(feed)
-        monkeypatch.setattr(broker, "ACK_WAIT_S", 45.0)
+        monkeypatch.setattr(broker_consumer, "ACK_WAIT_S", 45.0)
         await enter(feed)
         client = await nats.connect(nats_server.url)
         manager = client.jsm()

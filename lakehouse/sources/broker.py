@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.sources.broker_address import BrokerAddress
+from lakehouse.sources.broker_consumer import consumer_made
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.poller import Inbox
@@ -22,11 +23,6 @@ from lakehouse.sources.quotes import Heard
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
-    from nats.js.api import ConsumerConfig
-
-ACK_WAIT_S = 60.0
-"""Seconds after which the broker sends again what nobody acknowledged: longer than a slot and its commit take."""
-MOST_UNACKNOWLEDGED = 200_000
 
 _OPEN_S = 5.0
 _ACK_S = 5.0
@@ -39,9 +35,8 @@ _PULL_IS_OVER, _TAKEN, _ENOUGH = "408 Request Timeout", "taken", "enough"
 class Listener:
     """Hears a feed that is pushed: a durable pull consumer of a JetStream stream. An asynchronous context manager.
 
-    The stream is its pusher's. The consumer is ours: it is made where it is absent, and brought up to date where it
-    differs. What was heard and not acknowledged comes again, at the latest `ACK_WAIT_S` seconds later. A broker that
-    goes away is looked for again by `hear` and `done`.
+    What was heard and not acknowledged comes again, at the latest `broker_consumer.ACK_WAIT_S` seconds later. A broker
+    that goes away is looked for again by `hear` and `done`.
 
     One task calls `hear`, stores what it gave, and calls `done`, or `give_back` where storing failed.
 
@@ -61,8 +56,7 @@ class Listener:
                 "its defs.yaml, or poll it"
             )
         self.feed, self.broker = feed, feed.broker
-        self._variable = f"LAKEHOUSE_{feed.source.upper()}_NATS_URL"
-        self._address = BrokerAddress(feed.broker_url(), self._variable)
+        self._address = BrokerAddress(feed.broker_url(), f"LAKEHOUSE_{feed.source.upper()}_NATS_URL")
         self.url = self._address.url
         self.trouble: str | None = None
         self._cause: Exception | None = None
@@ -137,7 +131,7 @@ class Listener:
     async def give_back(self) -> None:
         """Takes everything that `hear` gave since the last `done` as not heard: to be called where it could not be
         stored, since the next `done` would acknowledge it. It comes again, to whoever listens then: at once, or after
-        `ACK_WAIT_S` seconds where the broker can't be told.
+        `broker_consumer.ACK_WAIT_S` seconds where the broker can't be told.
         """
         from nats.errors import Error
 
@@ -241,7 +235,11 @@ class Listener:
                     reconnect_time_wait=0,
                     ping_interval=_PING_S,
                 )
-                await self._make_consumer(client, seconds)
+                made_at = await consumer_made(client, self.feed, self._address, seconds)
+                if made_at != self._stream_made_at:
+                    # Another stream of that name: its messages have the numbers of those that we would acknowledge.
+                    self._stream_made_at, self._owed = made_at, []
+                    self._arrived = [(heard, "") for heard, _ in self._arrived]
                 inbox = client.new_inbox()
                 await client.subscribe(f"{inbox}.*", cb=self._came)
                 self._inbox = inbox
@@ -249,57 +247,12 @@ class Listener:
             await self._close()
             raise SourceError(
                 f"{self._said(self._cause or error, 'can not be reached or refuses us')}; start it, or set "
-                f"{self._variable} to nats://user:password@host:port"
+                f"{self._address.variable} to nats://user:password@host:port"
             ) from None
         except SourceError:
             await self._close()
             raise
         self.trouble = None
-
-    async def _make_consumer(self, client: Client, seconds: float) -> None:
-        from nats.errors import NoRespondersError
-        from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
-
-        manager = client.jsm(timeout=seconds)
-        stream = self.broker.stream
-        try:
-            info = await manager.stream_info(stream)
-        except NotFoundError:
-            raise SourceError(
-                f"There is no stream {stream} at {self.url}; whoever pushes the quotes makes it (nats stream add "
-                f"{stream} --subjects '{self.broker.subject}'), or `broker: stream` in the feed's defs.yaml is wrong"
-            ) from None
-        except (NoRespondersError, ServiceUnavailableError):
-            raise SourceError(
-                f"The broker at {self.url} has no JetStream; start nats-server with -js, or set {self._variable}"
-            ) from None
-        if info.created != self._stream_made_at:
-            # Another stream of that name: its messages have the numbers of those that we would acknowledge.
-            self._stream_made_at, self._owed = info.created, []
-            self._arrived = [(heard, "") for heard, _ in self._arrived]
-        try:
-            # Makes what is absent, leaves what is the same, and changes what may be changed.
-            await manager.add_consumer(stream, self._consumer())
-        except APIError as refusal:
-            raise SourceError(
-                f"The broker at {self.url} refuses the consumer {self.broker.durable} of {stream} for "
-                f"{self.broker.subject}: {refusal.description}; name another `durable` in the feed's defs.yaml, or "
-                "delete that consumer"
-            ) from None
-
-    def _consumer(self) -> ConsumerConfig:
-        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-
-        return ConsumerConfig(
-            name=self.broker.durable,
-            durable_name=self.broker.durable,
-            description=f"The lakehouse's feed {self.feed.source}",
-            deliver_policy=DeliverPolicy.ALL,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
-            max_ack_pending=MOST_UNACKNOWLEDGED,
-            filter_subject=self.broker.subject,
-        )
 
     async def _close(self) -> None:
         from nats.errors import Error

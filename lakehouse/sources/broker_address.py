@@ -19,6 +19,7 @@ class BrokerAddress:
 
     Attributes:
         url: without the login.
+        variable: as given.
         user, password, token: None where the address has none.
 
     Raises:
@@ -28,7 +29,7 @@ class BrokerAddress:
     def __init__(self, url: str, variable: str) -> None:
         scheme, _, rest = url.strip().partition("://")
         login, _, place = rest.rpartition("@")
-        self.url = f"{scheme}://{place}"
+        self.url, self.variable = f"{scheme}://{place}", variable
         if scheme not in _SCHEMES or not _is_place(self.url):
             # What has another form may begin with a password.
             shown = self.url if scheme in _SCHEMES else url.strip().rpartition("@")[2]
