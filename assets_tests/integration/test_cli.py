@@ -117,6 +117,18 @@ def test_sql_knows_every_table(first_load: FirstLoad) -> None:
     assert float(conserved["lost"]) == 0
 
 
+def test_sql_knows_a_table_under_another_name(first_load: FirstLoad) -> None:
+    """DuckDB tells the tables of a query with their aliases."""
+    plain = said("sql", "SELECT count(*) FROM xetra.bars", "--format", "csv", code=0)
+    for query in (
+        "SELECT count(*) FROM xetra.bars b",
+        'SELECT count(*) FROM "xetra"."bars" AS "the bars"',
+        "SELECT count(b.open) FROM xetra.bars b WHERE EXISTS (FROM xetra.daily_bars d WHERE d.session = b.session)",
+        "WITH those AS (FROM xetra.bars AS b) SELECT count(*) FROM those t",
+    ):
+        assert said("sql", query, "--format", "csv", code=0).split()[-1] == plain.split()[-1], query
+
+
 def test_sql_as_of_answers_with_what_was_known_then(first_load: FirstLoad) -> None:
     lake, config = first_load.lake, source_named("xetra")
     questions = {

@@ -5,11 +5,13 @@ quotes at once, and those of plain Python; and what the windows were at any comm
 from __future__ import annotations
 
 import random
+import resource
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import polars as pl
@@ -218,6 +220,27 @@ def test_a_feed_may_be_silent_for_weeks() -> None:
             lake.tell([said("NIO", START + weeks * week, 43.7 + weeks)])
             assert_same(lake.windows, closed_windows(lake.told()))
         assert lake.derive_all(verify=True).rows_changed == 0
+
+
+def test_a_quote_of_decades_ago_costs_no_more_than_another(tmp_path: Path) -> None:
+    """A vendor says a time of 1991, or the last one of a share that has not been traded since 2018. Windows of the time
+    in between, hundreds of millions of ends, are neither made nor looked at.
+    """
+    ages = [timedelta(days=365 * years) for years in (0, 3, 30)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with empty_lake() as lake:
+        for number, age in enumerate(ages):
+            lake.tell([said("NIO", START - age, 43.7), said("AAPL", START + timedelta(minutes=number), 116.0)])
+            lake.restart()
+        expected = closed_windows(lake.told())
+        assert_same(lake.windows, expected)
+        assert lake.derive_all(verify=True).rows_changed == 0
+        anew = FeedLake(lake.config, Lake(str(tmp_path / "anew")))
+        shutil.copytree(f"{lake.lake.uri}/{SOURCE}/{QUOTES}", f"{anew.lake.uri}/{SOURCE}/{QUOTES}")
+        anew.restart()
+        assert_same(anew.windows, expected)
+        assert_same(lake.rows(f"{SOURCE}.quote_windows", datetime.now(UTC)), expected)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000  # KiB
 
 
 def test_nothing_new_makes_no_commit() -> None:

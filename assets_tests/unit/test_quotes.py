@@ -81,6 +81,10 @@ MISTAKES: dict[str, tuple[dict[str, object], list[str]]] = {
     "a text for a time": ({"latestUpdate": "2021-03-01T15:00:00Z"}, [NO_TIME]),
     "the beginning of time": ({"latestUpdate": 0}, [NO_TIME]),
     "before it": ({"latestUpdate": -1}, [NO_TIME]),
+    "seconds": (
+        {"latestUpdate": 1_614_610_800},
+        ["event_time is before 1990; is its unit another than the feed's time_unit?"],
+    ),
     "nanoseconds": ({"latestUpdate": 1_614_610_800_000_000_000}, [NO_TIME]),
     "no symbol": ({"symbol": None}, [NO_SYMBOL]),
     "a number for a symbol": ({"symbol": 7}, [NO_SYMBOL]),

@@ -240,7 +240,8 @@ class Lake:
         except duckdb.Error:
             # A macro that is still unknown keeps DuckDB from looking; whatever could be a table is named then.
             return _QUALIFIED.findall(query) if _CALL.search(query) else None
-        parts = [name.replace('"', "").split(".")[-2:] for name in names]
+        # DuckDB gives a table that the query renames as `schema.table AS alias`.
+        parts = [name.partition(" AS ")[0].replace('"', "").split(".")[-2:] for name in names]
         return [(pair[0], pair[1]) for pair in parts if len(pair) == 2] or None
 
     def _marts(self, named: set[str] | None) -> Path | None:

@@ -80,6 +80,14 @@ class Snapshot:
         known = self._statistics("num_records")
         return sum(row["num_records"] for row in known if f"{self.table.uri}/{row['path']}" in wanted)
 
+    def rows_by(self, column: str) -> dict[str, int]:
+        """How many rows each value of a partition column has, the values sorted."""
+        found: dict[str, int] = {}
+        for row in self._statistics("num_records", f"partition.{column}"):
+            value = str(row[f"partition.{column}"])
+            found[value] = found.get(value, 0) + row["num_records"]
+        return dict(sorted(found.items()))
+
     def least_from(self, column: str, by: str, moment: datetime) -> tuple[datetime | None, str]:
         """The least value of a column of moments over the files in which all rows have `by` >= `moment`, as Delta keeps
         it (in whole milliseconds), and a DuckDB query for the rows of those files in which some have.

@@ -127,11 +127,12 @@ def windows_at(panes: str, ends: str, rule: WindowRule) -> str:
 def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: WindowRule) -> str:
     """The same windows for all ends from one to another, from merged panes (one a symbol and start).
 
-    The panes of a symbol are laid out without gaps, so that a window is a number of rows that slides over them.
+    The panes of a symbol are laid out without gaps, so that a window is a number of rows that slides over them. Where
+    no window reaches from one pane to the next, they are laid out apart: a quote of long ago costs as much as another.
     """
     period = _interval(rule.period)
     named = ", ".join(
-        f"w{_minutes(resolution)} AS (PARTITION BY symbol ORDER BY pane_start "
+        f"w{_minutes(resolution)} AS (PARTITION BY symbol, island ORDER BY pane_start "
         f"ROWS BETWEEN {resolution // rule.period - 1} PRECEDING AND CURRENT ROW)"
         for resolution in rule.resolutions
     )
@@ -151,12 +152,22 @@ def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: Wind
             SELECT * FROM {panes}
             WHERE pane_start >= {_moment(first_end - rule.longest)} AND pane_start < {_moment(last_end)}
         ),
+        parted AS (
+            SELECT symbol, pane_start, count(*) FILTER (begins) OVER (PARTITION BY symbol ORDER BY pane_start) AS island
+            FROM (
+                SELECT symbol, pane_start, coalesce(pane_start - lag(pane_start) OVER (
+                    PARTITION BY symbol ORDER BY pane_start
+                ) > {_interval(rule.longest)}, true) AS begins
+                FROM wanted
+            )
+        ),
         laid_out AS (
-            SELECT symbol, unnest(generate_series(
+            SELECT symbol, island, unnest(generate_series(
                 first_start, least(last_start + {_interval(rule.longest)}, {_moment(last_end - rule.period)}), {period}
             )) AS pane_start
             FROM (
-                SELECT symbol, min(pane_start) AS first_start, max(pane_start) AS last_start FROM wanted GROUP BY symbol
+                SELECT symbol, island, min(pane_start) AS first_start, max(pane_start) AS last_start
+                FROM parted GROUP BY symbol, island
             )
         ),
         slid AS (
@@ -169,22 +180,19 @@ def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: Wind
     """
 
 
-def closings(quotes: str, first_end: datetime, last_end: datetime, rule: WindowRule, later: datetime | None) -> str:
-    """(window_end, closed_at) of the ends from one to another that are closed: the moment at which the lake came to
-    know the first quote that brought the watermark there.
+def closings(ends: str, quotes: str, last_end: datetime, rule: WindowRule, later: datetime | None) -> str:
+    """(window_end, closed_at) of those of `ends` (window_end, none after `last_end`) that are closed: the moment at
+    which the lake came to know the first quote that brought the watermark there.
 
     Args:
-        quotes: (event_time, ingested_at), at least all from `first_end` on.
+        quotes: (event_time, ingested_at), at least all from the first of the ends on.
         later: the earliest ingested_at of quotes that are not among `quotes` but after `last_end` plus the lateness.
     """
     reached = rule.pane_start(f"(event_time - {_interval(rule.lateness)})")
     beyond = f"UNION ALL SELECT 'infinity'::TIMESTAMPTZ, {_moment(later)}" if later else ""
     return f"""
         SELECT ends.window_end, reaching.closed_at
-        FROM (
-            SELECT unnest(generate_series({_moment(first_end)}, {_moment(last_end)}, {_interval(rule.period)}))
-            AS window_end
-        ) AS ends
+        FROM {ends} AS ends
         ASOF JOIN (
             SELECT reached, min(min(ingested_at)) OVER (ORDER BY reached DESC) AS closed_at
             FROM (SELECT {reached} AS reached, ingested_at FROM {quotes} {beyond}) GROUP BY reached
@@ -233,11 +241,14 @@ def closed_windows(
     """
     return f"""
         WITH merged AS MATERIALIZED ({panes(quotes, rule)}),
-        closed AS MATERIALIZED ({closings(watching, first_end, last_end, rule, later)}),
+        filled AS MATERIALIZED ({windows_over("merged", first_end, last_end, rule)}),
+        closed AS MATERIALIZED (
+            {closings("(SELECT DISTINCT window_end FROM filled)", watching, last_end, rule, later)}
+        ),
         late AS MATERIALIZED ({revisions(quotes, "closed", rule)})
         SELECT {", ".join(WINDOW_COLUMNS)}, window_end::DATE AS day,
             1 + coalesce(late_arrivals, 0) AS revision, closed_at
-        FROM ({windows_over("merged", first_end, last_end, rule)}) JOIN closed USING (window_end)
+        FROM filled JOIN closed USING (window_end)
         LEFT JOIN late USING (resolution_minutes, window_end, symbol)
     """
 

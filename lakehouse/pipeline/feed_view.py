@@ -220,8 +220,8 @@ class FeedView:
 def _first_read(quotes: Snapshot) -> str:
     """Which quotes are read when a feed is looked at for the first time, as a predicate."""
     days, searched = list[str](), 0
-    for day in reversed(quotes.partition_values("day")):
-        searched += quotes.count_at_most(f"day = {literal(day)}")
+    for day, rows in reversed(quotes.rows_by("day").items()):
+        searched += rows
         if searched > _QUOTES_SEARCHED:
             break
         days.append(day)

@@ -23,6 +23,7 @@ from lakehouse.sources.feed import QUOTES, WINDOWS, FeedConfig
 
 if TYPE_CHECKING:
     import duckdb
+    import polars as pl
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -63,17 +64,24 @@ class LiveWindows:
             known = f"ingested_at <= {text_of(_moment(done))}"
             before = _latest_event(connection, quotes, known) if done else None
             self._latest = _latest_event(connection, quotes, "true")
-            news = connection.execute(
-                f"SELECT min(event_time), max(ingested_at) FROM ({quotes.select_where(f'NOT ({known})')})"
-            ).fetchone()
+            unknown = quotes.select_where(f"NOT ({known})")
+            news = connection.execute(f"SELECT min(event_time), max(ingested_at) FROM ({unknown})").fetchone()
+            closed = self.rule.closed_through(before) if before else None
+            late = None
+            if closed is not None:
+                late = connection.execute(
+                    f"SELECT symbol, event_time FROM ({unknown}) WHERE event_time < {text_of(closed)}"
+                ).pl()
         result = Derived()
         if news and news[0] and self.closed_through:
             first = self.rule.next_end(news[0].astimezone(UTC))
-            if before:
-                first = min(first, self.rule.closed_through(before) + self.rule.period)
+            if closed is not None and late is not None:
+                # What is late may be years late: what lies between is left alone.
+                result.add(self._reopened(late, closed))
+                first = closed + self.rule.period
             reached = {self._mark: _milliseconds(news[1].astimezone(UTC))}
-            result = derive_windows(
-                self.lake, self.feed, first, self.closed_through, reached=reached, progress=progress
+            result.add(
+                derive_windows(self.lake, self.feed, first, self.closed_through, reached=reached, progress=progress)
             )
         self._take_up(quotes)
         self._commits = target.commits(self.table.name) + result.commits
@@ -98,7 +106,8 @@ class LiveWindows:
         self._connection.execute(f"INSERT INTO panes {rules.panes('news', self.rule)}")
         self._connection.unregister("news")
         # First what is late: the commit of the closed windows says that all quotes are in their windows.
-        result = self._reopened(stored, before)
+        late = stored.quotes.filter(stored.quotes["event_time"] < before)
+        result = self._reopened(late, before)
         if through > before:
             try:
                 closed = self._closed(before, through, stored.ingested_at, result.commits)
@@ -139,10 +148,9 @@ class LiveWindows:
         target.append(rows, [target.table.name], {self._mark: _milliseconds(ingested_at)})
         return Derived(rows.num_rows, {before.date(), through.date()}, rows.num_rows, 1)
 
-    def _reopened(self, stored: Stored, through: datetime) -> Derived:
-        """Derives the closed windows, up to `through`, which quotes have come to too late."""
+    def _reopened(self, late: pl.DataFrame, through: datetime) -> Derived:
+        """Derives the closed windows, up to `through`, which quotes (symbol, event_time) have come to too late."""
         result = Derived()
-        late = stored.quotes.filter(stored.quotes["event_time"] < through)
         if late.is_empty():
             return result
         for _, several in late.group_by(late["event_time"].dt.truncate("1h")):

@@ -7,7 +7,7 @@ the quotes as they come, that of `live_windows`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,17 +60,36 @@ def derive_windows(
 def _stretches(
     lake: Lake, feed: FeedConfig, first_end: datetime, last_end: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
-    """As many ends at once as fit into memory."""
+    """As many ends at once as their quotes fit into memory. What has no quotes costs nothing, be it years."""
     rule = feed.windows.rule
     quotes = lake.table(feed.table(QUOTES)).snapshot()
-    inside = quotes.count_at_most(_between(first_end - rule.longest, last_end))
-    ends = (last_end - first_end) // rule.period + 1
-    at_once = min(ends, max(30, ends * _QUOTES_AT_ONCE // max(inside, 1)))
-    start = first_end
-    while start <= last_end:
-        end = min(last_end, start + (at_once - 1) * rule.period)
-        yield start, end
-        start = end + rule.period
+    for first, last in _whole_days(quotes, first_end, last_end, rule):
+        inside = quotes.count_at_most(_between(first - rule.longest, last))
+        ends = (last - first) // rule.period + 1
+        at_once = min(ends, max(30, ends * _QUOTES_AT_ONCE // max(inside, 1)))
+        start = first
+        while start <= last:
+            end = min(last, start + (at_once - 1) * rule.period)
+            yield start, end
+            start = end + rule.period
+
+
+def _whole_days(
+    quotes: Snapshot, first_end: datetime, last_end: datetime, rule: rules.WindowRule
+) -> Iterator[tuple[datetime, datetime]]:
+    """Parts the ends between two days where the quotes before become too many for once."""
+    start, together = first_end, 0
+    if first_end.date() < last_end.date():
+        for day, rows in quotes.rows_by("day").items():
+            begin, end = rule.ends_of(date.fromisoformat(day))
+            if end < first_end or begin > last_end:
+                continue
+            if together and together + rows > _QUOTES_AT_ONCE and start < begin:
+                yield start, begin - rule.period
+                start, together = begin, 0
+            together += rows
+    if start <= last_end:
+        yield start, last_end
 
 
 def _derive(
