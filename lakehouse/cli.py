@@ -225,7 +225,8 @@ def stream(
     feed: Annotated[str | None, typer.Argument(help="Name of the feed; the only one by default.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
     every: Annotated[
-        float | None, typer.Option(min=0.1, metavar="SECONDS", help="Time between rounds, instead of the feed's own.")
+        float | None,
+        typer.Option(min=0.1, max=86_400, metavar="SECONDS", help="Time between rounds, instead of the feed's own."),
     ] = None,
     transport: Annotated[
         Transport, typer.Option(help="Poll the vendor's API, or listen to a broker.")

@@ -178,7 +178,7 @@ def _print_result(console: Console, source: str, outcome: Outcome) -> None:
 def _print_feed(console: Console, feed: Totals) -> None:
     console.print(
         f"\n[bold]{FEED}[/]: {feed.stored:,} quotes stored, {feed.repeated:,} told again, {feed.refused:,} refused, "
-        f"{feed.errors:,} polls without an answer; the latest closed minute:",
+        f"{feed.errors:,} tries without an answer; the latest closed minute:",
         highlight=False,
     )
     rows = Lake.open().sql(

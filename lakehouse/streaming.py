@@ -20,7 +20,7 @@ from lakehouse.feeding.service import listen, poll
 from lakehouse.lake.lake import Lake
 from lakehouse.runs import prepared_home
 from lakehouse.settings import settings
-from lakehouse.sources.feed import FeedConfig
+from lakehouse.sources.feed import ERRORS, FeedConfig
 
 if TYPE_CHECKING:
     from lakehouse.components.feed_reports import FeedReports
@@ -55,7 +55,7 @@ def run_stream(
         totals = asyncio.run(until_stopped(told))
     console.print(
         f"{totals.rounds:,} rounds: {totals.stored:,} quotes stored, {totals.repeated:,} repeated, "
-        f"{totals.refused:,} refused, {totals.errors:,} polls without an answer; {totals.windows:,} rows of windows",
+        f"{totals.refused:,} refused, {totals.errors:,} tries without an answer; {totals.windows:,} rows of windows",
         highlight=False,
     )
     return totals
@@ -69,7 +69,8 @@ class _Told:
     def __init__(self, console: Console, feed: FeedConfig) -> None:
         self._console, self._feed = console, feed
         self._since = Totals()
-        self._last = time.monotonic()
+        self._last = -_SECONDS_BETWEEN_LINES
+        self._error: str | None = None
         self._reporter = ThreadPoolExecutor(1, thread_name_prefix="reports")
         self._reports = self._reporter.submit(_reports, feed)
 
@@ -90,8 +91,15 @@ class _Told:
     def __call__(self, made: Round) -> None:
         if made.trouble is not None:
             self._console.print(f"[yellow]{made.slot_at:%H:%M:%S}[/] {escape(made.trouble)}", highlight=False)
+        if made.error is not None and self._error is None:
+            # The first; those that follow are told together.
+            self._console.print(
+                f"[yellow]{made.slot_at:%H:%M:%S}[/] {escape(made.error)} (all errors: {self._feed.table(ERRORS)})",
+                highlight=False,
+            )
+        self._error = made.error or self._error
         self._since.add(made)
-        if time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES or self._since.rounds == 1:
+        if self._since.rounds and time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._print(made)
         self._reporter.submit(lambda: self._reports.result().add(made))
 
@@ -99,10 +107,11 @@ class _Told:
         lag = f", lag {made.lag.total_seconds():.1f} s" if made.lag is not None else ""
         self._console.print(
             f"{made.slot_at:%H:%M:%S} {self._since.stored:,} quotes, {self._since.repeated:,} repeated, "
-            f"{self._since.refused:,} refused, {self._since.errors:,} errors{lag}",
+            f"{self._since.refused:,} refused, {self._since.errors:,} errors"
+            f"{f' (the last: {escape(self._error)})' if self._since.errors and self._error else ''}{lag}",
             highlight=False,
         )
-        self._since, self._last = Totals(rounds=1), time.monotonic()
+        self._since, self._last = Totals(), time.monotonic()
 
 
 def _reports(feed: FeedConfig) -> FeedReports:

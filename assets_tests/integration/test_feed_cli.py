@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.feed_lake import SOURCE, FeedLake, said
 from assets_tests.lakes import Lakehouse
+from lakehouse.pipeline.feed_status import feed_status
 from lakehouse.pipeline.rebuild import rebuild_feed
 from lakehouse.sources.feed import WINDOWS
 from lakehouse.sources.poller import Inbox, PollError
@@ -41,6 +42,20 @@ def test_status_says_how_a_feed_stands(lake: FeedLake) -> None:
     assert f"{lake.live.closed_through:%Y-%m-%d %H:%M:%S} UTC" in about
     assert "1  GME" in about
     assert "1  latest_price is missing or not a double" in about
+
+
+def test_status_counts_rounds_that_are_lost_also_where_nothing_has_come_for_long() -> None:
+    """A try that failed before one that didn't is no loss; nor does an outage end where the last quote was stored."""
+    lake, now = FeedLake(), datetime.now(UTC)
+    lake.tell([said("AAPL", OPENS, 100.0)])
+    passing = [PollError("AAPL", now + timedelta(hours=3), 1, "passing", "status 500", now)]
+    lost = [
+        PollError("GME", now + timedelta(hours=3, seconds=10 * number), attempt, kind, "status 500", now)
+        for number in range(2)
+        for attempt, kind in ((1, "passing"), (2, "unfinished"))
+    ]
+    lake.log.store(Inbox([], passing + lost))  # type: ignore[arg-type]
+    assert feed_status(lake.lake, lake.config).unanswered == {"GME": 2}
 
 
 def test_windows_are_rebuilt_from_the_quotes(lake: FeedLake) -> None:

@@ -160,6 +160,20 @@ def test_a_run_of_today_polls_stores_and_makes_windows(
     assert TOKEN not in "".join(str(event) for event in instance.all_logs(result.run_id))
 
 
+def test_a_run_to_which_nobody_answers_fails_and_keeps_nothing_fresh(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, lake: FeedLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_IEX_SYMBOLS", "NOPE")
+    settings.cache_clear()
+    result = run(definitions, instance, "rounds", today(), rounds=2)
+
+    assert not result.success
+    assert lake.errors.height == 2
+    assert materialized(result) == {f"{SOURCE}/poll_errors": [str(today())]}
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "No quote came in 2 rounds: 0 answers were refused, 2 tries had none" in str(failure.step_failure_data)
+
+
 def test_the_service_and_a_run_after_each_other_are_one_table(
     definitions: dg.Definitions, instance: dg.DagsterInstance, lake: FeedLake, feed: QuoteFeed
 ) -> None:

@@ -16,11 +16,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from assets_tests.feed_lake import TOKEN, FeedLake, assert_served_and_stored, polled
@@ -33,6 +35,7 @@ from lakehouse.feeding.service import FeedStopped, poll
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed, RandomQuotes
+from lakehouse.streaming import run_stream
 
 SYMBOLS = ("AAPL", "GME", "NIO", "TSLA")
 EVERY_S = 0.25
@@ -103,6 +106,52 @@ def test_a_symbol_that_never_answers_is_given_up_with_its_slot(tmp_path: Path) -
     over = (errors["occurred_at"] - errors["slot_at"]).dt.total_milliseconds()
     assert over.min() >= 500
     assert sum(made.received for made in told) == 9
+
+
+def test_who_stops_it_does_not_wait_for_a_vendor_that_hangs(tmp_path: Path) -> None:
+    feed, told = quote_feed(slow_seconds=60.0), []
+    with polled(tmp_path, feed, SYMBOLS) as lake:
+        feed.fail("TSLA", "timeout")
+        config = lake.config.model_copy(update={"every_s": 20.0, "patience_s": 0.5})
+
+        async def stopped() -> float:
+            stop = asyncio.Event()
+
+            def tell(made: Round) -> None:
+                told.append(made)
+                loop.call_soon_threadsafe(stop.set)
+
+            loop = asyncio.get_running_loop()
+            await poll(Lake.open(), config, stop, told=tell)
+            return (datetime.now(UTC) - told[0].slot_at).total_seconds()
+
+        assert asyncio.run(stopped()) < 5
+        assert_all_stored(lake, feed)
+        errors = lake.errors.select("symbol", "kind", "error").rows()
+    assert errors == [("TSLA", "unfinished", "it was given up before there was an answer")]
+    assert [made.rounds for made in told] == [1, 0]
+
+
+def streamed(lake: FeedLake, rounds: int) -> str:
+    """What `lakehouse stream` prints in so many rounds."""
+    said = StringIO()
+    run_stream(Console(file=said, width=300), lake.config, rounds=rounds, every_s=0.5, listens=False)
+    return said.getvalue()
+
+
+def test_a_rate_that_is_too_low_is_told_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_IEX_REQUESTS_PER_MINUTE", "60")
+    with polled(tmp_path, quote_feed(), SYMBOLS) as lake:
+        said = streamed(lake, 1)
+    assert "4 symbols every 0.5 s are 480 requests a minute, and 60 are allowed" in said
+
+
+def test_the_first_error_is_told_at_once_and_the_last_at_the_end(tmp_path: Path) -> None:
+    with polled(tmp_path, quote_feed(), [*SYMBOLS, "NOPE"]) as lake:
+        said = streamed(lake, 2)
+    assert said.count("NOPE: status 404: Unknown symbol (all errors: iex/poll_errors)") == 1
+    assert "1 errors (the last: NOPE: status 404: Unknown symbol)" in said
+    assert "2 tries without an answer" in said
 
 
 # A lake that doesn't answer

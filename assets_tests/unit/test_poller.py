@@ -5,6 +5,7 @@ and that one symbol's trouble is no other's.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import logging
 import time
@@ -25,6 +26,7 @@ from lakehouse.simulators.quote_source import Quote, RandomQuotes
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import feed_named
 from lakehouse.sources.poller import Inbox, Poller, PollError
+from lakehouse.sources.quotes import Heard
 
 SYMBOLS = ("AAPL", "GME", "NIO")
 START = datetime(2021, 3, 1, 15, 0, tzinfo=UTC)
@@ -149,10 +151,9 @@ def test_a_slow_symbol_delays_no_other(tmp_path: Path) -> None:
     ("faults", "slow", "kinds"),
     [
         (["timeout"], 9.0, ["unfinished"]),
-        (["rate"], 9.0, ["passing", "unfinished"]),
         (["reset", "timeout"], 9.0, ["passing", "unfinished"]),
     ],
-    ids=["no answer", "asked to wait", "no answer again"],
+    ids=["no answer", "no answer again"],
 )
 def test_the_slot_has_an_end(tmp_path: Path, faults: list[str], slow: float, kinds: list[str]) -> None:
     with vendor(tmp_path, slow_seconds=slow) as (feed, lake):
@@ -165,6 +166,83 @@ def test_the_slot_has_an_end(tmp_path: Path, faults: list[str], slow: float, kin
         assert_in_order(inbox.errors, "NIO", len(kinds))
         lake.log.store(inbox)
         assert lake.errors.select("symbol", "slot_at", "attempt").n_unique() == len(kinds) == lake.errors.height
+
+
+def rounds(lake: FeedLake, count: int, seconds: float) -> list[Inbox]:
+    """Rounds of one poller, each as long as its slot."""
+
+    async def asking() -> list[Inbox]:
+        inboxes = []
+        async with Poller(lake.config.model_copy(update={"every_s": seconds})) as poller:
+            for number in range(count):
+                slot = asyncio.create_task(asyncio.sleep(seconds))
+                await asyncio.gather(*poller.ask_all(START + timedelta(seconds=number), seconds))
+                await slot
+                inboxes.append(poller.inbox.take())
+        return inboxes
+
+    return asyncio.run(asking())
+
+
+def test_a_pause_that_the_vendor_wants_outlasts_the_slot(tmp_path: Path) -> None:
+    """A Retry-After of one second, in slots of 0.4: nobody is asked before it is over, and each slot says so."""
+    with vendor(tmp_path) as (feed, lake):
+        feed.fail("NIO", "rate")
+        first, *later = rounds(lake, 6, 0.4)
+        assert [(error.kind, error.attempt) for error in first.errors] == [("passing", 1), ("unfinished", 2)]
+        waited = [inbox for inbox in later if inbox.errors]
+        assert 1 <= len(waited) <= 3
+        assert later[: len(waited)] == waited
+        for inbox in waited:
+            (error,) = inbox.errors
+            assert (error.symbol, error.kind, error.attempt) == ("NIO", "unfinished", 1)
+            assert error.error.startswith("not asked: the vendor wants a pause until ")
+            assert quoted(inbox) == Counter(["AAPL", "GME"])
+        assert feed.requests == {"AAPL": 6, "GME": 6, "NIO": 1 + 5 - len(waited)}
+
+
+def test_symbols_take_turns_where_the_rate_is_too_low_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_IEX_REQUESTS_PER_MINUTE", "120")
+    with vendor(tmp_path) as (feed, lake):
+        inboxes = rounds(lake, 6, 1.0)
+        assert Poller(lake.config.model_copy(update={"every_s": 1.0})).shortfall == (
+            "3 symbols every 1 s are 180 requests a minute, and 120 are allowed: symbols take turns, "
+            "each is asked every 2 s"
+        )
+        assert Poller(lake.config).shortfall is None
+        assert max(feed.requests.values()) - min(feed.requests.values()) <= 1
+        assert min(feed.requests.values()) >= 3
+        texts = {error.error for inbox in inboxes for error in inbox.errors}
+        assert texts <= {
+            "the slot was over before it could be asked: 120 requests a minute are allowed",
+            "the slot was over before there was an answer",
+        }
+        assert any("could be asked" in text for text in texts)
+
+
+def test_an_answer_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    with vendor(tmp_path) as (_, lake):
+        poller = Poller(lake.config)
+        body = codecs.BOM_UTF8 + json.dumps({"symbol": "NIO"}).encode()
+        answer = poller._understood("NIO", Answered(), body)
+        assert isinstance(answer, Heard)
+        assert answer.document == {"symbol": "NIO"}
+
+
+def test_errors_are_told_in_one_line_without_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    with vendor(tmp_path) as (_, lake):
+        poller = Poller(lake.config)
+        poller._failed("NIO", START, 1, "passing", "two\nlines and \x1b[31mred")
+        assert poller.inbox.errors[0].error == "two lines and  [31mred"
+
+
+class Answered:
+    """As much of a response as is looked at."""
+
+    status = 200
+
+    def get_header(self, name: str) -> str | None:
+        return None
 
 
 def test_silence_is_given_up_and_tried_again(tmp_path: Path) -> None:
@@ -274,6 +352,8 @@ def test_a_vendor_that_limits_the_rate_is_obeyed(tmp_path: Path) -> None:
     [
         ("IEX_TOKEN", " ", "iex wants a key and IEX_TOKEN is not set"),
         ("LAKEHOUSE_IEX_URL", "cloud.iexapis.com", "is no address of an API; set LAKEHOUSE_IEX_URL"),
+        ("LAKEHOUSE_IEX_URL", "htp://me:password@cloud.iexapis.com", "^'cloud.iexapis.com' is no address"),
+        ("LAKEHOUSE_IEX_URL", "https://cloud.iexapis.com/v1?token=T", "LAKEHOUSE_IEX_URL has parameters"),
         ("LAKEHOUSE_IEX_SYMBOLS", " , ", "LAKEHOUSE_IEX_SYMBOLS names no symbol"),
         ("LAKEHOUSE_IEX_REQUESTS_PER_MINUTE", "many", "set it to a whole number"),
     ],

@@ -47,7 +47,7 @@ class FeedReports:
 
     def close(self) -> None:
         """Reports what has not been reported yet."""
-        if self._since.rounds:
+        if self._newest is not None:
             self._report()
         self._instance.dispose()
 
@@ -58,12 +58,13 @@ class FeedReports:
         closed = newest.closed_through
         through = {} if closed is None else {"closed_through": dg.TimestampMetadataValue(closed.timestamp())}
         self._last, self._since, self._newest = time.monotonic(), Totals(), None
-        if since.received:
+        # Answers that are no quotes keep no feed fresh.
+        if since.stored + since.repeated:
             counts = {"quotes_stored": since.stored, "quotes_repeated": since.repeated, "quotes_refused": since.refused}
             seconds = {"seconds_to_store": round(newest.seconds, 3)}
             self._tell(QUOTES, newest.slot_at, {"rounds": since.rounds, **counts, **lag, **seconds})
         if since.errors:
-            self._tell(ERRORS, newest.slot_at, {"rounds": since.rounds, "polls_without_an_answer": since.errors})
+            self._tell(ERRORS, newest.slot_at, {"rounds": since.rounds, "tries_without_an_answer": since.errors})
         if since.windows and closed is not None:
             self._tell(WINDOWS, closed, {"windows_changed": since.windows, **through})
 

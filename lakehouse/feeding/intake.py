@@ -22,11 +22,13 @@ class Counts:
     """What one round brought, or several.
 
     Args:
+        rounds: how many; 0 for what came late to one.
         received: answers or messages: stored + repeated + refused.
         errors: tries of polls that brought nothing.
         windows: rows of windows made or made anew.
     """
 
+    rounds: int = 0
     received: int = 0
     stored: int = 0
     repeated: int = 0
@@ -37,20 +39,22 @@ class Counts:
 
 @dataclass(kw_only=True)
 class Round(Counts):
-    """A round that is stored.
+    """A round that is stored, or several that were stored together.
 
     Args:
-        slot_at: its moment on the clock; of pushed quotes, when they were taken up.
+        slot_at: the (last) moment on the clock; of pushed quotes, when they were taken up.
         closed_through: the end of the last closed windows.
         lag: from the newest quote's update to its commit; None where nothing was new.
         seconds: that the storing took.
-        trouble: why nothing could be stored, or heard; None where it could.
+        error: the last of the errors, with its symbol.
+        trouble: what is wrong: why nothing could be stored, or heard, or why it can't all be; None where nothing is.
     """
 
     slot_at: datetime
     closed_through: datetime | None = None
     lag: timedelta | None = None
     seconds: float = 0.0
+    error: str | None = None
     trouble: str | None = None
 
 
@@ -58,11 +62,8 @@ class Round(Counts):
 class Totals(Counts):
     """Rounds added up."""
 
-    rounds: int = 0
-
-    def add(self, made: Round) -> None:
-        """Counts a round."""
-        self.rounds += 1
+    def add(self, made: Counts) -> None:
+        """Adds counts."""
         for count in fields(Counts):
             setattr(self, count.name, getattr(self, count.name) + getattr(made, count.name))
 
@@ -79,8 +80,8 @@ class Intake:
         """Goes on where the windows were left."""
         self._windows.catch_up(progress)
 
-    def take_in(self, slot_at: datetime, inbox: Inbox) -> Round:
-        """Stores an inbox, and makes the windows that it closes.
+    def take_in(self, slot_at: datetime, inbox: Inbox, rounds: int = 1) -> Round:
+        """Stores an inbox, of so many rounds, and makes the windows that it closes.
 
         Raises:
             LakeUnavailable: the lake doesn't answer. The same inbox may be taken in again.
@@ -96,6 +97,7 @@ class Intake:
         newest = stored.quotes["event_time"].max()
         return Round(
             slot_at=slot_at,
+            rounds=rounds,
             received=stored.received,
             stored=stored.quotes.height,
             repeated=stored.repeated,
@@ -105,6 +107,7 @@ class Intake:
             closed_through=self._windows.closed_through,
             lag=stored.ingested_at - newest if isinstance(newest, datetime) else None,
             seconds=time.monotonic() - started,
+            error=f"{inbox.errors[-1].symbol}: {inbox.errors[-1].error}" if inbox.errors else None,
         )
 
 

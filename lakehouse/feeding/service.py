@@ -44,6 +44,8 @@ async def poll(
     writer = _Writer(Intake(lake, feed), told)
     await writer.start()
     async with Poller(feed) as poller:
+        if poller.shortfall:
+            told(Round(slot_at=now(), trouble=poller.shortfall))
         slot = slot_after(now(), feed.every_s)
         under_way: list[asyncio.Task[None]] = []
         made = 0
@@ -55,7 +57,9 @@ async def poll(
             made += 1
             slot = slot_after(max(slot, now()), feed.every_s)
         if under_way:
-            await asyncio.wait(under_way)
+            # Somebody who stops it doesn't wait for a vendor that hangs.
+            await asyncio.wait(under_way, timeout=feed.patience_s if stop.is_set() else None)
+            await poller.give_up(under_way)
             writer.write(now(), poller.inbox.take(), counts=False)
     return await writer.finished()
 
@@ -141,7 +145,7 @@ class _Writer:
         if not counted and not together.heard and not together.errors:
             return
         try:
-            made = await asyncio.to_thread(self._intake.take_in, slot_at, together)
+            made = await asyncio.to_thread(self._intake.take_in, slot_at, together, counted)
         except LakeUnavailable as error:
             if self._ends or len(together.heard) > _MOST_WAITING:
                 raise FeedStopped(
@@ -152,5 +156,4 @@ class _Writer:
             await asyncio.to_thread(self._told, Round(slot_at=slot_at, trouble=str(error)))
             return
         self._totals.add(made)
-        self._totals.rounds += counted - 1
         await asyncio.to_thread(self._told, made)

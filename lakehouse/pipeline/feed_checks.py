@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.literals import literal
 from lakehouse.pipeline.checks import Check, Finding, Sessions, of_every_table
+from lakehouse.pipeline.quotes import last_of_its_slot
 from lakehouse.pipeline.windows import derive_windows
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
 
@@ -30,9 +31,7 @@ def _windows_follow(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
 
 
 def _polls_answered(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
-    """The last hour's, whatever the run: what failed long ago is in the table, but no news. A try that failed before
-    one that did not is no loss.
-    """
+    """The last hour's, whatever the run: what failed long ago is in the table, but no news."""
     since = datetime.now(UTC) - _RECENT
     recent = f"day >= {literal(since.date())} AND slot_at >= {literal(since.isoformat())}"
     most = _MOST_UNANSWERED * _RECENT.total_seconds() / feed.every_s
@@ -42,7 +41,7 @@ def _polls_answered(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
                 f"""
                 SELECT symbol, count(DISTINCT slot_at) AS rounds, arg_max(error, occurred_at) AS last_error
                 FROM ({lake.table(feed.table(ERRORS)).snapshot().select_where(recent)})
-                WHERE kind <> 'passing' OR attempt >= {feed.api.tries}
+                WHERE {last_of_its_slot(feed)}
                 GROUP BY symbol ORDER BY rounds DESC, symbol
                 """
             )

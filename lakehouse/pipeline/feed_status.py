@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.literals import literal
+from lakehouse.pipeline.quotes import last_of_its_slot
 from lakehouse.pipeline.status import quarantine_by_reason
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
 
@@ -22,7 +23,7 @@ class FeedStatus:
         newest_quote: the latest event time.
         last_commit: when the last quotes were stored.
         closed_through: the end of the last closed windows.
-        unanswered: symbol -> polls without an answer in the hour up to the last commit.
+        unanswered: symbol -> rounds without an answer in the hour up to the last one.
         quarantine: reason and rows of what was no quote.
     """
 
@@ -53,14 +54,14 @@ def feed_status(lake: Lake, feed: FeedConfig) -> FeedStatus:
         closed_on = windows.partition_values("day")[-1:]
         (closed,) = one(f"SELECT max(window_end) FROM ({windows.select({'day': closed_on})})")
         unanswered: dict[str, int] = {}
-        if committed is not None:
-            since = committed - _RECENT
+        if asked := [moment for moment in (committed, errors.greatest("slot_at")) if moment is not None]:
+            since = max(asked) - _RECENT
             recent = f"day >= {literal(since.date())} AND slot_at >= {literal(since.isoformat())}"
             unanswered = dict(
                 connection.execute(
                     f"""
                     SELECT symbol, count(DISTINCT slot_at) AS polls FROM ({errors.select_where(recent)})
-                    GROUP BY symbol ORDER BY polls DESC, symbol
+                    WHERE {last_of_its_slot(feed)} GROUP BY symbol ORDER BY polls DESC, symbol
                     """
                 ).fetchall()
             )

@@ -173,6 +173,11 @@ def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
     return f"day IN ({days}) AND event_time IN ({', '.join(literal(moment.isoformat()) for moment in moments)})"
 
 
+def last_of_its_slot(feed: FeedConfig) -> str:
+    """Where a row of `poll_errors` ends its slot, as a predicate: a try before one that did not fail is no loss."""
+    return f"(kind <> 'passing' OR attempt >= {feed.api.tries})"
+
+
 def _append_errors(lake: Lake, feed: FeedConfig, errors: Sequence[PollError]) -> None:
     """Appends the tries that are not there yet: an inbox may be taken in again after a fault."""
     import polars as pl

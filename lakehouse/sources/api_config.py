@@ -103,7 +103,9 @@ def address_of(source: str, api: Api, url: str | None = None) -> str:
     except ValueError:
         is_one = False
     if not is_one:
-        raise SourceError(f"{address!r} is no address of an API; set LAKEHOUSE_{source.upper()}_URL to an http(s) URL")
+        # What has another form may begin with a password.
+        shown = address.rpartition("@")[2]
+        raise SourceError(f"{shown!r} is no address of an API; set LAKEHOUSE_{source.upper()}_URL to an http(s) URL")
     return address
 
 

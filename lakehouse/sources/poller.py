@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from codecs import BOM_UTF8
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -16,11 +18,14 @@ from urllib.parse import quote
 
 from lakehouse.sources.api_answers import pause_s, published_at, refusal_in
 from lakehouse.sources.api_config import UNLIMITED, address_of, key_of, limiter, requests_per_minute, symbols_of
+from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.quotes import Heard
 from lakehouse.sources.secret import Secret
 
 _FIRST_WAIT_S = 0.25
+# A vendor whose quota is used up, and who doesn't say for how long, is asked again after this.
+_QUOTA_PAUSE_S = 60.0
 _MOST_QUOTED = 300
 
 
@@ -63,11 +68,19 @@ class Poller:
         self.inbox = Inbox()
         self.symbols = symbols_of(feed.source, api)
         self.url = address_of(feed.source, api).rstrip("/")
+        if "?" in self.url or "#" in self.url:
+            raise SourceError(
+                f"LAKEHOUSE_{feed.source.upper()}_URL has parameters; set it to the address before {feed.path}"
+            )
         key = key_of(feed.source, api)
         self._secret = Secret(key)
         self._query = {api.key.parameter: key} if api.key and key else {}
         rate = requests_per_minute(feed.source, api, self.url)
+        self._rate = rate
         self._limiter = None if rate == UNLIMITED else limiter(rate)
+        # By the monotonic clock: when each symbol was asked last, and until when the vendor wants a pause.
+        self._asked_at: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
         self._client: Any = None
         self._under_way: asyncio.Semaphore | None = None
 
@@ -86,37 +99,79 @@ class Poller:
     async def __aexit__(self, *raised: object) -> None:
         await self._client.__aexit__(*raised)
 
+    @property
+    def shortfall(self) -> str | None:
+        """By how much the vendor's rate falls short of a poll of each symbol in each slot; None where it doesn't."""
+        symbols, every_s = len(self.symbols), self.feed.every_s
+        if symbols * 60 / every_s <= self._rate:
+            return None
+        return (
+            f"{symbols:,} symbols every {every_s:g} s are {symbols * 60 / every_s:,.0f} requests a minute, and "
+            f"{self._rate:,} are allowed: symbols take turns, each is asked every {symbols * 60 / self._rate:,.0f} s"
+        )
+
     def ask_all(self, slot_at: datetime, seconds: float) -> list[asyncio.Task[None]]:
-        """Starts to ask for each symbol; within `seconds` all tasks are done.
+        """Starts to ask for each symbol, those first that have waited longest; within `seconds` all tasks are done.
 
         Args:
             slot_at: the moment on the clock that the polls are for.
         """
         deadline = time.monotonic() + seconds
-        return [asyncio.create_task(self._ask(symbol, slot_at, deadline)) for symbol in self.symbols]
+        symbols = sorted(self.symbols, key=lambda symbol: self._asked_at.get(symbol, 0.0))
+        return [asyncio.create_task(self._ask(symbol, slot_at, deadline)) for symbol in symbols]
+
+    async def give_up(self, asked: Iterable[asyncio.Task[None]]) -> None:
+        """Ends polls that are under way; each that has no answer yet is an error."""
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
 
     async def _ask(self, symbol: str, slot_at: datetime, deadline: float) -> None:
-        attempt = 1
+        attempt, lacking = 1, ""
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 while True:
+                    if wanted := self._pause_beyond(symbol, deadline):
+                        self._failed(symbol, slot_at, attempt, "unfinished", wanted)
+                        return
+                    lacking = f"it could be asked: {self._rate:,} requests a minute are allowed"
+                    await self._turn(symbol)
+                    lacking = "there was an answer"
                     answer = await self._try(symbol)
                     if isinstance(answer, Heard):
                         self.inbox.heard.append(answer)
                         return
                     kind, text, wait = answer
                     self._failed(symbol, slot_at, attempt, kind, text)
+                    self._not_before[symbol] = time.monotonic() + max(wait, _QUOTA_PAUSE_S if kind == "quota" else 0.0)
                     if kind != "passing" or attempt == self.api.tries:
                         return
                     # Doubled each time, and up to as much again at random, so that symbols that failed together don't
                     # come back together.
-                    attempt += 1
-                    await asyncio.sleep(max(wait, _FIRST_WAIT_S * 2 ** (attempt - 2) * random.uniform(1, 2)))
+                    attempt, lacking = attempt + 1, "it could be asked again"
+                    await asyncio.sleep(_FIRST_WAIT_S * 2 ** (attempt - 2) * random.uniform(1, 2))
         except TimeoutError:
-            self._failed(symbol, slot_at, attempt, "unfinished", "the slot was over before there was an answer")
+            self._failed(symbol, slot_at, attempt, "unfinished", f"the slot was over before {lacking}")
+        except asyncio.CancelledError:
+            self._failed(symbol, slot_at, attempt, "unfinished", "it was given up before there was an answer")
+
+    def _pause_beyond(self, symbol: str, deadline: float) -> str | None:
+        """What is to be told of a symbol for which the vendor wants a pause that is longer than its slot."""
+        not_before = self._not_before.get(symbol, 0.0)
+        if not_before <= deadline:
+            return None
+        until = datetime.now(UTC) + timedelta(seconds=not_before - time.monotonic())
+        return f"not asked: the vendor wants a pause until {until:%H:%M:%S} UTC"
+
+    async def _turn(self, symbol: str) -> None:
+        """Waits until the vendor allows a request."""
+        await asyncio.sleep(max(self._not_before.get(symbol, 0.0) - time.monotonic(), 0.0))
+        if self._limiter is not None:
+            await self._limiter.try_acquire_async(self.feed.source)
+        self._asked_at[symbol] = time.monotonic()
 
     def _failed(self, symbol: str, slot_at: datetime, attempt: int, kind: Any, text: str) -> None:
-        said = self._secret.hidden(text)
+        said = "".join(letter if letter.isprintable() else " " for letter in self._secret.hidden(text))
         said = said if len(said) <= _MOST_QUOTED else f"{said[:_MOST_QUOTED]}..."
         self.inbox.errors.append(PollError(symbol, slot_at, attempt, kind, said, datetime.now(UTC)))
 
@@ -125,8 +180,6 @@ class Poller:
         from pyreqwest.exceptions import PyreqwestError
 
         assert self._under_way is not None
-        if self._limiter is not None:
-            await self._limiter.try_acquire_async(self.feed.source)
         path = self.feed.path.format(symbol=quote(symbol, safe=""))
         async with self._under_way:
             try:
@@ -150,7 +203,7 @@ class Poller:
             return refusal.kind, refusal.text, pause_s(response.get_header("retry-after"), now)
         text = self._secret.hidden_in(body).decode(errors="replace")
         try:
-            document = from_json(body, allow_inf_nan=False)
+            document = from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
         except ValueError:
             return "passing", f"no JSON, or JSON that was cut, of {len(body):,} bytes: {text}", 0.0
         if not isinstance(document, dict):

@@ -54,7 +54,7 @@ def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) 
     for column in contract.columns:
         values = [document.get(member.get(column.name)) for document in documents]
         if column.name == "symbol":
-            made["symbol"] = [value if isinstance(value, str) else None for value in values]
+            made["symbol"] = [_symbol(value, item.asked) for value, item in zip(values, heard, strict=True)]
         elif column.name == "event_time":
             made["event_time"] = [_moment(value, feed.time_unit) for value in values]
         elif column.type == "double":
@@ -101,6 +101,13 @@ def _rules(feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> Predicate
             f"{said['symbol']} is not the symbol that was asked for",
         ),
     }
+
+
+def _symbol(value: object, asked: str | None) -> str | None:
+    """As it was asked for, where the vendor writes it in other capitals: it stays one series."""
+    if not isinstance(value, str):
+        return None
+    return asked if asked is not None and asked.upper() == value.upper() else value
 
 
 def _number(value: object) -> float | None:
