@@ -203,7 +203,8 @@ def rebuild(
             elif config is not None:
                 result = rebuild_tables(Lake.open(), config, verify=verify, progress=display.show)
             display.show("marts", 0, 0)
-            marts = differing_marts(settings(), OF_FEEDS if feed else OF_BARS)
+            published = settings().warehouse.exists()
+            marts = differing_marts(settings(), OF_FEEDS if feed else OF_BARS) if published or not verify else []
             if marts and not verify:
                 publish(settings(), full_refresh=True)
         for name, derived in result.tables.items():
@@ -211,7 +212,8 @@ def rebuild(
                 f"{source}.{name}: {derived.rows:,} rows, {derived.rows_changed:,} rows differ",
                 highlight=False,
             )
-        console.print(f"marts: {', '.join(marts) + ' differ' if marts else 'nothing differs'}", highlight=False)
+        about = f"{', '.join(marts)} differ" if marts else "nothing differs" if published else "never published"
+        console.print(f"marts: {about}", highlight=False)
     if verify and (result.differs or marts):
         errors.print(
             "[bold red]The stored tables are not what a rebuild gives.[/] "

@@ -60,6 +60,8 @@ def test_status_counts_rounds_that_are_lost_also_where_nothing_has_come_for_long
 
 def test_windows_are_rebuilt_from_the_quotes(lake: FeedLake) -> None:
     right = lake.windows
+    text = Lakehouse(Path(lake.lake.uri).parent).succeed("rebuild", SOURCE, "--verify")
+    assert "marts: never published" in text
     sound = rebuild_feed(lake.lake, lake.config, verify=True)
     assert (sound.differs, sound.tables[WINDOWS].rows) == (False, right.height)
 

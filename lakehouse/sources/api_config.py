@@ -84,8 +84,8 @@ def symbols_of(source: str, api: Api) -> tuple[str, ...]:
         )
     if unfit := sorted(symbol for symbol in symbols if "/" in symbol or symbol in (".", "..")):
         raise SourceError(
-            f"{', '.join(unfit)} can't be asked for: the answers of {source} are kept in objects named after their "
-            f"symbols, which have no slash. Take it out of LAKEHOUSE_{source.upper()}_SYMBOLS or the defs.yaml"
+            f"{', '.join(unfit)} can't be asked for: symbols stand in addresses and in names of objects, which a slash "
+            f"divides. Take it out of LAKEHOUSE_{source.upper()}_SYMBOLS or the defs.yaml"
         )
     return tuple(dict.fromkeys(symbol for symbol in symbols if symbol))
 
