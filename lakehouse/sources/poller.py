@@ -75,9 +75,8 @@ class Poller:
         key = key_of(feed.source, api)
         self._secret = Secret(key)
         self._query = {api.key.parameter: key} if api.key and key else {}
-        rate = requests_per_minute(feed.source, api, self.url)
-        self._rate = rate
-        self._limiter = None if rate == UNLIMITED else limiter(rate)
+        self._rate = requests_per_minute(feed.source, api, self.url)
+        self._limiter = None if self._rate == UNLIMITED else limiter(self._rate)
         # By the monotonic clock: when each symbol was asked last, and until when the vendor wants a pause.
         self._asked_at: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
