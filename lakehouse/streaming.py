@@ -54,8 +54,9 @@ def run_stream(
         console.print(f"{feed.source} {what}; Ctrl-C finishes the round and stops", highlight=False)
         totals = asyncio.run(until_stopped(told))
     console.print(
-        f"{totals.rounds:,} rounds: {totals.stored:,} quotes stored, {totals.repeated:,} repeated, "
-        f"{totals.refused:,} refused, {totals.errors:,} tries without an answer; {totals.windows:,} rows of windows",
+        f"{totals.rounds:,} round{'' if totals.rounds == 1 else 's'}: {totals.stored:,} quotes stored, "
+        f"{totals.repeated:,} repeated, {totals.refused:,} refused, {totals.errors:,} tries without an answer; "
+        f"{totals.windows:,} rows of windows",
         highlight=False,
     )
     return totals

@@ -44,7 +44,7 @@ KILLS, COMMITS = 5, (8, 0, 12, 3, 16)
 # A slot, and what a busy machine adds to it.
 _ABOUT = timedelta(seconds=1)
 _TOTALS = re.compile(
-    r"([\d,]+) rounds: ([\d,]+) quotes stored, ([\d,]+) repeated, ([\d,]+) refused, ([\d,]+) tries without an answer; "
+    r"([\d,]+) rounds?: ([\d,]+) quotes stored, ([\d,]+) repeated, ([\d,]+) refused, ([\d,]+) tries without an answer; "
     r"([\d,]+) rows of windows"
 )
 
