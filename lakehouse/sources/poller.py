@@ -164,7 +164,8 @@ class Poller:
 
     async def _turn(self, symbol: str) -> None:
         """Waits until the vendor allows a request."""
-        await asyncio.sleep(max(self._not_before.get(symbol, 0.0) - time.monotonic(), 0.0))
+        if (pause := self._not_before.get(symbol, 0.0) - time.monotonic()) > 0:
+            await asyncio.sleep(pause)
         if self._limiter is not None:
             await self._limiter.try_acquire_async(self.feed.source)
         self._asked_at[symbol] = time.monotonic()
