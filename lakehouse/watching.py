@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _REFRESH_S = 1.0
+_NOTICED_S = 0.1
 _GAP = 2
 _BARS = "▁▂▃▄▅▆▇█"
 # Lines for symbols that the errors' texts leave alone.
@@ -68,20 +70,45 @@ def run_watch(console: Console, feed: FeedConfig, *, once: bool, by_symbol: bool
         size = (console.width, console.height - 1) if console.is_terminal else (None, None)
         console.print(*drawn(seen, *size, by_symbol=by_symbol), sep="\n", soft_wrap=True)
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _show(console, view, by_symbol)
-    except KeyboardInterrupt:
-        return
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with _Stop() as stop:
+        _show(console, view, by_symbol, stop)
 
 
-def _show(console: Console, view: FeedView, by_symbol: bool) -> None:
+class _Stop:
+    """Whether somebody wants an end, by Ctrl-C or SIGTERM. They are looked for, and raise nothing: an exception that
+    meets the program inside a library may be lost there. The second one does raise.
+    """
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            self._before[sign] = signal.signal(sign, self._want)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for sign, before in self._before.items():
+            signal.signal(sign, before)
+
+    def _want(self, sign: int, frame: FrameType | None) -> None:
+        if self.is_wanted:
+            raise KeyboardInterrupt
+        self.is_wanted = True
+
+    def wait(self, seconds: float) -> None:
+        """Waits for it, at most so long."""
+        deadline = time.monotonic() + seconds
+        while not self.is_wanted and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _NOTICED_S))
+
+
+def _show(console: Console, view: FeedView, by_symbol: bool, stop: _Stop) -> None:
     seen: View | None = None
     with Live(Text("Reading the lake ..."), console=console, screen=True, auto_refresh=False) as live:
         live.refresh()
-        while True:
+        while not stop.is_wanted:
             started, lines = time.monotonic(), list[Text]()
             try:
                 seen = view.look(datetime.now(UTC))
@@ -91,7 +118,7 @@ def _show(console: Console, view: FeedView, by_symbol: bool) -> None:
             if seen is not None:
                 lines += drawn(seen, width, height - len(lines), by_symbol=by_symbol)
             live.update(Text("\n").join(lines), refresh=True)
-            time.sleep(max(_REFRESH_S - (time.monotonic() - started), _REFRESH_S / 4))
+            stop.wait(max(_REFRESH_S - (time.monotonic() - started), _REFRESH_S / 4))
 
 
 def drawn(view: View, width: int | None = None, height: int | None = None, *, by_symbol: bool) -> list[Text]:

@@ -8,7 +8,6 @@ import json
 import resource
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -233,17 +232,25 @@ def test_rebuild_mends_the_published_marts(first_load: FirstLoad) -> None:
     said("rebuild", "xetra", "--verify", code=0)
 
 
+def processor_seconds() -> float:
+    """What the processes that this one has waited for took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted in processor time, since the machine may have more to do than this."""
+    """On a machine that imports Dagster and dbt in a second and a half; on a slower one in as many times as long."""
     monkeypatch.delenv("DAGSTER_HOME")
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    command = [str(Path(sys.executable).with_name("lakehouse")), "demo"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
+    python = Path(sys.executable)
+    before = processor_seconds()
+    subprocess.run([python, "-c", "import dagster, dagster_dbt"], check=True)
+    imported = processor_seconds()
+    done = subprocess.run([python.with_name("lakehouse"), "demo"], capture_output=True, text=True, cwd=tmp_path)
+    played = processor_seconds()
 
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert min(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) < 60
+    assert played - imported < 60 * max(1.0, (imported - before) / 1.5)
     for words in ("First load", "After them", "In the quarantine", "Try next", "lakehouse sql", "make dev"):
         assert words in done.stdout
     # What the UI shows when it is opened then.

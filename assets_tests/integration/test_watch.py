@@ -16,7 +16,9 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from random import Random
 
@@ -24,6 +26,7 @@ import polars as pl
 import pytest
 from click.testing import Result
 from rich.cells import cell_len
+from rich.console import Console
 from typer.testing import CliRunner
 
 from assets_tests.feed_lake import FeedLake, said
@@ -34,7 +37,7 @@ from lakehouse.lake.lake import Lake
 from lakehouse.pipeline.feed_view import HISTORY_ENDS, FeedView, View
 from lakehouse.settings import settings
 from lakehouse.sources.poller import Inbox, PollError
-from lakehouse.watching import drawn
+from lakehouse.watching import drawn, run_watch
 
 SYMBOLS = [f"SYM{number:02}" for number in range(12)]
 TWINS = {"SYM03": "SYM04"}
@@ -355,6 +358,31 @@ def read_until(terminal: int, wanted: str, seconds: float = 60.0) -> str:
             except OSError:  # the other end is closed
                 assert wanted in text, text
     return text
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_end_is_noticed_where_an_exception_would_be_lost(
+    fed: FeedLake, at_home: None, monkeypatch: pytest.MonkeyPatch, sign: signal.Signals
+) -> None:
+    """The signal comes while the lake is read, in code that drops what it can't raise, as a callback of a library
+    does.
+    """
+    looks = 0
+
+    def look(view: FeedView, at: datetime) -> View:
+        nonlocal looks
+        looks += 1
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(sign)
+        assert looks < 3
+        return now_seen
+
+    now_seen = FeedView(fed.lake, fed.config).look(now())
+    monkeypatch.setattr(FeedView, "look", look)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    run_watch(Console(file=StringIO(), force_terminal=True), fed.config, once=False, by_symbol=False)
+    assert looks == 1
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
 @pytest.mark.parametrize("ending", ["ctrl-c", "sigterm"])
