@@ -59,20 +59,24 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
             with transient_faults_retried(context):
                 made = asyncio.run(poll(opened, feed, asyncio.Event(), rounds=config.rounds))
             facts = {name: value for name, value in vars(made).items() if name != "windows"}
-        for table, told in ((ERRORS, {}), (QUOTES, facts)):
-            if told and not made.stored + made.repeated:
-                # A materialization would say that the feed is fresh.
-                raise dg.Failure(
-                    f"No quote came in {made.rounds} rounds: {made.refused} answers were refused, {made.errors} tries "
-                    f"had none. {feed.source}.{ERRORS} and lake.quarantine say why",
-                    allow_retries=False,
-                )
+
+        def stored(table: str, told: dict[str, Any]) -> dg.MaterializeResult:
             _report_days(context, opened, feed, table, days)
             seconds = time.monotonic() - started
-            yield dg.MaterializeResult(
+            return dg.MaterializeResult(
                 asset_key=[feed.source, table],
                 metadata=told | stored_metadata(opened, feed.table(table), days, seconds),
             )
+
+        yield stored(ERRORS, {})
+        if facts and not facts["stored"] + facts["repeated"]:
+            # A materialization would say that the feed is fresh.
+            raise dg.Failure(
+                f"No quote came in {facts['rounds']} rounds: {facts['refused']} answers were refused, "
+                f"{facts['errors']} tries had none. {feed.source}.{ERRORS} and lake.quarantine say why",
+                allow_retries=False,
+            )
+        yield stored(QUOTES, facts)
 
     @dg.asset(
         **declared(

@@ -6,7 +6,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,7 @@ from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
 from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.lake.folders import folders
-from lakehouse.lake.literals import Partitions, literal
+from lakehouse.lake.literals import Partitions, literal, moment_literal
 from lakehouse.lake.table import LakeTable
 from lakehouse.settings import Settings, settings
 
@@ -104,7 +104,7 @@ class Lake:
             return derive(self, connection, table.name.split("/")[0])
         if self.as_of is None:
             return table.snapshot().select(partitions)
-        moment = literal(self.as_of.astimezone(UTC).isoformat())
+        moment = moment_literal(self.as_of)
         return (
             f"SELECT * FROM ({table.snapshot().select(partitions)}) WHERE {contract.known_at} <= {moment}::TIMESTAMPTZ"
         )

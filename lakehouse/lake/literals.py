@@ -6,7 +6,7 @@ DuckDB's own parameters are not used: binding one imports pandas.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 
 Partitions = Mapping[str, Sequence[date | str]]
 """Partition column -> the values wanted; a row is inside when it matches every column."""
@@ -15,6 +15,11 @@ Partitions = Mapping[str, Sequence[date | str]]
 def literal(value: date | str) -> str:
     """A partition value as an SQL literal (ISO dates and plain names; quotes are doubled)."""
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def moment_literal(moment: datetime) -> str:
+    """An (aware) moment as an SQL literal that Delta and DuckDB compare with moments."""
+    return literal(moment.astimezone(UTC).isoformat())
 
 
 def predicate(partitions: Partitions) -> str:

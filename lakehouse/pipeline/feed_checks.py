@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import literal
+from lakehouse.lake.literals import literal, moment_literal
 from lakehouse.pipeline.checks import Check, Finding, Sessions, of_every_table
 from lakehouse.pipeline.quotes import last_of_its_slot
 from lakehouse.pipeline.windows import derive_windows
@@ -33,7 +33,7 @@ def _windows_follow(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
 def _polls_answered(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
     """The last hour's, whatever the run: what failed long ago is in the table, but no news."""
     since = datetime.now(UTC) - _RECENT
-    recent = f"day >= {literal(since.date())} AND slot_at >= {literal(since.isoformat())}"
+    recent = f"day >= {literal(since.date())} AND slot_at >= {moment_literal(since)}"
     most = _MOST_UNANSWERED * _RECENT.total_seconds() / feed.every_s
     with lake.connect() as connection:
         rows = (
@@ -49,7 +49,7 @@ def _polls_answered(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
             .to_pylist()
         )
         quotes = lake.table(feed.table(QUOTES)).snapshot().select_where(
-            f"day >= {literal(since.date())} AND ingested_at >= {literal(since.isoformat())}"
+            f"day >= {literal(since.date())} AND ingested_at >= {moment_literal(since)}"
         )  # fmt: skip
         told = {symbol for (symbol,) in connection.execute(f"SELECT DISTINCT symbol FROM ({quotes})").fetchall()}
     # Of a symbol that nothing was heard of, a few rounds say enough.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import literal
+from lakehouse.lake.literals import literal, moment_literal
 from lakehouse.pipeline.quotes import last_of_its_slot
 from lakehouse.pipeline.status import quarantine_by_reason
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
@@ -56,7 +56,7 @@ def feed_status(lake: Lake, feed: FeedConfig) -> FeedStatus:
         unanswered: dict[str, int] = {}
         if asked := [moment for moment in (committed, errors.greatest("slot_at")) if moment is not None]:
             since = max(asked) - _RECENT
-            recent = f"day >= {literal(since.date())} AND slot_at >= {literal(since.isoformat())}"
+            recent = f"day >= {literal(since.date())} AND slot_at >= {moment_literal(since)}"
             unanswered = dict(
                 connection.execute(
                     f"""

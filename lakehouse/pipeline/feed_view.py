@@ -12,11 +12,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import literal, predicate
+from lakehouse.lake.literals import literal, moment_literal, predicate
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import LakeTable
 from lakehouse.market.windows import ranked_by_price
-from lakehouse.pipeline.windows import text_of
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ class FeedView:
         since = max(self._commits, default=None)
         # A commit has whole milliseconds, and so has what Delta knows of its file: the one that was read last is not
         # opened again.
-        where = f"ingested_at >= {text_of(since + _TICK)}" if since else _first_read(snapshot)
+        where = f"ingested_at >= {moment_literal(since + _TICK)}" if since else _first_read(snapshot)
         with self._lake.connect() as connection:
             connection.execute(
                 "CREATE TEMP TABLE news AS SELECT symbol, latest_price, event_time, ingested_at "
@@ -178,7 +177,7 @@ class FeedView:
         recent, last = windows.select({"day": []}), None
         if isinstance(latest, datetime):
             first = rule.closed_through(latest) - (HISTORY_ENDS - 1) * rule.period
-            recent = windows.select_where(f"day >= {literal(first.date())} AND window_end >= {text_of(first)}")
+            recent = windows.select_where(f"day >= {literal(first.date())} AND window_end >= {moment_literal(first)}")
         measures = ", ".join(
             f"max(percentage_gain) FILTER (resolution_minutes = {minutes}) AS gain_{minutes}, "
             f"max(price_rank) FILTER (resolution_minutes = {minutes}) AS rank_{minutes}"
@@ -188,7 +187,7 @@ class FeedView:
             found = connection.execute(f"SELECT max(window_end) FROM ({recent})").fetchone()
             if found and found[0]:
                 last = found[0].astimezone(UTC)
-            closed = f"day = {literal(last.date())} AND window_end = {text_of(last)}" if last else "false"
+            closed = f"day = {literal(last.date())} AND window_end = {moment_literal(last)}" if last else "false"
             ranked = ranked_by_price(f"({windows.select_where(closed)})")
             gains = connection.execute(f"SELECT symbol, {measures} FROM ({ranked}) GROUP BY symbol").pl()
             prices = connection.execute(
@@ -206,7 +205,7 @@ class FeedView:
     def _read_failures(self, at: datetime) -> None:
         # Whole seconds: what Delta keeps of a file is less exact than a moment.
         since = (at - ERRORS_OF).replace(microsecond=0)
-        where = f"day >= {literal((since - _DAY).date())} AND occurred_at >= {text_of(since)}"
+        where = f"day >= {literal((since - _DAY).date())} AND occurred_at >= {moment_literal(since)}"
         with self._lake.connect() as connection:
             rows = connection.execute(
                 "SELECT symbol, occurred_at, error, count(*) OVER () "
@@ -228,7 +227,7 @@ def _first_read(quotes: Snapshot) -> str:
     newest = quotes.greatest("ingested_at")
     if days or newest is None:
         return predicate({"day": days})
-    return f"ingested_at >= {text_of(newest - _QUOTES_OF)}"
+    return f"ingested_at >= {moment_literal(newest - _QUOTES_OF)}"
 
 
 class _Followed:

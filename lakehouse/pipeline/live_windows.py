@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, cast
 
 from lakehouse.lake.errors import StaleSnapshot
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import literal
+from lakehouse.lake.literals import literal, moment_literal
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.market import windows as rules
 from lakehouse.pipeline.changes import Derived
 from lakehouse.pipeline.quotes import Stored
-from lakehouse.pipeline.windows import derive_windows, text_of
+from lakehouse.pipeline.windows import derive_windows
 from lakehouse.progress import Progress
 from lakehouse.sources.feed import QUOTES, WINDOWS, FeedConfig
 
@@ -61,21 +61,18 @@ class LiveWindows:
         quotes = self.lake.table(self.feed.table(QUOTES)).snapshot()
         done = target.reached(self._mark)
         with self.lake.connect() as connection:
-            known = f"ingested_at <= {text_of(_moment(done))}"
+            known = f"ingested_at <= {moment_literal(_moment(done))}"
             before = _latest_event(connection, quotes, known) if done else None
             self._latest = _latest_event(connection, quotes, "true")
             unknown = quotes.select_where(f"NOT ({known})")
             news = connection.execute(f"SELECT min(event_time), max(ingested_at) FROM ({unknown})").fetchone()
             closed = self.rule.closed_through(before) if before else None
-            late = None
-            if closed is not None:
-                late = connection.execute(
-                    f"SELECT symbol, event_time FROM ({unknown}) WHERE event_time < {text_of(closed)}"
-                ).pl()
+            before_closed = f"event_time < {moment_literal(closed)}" if closed else "false"
+            late = connection.execute(f"SELECT symbol, event_time FROM ({unknown}) WHERE {before_closed}").pl()
         result = Derived()
         if news and news[0] and self.closed_through:
             first = self.rule.next_end(news[0].astimezone(UTC))
-            if closed is not None and late is not None:
+            if closed is not None:
                 # What is late may be years late: what lies between is left alone.
                 result.add(self._reopened(late, closed))
                 first = closed + self.rule.period
@@ -115,7 +112,7 @@ class LiveWindows:
                 return self.catch_up()
             result.add(closed)
         self._commits += result.commits
-        self._connection.execute(f"DELETE FROM panes WHERE pane_start < {text_of(through - self.rule.longest)}")
+        self._connection.execute(f"DELETE FROM panes WHERE pane_start < {moment_literal(through - self.rule.longest)}")
         return result
 
     def _others_went_on(self, target: Snapshot, our_commits: int) -> bool:
@@ -132,12 +129,15 @@ class LiveWindows:
         if self._others_went_on(target, our_commits):
             raise StaleSnapshot(f"{self.table.name} has been written by somebody else")
         period = self.rule.period // timedelta(microseconds=1)
-        first, last = f"{text_of(before + self.rule.period)}::TIMESTAMPTZ", f"{text_of(through)}::TIMESTAMPTZ"
+        first, last = (
+            f"{moment_literal(before + self.rule.period)}::TIMESTAMPTZ",
+            f"{moment_literal(through)}::TIMESTAMPTZ",
+        )
         ends = f"(SELECT unnest(generate_series({first}, {last}, to_microseconds({period}))) AS window_end)"
         columns = ", ".join(target.table.contract.column_names)
         made = f"""
             SELECT {", ".join(rules.WINDOW_COLUMNS)}, window_end::DATE AS day, 1 AS revision,
-                {text_of(ingested_at)}::TIMESTAMPTZ AS closed_at
+                {moment_literal(ingested_at)}::TIMESTAMPTZ AS closed_at
             FROM ({rules.windows_at("panes", ends, self.rule)})
         """
         rows = self._connection.execute(
@@ -173,7 +173,7 @@ class LiveWindows:
         where = "false"
         if self.closed_through is not None:
             oldest = self.closed_through + self.rule.period - self.rule.longest
-            where = f"day >= {literal(oldest.date())} AND event_time >= {text_of(oldest)}"
+            where = f"day >= {literal(oldest.date())} AND event_time >= {moment_literal(oldest)}"
         with self.lake.connect() as connection:
             made = rules.panes(f"({quotes.select_where(where)})", self.rule)
             found = connection.execute(made).to_arrow_table()

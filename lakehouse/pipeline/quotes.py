@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import literal
+from lakehouse.lake.literals import literal, moment_literal
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.pipeline.load import append_absent
@@ -168,9 +168,9 @@ def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
     moments = sorted({moment for _, moment in quotes})
     days = ", ".join(sorted({literal(moment.date()) for moment in moments}))
     if len(moments) > _MOST_NAMED:
-        first, last = literal(moments[0].isoformat()), literal(moments[-1].isoformat())
+        first, last = moment_literal(moments[0]), moment_literal(moments[-1])
         return f"day IN ({days}) AND event_time >= {first} AND event_time <= {last}"
-    return f"day IN ({days}) AND event_time IN ({', '.join(literal(moment.isoformat()) for moment in moments)})"
+    return f"day IN ({days}) AND event_time IN ({', '.join(map(moment_literal, moments))})"
 
 
 def last_of_its_slot(feed: FeedConfig) -> str:
@@ -188,7 +188,7 @@ def _append_errors(lake: Lake, feed: FeedConfig, errors: Sequence[PollError]) ->
     schema = pl.Schema(table.contract.arrow_schema)
     rows = pl.DataFrame([{**vars(error), "day": error.slot_at.date()} for error in errors], schema=schema)
     slots = sorted({error.slot_at for error in errors})
-    where = f"day >= {literal(slots[0].date())} AND slot_at >= {literal(slots[0].isoformat())}"
+    where = f"day >= {literal(slots[0].date())} AND slot_at >= {moment_literal(slots[0])}"
 
     def work() -> None:
         snapshot = table.snapshot()

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import literal
+from lakehouse.lake.literals import literal, moment_literal
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.market import windows as rules
@@ -106,7 +106,7 @@ def _derive(
     quotes = lake.table(feed.table(QUOTES)).snapshot()
     rule = feed.windows.rule
     wanted = f" AND symbol IN ({', '.join(map(literal, symbols))})" if symbols else ""
-    where = f"window_end >= {text_of(first_end)} AND window_end <= {text_of(last_end)}{wanted}"
+    where = f"window_end >= {moment_literal(first_end)} AND window_end <= {moment_literal(last_end)}{wanted}"
     where = f"{_days(first_end, last_end)} AND {where}"
     columns = ", ".join(target.table.contract.column_names)
     with lake.connect() as connection:
@@ -144,21 +144,18 @@ def _derive(
 def _first_heard_from(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, moment: datetime) -> datetime | None:
     """When the lake came to know the first quote with an event_time from `moment` on."""
     whole, some = quotes.least_from("ingested_at", "event_time", moment)
-    row = connection.execute(f"SELECT min(ingested_at) FROM ({some}) WHERE event_time >= {text_of(moment)}").fetchone()
+    row = connection.execute(
+        f"SELECT min(ingested_at) FROM ({some}) WHERE event_time >= {moment_literal(moment)}"
+    ).fetchone()
     found = [whole] if whole else []
     if row and row[0]:
         found.append(row[0].astimezone(UTC))
     return min(found, default=None)
 
 
-def text_of(moment: datetime) -> str:
-    """A moment as an SQL literal that Delta and DuckDB compare with moments."""
-    return literal(moment.astimezone(UTC).isoformat())
-
-
 def _between(first: datetime, before: datetime) -> str:
     """Where the quotes of a time are."""
-    return f"{_days(first, before)} AND event_time >= {text_of(first)} AND event_time < {text_of(before)}"
+    return f"{_days(first, before)} AND event_time >= {moment_literal(first)} AND event_time < {moment_literal(before)}"
 
 
 def _days(first: datetime, last: datetime) -> str:
