@@ -1,17 +1,19 @@
-# Every target sets up what it needs; `make install` alone makes the virtual environment.
+# Every target sets up what it needs: `demo` and `dev` what runs, the others what developers need, too.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo dev test check lock clean
+.PHONY: install install-dev demo dev test test-fast soak check lock clean
 
-install: $(VENV)/.installed
+install: $(VENV)/.runtime
+install-dev: $(VENV)/.development
 
-$(VENV)/.installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Lakehouse needs Python 3.11 or newer; name one with PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+$(VENV)/.runtime: requirements/runtime.txt requirements/installer.txt pyproject.toml scripts/install.py
+	$(PYTHON) scripts/install.py
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime requirements/dev.txt
+	$(PYTHON) scripts/install.py --dev
 	@touch $@
 
 demo: install
@@ -20,17 +22,29 @@ demo: install
 dev: install
 	@$(BIN)/lakehouse dev
 
-test: install check
+test: install-dev check
 	$(BIN)/python -m pytest assets_tests -n 2 --dist loadfile --no-loadscope-reorder
 
-check: install
+# Under a minute: lint, types, and the tests that need no server and no process beside them.
+test-fast: install-dev check
+	$(BIN)/python -m pytest assets_tests/unit -n 2
+
+# The full counts of kills, mutations and large loads, of which `make test` runs a sample.
+soak: install-dev
+	LAKEHOUSE_SOAK=1 $(BIN)/python -m pytest assets_tests -n 2 -m soak
+
+check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # Pins the newest versions that pyproject.toml allows, with hashes and without any index's address.
-lock: install
-	$(BIN)/uv pip compile pyproject.toml --extra dev --no-strip-extras --generate-hashes --universal --python-version 3.11 --no-header --quiet --output-file requirements.lock
+COMPILE := $(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 \
+	--no-header --no-annotate --no-strip-extras --upgrade --quiet
+lock: install-dev
+	$(COMPILE) --group pyproject.toml:installer --output-file requirements/installer.txt
+	$(COMPILE) pyproject.toml --group build --output-file requirements/runtime.txt
+	$(COMPILE) --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 
 clean:
 	rm -rf $(VENV) .lakehouse dbt_project/target
