@@ -6,19 +6,21 @@ Imports of Dagster and dbt stand inside the commands that need them: `sql` and `
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.terminal import Format, print_feed_status, print_relation, print_status
+from lakehouse.results import Format, format_of, print_result
+from lakehouse.terminal import print_feed_status, print_status
 
 app = typer.Typer(
     name="lakehouse",
@@ -29,6 +31,8 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+_SIGPIPE_STATUS = 141
+"""128 + SIGPIPE, as a shell reports a program that wrote into a closed pipe."""
 
 
 class Transport(StrEnum):
@@ -96,7 +100,10 @@ def backfill(
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="A DuckDB query over <source>.<table>, lake.<table> and marts.<model>.")],
-    output_format: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.table,
+    named_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="How to print the result: by default as the output's suffix says, or a table."),
+    ] = None,
     as_of: AsOfOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
@@ -108,12 +115,15 @@ def sql(
     from lakehouse.lake.lake import Lake
     from lakehouse.settings import settings
 
+    output_format = named_format or format_of(output)
     if output_format is Format.parquet and output is None and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is binary: name a file with --output, or pipe it")
     with _explained():
         try:
             relation = Lake.open(settings(), as_of=as_of).sql(query)
-            print_relation(console, relation, output_format, output)
+            print_result(console, relation, output_format, output)
+        except BrokenPipeError:
+            _end_quietly()
         except (duckdb.Error, OSError) as error:
             _print_error(error)
             raise typer.Exit(2) from None
@@ -320,6 +330,13 @@ def _explained() -> Iterator[None]:
     ) as error:
         _print_error(error)
         raise typer.Exit(2) from None
+
+
+def _end_quietly() -> NoReturn:
+    """Ends as a program does whose reader (`head`) has seen enough: without a word, with the status of SIGPIPE."""
+    # What is still buffered would be written, and fail, at the interpreter's end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(_SIGPIPE_STATUS)
 
 
 def _print_error(error: Exception) -> None:

@@ -1,66 +1,19 @@
-"""How results look on a terminal: the formats of a query's result, and a source's status.
+"""How the status of sources and feeds looks on a terminal.
 
-Belongs here: what prints a result of more than one line. What is asked, and which errors end it, is `cli`'s matter.
+The results of queries belong in `results`; what is asked, and which errors end it, in `cli`.
 """
 
 from __future__ import annotations
 
-import sys
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    import duckdb
-
     from lakehouse.pipeline.feed_status import FeedStatus
     from lakehouse.pipeline.status import Status
-
-
-class Format(StrEnum):
-    """How `lakehouse sql` prints its result."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
-
-
-def print_relation(
-    console: Console, relation: duckdb.DuckDBPyRelation | None, output_format: Format, output: Path | None
-) -> None:
-    """Prints a query's result, or writes it to `output`; prints nothing for a statement without one."""
-    if relation is None:
-        return
-    if output_format is Format.table and output is None:
-        # A terminal gets what fits; a pipe gets every row and column.
-        relation.show(max_width=console.width, max_rows=60) if console.is_terminal else relation.show(
-            max_width=100_000, max_rows=1_000_000
-        )
-        return
-    if output_format is Format.csv:
-        # CSV knows no lists: they are written as JSON.
-        nested = {
-            name
-            for name, kind in zip(relation.columns, relation.types, strict=True)
-            if kind.id in ("list", "array", "struct", "map", "union")
-        }
-        quoted = {name: '"' + name.replace('"', '""') + '"' for name in relation.columns}
-        relation = relation.project(
-            ", ".join(f"to_json({text}) AS {text}" if name in nested else text for name, text in quoted.items())
-        )
-    frame = relation.pl()
-    target: Any = output or sys.stdout.buffer
-    if output_format is Format.json:
-        frame.write_json(target)
-    elif output_format is Format.parquet:
-        frame.write_parquet(target)
-    else:
-        frame.write_csv(target)
 
 
 def print_status(console: Console, found: Status) -> None:

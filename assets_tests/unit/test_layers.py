@@ -34,13 +34,15 @@ ARROWS = {
     "plot": {"chart"},
     "watching": {"chart", "lake", "pipeline", "sources"},
     "terminal": {"pipeline"},
+    "printable": set(),
+    "results": {"printable"},
     "cli": {
-        *("chart", "demo", "feeding", "lake", "pipeline", "plot", "runs", "settings", "sources", "streaming"),
-        *("terminal", "ui", "warehouse", "watching"),
+        *("chart", "demo", "feeding", "lake", "pipeline", "plot", "results", "runs", "settings", "sources"),
+        *("streaming", "terminal", "ui", "warehouse", "watching"),
     },
 }
 ORCHESTRATION = {"components", "defs", "definitions", "event_log", "runs"}
-TERMINAL = {"cli", "demo", "runs", "streaming", "terminal", "ui", "watching"}
+TERMINAL = {"cli", "demo", "results", "runs", "streaming", "terminal", "ui", "watching"}
 HEAVY = {"dagster", "dagster_dbt", "dbt", "exchange_calendars", "matplotlib", "pandas"}
 
 

@@ -1,0 +1,175 @@
+"""How the result of `lakehouse sql` leaves the process: whole into a pipe or file, as a page on a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from rich.console import Console
+
+from lakehouse.printable import printable
+from lakehouse.results import Format, format_of, print_result, write_result
+
+ROWS = 50_001
+"""More than two batches."""
+
+
+@pytest.fixture
+def database() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def written(database: duckdb.DuckDBPyConnection, query: str, output_format: Format) -> bytes:
+    target = io.BytesIO()
+    relation = database.sql(query)
+    assert relation is not None
+    write_result(relation, output_format, target)
+    return target.getvalue()
+
+
+def page(database: duckdb.DuckDBPyConnection, query: str, width: int = 100, height: int = 26) -> list[str]:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=width, height=height)
+    print_result(console, database.sql(query), Format.table, None)
+    return screen.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("rows", [0, 1, ROWS])
+def test_write_result__every_row_in_every_format(database: duckdb.DuckDBPyConnection, rows: int) -> None:
+    query = f"SELECT range AS n, 'text ' || range AS s FROM range({rows})"
+    expected = [(n, f"text {n}") for n in range(rows)]
+    found = list(csv.reader(io.StringIO(written(database, query, Format.csv).decode())))
+    assert found == [["n", "s"], *([str(n), s] for n, s in expected)]
+    assert [tuple(row.values()) for row in json.loads(written(database, query, Format.json))] == expected
+    assert pl.read_parquet(written(database, query, Format.parquet)).rows() == expected
+    table = written(database, query, Format.table).decode().splitlines()
+    assert [tuple(cell.strip() for cell in line.strip("│").split("│")) for line in table[4:-1]] == [
+        (str(n), s) for n, s in expected
+    ]
+
+
+@pytest.mark.parametrize("value", ["INTERVAL 1 DAY", "'abc'::BLOB", "uuid()", "'101'::BIT"])
+@pytest.mark.parametrize("inside", ["{}", "[{}]", "{{'a': {}}}"])
+def test_write_result__types_that_a_format_lacks_are_text(
+    database: duckdb.DuckDBPyConnection, value: str, inside: str
+) -> None:
+    query = f"SELECT {inside.format(value)} AS v"
+    for output_format in (Format.table, Format.csv, Format.json):
+        assert len(written(database, query, output_format)) > 4
+    assert pl.read_parquet(written(database, query, Format.parquet)).height == 1
+
+
+def test_write_result__a_date_beyond_the_calendar(database: duckdb.DuckDBPyConnection) -> None:
+    query = "SELECT date 'infinity' AS v, date '2024-02-29' AS w"
+    assert written(database, query, Format.csv) == b"v,w\ninfinity,2024-02-29\n"
+    assert json.loads(written(database, query, Format.json)) == [{"v": "infinity", "w": "2024-02-29"}]
+
+
+def test_write_result__columns_of_one_name(database: duckdb.DuckDBPyConnection) -> None:
+    assert written(database, 'SELECT 1 AS "a""b", 2 AS c', Format.csv) == b'"a""b",c\n1,2\n'
+    lines = written(database, "SELECT 1 AS a, 2 AS a", Format.table).decode().splitlines()
+    assert [line.split() for line in (lines[1], lines[4])] == [["│", "a", "│", "a", "│"], ["│", "1", "│", "2", "│"]]
+
+
+def test_print_result__a_terminal_gets_a_page_and_how_many_more(database: duckdb.DuckDBPyConnection) -> None:
+    lines = page(database, "FROM range(20000)")
+    assert len(lines) == 26
+    assert lines[-1] == "20 of 20,000 rows shown, 19,980 more. A pipe or --output FILE gets everything."
+    whole = page(database, "FROM range(20)")
+    assert whole[-1].startswith("└")
+    assert sum(1 for line in whole if re.search(r"│ +\d+ │", line)) == 20
+
+
+def test_print_result__a_terminal_keeps_symbol_and_name(database: duckdb.DuckDBPyConnection) -> None:
+    others = ", ".join(f"{number} * 1.5 AS measure_{number}" for number in range(20))
+    query = f"SELECT 'xetra' AS source, {others}, 'SIE' AS symbol, repeat('Siemens ', 20) AS name, 7 AS last"
+    lines = page(database, query)
+    assert all(len(line) <= 100 for line in lines[:-1])
+    head = [cell.strip() for cell in lines[1].strip("│").split("│")]
+    assert {"symbol", "name", "source", "…"} <= set(head)
+    hidden = [name for name in database.sql(query).columns if name not in head]
+    assert hidden
+    assert lines[-1].startswith(f"{24 - len(hidden)} of 24 columns shown, not {', '.join(hidden)}.")
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_print_result__no_line_is_wider_than_the_terminal(database: duckdb.DuckDBPyConnection, width: int) -> None:
+    names = ("instrument_id", "currency", "session", "symbol", "name", "open", "high", "low", "close", "reasons")
+    query = f"SELECT {', '.join(f'repeat({name[0]!r}, {30 + place}) AS {name}' for place, name in enumerate(names))}"
+    lines = page(database, query, width)
+    table = [line for line in lines if line[0] in "┌│├└"]
+    assert len({len(line) for line in table}) == 1
+    assert len(table[0]) <= width
+
+
+def test_printable__what_a_terminal_would_obey_is_an_escape(database: duckdb.DuckDBPyConnection) -> None:
+    assert printable("Söhne 株式 $x") == "Söhne 株式 $x"
+    assert printable("a\x1b[31mb\x9b2J\r\n\u202eabc\x00") == "a\\x1b[31mb\\x9b2J\\r\\n\\u202eabc\\x00"
+    hostile = "SELECT chr(27) || '[2J' || chr(155) || '31m' || chr(8238) AS symbol"
+    for lines in (page(database, hostile), written(database, hostile, Format.table).decode().splitlines()):
+        assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("output_format", [Format.csv, Format.json])
+def test_print_result__csv_on_a_terminal_has_no_commands(
+    database: duckdb.DuckDBPyConnection, capfdbinary: pytest.CaptureFixture[bytes], output_format: Format
+) -> None:
+    relation = database.sql("SELECT chr(27) || '[2J' || chr(155) || 'x' AS symbol")
+    print_result(Console(force_terminal=True), relation, output_format, None)
+    text = capfdbinary.readouterr().out.decode()
+    assert "symbol" in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_print_result__a_file_that_ended_early_does_not_look_complete(
+    database: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    target = tmp_path / "rows.csv"
+    target.write_text("before")
+    failing = database.sql("SELECT if(range < 30000, 1, error('no more')) AS v FROM range(40000)")
+    with pytest.raises(duckdb.Error, match="no more"):
+        print_result(Console(), failing, Format.csv, target)
+    assert target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target]
+    print_result(Console(), database.sql("FROM range(3)"), format_of(target), target)
+    assert target.read_text() == "range\n0\n1\n2\n"
+
+
+def test_format_of__a_file_name_says_it() -> None:
+    names = {"a.csv": "csv", "a.JSON": "json", "a.parquet": "parquet", "a.txt": "table", "csv": "table"}
+    assert {name: format_of(Path(name)).value for name in names} == names
+    assert format_of(None) is Format.table
+
+
+@pytest.mark.parametrize("output_format", ["table", "csv"])
+def test_sql__head_ends_it_quietly(tmp_path: Path, output_format: str) -> None:
+    """A billion rows: what held them before writing the first would not end here."""
+    command = [
+        sys.executable,
+        "-c",
+        "from lakehouse.cli import app; app()",
+        "sql",
+        "FROM range(1000000000)",
+        "--format",
+        output_format,
+    ]
+    lakehouse = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"LAKEHOUSE_HOME": str(tmp_path)}
+    )
+    assert lakehouse.stdout is not None
+    assert lakehouse.stderr is not None
+    lakehouse.stdout.readline()
+    lakehouse.stdout.close()
+    with lakehouse.stderr:
+        assert lakehouse.stderr.read() == b""
+    assert lakehouse.wait(60) == 141
