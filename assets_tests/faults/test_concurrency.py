@@ -271,3 +271,58 @@ def test_two_overwrites_of_a_partition_from_one_snapshot(rows: bool, small: Call
     with pytest.raises(StaleSnapshot):
         two.overwrite(made, where)
     assert table.to_polars().filter(pl.col("session") == JULY).height == 1
+
+
+# What is counted after a race
+
+
+def test_what_was_committed_from_outdated_inputs_counts_beside_what_follows(
+    small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A correction of June comes while June and July are derived: three rows are written, and each counts once."""
+    config, lake = source_named("xetra"), Lake.open()
+    small("08:00", JUNE, 10.0)
+    small("08:00", JULY, 11.0)
+    load(lake, config, config.bars, SESSIONS)
+
+    def correct() -> None:
+        small("08:00", JUNE, 12.0)
+        load(lake, config, config.bars, SESSIONS)
+
+    meanwhile(monkeypatch, "xetra/bars", correct)
+    made = derive_bars(lake, config, [JUNE, JULY])
+    assert (made.rows, made.rows_changed, made.commits) == (2, 3, 2)
+    assert made.changed == {JUNE, JULY}
+    assert lake.table("xetra/bars").to_polars().height == 2
+
+
+def test_a_derivation_that_another_one_forestalled_counts_its_rows_once(
+    small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, lake = source_named("xetra"), Lake.open()
+    small("08:00", JUNE, 10.0)
+    load(lake, config, config.bars, SESSIONS)
+    meanwhile(monkeypatch, "xetra/bars", lambda: derive_bars(lake, config, SESSIONS))
+    made = derive_bars(lake, config, SESSIONS)
+    assert (made.rows, made.rows_changed, made.commits, made.changed) == (1, 0, 0, set())
+
+
+def test_a_load_counts_new_and_repaired_objects_whatever_order_their_answers_are_committed_in(
+    small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One object is new, another failed before; meanwhile another writer changes the ledger."""
+    config, lake = source_named("xetra"), Lake.open()
+    small("08:00", JUNE, 10.0)
+    wrong = config.bars.model_copy(update={"format": "parquet"})
+    assert load(lake, config, wrong, SESSIONS).objects["failed"] == 1
+    ledger = lake.table("ingest_ledger")
+    small("08:00", JULY, 11.0)
+
+    def touch() -> None:
+        stored = ledger.to_polars().filter(pl.col("status") == "failed").with_columns(run_id=pl.lit("other"))
+        ledger.snapshot().overwrite(stored.to_arrow(), predicate({"source": ["xetra"]}) + " AND status = 'failed'")
+
+    meanwhile(monkeypatch, "ingest_ledger", touch)
+    result = load(lake, config, config.bars, SESSIONS)
+    assert (result.objects, result.rows_received) == ({"loaded": 2, "empty": 0, "failed": 0}, 2)
+    assert ledger.to_polars()["status"].to_list() == ["loaded", "loaded"]

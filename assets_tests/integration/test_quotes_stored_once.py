@@ -4,11 +4,14 @@ quarantine once.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given
@@ -17,6 +20,9 @@ from hypothesis import strategies as st
 
 from assets_tests.feed_lake import TOKEN, FeedLake, polled, said
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.pipeline.changes import Derived
+from lakehouse.pipeline.live_windows import LiveWindows
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import RandomQuotes
@@ -248,3 +254,59 @@ def test_what_a_vendor_with_faults_served_is_stored_and_nothing_else(tmp_path: P
         assert lake.quotes.height == len(vendor.served)
         assert lake.quarantine.height == sum(vendor.errors[fault] for fault in untrue)
         assert lake.derive_all(verify=True).rows_changed == 0
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, table: str, other: Callable[[], object]) -> None:
+    """Runs `other` once a writer has worked out what to append to `table`, before it commits."""
+    append, left = Snapshot.append, [other]
+
+    def late(self: Snapshot, *args: Any, **more: Any) -> int:
+        if self.table.name == table and left:
+            left.pop()()
+        return append(self, *args, **more)
+
+    monkeypatch.setattr(Snapshot, "append", late)
+
+
+def test_the_price_that_another_writer_stored_first_is_not_in_the_quarantine(
+    lake: FeedLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An inbox holds two prices of one quote; the second is stored by somebody else before the first can be."""
+    meanwhile(monkeypatch, "iex/quotes", lambda: FeedLake().store([quote("AAPL", 0, 2.0)]))
+    stored = lake.store([quote("AAPL", 0, 1.0), quote("AAPL", 0, 2.0)])
+    assert (stored.received, stored.quotes.height, stored.repeated, stored.refused) == (2, 0, 1, 1)
+    assert known(lake) == {("AAPL", 0.0): 2.0}
+    assert [json.loads(row)["latestPrice"] for row in lake.quarantine["row"]] == [1.0]
+
+
+def test_windows_that_another_writer_made_first_are_counted_once(
+    lake: FeedLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream goes by its own count of commits: one that was not made must not be in it."""
+    lake.store([quote("AAPL", 10 * n, 1.0 + n) for n in range(8)])
+    meanwhile(monkeypatch, "iex/quote_windows", lambda: FeedLake().restart())
+    made = lake.restart()
+    assert (made.rows, made.rows_changed, made.commits) == (lake.windows.height, 0, 0)
+    lake.tell([quote("AAPL", 90, 1.0)])
+    assert lake.derive_all(verify=True).rows_changed == 0
+
+
+def test_windows_reopened_before_another_writer_went_on_are_counted(
+    lake: FeedLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late quote's windows are made anew; then another writer closes the next ones first."""
+    lake.tell([quote("AAPL", 10 * n, 1.0 + n) for n in range(8)])
+    made: list[int] = []
+    closed = LiveWindows._closed
+
+    def late(self: LiveWindows, *args: Any) -> Derived:
+        if not made:
+            made.append(FeedLake().restart().rows_changed)
+        return closed(self, *args)
+
+    before = lake.windows
+    monkeypatch.setattr(LiveWindows, "_closed", late)
+    _, derived = lake.tell([quote("AAPL", 15, 0.5), quote("AAPL", 90, 1.0)])
+    changed = lake.windows.join(before, on=lake.windows.columns, how="anti", nulls_equal=True)
+    assert made[0] > 0
+    assert derived.rows_changed + made[0] == changed.height

@@ -95,7 +95,7 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
         with transient_faults_retried(context):
             for day in days:
                 ends = feed.windows.rule.ends_of(day)
-                result.add(derive_windows(opened, feed, *ends, progress=progress(context.log.debug)))
+                result += derive_windows(opened, feed, *ends, progress=progress(context.log.debug))
         _report_days(context, opened, feed, WINDOWS, days)
         return dg.MaterializeResult(
             metadata={"windows": result.rows, "windows_changed": result.rows_changed}

@@ -27,18 +27,20 @@ T = TypeVar("T")
 
 # Sixteen writers of one partition finish well within these tries; a table that is still contended then is a
 # fault to be seen.
-_TRIES = 60
+TRIES = 60
 
 
 def retry_when_stale(work: Callable[[], T]) -> T:
     """Runs `work` (which takes its own snapshots) again for as long as it meets `StaleSnapshot`, with a growing
-    random pause.
+    random pause, and returns what it returned at last.
+
+    `work` commits once at most, as its last deed, and changes nothing but the table: what it counts, it returns.
     """
-    for attempt in range(_TRIES):
+    for attempt in range(TRIES):
         try:
             return work()
         except StaleSnapshot:
-            if attempt == _TRIES - 1:
+            if attempt == TRIES - 1:
                 raise
             time.sleep(random.uniform(0, min(0.01 * 2**attempt, 1.0)))
     raise AssertionError("unreachable")

@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.errors import StaleSnapshot
 from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.table import TRIES, retry_when_stale
 
 if TYPE_CHECKING:
     import duckdb
 
 
-@dataclass
+@dataclass(frozen=True)
 class Derived:
-    """What a derivation did: rows in the partitions asked for, rows and sessions (or days, years) that changed."""
+    """What a derivation did: rows in the partitions asked for, rows and sessions (or days, years) that changed, and
+    how many commits that took.
+    """
 
     rows: int = 0
-    changed: set[date] = field(default_factory=set)
+    changed: frozenset[date] = frozenset()
     rows_changed: int = 0
     commits: int = 0
 
-    def add(self, other: Derived) -> None:
-        """Counts what another derivation of the same table did."""
-        self.rows += other.rows
-        self.changed |= other.changed
-        self.rows_changed += other.rows_changed
-        self.commits += other.commits
+    def __add__(self, other: Derived) -> Derived:
+        """What this derivation and another one of the same table did together."""
+        return Derived(
+            self.rows + other.rows,
+            self.changed | other.changed,
+            self.rows_changed + other.rows_changed,
+            self.commits + other.commits,
+        )
+
+
+def derive_until_current(derive: Callable[[], tuple[Derived, Sequence[Snapshot]]]) -> Derived:
+    """Derives again for as long as an input has a newer version after the commit than the one that was read.
+
+    A derivation that meets a newer target has committed nothing and counts nothing; one whose inputs turn out to be
+    outdated has committed, so that what it changed counts beside what the next one changes.
+
+    Args:
+        derive: takes its own snapshots, commits once at most, and returns what it did and the inputs.
+    """
+    before = Derived()
+    for _ in range(TRIES):
+        made, inputs = retry_when_stale(derive)
+        done = replace(before + made, rows=made.rows)
+        outdated = [snapshot for snapshot in inputs if snapshot.table.snapshot().version != snapshot.version]
+        if not made.commits or not outdated:
+            return done
+        before = done
+    raise StaleSnapshot(f"{outdated[0].table.name} changes faster than anything can be derived from it")
 
 
 def changed_partitions(
@@ -54,13 +79,6 @@ def changed_partitions(
         """
     ).fetchall()
     return sorted(value for (value,) in rows)
-
-
-def still_current(*inputs: Snapshot) -> None:
-    """Raises `StaleSnapshot`, so that the work is done again, if a table that was read has a newer version."""
-    for snapshot in inputs:
-        if snapshot.table.snapshot().version != snapshot.version:
-            raise StaleSnapshot(f"{snapshot.table.name} has changed since it was read")
 
 
 def count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:

@@ -1,10 +1,10 @@
 """Deriving: raw_bars become bars, bars become daily bars. Only what differs from what is stored is written.
 
 Each derivation takes the target's snapshot before it reads the inputs, so that a result made from older inputs
-can't be committed over a newer one (see `lakehouse.lake.table`). Running
-one again changes nothing, and no table gets a new version. After a commit it looks whether its inputs are still
-    the ones it read: another derivation may meanwhile have found that newer inputs ask for what was stored
-    before, and have written nothing that would meet this commit.
+can't be committed over a newer one (see `lakehouse.lake.table`). Running one again changes nothing, and no table gets
+a new version. After a commit it looks whether its inputs are still the ones it read (`derive_until_current`): another
+derivation may meanwhile have found that newer inputs ask for what was stored before, and have written nothing that
+would meet this commit.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER, about
 from lakehouse.lake.literals import predicate
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.table import retry_when_stale
 from lakehouse.market import bars as rules
 from lakehouse.market.calendar import SessionCalendar
-from lakehouse.pipeline.changes import Derived, changed_partitions, count, still_current
+from lakehouse.pipeline.changes import Derived, changed_partitions, count, derive_until_current
 from lakehouse.pipeline.completeness import completeness
 from lakehouse.progress import Progress
 from lakehouse.sources.config import SourceConfig
@@ -74,7 +73,7 @@ def session_hours(config: SourceConfig, calendar: SessionCalendar) -> pl.DataFra
     )
 
 
-_Batch = Callable[[Lake, SourceConfig, list[date], Derived, bool], None]
+_Batch = Callable[[Lake, SourceConfig, list[date], bool], tuple[Derived, Sequence[Snapshot]]]
 
 
 def _in_batches(
@@ -90,12 +89,14 @@ def _in_batches(
     result, ordered = Derived(), sorted(sessions)
     for start in range(0, len(ordered), _SESSIONS_AT_ONCE):
         batch = ordered[start : start + _SESSIONS_AT_ONCE]
-        retry_when_stale(partial(derive, lake, config, batch, result, verify))
+        result += derive_until_current(partial(derive, lake, config, batch, verify))
         progress(what, start + len(batch), len(ordered))
     return result
 
 
-def _bars_batch(lake: Lake, config: SourceConfig, sessions: list[date], result: Derived, verify: bool) -> None:
+def _bars_batch(
+    lake: Lake, config: SourceConfig, sessions: list[date], verify: bool
+) -> tuple[Derived, Sequence[Snapshot]]:
     target = lake.table(config.table("bars")).snapshot()
     with lake.connect() as connection:
         wanted = {"session": sessions}
@@ -113,22 +114,22 @@ def _bars_batch(lake: Lake, config: SourceConfig, sessions: list[date], result: 
             # Nothing is stored to compare with: all rows will be written.
             rows = connection.execute(f"{derived} {order}").to_arrow_table()
             connection.register("fresh", rows)
+        made = count(connection, "fresh")
         changed = changed_partitions(connection, target, "session", sessions)
-        if changed:
-            if rows is None:
-                rows = connection.execute(
-                    f"SELECT * FROM fresh WHERE {predicate({'session': changed})} {order}"
-                ).to_arrow_table()
-            if not verify:
-                target.overwrite(rows, predicate({"session": changed}))
-            result.rows_changed += rows.num_rows
-            result.changed |= set(changed)
-            if not verify:
-                still_current(ledger)
-        result.rows += count(connection, "fresh")
+        if not changed:
+            return Derived(made), (ledger,)
+        if rows is None:
+            rows = connection.execute(
+                f"SELECT * FROM fresh WHERE {predicate({'session': changed})} {order}"
+            ).to_arrow_table()
+        if not verify:
+            target.overwrite(rows, predicate({"session": changed}))
+        return Derived(made, frozenset(changed), rows.num_rows, int(not verify)), (ledger,)
 
 
-def _daily_batch(lake: Lake, config: SourceConfig, sessions: list[date], result: Derived, verify: bool) -> None:
+def _daily_batch(
+    lake: Lake, config: SourceConfig, sessions: list[date], verify: bool
+) -> tuple[Derived, Sequence[Snapshot]]:
     table = lake.table(config.table("daily_bars"))
     target = table.snapshot()
     with lake.connect() as connection:
@@ -159,8 +160,7 @@ def _daily_batch(lake: Lake, config: SourceConfig, sessions: list[date], result:
             "SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month"
         ).fetchall()
         if not months:
-            result.rows += count(connection, "fresh")
-            return
+            return Derived(count(connection, "fresh")), (ledger, bars)
         where = {"month": [month for (month,) in months]}
         rows = connection.execute(
             f"""
@@ -168,20 +168,20 @@ def _daily_batch(lake: Lake, config: SourceConfig, sessions: list[date], result:
             UNION ALL SELECT {columns} FROM changes ORDER BY session, instrument_id, currency
             """
         ).to_arrow_table()
+        changed = connection.execute(
+            "SELECT DISTINCT session FROM (FROM changes SELECT session UNION ALL FROM gone SELECT session)"
+        ).fetchall()
+        result = Derived(
+            count(connection, "fresh"),
+            frozenset(session for (session,) in changed),
+            changes.num_rows + count(connection, "gone"),
+            int(not verify),
+        )
         if not verify:
             # A row follows from its neighbours in other months, so that no two derivations may commit from one
             # snapshot, whatever months they write.
             target.overwrite(rows, predicate(where), transactions=[table.name])
-        result.rows_changed += changes.num_rows + count(connection, "gone")
-        result.changed |= {
-            session
-            for (session,) in connection.execute(
-                "SELECT DISTINCT session FROM (FROM changes SELECT session UNION ALL FROM gone SELECT session)"
-            ).fetchall()
-        }
-        if not verify:
-            still_current(ledger, bars)
-        result.rows += count(connection, "fresh")
+        return result, (ledger, bars)
 
 
 def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> None:

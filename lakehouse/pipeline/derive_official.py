@@ -4,15 +4,15 @@ what is stored are written; the order of snapshots is that of `derive`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
 from lakehouse.lake.literals import literal, predicate
-from lakehouse.lake.table import retry_when_stale
+from lakehouse.lake.snapshot import Snapshot
 from lakehouse.market import official
-from lakehouse.pipeline.changes import Derived, changed_partitions, count, still_current
+from lakehouse.pipeline.changes import Derived, changed_partitions, count, derive_until_current
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.products import OfficialDaily
 
@@ -27,10 +27,10 @@ def derive_official(lake: Lake, config: SourceConfig, table: str, *, verify: boo
     """Brings official_daily or corporate_actions in line with raw_daily and the ledger, over its whole history.
     With `verify` nothing is written, and the result says what would be.
     """
-    return retry_when_stale(partial(_derived, lake, config, table, verify))
+    return derive_until_current(partial(_derived, lake, config, table, verify))
 
 
-def _derived(lake: Lake, config: SourceConfig, table: str, verify: bool) -> Derived:
+def _derived(lake: Lake, config: SourceConfig, table: str, verify: bool) -> tuple[Derived, Sequence[Snapshot]]:
     target = lake.table(config.table(table)).snapshot()
     columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
     with lake.connect() as connection:
@@ -42,13 +42,12 @@ def _derived(lake: Lake, config: SourceConfig, table: str, verify: bool) -> Deri
         stored = connection.execute("SELECT DISTINCT year FROM fresh").fetchall()
         years = sorted({str(year) for (year,) in stored} | set(target.partition_values("year")))
         changed = changed_partitions(connection, target, "year", years)
-        result = Derived(count(connection, "fresh"), set(changed))
-        if changed:
-            where = predicate({"year": changed})
-            order = "instrument_id, currency, year" if table == "corporate_actions" else "session, instrument_id"
-            rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
-            result.rows_changed = rows.num_rows
-            if not verify:
-                target.overwrite(rows, where)
-                still_current(ledger)
-        return result
+        made = count(connection, "fresh")
+        if not changed:
+            return Derived(made), (ledger,)
+        where = predicate({"year": changed})
+        order = "instrument_id, currency, year" if table == "corporate_actions" else "session, instrument_id"
+        rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
+        if not verify:
+            target.overwrite(rows, where)
+        return Derived(made, frozenset(changed), rows.num_rows, int(not verify)), (ledger,)

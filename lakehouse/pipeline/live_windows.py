@@ -74,11 +74,11 @@ class LiveWindows:
             first = self.rule.next_end(news[0].astimezone(UTC))
             if closed is not None:
                 # What is late may be years late: what lies between is left alone.
-                result.add(self._reopened(late, closed))
+                result += self._reopened(late, closed)
                 first = closed + self.rule.period
             reached = {self._mark: _milliseconds(news[1].astimezone(UTC))}
-            result.add(
-                derive_windows(self.lake, self.feed, first, self.closed_through, reached=reached, progress=progress)
+            result += derive_windows(
+                self.lake, self.feed, first, self.closed_through, reached=reached, progress=progress
             )
         self._take_up(quotes)
         self._commits = target.commits(self.table.name) + result.commits
@@ -107,10 +107,9 @@ class LiveWindows:
         result = self._reopened(late, before)
         if through > before:
             try:
-                closed = self._closed(before, through, stored.ingested_at, result.commits)
+                result += self._closed(before, through, stored.ingested_at, result.commits)
             except StaleSnapshot:
-                return self.catch_up()
-            result.add(closed)
+                return result + self.catch_up()
         self._commits += result.commits
         self._connection.execute(f"DELETE FROM panes WHERE pane_start < {moment_literal(through - self.rule.longest)}")
         return result
@@ -146,7 +145,7 @@ class LiveWindows:
         if not rows.num_rows:
             return Derived()
         target.append(rows, [target.table.name], {self._mark: _milliseconds(ingested_at)})
-        return Derived(rows.num_rows, {before.date(), through.date()}, rows.num_rows, 1)
+        return Derived(rows.num_rows, frozenset({before.date(), through.date()}), rows.num_rows, 1)
 
     def _reopened(self, late: pl.DataFrame, through: datetime) -> Derived:
         """Derives the closed windows, up to `through`, which quotes (symbol, event_time) have come to too late."""
@@ -157,14 +156,12 @@ class LiveWindows:
             moments = several["event_time"]
             first, last = cast(datetime, moments.min()), cast(datetime, moments.max())
             symbols = several["symbol"].unique().to_list()
-            result.add(
-                derive_windows(
-                    self.lake,
-                    self.feed,
-                    self.rule.next_end(first),
-                    min(through, self.rule.last_end(last + self.rule.longest)),
-                    symbols=symbols if len(symbols) <= _MOST_SYMBOLS_NAMED else (),
-                )
+            result += derive_windows(
+                self.lake,
+                self.feed,
+                self.rule.next_end(first),
+                min(through, self.rule.last_end(last + self.rule.longest)),
+                symbols=symbols if len(symbols) <= _MOST_SYMBOLS_NAMED else (),
             )
         return result
 

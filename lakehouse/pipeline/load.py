@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
 from lakehouse.lake.literals import predicate
+from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.pipeline.fetch import fetch
 from lakehouse.pipeline.parts import known_parts
@@ -135,9 +136,10 @@ def _commit(
     if rows is not None:
         append_absent(lake, config.table(product.raw_table), rows.raw, product.part, names)
         append_absent(lake, "quarantine", rows.refused, "source", names)
-    written: dict[tuple[str, str], dict[str, Any]] = {}
-    retry_when_stale(lambda: _append_ledger(lake, ledger, names, written))
-    return list(written.values())
+    appended = retry_when_stale(lambda: _append_answers(lake, ledger, names))
+    known = {(row["object"], row["object_version"]) for row in appended}
+    others = [row for row in ledger if (row["object"], row["object_version"]) not in known]
+    return appended + retry_when_stale(lambda: _replace_failures(lake, others))
 
 
 def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
@@ -165,38 +167,46 @@ def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transac
     retry_when_stale(work)
 
 
-def _append_ledger(
-    lake: Lake,
-    rows: list[dict[str, Any]],
-    transactions: list[str],
-    written: dict[tuple[str, str], dict[str, Any]],
-) -> None:
-    """Writes the rows that say something new, and adds them to `written`.
-
-    A version that failed before gets its row replaced once it is read, or fails in another way.
-    """
-    import polars as pl
+def _append_answers(lake: Lake, rows: list[dict[str, Any]], transactions: list[str]) -> list[dict[str, Any]]:
+    """Appends the rows about object versions that the ledger doesn't know, and returns them."""
     import pyarrow as pa
 
     table = lake.table(LEDGER)
     snapshot = table.snapshot()
-    ours = (pl.col("source") == rows[0]["source"]) & pl.col("object").is_in([row["object"] for row in rows])
-    stored = {
-        (row["object"], row["object_version"]): row
-        for row in snapshot.scan().filter(ours).collect().iter_rows(named=True)
-    }
-    fresh, replaced = [], []
-    for row in rows:
-        old = stored.get((row["object"], row["object_version"]))
-        if old is None:
-            fresh.append(row)
-        elif old["status"] == "failed" and (row["status"], row["error"]) != (old["status"], old["error"]):
-            replaced.append(row)
+    stored = _stored_answers(snapshot, rows)
+    fresh = [row for row in rows if (row["object"], row["object_version"]) not in stored]
     if fresh:
         snapshot.append(pa.Table.from_pylist(fresh, schema=table.contract.arrow_schema), transactions)
+    return fresh
+
+
+def _replace_failures(lake: Lake, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Replaces the ledger's rows about versions that failed before and are read now, or fail in another way. Returns
+    the rows that are new.
+    """
+    import pyarrow as pa
+
+    if not rows:
+        return []
+    table = lake.table(LEDGER)
+    snapshot = table.snapshot()
+    stored, replaced = _stored_answers(snapshot, rows), []
+    for row in rows:
+        old = stored.get((row["object"], row["object_version"]))
+        if old and old["status"] == "failed" and (row["status"], row["error"]) != (old["status"], old["error"]):
+            replaced.append(row)
     if replaced:
         # By their keys, so that whoever else replaces them leaves one row each all the same.
         keys = ("source", "object", "object_version")
         where = " OR ".join(f"({predicate({key: [row[key]] for key in keys})})" for row in replaced)
-        table.snapshot().overwrite(pa.Table.from_pylist(replaced, schema=table.contract.arrow_schema), where)
-    written.update({(row["object"], row["object_version"]): row for row in [*fresh, *replaced]})
+        snapshot.overwrite(pa.Table.from_pylist(replaced, schema=table.contract.arrow_schema), where)
+    return replaced
+
+
+def _stored_answers(ledger: Snapshot, rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the ledger says about the objects of `rows`, by object and version."""
+    import polars as pl
+
+    ours = (pl.col("source") == rows[0]["source"]) & pl.col("object").is_in([row["object"] for row in rows])
+    stored = ledger.scan().filter(ours).collect().iter_rows(named=True)
+    return {(row["object"], row["object_version"]): row for row in stored}

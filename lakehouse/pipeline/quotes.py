@@ -68,9 +68,14 @@ class QuoteLog:
     def store(self, inbox: Inbox) -> Stored:
         """Commits what is new in an inbox, in one commit. A second time it brings nothing: no rows, no new version."""
         _append_errors(self.lake, self.feed, inbox.errors)
-        return retry_when_stale(lambda: self._store(inbox))
+        stored, rows, against = retry_when_stale(lambda: self._store(inbox))
+        # Only the commit decides which of two prices is the stored one: another writer may have been quicker.
+        if against:
+            _append_refused(self.lake, self.feed, inbox.heard, rows, against, stored.ingested_at)
+        return stored
 
-    def _store(self, inbox: Inbox) -> Stored:
+    def _store(self, inbox: Inbox) -> tuple[Stored, pl.DataFrame, dict[int, list[str]]]:
+        """What was stored, with all rows of the inbox and the reasons against some of them, by their numbers."""
         snapshot = self.table.snapshot()
         self._follow(snapshot)
         # Later than any commit before: the order of these moments is the order of the commits, whatever the clock does.
@@ -78,8 +83,6 @@ class QuoteLog:
         rows = quote_rows(inbox.heard, self.feed, ingested_at)
         against = self._refused(rows)
         fresh = self._fresh(snapshot, rows, against)
-        if against:
-            _append_refused(self.lake, self.feed, inbox.heard, rows, against, ingested_at)
         if fresh.height:
             snapshot.append(fresh.sort("symbol", "event_time").to_arrow(), [self.table.name])
             self._commits += 1
@@ -87,7 +90,8 @@ class QuoteLog:
             for symbol, event_time, price in fresh.select("symbol", "event_time", "latest_price").iter_rows():
                 self._remember(symbol, event_time, price)
         repeated = rows.height - fresh.height - len(against)
-        return Stored(fresh, ingested_at, self._commits, rows.height, repeated, len(against), len(inbox.errors))
+        counts = (rows.height, repeated, len(against), len(inbox.errors))
+        return Stored(fresh, ingested_at, self._commits, *counts), rows, against
 
     def _follow(self, snapshot: Snapshot) -> None:
         """Reads what the table knows, where somebody else has appended since we did."""

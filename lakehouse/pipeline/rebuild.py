@@ -66,5 +66,5 @@ def rebuild_feed(
     result = Derived()
     for day in days:
         ends = feed.windows.rule.ends_of(day)
-        result.add(derive_windows(lake, feed, *ends, verify=verify, progress=progress))
+        result += derive_windows(lake, feed, *ends, verify=verify, progress=progress)
     return Rebuilt(len(days), {WINDOWS: result})

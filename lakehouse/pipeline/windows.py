@@ -51,7 +51,7 @@ def derive_windows(
     done = 0
     for start, end in _stretches(lake, feed, first_end, last_end):
         mark = reached if end == last_end else None
-        retry_when_stale(partial(_derive, lake, feed, start, end, symbols, mark, verify, result))
+        result += retry_when_stale(partial(_derive, lake, feed, start, end, symbols, mark, verify))
         done += (end - start) // rule.period + 1
         progress("windows", done, total)
     return result
@@ -100,8 +100,7 @@ def _derive(
     symbols: Sequence[str],
     reached: Mapping[str, int] | None,
     verify: bool,
-    result: Derived,
-) -> None:
+) -> Derived:
     target = lake.table(feed.table(WINDOWS)).snapshot()
     quotes = lake.table(feed.table(QUOTES)).snapshot()
     rule = feed.windows.rule
@@ -120,25 +119,22 @@ def _derive(
         connection.execute(f"CREATE TEMP TABLE stored AS {target.select_where(where)}")
         changes = count(connection, "(FROM fresh EXCEPT ALL FROM stored)")
         gone = count(connection, "(FROM stored ANTI JOIN fresh USING (resolution_minutes, window_end, symbol))")
-        result.rows += count(connection, "fresh")
+        made = count(connection, "fresh")
         if not changes and not gone:
-            return
-        result.rows_changed += changes + gone
-        result.changed |= {
-            day
-            for (day,) in connection.execute(
-                "SELECT DISTINCT day FROM ((FROM fresh EXCEPT ALL FROM stored) UNION ALL "
-                "(FROM stored EXCEPT ALL FROM fresh))"
-            ).fetchall()
-        }
+            return Derived(made)
+        days = connection.execute(
+            "SELECT DISTINCT day FROM ((FROM fresh EXCEPT ALL FROM stored) UNION ALL "
+            "(FROM stored EXCEPT ALL FROM fresh))"
+        ).fetchall()
+        result = Derived(made, frozenset(day for (day,) in days), changes + gone, int(not verify))
         if verify:
-            return
+            return result
         rows = connection.execute("FROM fresh ORDER BY window_end, resolution_minutes, symbol").to_arrow_table()
-        result.commits += 1
         if count(connection, "stored"):
             target.overwrite(rows, where, [target.table.name], reached)
         else:
             target.append(rows, [target.table.name], reached)
+        return result
 
 
 def _first_heard_from(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, moment: datetime) -> datetime | None:
