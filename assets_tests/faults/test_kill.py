@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from assets_tests.soak import SOAKS, soak_count
 from lakehouse.lake.lake import Lake
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
@@ -23,12 +24,13 @@ from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
 from lakehouse.sources.config import source_named
 
-FIRST, LAST = date(2017, 6, 19), date(2017, 7, 14)
+# A month's end lies between the two weeks, as it does in the four of a soak.
+FIRST, LAST = (date(2017, 6, 19), date(2017, 7, 14)) if SOAKS else (date(2017, 6, 26), date(2017, 7, 7))
 DAYS = [FIRST + timedelta(days) for days in range((LAST - FIRST).days + 1)]
 SESSIONS = [day for day in DAYS if day.weekday() < 5]
 WEEKS = [SESSIONS[start : start + 5] for start in range(0, len(SESSIONS), 5)]
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")
-KILLS, KILLS_A_LAKE = 50, 8
+KILLS, KILLS_A_LAKE = soak_count(12, 50), soak_count(6, 8)
 WORKERS = multiprocessing.get_context("forkserver")
 WORKERS.set_forkserver_preload(
     ["assets_tests.faults.test_kill", "deltalake", "duckdb", "obstore", "polars", "pyarrow", "pycountry", "stdnum.isin"]
@@ -117,7 +119,8 @@ def assert_whole(home: Path, vendor: Path, wanted: dict[str, pl.DataFrame]) -> N
         assert_frame_equal(found[name], wanted[name], check_exact=True)
 
 
-def test_runs_killed_fifty_times_at_random_moments(
+@pytest.mark.soak
+def test_runs_killed_again_and_again_at_random_moments(
     vendor: Path, undisturbed: tuple[dict[str, pl.DataFrame], float], tmp_path: Path
 ) -> None:
     """Each kill comes at some moment of a run that goes on from what the killed one before it left."""
@@ -137,6 +140,7 @@ def test_runs_killed_fifty_times_at_random_moments(
         lakes += 1
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("die_at", "after"), [(1, True), (2, False)], ids=["behind it", "before the next"])
 def test_a_run_killed_at_every_commit(
     die_at: int, after: bool, vendor: Path, undisturbed: tuple[dict[str, pl.DataFrame], float], tmp_path: Path
@@ -147,6 +151,6 @@ def test_a_run_killed_at_every_commit(
     while finish(start(tmp_path, vendor, die_at, after)) != 0:
         deaths += 1
         assert deaths < 60, "runs make no progress"
-    # Four weeks, each written to raw_bars, ledger, bars and daily_bars, and where it has dirt to the quarantine.
-    assert deaths >= 16
+    # Each week is written to raw_bars, ledger, bars and daily_bars, and where it has dirt to the quarantine.
+    assert deaths >= 4 * len(WEEKS)
     assert_whole(tmp_path, vendor, tables)

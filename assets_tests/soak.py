@@ -1,0 +1,16 @@
+"""How much of a costly experiment a run makes: `make test` a seeded sample, `make soak` (LAKEHOUSE_SOAK=1) all of it.
+
+A test that counts by `soak_count` is marked with `pytest.mark.soak`, which is what `make soak` selects.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Read when the tests are imported: each test's environment is cleared of LAKEHOUSE_*.
+SOAKS = os.environ.get("LAKEHOUSE_SOAK", "") not in ("", "0")
+
+
+def soak_count(sample: int, full: int) -> int:
+    """`full` in a soak, otherwise `sample`."""
+    return full if SOAKS else sample
