@@ -198,7 +198,7 @@ def test_a_damaged_file_gives_its_good_bars(lake: VendorLake, expected: list[Bar
         )
     ]
     (row,) = quarantine
-    assert "timestamp is no time of the form %Y-%m-%d %H:%M:%S" in row["reasons"]
+    assert "timestamp is no time of the form %Y-%m-%d %H:%M:%S (from 1800 to 2199)" in row["reasons"]
     assert "close is missing or not a double" in row["reasons"]
     assert row["row"].startswith('"    ""Error Message"": ""Invalid API call.')
 

@@ -22,7 +22,7 @@ from lakehouse.pipeline.pending import PendingObject
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.products import Product
 from lakehouse.sources.received import ObjectDamaged, Received
-from lakehouse.sources.typed import typed, untyped_columns
+from lakehouse.sources.typed import YEARS, typed, untyped_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -193,7 +193,7 @@ def _rules(product: Product, config: SourceConfig, connection: duckdb.DuckDBPyCo
         },
         "has_a_day": (
             "day IS NOT NULL",
-            f"{' '.join(product.time.columns)} is no time of the form {product.time.format}",
+            f"{' '.join(product.time.columns)} is no time of the form {product.time.format} ({YEARS})",
         ),
         "within_file": ("day BETWEEN first_day AND last_day", "the time is outside its file's date"),
         "in_session": (

@@ -4,6 +4,7 @@ typed becomes NULL, which the contract then refuses.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.contract import contract_of
@@ -19,6 +20,9 @@ _EPOCH_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
 """Epoch values below the first number are in a unit of the second number of microseconds: the units of one
 moment lie a factor of 1,000 apart, so that any time from 1973 to 5138 tells its unit.
 """
+_FIRST_YEAR, _LAST_YEAR = 1800, 2199
+YEARS = f"from {_FIRST_YEAR} to {_LAST_YEAR}"
+"""Years of the times that are accepted. Polars parses years far beyond those that Python's dates can hold."""
 
 
 def typed(text: pl.DataFrame, product: Product, time_zone: str) -> pl.DataFrame:
@@ -51,7 +55,7 @@ def typed(text: pl.DataFrame, product: Product, time_zone: str) -> pl.DataFrame:
             day.alias("day"),
         ]
     else:
-        times = [_joined(product.time).str.to_date(product.time.format, strict=False).alias("day")]
+        times = [_in_range(_joined(product.time).str.to_date(product.time.format, strict=False)).alias("day")]
     return text.select(
         *[pl.col(column) for column in passed],
         *[_value(product, column.name, column.type) for column in columns],
@@ -127,11 +131,21 @@ def _labelled(time: RowTime) -> pl.Expr:
     import polars as pl
 
     if time.format != "epoch":
-        local = _joined(time).str.to_datetime(time.format, time_unit="us", strict=False)
+        local = _in_range(_joined(time).str.to_datetime(time.format, time_unit="us", strict=False))
         placed = local.dt.replace_time_zone(time.zone, ambiguous="null", non_existent="null")
         return placed.dt.convert_time_zone("UTC")
     count = _joined(time).cast(pl.Int64, strict=False)
+    # The least 64-bit number has no absolute value.
+    count = pl.when(count > -(2**63)).then(count)
     microseconds = count // 1_000
     for below, unit in reversed(_EPOCH_UNITS):
         microseconds = pl.when(count.abs() < below).then(count * unit).otherwise(microseconds)
-    return microseconds.cast(pl.Datetime("us", "UTC"))
+    return _in_range(microseconds.cast(pl.Datetime("us"))).dt.replace_time_zone("UTC")
+
+
+def _in_range(moment: pl.Expr) -> pl.Expr:
+    """The date or time without time zone, NULL where its year is not among `YEARS`."""
+    import polars as pl
+
+    first, end = datetime(_FIRST_YEAR, 1, 1), datetime(_LAST_YEAR + 1, 1, 1)
+    return pl.when((moment >= first) & (moment < end)).then(moment)
