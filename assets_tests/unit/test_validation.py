@@ -31,7 +31,7 @@ BMW = dict(
 )  # fmt: skip
 
 MISSING = "{} is missing or not a {}"
-NO_TIME = "Date Time is no time of the form %Y-%m-%d %H:%M"
+NO_TIME = "Date Time is no time of the form %Y-%m-%d %H:%M (from 1800 to 2199)"
 VIOLATIONS = [
     ({"ISIN": ""}, MISSING.format("instrument_id", "string")),
     ({"Currency": ""}, MISSING.format("currency", "string")),
@@ -50,6 +50,17 @@ VIOLATIONS = [
     ({"Time": "8 Uhr"}, MISSING.format("start_at", "timestamp")),
     ({"Time": "8 Uhr"}, NO_TIME),
     ({"Date": ""}, NO_TIME),
+    ({"Date": "-2017-06-29"}, NO_TIME),
+    ({"Date": "12017-06-29"}, NO_TIME),
+    ({"Date": "+12017-06-29"}, NO_TIME),
+    ({"Date": "-262143-01-01"}, NO_TIME),
+    ({"Date": "0000-06-29"}, NO_TIME),
+    ({"Date": "0001-01-01"}, NO_TIME),
+    ({"Date": "9999-12-31"}, NO_TIME),
+    ({"Date": "99999999999999999999-06-29"}, NO_TIME),
+    ({"Date": "2017-06-29\x00"}, NO_TIME),
+    ({"MinPrice": "1e-320"}, "a price is below 10^-12"),
+    ({"TradedVolume": "9" * 400}, MISSING.format("volume", "bigint")),
     ({"StartPrice": "nan"}, "open is not finite"),
     ({"MaxPrice": "inf"}, "high is not finite"),
     ({"MinPrice": "-inf"}, "low is not finite"),
@@ -160,7 +171,7 @@ def negative(config: SourceConfig) -> Contract:
     return config.model_copy(update={"negative_prices": True}).contract("raw_bars")
 
 
-prices = st.one_of(st.floats(), st.floats(-2, 2), st.sampled_from([0.0, -0.0, 1.0, 1e15, 9.9e14]))
+prices = st.one_of(st.floats(), st.floats(-2, 2), st.sampled_from([0.0, -0.0, 1.0, 1e15, 9.9e14, 1e-320, 1e-12]))
 ROW = st.fixed_dictionaries(
     {
         "open": prices,
@@ -181,7 +192,7 @@ ROW = st.fixed_dictionaries(
 def is_sound(row: dict, negative_prices: bool) -> bool:
     values = [row[name] for name in ("open", "high", "low", "close")]
     given = [*values, *([] if row["vwap"] is None else [row["vwap"]])]
-    if not all(math.isfinite(value) and abs(value) < 1e15 for value in given):
+    if not all(math.isfinite(value) and (value == 0 or 1e-12 <= abs(value) < 1e15) for value in given):
         return False
     if not negative_prices and (
         min(values) <= 0 or (row["vwap"] is not None and row["vwap"] <= 0 and row["volume"] != 0)

@@ -114,9 +114,9 @@ def adjusted(
     """The rows with their prices and volumes on the wanted basis: for the ex-dates in (session, as of].
 
     Prices are divided by the split factors and, where wanted, multiplied by the dividend factors; volumes are
-    multiplied by the split factors and rounded to whole shares. Rows that came adjusted are brought back to as-traded
-    prices first, by the factors that they came with. Columns that depend on other sessions, such as prev_close, are
-    left as they are: see `with_changes`.
+    multiplied by the split factors and rounded to whole shares (NULL beyond 64 bits). Rows that came adjusted are
+    brought back to as-traded prices first, by the factors that they came with. Columns that depend on other sessions,
+    such as prev_close, are left as they are: see `with_changes`.
 
     Args:
         rows: relation with instrument_id, currency, session and the columns named below.
@@ -157,7 +157,8 @@ def adjusted(
     scaled = [f"{column} * _dividends / _splits AS {column}" for column in prices]
     # Whole numbers beyond 2^53 pass unharmed where there is nothing to scale.
     scaled += [
-        f"CASE WHEN _splits = 1 THEN {column}::BIGINT ELSE round({column} * _splits)::BIGINT END AS {column}"
+        f"CASE WHEN _splits = 1 THEN {column}::BIGINT "
+        f"ELSE TRY_CAST(round({column} * _splits) AS BIGINT) END AS {column}"
         for column in volumes
     ]
     return f"""
@@ -215,7 +216,7 @@ def with_changes(rows: str) -> str:
         SELECT * EXCLUDE (_prev_close) REPLACE (
             lag(session) OVER series AS prev_session,
             _prev_close AS prev_close,
-            (close / _prev_close - 1) * 100 AS change_pct
+            CASE WHEN _prev_close > 0 THEN (close / _prev_close - 1) * 100 END AS change_pct
         )
         FROM (SELECT *, lag(close) OVER (PARTITION BY {SERIES} ORDER BY session) AS _prev_close FROM {rows})
         WINDOW series AS (PARTITION BY {SERIES} ORDER BY session)

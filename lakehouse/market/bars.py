@@ -97,7 +97,7 @@ def with_previous(rows: str, closes: str) -> str:
     """
     return f"""
         SELECT rows.*, earlier.session AS prev_session, earlier.close AS prev_close,
-            (rows.close / earlier.close - 1) * 100 AS change_pct
+            CASE WHEN earlier.close > 0 THEN (rows.close / earlier.close - 1) * 100 END AS change_pct
         FROM {rows} AS rows ASOF LEFT JOIN {closes} AS earlier
             ON rows.instrument_id = earlier.instrument_id AND rows.currency = earlier.currency
             AND rows.session > earlier.session

@@ -100,10 +100,10 @@ class TwoSeries:
             found("missing_theirs", "close", "NOT in_theirs"),
             found("basis", "close", "is_basis", deviation="ratio_bp"),
             *(
-                found("price", field, f"NOT is_basis AND abs({field}_bp) > {price}", deviation=f"{field}_bp")
+                found("price", field, f"NOT is_basis AND {_beyond(field, price)}", deviation=f"{field}_bp")
                 for field in ("open", "high", "low")
             ),
-            found("close", "close", f"NOT is_basis AND abs(close_bp) > {close}", deviation="close_bp"),
+            found("close", "close", f"NOT is_basis AND {_beyond('close', close)}", deviation="close_bp"),
             # Where theirs is zero there is no ratio, and any volume of ours is too much.
             found(
                 "volume",
@@ -215,7 +215,13 @@ class TwoSeries:
 
 
 def _deviation_bp(field: str) -> str:
-    return f"CASE WHEN {field} = other_{field} THEN 0 ELSE ({field} - other_{field}) / abs(other_{field}) * 10000 END"
+    deviation = f"({field} - other_{field}) / nullif(abs(other_{field}), 0) * 10000"
+    return f"CASE WHEN {field} = other_{field} THEN 0 ELSE {deviation} END"
+
+
+def _beyond(field: str, tolerance: float) -> str:
+    # Where theirs is zero there is no deviation in basis points, and any other price of ours is too far.
+    return f"coalesce(abs({field}_bp) > {tolerance}, {field} <> other_{field})"
 
 
 def _bases(tolerances: Tolerances) -> str:

@@ -84,7 +84,7 @@ def unusual_volume(daily: str) -> str:
     Returns: session, volume, trailing_median, ratio.
     """
     return f"""
-        WITH totals AS (SELECT session, sum(volume)::BIGINT AS volume FROM {daily} GROUP BY session),
+        WITH totals AS (SELECT session, sum(volume) AS volume FROM {daily} GROUP BY session),
         compared AS (
             SELECT session, volume, median(volume) OVER before AS trailing_median, count(*) OVER before AS sessions
             FROM totals WINDOW before AS (ORDER BY session ROWS BETWEEN {TRAILING_SESSIONS} PRECEDING AND 1 PRECEDING)
