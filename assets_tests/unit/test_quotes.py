@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from assets_tests.feed_lake import EPOCH, SOURCE, said
 from lakehouse.lake.engine import connect
 from lakehouse.sources.feed import FeedConfig, feed_named
-from lakehouse.sources.quotes import Heard, quote_rows, refused
+from lakehouse.sources.quotes import Heard, RepeatedMember, json_document, quote_rows, refused
 
 FEED = feed_named(SOURCE)
 NOW = datetime(2021, 3, 1, 15, 0, 0, 123_000, tzinfo=UTC)
@@ -113,6 +113,21 @@ def test_what_is_no_object_is_no_quote(connection: duckdb.DuckDBPyConnection, do
     assert sorted(against[0]) == sorted([NO_SYMBOL, NO_PRICE, NO_TIME])
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+def test_a_whole_number_beyond_64_bits_is_refused(connection: duckdb.DuckDBPyConnection, number: int) -> None:
+    document = said("AAPL", NOW, 116.0, latestVolume=number).document
+    _, against = told(connection, heard(document))
+    assert against == {0: ["latestVolume is no number"]}
+
+
+@pytest.mark.parametrize("text", [b'{"latestPrice": 116, "latestPrice": 11.6}', b'{"x": [{"a": 1, "b": 2, "a": 1}]}'])
+def test_a_second_member_of_the_same_name_is_refused(connection: duckdb.DuckDBPyConnection, text: bytes) -> None:
+    with pytest.raises(RepeatedMember, match="more than once") as fault:
+        json_document(text)
+    _, against = told(connection, Heard("AAPL", text.decode(), {}, SAID_AT, str(fault.value)))
+    assert against == {0: [str(fault.value)]}
+
+
 def test_a_clock_that_is_a_little_ahead_is_borne(connection: duckdb.DuckDBPyConnection) -> None:
     _, against = told(connection, said("AAPL", NOW + timedelta(seconds=60), 116.0))
     assert not against
@@ -166,6 +181,8 @@ documents = values | st.fixed_dictionaries(
 def is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return False
     return abs(value) <= 1.7976931348623157e308  # neither infinite, nor NaN, nor more than a double holds
 
 
@@ -181,7 +198,7 @@ def is_quote(document: object) -> bool:
         isinstance(symbol, str)
         and symbol in ("AAPL", "aapl")
         and is_number(price)
-        and 0 <= price < 1e12
+        and (price == 0 or 1e-12 <= price < 1e12)
         and is_number(time)
         and time > 0
         and EPOCH + timedelta(milliseconds=math.floor(min(time, 10**13))) <= NOW + timedelta(minutes=1)

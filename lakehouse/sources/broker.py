@@ -18,7 +18,7 @@ from lakehouse.sources.broker_consumer import consumer_made
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.poller import Inbox
-from lakehouse.sources.quotes import Heard
+from lakehouse.sources.quotes import Heard, RepeatedMember, json_document
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -273,10 +273,12 @@ class Listener:
 
 
 def _heard(message: Msg) -> Heard:
-    from pydantic_core import from_json
-
+    document: object = {}
+    fault = None
     try:
-        document = from_json(message.data, allow_inf_nan=False)
+        document = json_document(message.data)
+    except RepeatedMember as error:
+        fault = str(error)
     except ValueError:
-        document = {}
-    return Heard(None, message.data.decode(errors="replace"), document, message.metadata.timestamp)
+        pass
+    return Heard(None, message.data.decode(errors="replace"), document, message.metadata.timestamp, fault)

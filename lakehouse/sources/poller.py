@@ -20,7 +20,7 @@ from lakehouse.sources.api_answers import pause_s, published_at, refusal_in
 from lakehouse.sources.api_config import UNLIMITED, address_of, key_of, limiter, requests_per_minute, symbols_of
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import FeedConfig
-from lakehouse.sources.quotes import Heard
+from lakehouse.sources.quotes import Heard, RepeatedMember, json_document
 from lakehouse.sources.secret import Secret
 
 _FIRST_WAIT_S = 0.25
@@ -192,8 +192,6 @@ class Poller:
         return self._understood(symbol, response, body)
 
     def _understood(self, symbol: str, response: Any, body: bytes) -> Heard | tuple[str, str, float]:
-        from pydantic_core import from_json
-
         now = datetime.now(UTC)
         refusal = None
         if response.status != 200 or self.api.refusals:
@@ -202,13 +200,16 @@ class Poller:
         if refusal is not None:
             return refusal.kind, refusal.text, pause_s(response.get_header("retry-after"), now)
         text = self._secret.hidden_in(body).decode(errors="replace")
+        said_at = published_at(response.get_header("date"), now)
         try:
-            document = from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
+            document = json_document(body.removeprefix(BOM_UTF8))
+        except RepeatedMember as fault:
+            return Heard(symbol, text, {}, said_at, str(fault))
         except ValueError:
             return "passing", f"no JSON, or JSON that was cut, of {len(body):,} bytes: {text}", 0.0
         if not isinstance(document, dict):
             return "passing", f"a quote was expected, not {text or 'nothing'}", 0.0
-        return Heard(symbol, text, document, published_at(response.get_header("date"), now))
+        return Heard(symbol, text, document, said_at)
 
 
 def _innermost(error: BaseException) -> str:

@@ -6,6 +6,7 @@ pipeline's matter.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_INT64 = range(-(2**63), 2**63)
 _FURTHEST_S = 7_258_118_400  # the year 2200: what is beyond is no time, or has another unit
 
 
@@ -33,17 +35,47 @@ class Heard:
         text: as it came, without the key.
         document: what the text says.
         published_at: when it was said (UTC).
+        fault: why the text can't be trusted to say what the document holds; None where it can.
     """
 
     asked: str | None
     text: str
     document: object
     published_at: datetime
+    fault: str | None = None
+
+
+class RepeatedMember(ValueError):
+    """A JSON object has two members of one name, so that nothing says which of them counts."""
+
+
+def json_document(text: bytes) -> object:
+    """What a JSON text says.
+
+    Raises:
+        RepeatedMember: an object in it has two members of one name.
+        ValueError: it is no JSON.
+    """
+    from pydantic_core import from_json
+
+    document = from_json(text, allow_inf_nan=False)
+    # The fast parser keeps the last of several members without a word.
+    json.loads(text.decode(), object_pairs_hook=_members)
+    return document
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise RepeatedMember(f"the JSON has the member {name} more than once")
+        found[name] = value
+    return found
 
 
 def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) -> pl.DataFrame:
-    """A row for each: the columns of `quotes`, and `number`, `asked`, `text`, and for each column of numbers whether
-    there is something else in its place (`untyped_<column>`). What can't be understood is NULL.
+    """A row for each: the columns of `quotes`, and `number`, `asked`, `text`, `fault`, and for each column of numbers
+    whether there is something else in its place (`untyped_<column>`). What can't be understood is NULL.
     """
     import polars as pl
 
@@ -74,16 +106,20 @@ def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) 
         pl.Series("number", range(len(heard)), dtype=pl.Int64),
         pl.Series("asked", [item.asked for item in heard], dtype=pl.String),
         pl.Series("text", [item.text for item in heard], dtype=pl.String),
+        pl.Series("fault", [item.fault for item in heard], dtype=pl.String),
     )
 
 
 def refused(rows: pl.DataFrame, feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> dict[int, list[str]]:
     """Number -> reasons, of the rows (as `quote_rows` makes them) that are no quotes."""
+    import polars as pl
+
     connection.register("heard", rows.to_arrow())
     rules = _rules(feed, connection)
     found = connection.execute(f"SELECT number, {reasons(rules)} FROM heard WHERE NOT ({good(rules)})").fetchall()
     connection.unregister("heard")
-    return dict(found)
+    faults = rows.filter(pl.col("fault").is_not_null()).select("number", "fault").iter_rows()
+    return {**dict(found), **{number: [fault] for number, fault in faults}}
 
 
 def _rules(feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> Predicates:
@@ -113,10 +149,9 @@ def _symbol(value: object, asked: str | None) -> str | None:
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        number = float(value)
-    except OverflowError:
+    if isinstance(value, int) and not _INT64.start <= value < _INT64.stop:
         return None
+    number = float(value)
     return number if math.isfinite(number) else None
 
 
