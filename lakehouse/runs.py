@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+from uuid import uuid4
 
 from rich.console import Console
 from rich.markup import escape
@@ -121,23 +122,29 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     display.show("loading definitions", 0, 0)
     started = time.monotonic()
 
+    from lakehouse.components.sensor import SOURCE_TAG
     from lakehouse.components.sessions import about_tags, range_tags
     from lakehouse.definitions import defs
+    from lakehouse.run_processes import fail_dead_runs, running_here
 
     job = defs().resolve_job_def(f"{source}_update")
     partitioned, others = _by_partitions(job)
     prepared_home(settings())
     results = []
     with event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
+        fail_dead_runs(instance)
         # Two runs: assets without partitions are planned once for each partition of a run that has some.
         for assets, tags in ((partitioned, range_tags), (others, about_tags)):
-            result = job.execute_in_process(
-                instance=instance,
-                asset_selection=assets,
-                tags=tags(sessions[0], sessions[-1]),
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                raise_on_error=False,
-            )
+            run_id = str(uuid4())
+            with running_here(instance, run_id):
+                result = job.execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    asset_selection=assets,
+                    tags={**tags(sessions[0], sessions[-1]), SOURCE_TAG: source},
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                    raise_on_error=False,
+                )
             results.append(result)
             if not result.success:
                 break

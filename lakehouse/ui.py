@@ -12,12 +12,15 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from lakehouse.event_log import opened_instance
 from lakehouse.runs import prepared_home
 from lakehouse.settings import PROJECT_ROOT, settings
 
 
 def run_ui(console: Console, port: int) -> NoReturn:
     """Runs `dagster dev` in this process, on 127.0.0.1, until somebody stops it."""
+    from lakehouse.run_processes import fail_dead_runs
+
     home = prepared_home(settings())
     # Dagster's processes must mean the same folder, wherever they run.
     os.environ["LAKEHOUSE_HOME"] = str(settings().home)
@@ -26,6 +29,9 @@ def run_ui(console: Console, port: int) -> NoReturn:
         highlight=False,
         soft_wrap=True,
     )
+    # No sensor waits for a run that a killed process has left behind.
+    with opened_instance() as instance:
+        fail_dead_runs(instance)
     # Who starts this in the background of a script has its children ignore Ctrl-C, which is how Dagster ends its own.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Neither helps who reads it: `dg dev` takes no workspace of ours, and the dagster.yaml of this folder is the one

@@ -1,19 +1,42 @@
-"""`lakehouse dev` ends, with all that it started, however it was started."""
+"""`lakehouse dev` on a home in which a backfill was killed, and its end: with all that it started, however it was
+started.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+import pytest
+
+from assets_tests.exchange_lake import SESSIONS, simulated_exchange
 from assets_tests.servers.process import free_port, log_tail
 
 LAKEHOUSE = Path(sys.executable).with_name("lakehouse")
+KILLED, NEW = SESSIONS[0], SESSIONS[-1]
+
+
+@dataclass
+class Dev:
+    """`lakehouse dev` in the background of a script."""
+
+    home: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
+def environment(home: Path) -> dict[str, str]:
+    own = {"LAKEHOUSE_HOME": str(home), "LAKEHOUSE_XETRA_URL": str(home / "feed"), "PYTHON_DOTENV_DISABLED": "1"}
+    return {**os.environ, **own}
 
 
 def processes_of(home: Path) -> set[int]:
@@ -29,26 +52,63 @@ def processes_of(home: Path) -> set[int]:
     return found
 
 
-def test_sigterm_ends_what_a_script_started_in_the_background(tmp_path: Path) -> None:
-    """A shell without a terminal has its background jobs ignore SIGINT, by which Dagster ends its own processes."""
-    log, home = tmp_path / "log", tmp_path / "home"
+def kill_a_backfill(home: Path, log: Path) -> None:
+    """Kills a backfill when its first run has stored bars, and before they are derived."""
+    command = [LAKEHOUSE, "backfill", "xetra", "--from", str(KILLED), "--to", str(KILLED)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(home))
+    wait_until((home / "lake/ingest_ledger/_delta_log").exists, 90, log)
+    process.kill()
+    process.wait()
+    assert not (home / "warehouse.duckdb").exists()
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """Started as a shell without a terminal does it: its background jobs ignore SIGINT, by which Dagster ends its own
+    processes.
+    """
+    folder = tmp_path_factory.mktemp("dev")
+    home, log = folder / "home", folder / "log"
+    with pytest.MonkeyPatch.context() as own:
+        own.setenv("LAKEHOUSE_HOME", str(home))
+        simulated_exchange().write(folder / "published")
+    shutil.copytree(folder / "published" / str(KILLED), home / "feed" / str(KILLED))
+    kill_a_backfill(home, log)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [LAKEHOUSE, "dev", "--port", str(free_port())],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "LAKEHOUSE_HOME": str(home), "PYTHON_DOTENV_DISABLED": "1"},
+            env=environment(home),
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )
     try:
         wait_until(lambda: "Serving dagster-webserver" in log.read_text(), 90, log)
-        process.terminate()
-        process.wait(60)
-        wait_until(lambda: not processes_of(home), 30, log)
+        shutil.copytree(folder / "published" / str(NEW), home / "feed" / str(NEW))
+        yield Dev(home, log, process)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_new_file_reaches_the_marts_after_a_backfill_was_killed(dev: Dev) -> None:
+    """So do the bars that the backfill had loaded."""
+
+    def published() -> set[str]:
+        if not (dev.home / "warehouse.duckdb").exists():
+            return set()
+        with duckdb.connect(str(dev.home / "warehouse.duckdb"), read_only=True) as marts:
+            return {str(day) for (day,) in marts.execute("SELECT DISTINCT session FROM marts.fct_daily_bar").fetchall()}
+
+    wait_until(lambda: {str(KILLED), str(NEW)} <= published(), 180, dev.log)
+
+
+def test_sigterm_ends_what_a_script_started_in_the_background(dev: Dev) -> None:
+    dev.process.terminate()
+    dev.process.wait(60)
+    wait_until(lambda: not processes_of(dev.home), 30, dev.log)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, log: Path) -> None:

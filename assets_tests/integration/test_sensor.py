@@ -163,6 +163,19 @@ def test_a_run_that_failed_after_its_load_is_tried_again(taken_in: ExchangeLake,
     assert tick(instance) == ([], "no new or changed objects")
 
 
+def test_sessions_of_a_backfill_that_was_killed_are_asked_for(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    """It may have loaded what it did not derive any more: nothing is pending, and the marts lack it."""
+    record(instance, {**range_tags(FIRST, LAST), SOURCE_TAG: "xetra"}, FAILURE)
+    record(instance, {SOURCE_TAG: "xetra"}, FAILURE)  # its second run, of the assets without partitions
+    (request,), _ = tick(instance)
+    assert spans([request]) == [(str(FIRST), str(LAST))]
+
+    record(instance, request.tags, SUCCESS)
+    assert tick(instance) == ([], "no new or changed objects")
+
+
 def test_objects_that_cannot_be_read_are_not_asked_for_again(
     taken_in: ExchangeLake, instance: dg.DagsterInstance
 ) -> None:

@@ -113,12 +113,14 @@ def source_sensor(config: SourceConfig, partitions: dg.PartitionsDefinition, job
 
 
 def failed_stretches(instance: dg.DagsterInstance, config: SourceConfig) -> list[tuple[Stretch, int]]:
-    """What the sensor's runs failed to bring through to the marts, with the number of tries: no run over it
-    succeeded, and no later one over its sessions.
+    """What the sensor's runs and the command line's failed to bring through to the marts, with the number of tries: no
+    run over it succeeded, and no later one over its sessions. A backfill that was killed between loading and deriving
+    has left nothing pending; what it lacks is named by its run.
     """
     by_changes: dict[str, list[dg.DagsterRun]] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: config.source}), limit=_RUNS_LOOKED_AT):
-        by_changes.setdefault(run.tags[CHANGES_TAG], []).append(run)
+        if RANGE_START_TAG in run.tags:
+            by_changes.setdefault(run.tags.get(CHANGES_TAG, run.run_id), []).append(run)
     found = []
     for changes, runs in by_changes.items():
         if runs[0].status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
