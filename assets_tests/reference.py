@@ -115,7 +115,7 @@ def sound(fields: Sequence[str], version: Version, number: int) -> Bar | None:
 
 @dataclass
 class Reference:
-    """What a correct lake holds after it took `versions`, in any order of derivation.
+    """What a correct lake holds after it took `versions`, in this order, and derived in any order.
 
     `hours` gives each session's opening and the end of its regular segment, UTC; `expected` the objects (by name)
     that a session needs to be complete.
@@ -126,9 +126,9 @@ class Reference:
     versions: list[Version] = field(default_factory=list)
 
     def current(self) -> dict[str, Version]:
-        """The version of each object that counts: the newest that could be read."""
+        """The version of each object that counts: the last one taken that could be read."""
         found: dict[str, Version] = {}
-        for version in sorted(self.versions, key=lambda item: (item.published_at, item.taken)):
+        for version in self.versions:
             if version.rows is not None:
                 found[version.name] = version
         return found

@@ -217,6 +217,11 @@ def rebuild(
             marts = differing_marts(settings(), OF_FEEDS if feed else OF_BARS) if published or not verify else []
             if marts and not verify:
                 publish(settings(), full_refresh=True)
+        if result.objects_reordered:
+            console.print(
+                f"{source}: the version that was loaded last counts anew for {result.objects_reordered:,} objects",
+                highlight=False,
+            )
         for name, derived in result.tables.items():
             console.print(
                 f"{source}.{name}: {derived.rows:,} rows, {derived.rows_changed:,} rows differ",

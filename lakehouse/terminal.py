@@ -26,6 +26,11 @@ def print_status(console: Console, found: Status) -> None:
         "sessions incomplete", _listed([f"{session}: {', '.join(what)}" for session, what in found.incomplete.items()])
     )
     table.add_row("objects", ", ".join(f"{count:,} {name}" for name, count in sorted(found.objects.items())) or "none")
+    if found.rebuild_due:
+        count = f"{found.rebuild_due:,} {'object holds' if found.rebuild_due == 1 else 'objects hold'}"
+        table.add_row(
+            "rebuild due", f"{count} an older version than was loaded last: run lakehouse rebuild {found.source}"
+        )
     table.add_row("rows received", f"{found.rows_received:,}")
     # The error of one vendor about many objects differs in their names only.
     failed = [str(entry["object"]) for entry in found.failed_objects]

@@ -1,5 +1,6 @@
-"""Promises 1 to 5 over random histories: a vendor publishes, corrects, damages and repairs objects, sessions are
-loaded and derived in any order, and at any moment the lake holds what a plain-Python reference says.
+"""Promises 1 to 5 over random histories: a vendor publishes, corrects, damages and repairs objects, puts older ones
+and earlier versions back, sessions are loaded and derived in any order, and at any moment the lake holds what a
+plain-Python reference says.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import gzip
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -39,6 +41,7 @@ from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
 from lakehouse.settings import settings as lakehouse_settings
 from lakehouse.sources.config import source_named
+from lakehouse.sources.reading import reading_of
 
 # A weekend and a month's end lie between the second session and the third.
 SESSIONS = (date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3), date(2017, 7, 4))
@@ -118,6 +121,7 @@ class Lakes(RuleBasedStateMachine):
         self.reference = Reference(HOURS, EXPECTED)
         self.published: dict[tuple[date, int], tuple[datetime, list[tuple[str, ...]] | None, int]] = {}
         self.said: dict[tuple[date, int], list[list[tuple[str, ...]]]] = {}
+        self.history: dict[tuple[date, int], list[tuple[datetime, list[tuple[str, ...]] | None, bytes]]] = {}
         self.clock = FIRST_PUBLICATION
         self.loads = 0
         self.underived: set[date] = set()
@@ -140,12 +144,25 @@ class Lakes(RuleBasedStateMachine):
 
     # What the vendor does
 
-    def _publish(self, slot: tuple[date, int], rows: list[tuple[str, ...]] | None, body: bytes) -> None:
+    def _publish(
+        self, slot: tuple[date, int], rows: list[tuple[str, ...]] | None, body: bytes, at: datetime | None = None
+    ) -> None:
+        at = at or self.clock
         path = self.root / "vendor" / name_of(slot)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(body)
-        os.utime(path, ns=(int(self.clock.timestamp() * 1e9),) * 2)
-        self.published[slot] = (self.clock, rows, len(body))
+        os.utime(path, ns=(int(at.timestamp() * 1e9),) * 2)
+        self.published[slot] = (at, rows, len(body))
+        self.history.setdefault(slot, []).append((at, rows, body))
+
+    @precondition(lambda self: getattr(self, "published", None))
+    @rule(seed=st.integers(0, 2**32))
+    def put_back(self, seed: int) -> None:
+        """An earlier version of an object comes back as it was (A, B, A)."""
+        chance = Random(seed)
+        slot = chance.choice(sorted(self.history))
+        at, rows, body = chance.choice(self.history[slot])
+        self._publish(slot, rows, body, at)
 
     @rule(seed=st.integers(0, 2**32), count=st.integers(1, 4))
     def publish(self, seed: int, count: int) -> None:
@@ -153,8 +170,11 @@ class Lakes(RuleBasedStateMachine):
         chance = Random(seed)
         for slot in chance.sample(SLOTS, count):
             # Objects may be published in the same moment; versions of one object are not.
-            again = slot in self.published and self.published[slot][0] >= self.clock
+            again = any(at >= self.clock for at, *_ in self.history.get(slot, ()))
             self.clock += timedelta(seconds=max(chance.randrange(2), again))
+            # `cp -p` and tar give an object an older time than the version has that it replaces.
+            older = FIRST_PUBLICATION - timedelta(days=1, seconds=len(self.history.get(slot, ())))
+            at = older if slot in self.history and chance.random() < 0.2 else self.clock
             old = (self.published[slot][1] if slot in self.published else None) or []
             kept = [row for row in old if chance.random() < 0.6]
             rows = kept + [bar_row(chance, slot) for _ in range(chance.randrange(8))]
@@ -162,7 +182,7 @@ class Lakes(RuleBasedStateMachine):
                 rows.insert(chance.randrange(len(rows)), chance.choice(rows))
             body, kind = body_of(rows), chance.random()
             if kind < 0.1:
-                self._publish(slot, [], body_of([]))
+                self._publish(slot, [], body_of([]), at)
             elif kind < 0.25:
                 wrong = (
                     body[: chance.randrange(len(body))],
@@ -170,14 +190,14 @@ class Lakes(RuleBasedStateMachine):
                     gzip.compress(b""),
                     gzip.compress(b"ISIN,Date\n", mtime=0),
                 )
-                self._publish(slot, None, chance.choice(wrong))
+                self._publish(slot, None, chance.choice(wrong), at)
             else:
                 said = self.said.setdefault(slot, [])
                 if said and kind < 0.4:
                     # What it said before, once again.
                     rows = chance.choice(said)
                 said.append(rows)
-                self._publish(slot, rows, body_of(rows))
+                self._publish(slot, rows, body_of(rows), at)
 
     # What the house does
 
@@ -188,13 +208,13 @@ class Lakes(RuleBasedStateMachine):
     def take(self, first: int, count: int) -> None:
         """Loads a range of sessions, without deriving them yet."""
         sessions = self._sessions(first, count)
-        known = {(version.name, version.version) for version in self.reference.versions}
+        last = {version.name: version.version for version in self.reference.versions}
         new = []
         for slot, (at, rows, size) in self.published.items():
             day = slot[0]
             session = min(session for session in SESSIONS if session >= day)
-            version = f"{int(at.timestamp()) * 1_000_000}-{size}"
-            if session in sessions and (name_of(slot), version) not in known:
+            version = f"{int(at.timestamp()) * 1_000_000}-{size}+{reading_of(self.config, self.config.bars)}"
+            if session in sessions and last.get(name_of(slot)) != version:
                 read = None if rows is None else tuple(rows)
                 new.append(Version(name_of(slot), version, at, self.loads, day, session, read))
         self.reference.versions += new
@@ -287,14 +307,20 @@ class Lakes(RuleBasedStateMachine):
         assert len(raw) == len(set(raw))
         assert set(raw) == texts.keys() - self.reference.quarantined()
 
-        ledger = {(row["object"], row["object_version"]): row for row in self._rows("ingest_ledger")}
+        ledger = {(row["object"], row["sequence"]): row for row in self._rows("ingest_ledger")}
         assert len(ledger) == self.lake.table("ingest_ledger").to_polars().height
-        assert {key: row["status"] for key, row in ledger.items()} == {
-            (version.name, version.version): "failed" if version.rows is None else "loaded" if version.rows else "empty"
-            for version in self.reference.versions
-        }
+        numbers: Counter[str] = Counter()
+        taken = []
         for version in self.reference.versions:
-            row = ledger[version.name, version.version]
+            numbers[version.name] += 1
+            taken.append((version.name, numbers[version.name]))
+        assert {key: row["status"] for key, row in ledger.items()} == {
+            key: "failed" if version.rows is None else "loaded" if version.rows else "empty"
+            for key, version in zip(taken, self.reference.versions, strict=True)
+        }
+        for key, version in zip(taken, self.reference.versions, strict=True):
+            row = ledger[key]
+            assert row["object_version"] == version.version
             assert (row["product"], row["first_session"], row["last_session"]) == ("bars", *[version.session] * 2)
             parts = [(part["part"], part["rows"], part["object_version"]) for part in row["parts"]]
             where = self.reference.stored_as(version).version

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.contract import DUCKDB_TYPES
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # Delta keeps the least and greatest moments of a file in whole milliseconds, cut off.
 _MILLISECOND = timedelta(milliseconds=1)
+
+_COLUMNS_ADDED = "lakehouse/columns-added"
+"""Name under which a table counts the commits that added columns: it has files with and without them."""
 
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 30 days",
@@ -42,6 +46,14 @@ class Snapshot:
     def version(self) -> int | None:
         """Delta's version number; None where nothing was ever written."""
         return None if self.delta is None else self.delta.version()
+
+    @cached_property
+    def lacking(self) -> list[str]:
+        """The contract's columns that no stored file has, as an earlier release wrote them all."""
+        if self.delta is None:
+            return []
+        stored = {field.name for field in self.delta.schema().fields}
+        return [name for name in self.table.contract.column_names if name not in stored]
 
     def files(self, partitions: Partitions | None = None) -> list[str]:
         """The URIs of the Parquet files, all of them or those of `partitions`."""
@@ -125,10 +137,15 @@ class Snapshot:
         if not files:
             columns = ", ".join(f'NULL::{DUCKDB_TYPES[column.type]} AS "{column.name}"' for column in contract.columns)
             return f"SELECT {columns} WHERE false"
-        names = ", ".join(f'"{name}"' for name in contract.column_names)
+        names = ", ".join(
+            f'NULL::{DUCKDB_TYPES[contract.column(name).type]} AS "{name}"' if name in self.lacking else f'"{name}"'
+            for name in contract.column_names
+        )
+        # DuckDB opens every file to unite their columns, so only tables that got some later pay for it.
+        mixed = ", union_by_name = true" if self.reached(_COLUMNS_ADDED) is not None else ""
         hive = ", ".join(f"'{name}': {DUCKDB_TYPES[contract.column(name).type]}" for name in contract.partition_by)
         listed = ", ".join(map(literal, files))
-        return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}})"
+        return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}}{mixed})"
 
     def select_sessions(self, sessions: Sequence[date] | None) -> str:
         """A DuckDB query for the rows of `sessions`, or days (None: of all), reading only the partitions that can hold
@@ -150,7 +167,9 @@ class Snapshot:
         contract = self.table.contract
         if self.delta is None or not self.files():
             return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
-        return pl.scan_delta(self.delta).select(contract.column_names)
+        types = pl.Schema(contract.arrow_schema)
+        added = [pl.lit(None, types[name]).alias(name) for name in self.lacking]
+        return pl.scan_delta(self.delta).with_columns(added).select(contract.column_names)
 
     def append(self, rows: pa.Table, transactions: Iterable[str], reached: Mapping[str, int] | None = None) -> int:
         """Commits `rows` on top of this snapshot and returns the new version.
@@ -194,6 +213,9 @@ class Snapshot:
 
         named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
         named += [Transaction(name, version) for name, version in (reached or {}).items()]
+        if self.lacking:
+            named.append(Transaction(_COLUMNS_ADDED, self._next(delta, _COLUMNS_ADDED)))
+            how["schema_mode"] = "merge"
         properties = CommitProperties(max_commit_retries=100, app_transactions=named or None)
         try:
             write_deltalake(

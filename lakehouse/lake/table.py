@@ -60,7 +60,8 @@ class LakeTable:
 
         Raises:
             LakeUnavailable: the storage can't be read.
-            TableOutdated: it has not the columns of its contract.
+            TableOutdated: it lacks a required column of its contract. One that may be NULL reads as NULL, and is
+                added by the next write.
         """
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
@@ -71,13 +72,13 @@ class LakeTable:
             return Snapshot(self, None)
         except OSError as error:
             raise LakeUnavailable(f"{self.uri} can't be opened: {in_one_line(error)}") from error
-        stored = {field.name for field in delta.schema().fields}
-        if lacking := [name for name in self.contract.column_names if name not in stored]:
+        snapshot = Snapshot(self, delta)
+        if lacking := [name for name in snapshot.lacking if not self.contract.column(name).nullable]:
             raise TableOutdated(
                 f"{self.name} lacks {', '.join(lacking)}: an older version of Lakehouse wrote it. Set LAKEHOUSE_HOME "
                 "(or LAKEHOUSE_LAKE_URI) to a new place and load the sources into it again"
             )
-        return Snapshot(self, delta)
+        return snapshot
 
     def at(self, moment: int | datetime) -> Snapshot:
         """The table as it was stored at a version or at an (aware) moment, as far back as vacuum has kept its files.
@@ -94,7 +95,7 @@ class LakeTable:
             found.delta.load_as_version(moment)
         except DeltaError as error:
             raise TableMissing(f"{self.name} cannot be read at {moment}: {error}") from error
-        return found
+        return Snapshot(self, found.delta)
 
     def scan(self) -> pl.LazyFrame:
         """A lazy Polars scan of the current rows; filters and columns are pushed down to the Parquet files."""

@@ -1,7 +1,7 @@
 """Which revision of a row counts: the rules that all products share, as DuckDB queries over named relations.
 
-A revision's object says which version of it is current, and the ledger of each version under which version the
-rows of each of its parts are stored (see the contract of ingest_ledger). What a row means is not known here.
+The ledger says which version of an object is current, and of each version under which version the rows of each of
+its parts are stored (see the contract of ingest_ledger). What a row means is not known here.
 """
 
 from __future__ import annotations
@@ -29,36 +29,52 @@ class Revised:
         return f"hash({', '.join(self.key)})"
 
 
+_ORDER = ("sequence NULLS FIRST", "published_at", "ingested_at", "object_version")
+"""The entries of an object from the oldest to the newest; those of earlier releases have no number."""
+_NEWEST_FIRST = "sequence DESC NULLS LAST, published_at DESC, ingested_at DESC, object_version DESC"
+
+
 def _parts(ledger: str, further: str = "") -> str:
-    """(object, object_version, part) of the stored rows behind the readable versions in `ledger`, and when such a
-    version was published and ingested.
+    """(object, object_version, part) of the stored rows behind the readable versions in `ledger`, the reading by which
+    they were stored, and when such a version was published and ingested.
     """
     return f"""
-        SELECT object, entry.object_version, entry.part, published_at, ingested_at FROM (
-            SELECT object, published_at, ingested_at, unnest(parts) AS entry FROM {ledger}
+        SELECT object, entry.object_version, entry.part, reading, published_at, ingested_at FROM (
+            SELECT object, reading, published_at, ingested_at, unnest(parts) AS entry FROM {ledger}
             WHERE status <> 'failed' {further}
         )
     """
 
 
+def references(ledger: str) -> str:
+    """Each part of each version in `ledger`: object, object_version (under which it is stored), part, rows, whether it
+    `is_first` to name those stored rows, and `is_latest`: whether the object's current version was read by the same
+    reading. Rows of another reading are superseded, whatever they say.
+    """
+    return f"""
+        SELECT object, entry.object_version, entry.part, entry.rows, reading IS NOT DISTINCT FROM latest AS is_latest,
+            row_number() OVER (
+                PARTITION BY object, entry.object_version, entry.part ORDER BY {", ".join(_ORDER)}
+            ) = 1 AS is_first
+        FROM (
+            SELECT object, sequence, published_at, ingested_at, object_version, reading, unnest(parts) AS entry,
+                first_value(reading) OVER (PARTITION BY object ORDER BY {_NEWEST_FIRST}) AS latest
+            FROM {ledger} WHERE status <> 'failed'
+        )
+    """
+
+
 def held(ledger: str) -> str:
-    """Where the rows that count are stored: those of each object's current version, which is the newest that
+    """Where the rows that count are stored: those of each object's current version, which is the last committed that
     could be read. A newer version replaces the older one as a whole.
 
     Args:
         ledger: relation of one product's rows of the ingest ledger.
 
-    Returns: object, object_version, part; and published_at, ingested_at of the current version, which may be
+    Returns: object, object_version, part, reading; and published_at, ingested_at of the current version, which may be
         another than the one that the rows are stored under.
     """
-    return _parts(
-        ledger,
-        """
-        QUALIFY row_number() OVER (
-            PARTITION BY object ORDER BY published_at DESC, ingested_at DESC, object_version DESC
-        ) = 1
-        """,
-    )
+    return _parts(ledger, f"QUALIFY row_number() OVER (PARTITION BY object ORDER BY {_NEWEST_FIRST}) = 1")
 
 
 def winners(raw: str, ledger: str, rows: Revised) -> str:
@@ -91,16 +107,16 @@ def winners(raw: str, ledger: str, rows: Revised) -> str:
 
 def losers(raw: str, ledger: str, rows: Revised) -> str:
     """The rows of the raw table that did not win, with `fate`: duplicate (the winner of its key says the same) or
-    superseded (it says something else, or was withdrawn).
+    superseded (it says something else, was withdrawn, or was read again by other rules).
     """
     same = " AND ".join(f"raw.{column} IS NOT DISTINCT FROM won.{column}" for column in rows.content)
     on = " AND ".join(f"raw.{column} = won.{column}" for column in rows.key)
     # A current row whose key occurs once has won; all others are few.
     return f"""
         WITH readable AS NOT MATERIALIZED (
-            SELECT raw.* FROM {raw} AS raw SEMI JOIN ({_parts(ledger)}) AS stored
+            SELECT raw.*, stored.is_latest FROM {raw} AS raw JOIN ({references(ledger)}) AS stored
             ON raw.object = stored.object AND raw.object_version = stored.object_version
-            AND raw.{rows.part} = stored.part
+            AND raw.{rows.part} = stored.part AND stored.is_first
         ),
         several AS MATERIALIZED ({_repeated("readable", rows)}),
         contested AS (
@@ -110,7 +126,8 @@ def losers(raw: str, ledger: str, rows: Revised) -> str:
                 SELECT (object, object_version, part) FROM ({held(ledger)})
             )
         )
-        SELECT raw.*, CASE WHEN won.object IS NOT NULL AND {same} THEN 'duplicate' ELSE 'superseded' END AS fate
+        SELECT raw.* EXCLUDE (is_latest),
+            CASE WHEN won.object IS NOT NULL AND {same} AND raw.is_latest THEN 'duplicate' ELSE 'superseded' END AS fate
         FROM contested AS raw LEFT JOIN ({winners("contested", ledger, rows)}) AS won ON {on}
         WHERE won.object IS NULL
         OR (raw.object, raw.object_version, raw.row_number) <> (won.object, won.object_version, won.row_number)
@@ -118,11 +135,17 @@ def losers(raw: str, ledger: str, rows: Revised) -> str:
 
 
 def known_since(raw: str, ledger: str, rows: Revised, content: Sequence[str]) -> str:
-    """The winners with `known_at`: when the lake first came to know the key with the same `content`."""
+    """The winners with `known_at`: when the lake first came to know the key with the same `content`. Rows that no
+    version in the ledger names count for nothing.
+    """
     said = ", ".join([*rows.key, *content])
     return f"""
         WITH won AS ({winners(raw, ledger, rows)}),
-        first_known AS (SELECT {said}, min(ingested_at) AS known_at FROM {raw} GROUP BY {said})
+        first_known AS (
+            SELECT {said}, min(raw.ingested_at) AS known_at FROM {raw} AS raw SEMI JOIN ({_parts(ledger)}) AS stored
+            ON raw.object = stored.object AND raw.object_version = stored.object_version
+            AND raw.{rows.part} = stored.part GROUP BY {said}
+        )
         SELECT won.*, first_known.known_at FROM won JOIN first_known
         ON {" AND ".join(f"won.{column} IS NOT DISTINCT FROM first_known.{column}" for column in [*rows.key, *content])}
     """

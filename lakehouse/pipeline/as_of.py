@@ -57,9 +57,11 @@ def corporate_actions(lake: Lake, connection: duckdb.DuckDBPyConnection, source:
 def _raw_and_ledger(
     lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig, product: type[Product]
 ) -> tuple[str, str]:
-    """Relations of a product's raw rows and of its rows of the ledger, as of `lake.as_of`."""
+    """Relations of a product's raw rows and of its rows of the ledger, the latter as of `lake.as_of`: it says which of
+    the former count.
+    """
     ledger = f"SELECT * FROM ({lake.select(LEDGER, connection, {'source': [config.source]})})"
     return (
-        f"({lake.select(config.table(product.raw_table), connection)})",
+        f"({lake.table(config.table(product.raw_table)).snapshot().select()})",
         f"({ledger} WHERE product = {literal(product.name)})",
     )

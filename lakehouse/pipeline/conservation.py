@@ -13,7 +13,7 @@ from lakehouse.lake.ledger import LEDGER
 from lakehouse.lake.literals import literal, predicate
 from lakehouse.market.bars import BARS
 from lakehouse.market.official import OFFICIAL
-from lakehouse.market.revisions import Revised, losers
+from lakehouse.market.revisions import Revised, losers, references
 from lakehouse.sources.products import Bars, OfficialDaily, Product
 
 if TYPE_CHECKING:
@@ -57,18 +57,18 @@ def conservation_of(
     inside = "true" if sessions is None else predicate({"session": sessions})
     of_source = {"source": [source]}
     ledger = f"(SELECT * FROM ({lake.select(LEDGER, connection, of_source)}) WHERE product = {literal(product.name)})"
-    raw = f"({lake.select(f'{source}/{product.raw_table}', connection, partitions)})"
+    # Which rows were known at a moment is said by the ledger.
+    raw = f"({lake.table(f'{source}/{product.raw_table}').snapshot().select(partitions)})"
     # Reading as of a past moment derives the rows of all sessions; the filter is for the caller then.
     stored = f"({lake.select(f'{source}/{kept}', connection, partitions)})"
-    quarantine = f"({lake.select('quarantine', connection, of_source)})"
+    quarantine = f"({lake.table('quarantine').snapshot().select(of_source)})"
     counted = "session" if part == "session" else f"date_trunc('{part}', session)::DATE"
     return f"""
         SELECT {literal(source)} AS source, {literal(product.name)} AS product, session,
             {", ".join(f"coalesce(sum({name}), 0)::BIGINT AS {name}" for name in COUNTS)}
         FROM (
-            SELECT entry.part AS session, entry.rows AS received,
-                CASE WHEN entry.object_version <> object_version THEN entry.rows ELSE 0 END AS duplicates
-            FROM (SELECT object_version, unnest(parts) AS entry FROM {ledger})
+            SELECT part AS session, rows AS received, CASE WHEN is_first THEN 0 ELSE rows END AS duplicates
+            FROM ({references(ledger)})
             UNION ALL BY NAME
             SELECT {part} AS session, count(*) AS kept FROM {stored} GROUP BY ALL
             UNION ALL BY NAME
@@ -76,8 +76,11 @@ def conservation_of(
                 count(*) FILTER (fate = 'superseded') AS superseded
             FROM ({losers(raw, ledger, rules)}) GROUP BY ALL
             UNION ALL BY NAME
-            SELECT {counted} AS session, count(*) AS quarantined FROM {quarantine}
-            SEMI JOIN {ledger} USING (object, object_version) GROUP BY ALL
+            SELECT part AS session, count(*) FILTER (is_latest) AS quarantined,
+                count(*) FILTER (NOT is_latest) AS superseded
+            FROM {quarantine} AS refused JOIN ({references(ledger)}) AS stored
+            ON refused.object = stored.object AND refused.object_version = stored.object_version
+            AND {counted} = stored.part AND stored.is_first GROUP BY ALL
         ) WHERE {inside} GROUP BY session
     """
 

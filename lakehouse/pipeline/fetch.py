@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import ledger_of
+from lakehouse.lake.ledger import UNANSWERED, ledger_of, newest_entries
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.pending import prefixes
 from lakehouse.progress import Progress
@@ -98,10 +98,9 @@ def fetch(
 
 def _last_news(lake: Lake, config: SourceConfig) -> tuple[dict[str, str], dict[str, datetime]]:
     """By object, from the ledger: the error of those that failed last, and the moment of the last news of any."""
-    newest = ledger_of(lake, config.source).select("object", "error", "ingested_at", "published_at")
-    rows = newest.sort("ingested_at", "published_at").unique("object", keep="last").collect().rows()
-    failed = {name: error for name, error, *_ in rows if error is not None}
-    return failed, {name: ingested_at for name, _, ingested_at, _ in rows}
+    rows = newest_entries(ledger_of(lake, config.source)).select("object", "error", "ingested_at").collect().rows()
+    failed = {name: error for name, error, _ in rows if error is not None}
+    return failed, {name: ingested_at for name, _, ingested_at in rows}
 
 
 def _requests(landing: Landing, config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[Request]:
@@ -144,7 +143,9 @@ def _failed(
     return {
         "source": config.source,
         "object": request.name,
-        "object_version": f"{now:%Y%m%dT%H%M%S.%fZ}-unanswered",
+        "object_version": f"{now:%Y%m%dT%H%M%S.%fZ}{UNANSWERED}",
+        "sequence": None,
+        "reading": None,
         "product": product.name,
         "size": 0,
         "status": "failed",

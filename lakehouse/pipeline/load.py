@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import LEDGER
-from lakehouse.lake.literals import predicate
-from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.ledger import LEDGER, Entry, numbered
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.pipeline.fetch import fetch
 from lakehouse.pipeline.parts import known_parts
@@ -29,6 +27,7 @@ from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.landing import Landing
 from lakehouse.sources.objects import ObjectReplaced, ObjectStoreSource
 from lakehouse.sources.products import Product
+from lakehouse.sources.reading import reading_of
 from lakehouse.sources.received import ObjectDamaged, read_object
 
 if TYPE_CHECKING:
@@ -50,14 +49,15 @@ class Loaded:
     parts: set[date] = field(default_factory=set)
     errors: dict[str, str] = field(default_factory=dict)
 
-    def add(self, entry: dict[str, Any]) -> None:
-        """Counts one new row of the ledger."""
-        self.objects[entry["status"]] += 1
-        self.rows_received += entry["rows_received"]
-        self.rows_quarantined += entry["rows_quarantined"]
-        self.parts |= {part["part"] for part in entry["parts"] if part["object_version"] == entry["object_version"]}
-        if entry["error"]:
-            self.errors[entry["object"]] = entry["error"]
+    def add(self, entry: Entry) -> None:
+        """Counts one new entry of the ledger."""
+        row = entry.row
+        self.objects[row["status"]] += 1
+        self.rows_received += row["rows_received"]
+        self.rows_quarantined += row["rows_quarantined"]
+        self.parts |= entry.new_parts
+        if row["error"]:
+            self.errors[row["object"]] = row["error"]
 
 
 def load(
@@ -72,8 +72,8 @@ def load(
     """Loads every pending object of `sessions`, in chunks that fit into memory. An API is asked first, and its
     answers are landed as objects; one that was not given is recorded as a failed object.
 
-    An object that can't be read is recorded as failed, and the others go on; one that is replaced meanwhile is left
-    for the next load. Nothing pending writes nothing.
+    An object that can't be read is recorded as failed, and the others go on; one that is replaced before its rows are
+    committed is left for the next load. Nothing pending writes nothing.
 
     Raises:
         SourceError: the API's settings are wrong (no key).
@@ -85,7 +85,7 @@ def load(
         for entry in _commit(lake, config, product, None, unanswered):
             result.add(entry)
     objects = pending_objects(lake, config, product, calendar, retry_failed=True, sessions=sessions)
-    store, done = store_of(lake, config, product), 0
+    store, done, reading = store_of(lake, config, product), 0, reading_of(config, product)
     for several in _chunks(objects):
         read: list[Read | None] = []
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -95,9 +95,10 @@ def load(
                 progress("objects read", done, len(objects))
         there = [(item, received) for item, received in zip(several, read, strict=True) if received is not None]
         chunk = Chunk(product, [item for item, _ in there], [received for _, received in there], datetime.now(UTC))
-        known = known_parts(lake, config.source, chunk.objects)
+        known = known_parts(lake, config.source, chunk.objects, reading)
         with lake.connect() as connection:
             rows = rows_of(chunk, config, calendar, connection, known, run_id)
+        rows = _without(rows, _replaced(store, chunk.objects))
         for entry in _commit(lake, config, product, rows, rows.ledger):
             result.add(entry)
     return result
@@ -126,20 +127,40 @@ def _read(store: ObjectStoreSource | Landing, item: PendingObject, product: Prod
         return None
 
 
+def _replaced(store: ObjectStoreSource | Landing, objects: Sequence[PendingObject]) -> set[str]:
+    """The objects that are no longer the versions that were read: theirs would be committed after newer ones."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        held = pool.map(lambda item: store.holds(item.path, item.tag), objects)
+        return {item.name for item, is_held in zip(objects, held, strict=True) if not is_held}
+
+
+def _without(rows: Rows, names: set[str]) -> Rows:
+    """`rows` without those of some objects."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not names:
+        return rows
+
+    def kept(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(pc.is_in(table["object"], pa.array(sorted(names), pa.string()))))
+
+    ledger = [row for row in rows.ledger if row["object"] not in names]
+    return replace(rows, raw=kept(rows.raw), refused=kept(rows.refused), ledger=ledger)
+
+
 def _commit(
     lake: Lake, config: SourceConfig, product: Product, rows: Rows | None, ledger: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Commits a chunk to the three tables and returns the rows that were new in the ledger."""
+) -> list[Entry]:
+    """Commits a chunk to the three tables and returns the entries that were new in the ledger."""
     if not ledger:
         return []
     names = sorted({f"{config.source}/{product.name}/{entry['first_session']}" for entry in ledger})
     if rows is not None:
         append_absent(lake, config.table(product.raw_table), rows.raw, product.part, names)
         append_absent(lake, "quarantine", rows.refused, "source", names)
-    appended = retry_when_stale(lambda: _append_answers(lake, ledger, names))
-    known = {(row["object"], row["object_version"]) for row in appended}
-    others = [row for row in ledger if (row["object"], row["object_version"]) not in known]
-    return appended + retry_when_stale(lambda: _replace_failures(lake, others))
+    answers = product.request is not None
+    return retry_when_stale(lambda: _append_ledger(lake, ledger, names, answers=answers))
 
 
 def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
@@ -167,46 +188,17 @@ def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transac
     retry_when_stale(work)
 
 
-def _append_answers(lake: Lake, rows: list[dict[str, Any]], transactions: list[str]) -> list[dict[str, Any]]:
-    """Appends the rows about object versions that the ledger doesn't know, and returns them."""
-    import pyarrow as pa
-
-    table = lake.table(LEDGER)
-    snapshot = table.snapshot()
-    stored = _stored_answers(snapshot, rows)
-    fresh = [row for row in rows if (row["object"], row["object_version"]) not in stored]
-    if fresh:
-        snapshot.append(pa.Table.from_pylist(fresh, schema=table.contract.arrow_schema), transactions)
-    return fresh
-
-
-def _replace_failures(lake: Lake, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Replaces the ledger's rows about versions that failed before and are read now, or fail in another way. Returns
-    the rows that are new.
-    """
-    import pyarrow as pa
-
-    if not rows:
-        return []
-    table = lake.table(LEDGER)
-    snapshot = table.snapshot()
-    stored, replaced = _stored_answers(snapshot, rows), []
-    for row in rows:
-        old = stored.get((row["object"], row["object_version"]))
-        if old and old["status"] == "failed" and (row["status"], row["error"]) != (old["status"], old["error"]):
-            replaced.append(row)
-    if replaced:
-        # By their keys, so that whoever else replaces them leaves one row each all the same.
-        keys = ("source", "object", "object_version")
-        where = " OR ".join(f"({predicate({key: [row[key]] for key in keys})})" for row in replaced)
-        snapshot.overwrite(pa.Table.from_pylist(replaced, schema=table.contract.arrow_schema), where)
-    return replaced
-
-
-def _stored_answers(ledger: Snapshot, rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the ledger says about the objects of `rows`, by object and version."""
+def _append_ledger(lake: Lake, rows: list[dict[str, Any]], transactions: list[str], *, answers: bool) -> list[Entry]:
+    """Writes the rows that say something new (see `numbered`), and returns them."""
     import polars as pl
+    import pyarrow as pa
 
+    table = lake.table(LEDGER)
+    snapshot = table.snapshot()
     ours = (pl.col("source") == rows[0]["source"]) & pl.col("object").is_in([row["object"] for row in rows])
-    stored = ledger.scan().filter(ours).collect().iter_rows(named=True)
-    return {(row["object"], row["object_version"]): row for row in stored}
+    stored = snapshot.scan().filter(ours).collect().iter_rows(named=True)
+    entries = numbered(rows, stored, answers=answers)
+    if entries:
+        fresh = [entry.row for entry in entries]
+        snapshot.append(pa.Table.from_pylist(fresh, schema=table.contract.arrow_schema), transactions)
+    return entries

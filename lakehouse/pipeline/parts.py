@@ -38,12 +38,13 @@ class Stored:
         return {name: getattr(self, name) for name in ("part", "rows", "digest", "object_version")}
 
 
-def known_parts(lake: Lake, source: str, objects: Sequence[PendingObject]) -> dict[PartOf, Stored]:
-    """The parts of the versions of `objects` that the lake has loaded."""
+def known_parts(lake: Lake, source: str, objects: Sequence[PendingObject], reading: str) -> dict[PartOf, Stored]:
+    """The parts of the versions of `objects` that the lake has loaded by the same reading."""
     import polars as pl
 
     names = list({item.name for item in objects})
-    loaded = ledger_of(lake, source).filter((pl.col("status") != "failed") & pl.col("object").is_in(names))
+    ours = (pl.col("reading") == reading) & (pl.col("status") != "failed") & pl.col("object").is_in(names)
+    loaded = ledger_of(lake, source).filter(ours)
     rows = loaded.select("object", "parts").collect()
     return {
         (row["object"], part["part"], part["digest"]): Stored(**part, is_new=False)

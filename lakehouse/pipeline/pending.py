@@ -8,12 +8,13 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import ledger_of, pending
+from lakehouse.lake.ledger import ledger_of, pending, stored_version
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.landing import Landing
 from lakehouse.sources.objects import ObjectStoreSource
 from lakehouse.sources.products import Product
+from lakehouse.sources.reading import reading_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class PendingObject:
 
     name: str
     version: str
+    """The version that the source lists, with the reading (see `lakehouse.lake.ledger`)."""
     size: int
     published_at: datetime
     path: str
@@ -69,11 +71,13 @@ def pending_objects(
     """
     store = store_of(lake, config, product)
     listed = store.list(prefixes(product, sessions)) if isinstance(store, Landing) else store.list()
-    waiting = pending(listed, ledger_of(lake, config.source), retry_failed=retry_failed)
+    ledger = ledger_of(lake, config.source)
+    waiting = pending(listed, ledger, retry_failed=retry_failed, answers=product.request is not None)
+    reading = reading_of(config, product)
     wanted = None if sessions is None else set(sessions)
     found = []
     for row in waiting.iter_rows(named=True):
-        item = _described(row, config, product, calendar)
+        item = _described(row | {"version": stored_version(row["version"], reading)}, config, product, calendar)
         if item and (wanted is None or not item.is_one_day or item.first_session in wanted):
             found.append(item)
     return sorted(found, key=lambda item: (item.first_session, item.name, item.published_at))

@@ -5,9 +5,13 @@ what a rebuild would give.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.ledger import LEDGER, misordered
+from lakehouse.lake.table import retry_when_stale
 from lakehouse.pipeline.changes import Derived
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.derive_official import OFFICIAL_TABLES, derive_official
@@ -16,18 +20,24 @@ from lakehouse.progress import Progress
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.feed import QUOTES, WINDOWS, FeedConfig
 
+if TYPE_CHECKING:
+    import polars as pl
+
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What a rebuild changed (or, verifying, would change) in each table."""
+    """What a rebuild changed (or, verifying, would change) in each table, and of how many objects another version
+    counts by it.
+    """
 
     sessions: int
     tables: dict[str, Derived]
+    objects_reordered: int = 0
 
     @property
     def differs(self) -> bool:
         """Whether the stored tables were not what the raw tables give."""
-        return any(derived.changed for derived in self.tables.values())
+        return self.objects_reordered > 0 or any(derived.changed for derived in self.tables.values())
 
 
 def stored_sessions(lake: Lake, config: SourceConfig) -> list[date]:
@@ -45,6 +55,7 @@ def stored_sessions(lake: Lake, config: SourceConfig) -> list[date]:
 
 def rebuild(lake: Lake, config: SourceConfig, *, verify: bool = False, progress: Progress = lambda *_: None) -> Rebuilt:
     """Derives the source's tables of every session again and writes what differs; with `verify` it only compares."""
+    reordered = reorder_versions(lake, config, verify=verify)
     sessions = stored_sessions(lake, config)
     tables = {
         "bars": derive_bars(lake, config, sessions, verify=verify, progress=progress),
@@ -52,7 +63,43 @@ def rebuild(lake: Lake, config: SourceConfig, *, verify: bool = False, progress:
     }
     if config.official_daily is not None:
         tables |= {table: derive_official(lake, config, table, verify=verify) for table in OFFICIAL_TABLES}
-    return Rebuilt(len(sessions), tables)
+    return Rebuilt(len(sessions), tables, reordered)
+
+
+def misordered_entries(config: SourceConfig, ledger: pl.LazyFrame) -> pl.DataFrame:
+    """The source's entries of earlier releases whose objects hold another version than the last one loaded (see
+    `misordered`). An API's answers are named in their order.
+    """
+    import polars as pl
+
+    delivered = [product.name for product in config.products if product.request is None]
+    return misordered(ledger.filter(pl.col("product").is_in(delivered)))
+
+
+def reorder_versions(lake: Lake, config: SourceConfig, *, verify: bool = False) -> int:
+    """Lets each object of a lake from an earlier release hold the version that was loaded last, by an entry that says
+    so from now on: as of earlier moments the lake answers as it did. Returns of how many objects that is another one.
+    """
+    return retry_when_stale(partial(_reordered, lake, config, verify))
+
+
+def _reordered(lake: Lake, config: SourceConfig, verify: bool) -> int:
+    import polars as pl
+
+    snapshot = lake.table(LEDGER).snapshot()
+    found = misordered_entries(config, snapshot.scan().filter(pl.col("source") == config.source))
+    if found.height and not verify:
+        # Failures may have been numbered since: the number is above theirs.
+        numbers = snapshot.scan().group_by("object").agg((pl.col("sequence").max().fill_null(0) + 1).alias("sequence"))
+        restated = (
+            found.drop("sequence")
+            .join(numbers.collect(), on="object")
+            .with_columns(ingested_at=pl.lit(datetime.now(UTC)).dt.cast_time_unit("us"), run_id=pl.lit(None, pl.String))
+        )
+        names = [f"{config.source}/{product}/{day}" for product, day in found.select("product", "first_session").rows()]
+        schema = snapshot.table.contract.arrow_schema
+        snapshot.append(restated.select(schema.names).to_arrow().cast(schema), names)
+    return found.height
 
 
 def rebuild_feed(

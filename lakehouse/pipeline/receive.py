@@ -21,6 +21,7 @@ from lakehouse.pipeline.parts import PartOf, Stored, parts_of
 from lakehouse.pipeline.pending import PendingObject
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.products import Product
+from lakehouse.sources.reading import reading_of
 from lakehouse.sources.received import ObjectDamaged, Received
 from lakehouse.sources.typed import YEARS, typed, untyped_columns
 
@@ -253,6 +254,8 @@ def _ledger_row(
         "source": config.source,
         "object": item.name,
         "object_version": item.version,
+        "sequence": None,
+        "reading": reading_of(config, chunk.product),
         "product": chunk.product.name,
         "size": item.size,
         "status": "failed" if error is not None else "loaded" if count else "empty",

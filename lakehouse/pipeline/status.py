@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import ledger_of
+from lakehouse.lake.ledger import ledger_of, newest_entries
 from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
+from lakehouse.pipeline.rebuild import misordered_entries
 from lakehouse.sources.config import SourceConfig
 
 
@@ -27,6 +28,8 @@ class Status:
     incomplete: dict[date, list[str]]
     failed_objects: list[dict[str, object]]
     objects: dict[str, int]
+    rebuild_due: int
+    """Objects that hold another version than by a rebuild, in a lake from an earlier release."""
     rows_received: int
     quarantine: list[dict[str, object]]
 
@@ -55,7 +58,8 @@ def status(lake: Lake, config: SourceConfig) -> Status:
             [session for session in sessions if calendar.is_session(session)],
         ),
         failed_objects=unreadable_objects(config, ledger.lazy()),
-        objects=dict(ledger.group_by("status").len().iter_rows()),
+        objects=dict(newest_entries(ledger.lazy()).collect().group_by("status").len().iter_rows()),
+        rebuild_due=misordered_entries(config, ledger.lazy()).height,
         rows_received=int(ledger["rows_received"].sum() or 0),
         quarantine=quarantine_by_reason(lake, config.source),
     )

@@ -102,6 +102,10 @@ class Landing:
         except (OSError, obstore.exceptions.BaseError) as error:
             raise SourceUnavailable(f"{self.url}: {path} can't be read: {error}") from error
 
+    def holds(self, path: str, tag: str | None) -> bool:
+        """Always: an answer that was landed is never replaced."""
+        return True
+
     @cached_property
     def _store(self) -> ObjectStore:
         return store_at(self.url, create=True)

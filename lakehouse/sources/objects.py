@@ -140,6 +140,21 @@ class ObjectStoreSource:
         except (OSError, obstore.exceptions.BaseError) as error:
             raise SourceUnavailable(f"{self.url}: object {path} can't be read: {error}") from error
 
+    def holds(self, path: str, tag: str | None) -> bool:
+        """Whether the object at `path` is still the version that was listed; what has gone was not replaced.
+
+        Raises:
+            SourceUnavailable: the store doesn't answer.
+        """
+        import obstore
+
+        try:
+            return tag is None or obstore.head(self._opened, path)["e_tag"] == tag
+        except FileNotFoundError:
+            return True
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise SourceUnavailable(f"{self.url}: object {path} can't be read: {error}") from error
+
     @cached_property
     def _opened(self) -> ObjectStore:
         return store_at(self.url)
