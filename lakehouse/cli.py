@@ -161,7 +161,7 @@ def plot(
         except OSError as error:
             _print_error(error)
             raise typer.Exit(2) from None
-    console.print(str(target), highlight=False, soft_wrap=True)
+    console.print(str(target), highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -305,7 +305,7 @@ def demo(
         try:
             play(console, seed)
         except RunFailed as failure:
-            errors.print(f"[bold red]Error[/] {failure}", highlight=False)
+            _print_error(failure)
             raise typer.Exit(1) from None
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from lakehouse.feeding.intake import Round, Totals
 from lakehouse.feeding.service import poll
@@ -89,7 +90,7 @@ def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outc
     display.show("the exchange publishes its month", 0, 0)
     published = len(exchange.write(feed))
     console.print(
-        f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {_short(feed)}",
+        f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {escape(_short(feed))}",
         highlight=False,
     )
     _print_stage(console, "First load", backfill_source(EXCHANGE, FIRST, LAST, display))
@@ -213,7 +214,7 @@ def _print_next(console: Console, home: Path, instrument: str) -> None:
         f"{prefix} .venv/bin/lakehouse status",
         f"{prefix} make dev",
     ):
-        console.print(f"  {command}", highlight=False, soft_wrap=True)
+        console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _short(path: Path) -> str:

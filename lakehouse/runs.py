@@ -24,6 +24,7 @@ from rich.table import Table
 from lakehouse.event_log import event_log_kept_open, opened_instance
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
+from lakehouse.lake.location import plain_folder
 from lakehouse.pipeline.conservation import conservation_totals
 from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
@@ -86,8 +87,7 @@ def prepared_home(config: Settings) -> Path:
     """DAGSTER_HOME, made and given the project's dagster.yaml. The terminal and the UI share it, so that the
     one shows what the other ran.
     """
-    home = config.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
+    home = plain_folder(config.dagster_home)
     shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
     return home

@@ -11,6 +11,7 @@ import warnings
 from typing import NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 
 from lakehouse.event_log import opened_instance
 from lakehouse.runs import prepared_home
@@ -25,7 +26,7 @@ def run_ui(console: Console, port: int) -> NoReturn:
     # Dagster's processes must mean the same folder, wherever they run.
     os.environ["LAKEHOUSE_HOME"] = str(settings().home)
     console.print(
-        f"Dagster's UI: http://127.0.0.1:{port}   (lake: {settings().lake}, DAGSTER_HOME: {home})",
+        f"Dagster's UI: http://127.0.0.1:{port}   (lake: {escape(settings().lake)}, DAGSTER_HOME: {escape(str(home))})",
         highlight=False,
         soft_wrap=True,
     )

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from lakehouse.lake.literals import literal
+from lakehouse.lake.location import is_remote
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -27,11 +30,11 @@ def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyC
     connection.execute(
         f"""
         SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET autoinstall_known_extensions = false;
-        SET temp_directory = '{tempfile.gettempdir()}/lakehouse-spill-{os.getpid()}';
+        SET temp_directory = {literal(f"{tempfile.gettempdir()}/lakehouse-spill-{os.getpid()}")};
         SET max_temp_directory_size = '{_SPILL_LIMIT}'
         """
     )
-    if uri.startswith("s3://"):
+    if is_remote(uri):
         _read_s3(connection)
     return connection
 
@@ -69,5 +72,5 @@ def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
     if endpoint:
         address = urlsplit(endpoint)
         options |= {"ENDPOINT": address.netloc, "URL_STYLE": "path", "USE_SSL": str(address.scheme == "https").lower()}
-    given = "".join(f", {name} '{value.replace(chr(39), chr(39) * 2)}'" for name, value in options.items() if value)
+    given = "".join(f", {name} {literal(value)}" for name, value in options.items() if value)
     connection.execute(f"CREATE OR REPLACE SECRET lake (TYPE s3{given})")

@@ -56,14 +56,23 @@ class Snapshot:
         return [name for name in self.table.contract.column_names if name not in stored]
 
     def files(self, partitions: Partitions | None = None) -> list[str]:
-        """The URIs of the Parquet files, all of them or those of `partitions`."""
+        """The names of the Parquet files, all of them or those of `partitions`."""
         if self.delta is None or (partitions is not None and not all(partitions.values())):
             return []
         if partitions is None:
-            return self.delta.file_uris()
-        return self.delta.file_uris(
-            [(column, "in", [str(value) for value in values]) for column, values in partitions.items()]
+            return self._named(self.delta.file_uris())
+        return self._named(
+            self.delta.file_uris(
+                [(column, "in", [str(value) for value in values]) for column, values in partitions.items()]
+            )
         )
+
+    def refreshed(self) -> Snapshot:
+        """The newest version; only what is new in the log is read."""
+        if self.delta is not None:
+            self.delta.update_incremental()
+            self.table.location.open()
+        return Snapshot(self.table, self.delta)
 
     def partition_values(self, column: str) -> list[str]:
         """The distinct values of a partition column, sorted."""
@@ -81,16 +90,16 @@ class Snapshot:
         """A DuckDB query for the rows that fulfil `where`, which compares columns with texts (ISO moments and dates,
         names); files that can hold none, by the least and greatest values that Delta keeps, are not opened.
         """
-        files = [] if self.delta is None else self.delta.file_uris(file_pruning_predicate=where)
+        files = [] if self.delta is None else self._named(self.delta.file_uris(file_pruning_predicate=where))
         return f"SELECT * FROM ({self._select_from(files)}) WHERE {where}"
 
     def count_at_most(self, where: str) -> int:
         """How many rows the files have that `select_where` would open."""
         if self.delta is None:
             return 0
-        wanted = set(self.delta.file_uris(file_pruning_predicate=where))
+        wanted = set(self._named(self.delta.file_uris(file_pruning_predicate=where)))
         known = self._statistics("num_records")
-        return sum(row["num_records"] for row in known if f"{self.table.uri}/{row['path']}" in wanted)
+        return sum(row["num_records"] for row in known if self._in_table(row["path"]) in wanted)
 
     def rows_by(self, column: str) -> dict[str, int]:
         """How many rows each value of a partition column has, the values sorted."""
@@ -109,12 +118,19 @@ class Snapshot:
             if row[f"min.{by}"] >= moment:
                 least.append(row[f"min.{column}"])
             elif row[f"max.{by}"] + _MILLISECOND >= moment:
-                some.append(f"{self.table.uri}/{row['path']}")
+                some.append(self._in_table(row["path"]))
         return min(least, default=None), self._select_from(some)
 
     def greatest(self, column: str) -> datetime | None:
         """The greatest value of a column of moments in whole milliseconds, as Delta keeps it; None without rows."""
         return max((row[f"max.{column}"] for row in self._statistics(f"max.{column}")), default=None)
+
+    def _named(self, uris: Iterable[str]) -> list[str]:
+        return [self.table.location.file_name(uri) for uri in uris]
+
+    def _in_table(self, path: str) -> str:
+        """The name of a file, by its path in the table."""
+        return self.table.location.file_name(f"{self.table.location.uri}/{path}")
 
     def _statistics(self, *columns: str) -> list[dict[str, Any]]:
         import pyarrow as pa
@@ -168,8 +184,19 @@ class Snapshot:
         if self.delta is None or not self.files():
             return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
         types = pl.Schema(contract.arrow_schema)
-        added = [pl.lit(None, types[name]).alias(name) for name in self.lacking]
-        return pl.scan_delta(self.delta).with_columns(added).select(contract.column_names)
+        if self.table.location.is_plain:
+            added = [pl.lit(None, types[name]).alias(name) for name in self.lacking]
+            return pl.scan_delta(self.delta).with_columns(added).select(contract.column_names)
+        return pl.scan_parquet(
+            self.files(),
+            schema=pl.Schema({name: kind for name, kind in types.items() if name not in contract.partition_by}),
+            hive_schema={name: types[name] for name in contract.partition_by},
+            hive_partitioning=True,
+            glob=False,
+            missing_columns="insert",
+            extra_columns="ignore",
+            storage_options=self.table.storage_options or None,
+        ).select(contract.column_names)
 
     def append(self, rows: pa.Table, transactions: Iterable[str], reached: Mapping[str, int] | None = None) -> int:
         """Commits `rows` on top of this snapshot and returns the new version.
@@ -218,6 +245,7 @@ class Snapshot:
             how["schema_mode"] = "merge"
         properties = CommitProperties(max_commit_retries=100, app_transactions=named or None)
         try:
+            self.table.location.create(self._partitions_of(rows))
             write_deltalake(
                 delta,
                 rows.select(self.table.contract.column_names).cast(self.table.contract.arrow_schema),
@@ -234,6 +262,12 @@ class Snapshot:
             raise
         return delta.version()
 
+    def _partitions_of(self, rows: pa.Table) -> set[str]:
+        """The folders, directly below the table's own, that the files of `rows` are in."""
+        column = self.table.contract.partition_by[0]
+        values = rows[column].unique().to_pylist()
+        return {f"{column}={'__HIVE_DEFAULT_PARTITION__' if value is None else value}" for value in values}
+
     def _writable(self) -> DeltaTable:
         """The snapshot's table, created (empty) where it does not exist; of two creators the later one starts again."""
         from deltalake import DeltaTable
@@ -243,8 +277,9 @@ class Snapshot:
             return self.delta
         contract = self.table.contract
         try:
+            self.table.location.create()
             created = DeltaTable.create(
-                self.table.uri,
+                self.table.location.uri,
                 schema=contract.arrow_schema,
                 mode="ignore",
                 partition_by=list(contract.partition_by),

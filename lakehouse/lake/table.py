@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.lake.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableOutdated, in_one_line
+from lakehouse.lake.location import Location
 from lakehouse.lake.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class LakeTable:
         self.name = name
         self.uri = uri
         self.storage_options = storage_options
+        self.location = Location(uri)
         self.contract: Contract = contract_of(name)
 
     def snapshot(self) -> Snapshot:
@@ -67,7 +69,11 @@ class LakeTable:
         from deltalake.exceptions import TableNotFoundError
 
         try:
-            delta = DeltaTable(self.uri, storage_options=self.storage_options)
+            if not self.location.exists():
+                return Snapshot(self, None)
+            self.location.open()
+            delta = DeltaTable(self.location.uri, storage_options=self.storage_options)
+            self.location.open()
         except TableNotFoundError:
             return Snapshot(self, None)
         except OSError as error:

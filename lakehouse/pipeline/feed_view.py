@@ -246,7 +246,7 @@ class _Followed:
             if self.snapshot.delta is None:
                 self.snapshot = self._table.snapshot()
             else:
-                self.snapshot.delta.update_incremental()
+                self.snapshot = self.snapshot.refreshed()
         except (DeltaError, OSError):
             # It was written anew, or its storage is gone; then opening it says so.
             self.snapshot = self._table.snapshot()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,8 +33,9 @@ def store_at(url: str, *, create: bool = False) -> ObjectStore:
     from obstore.store import LocalStore, from_url
 
     if url.startswith("s3://"):
-        return from_url(url)
-    folder = Path(url.removeprefix("file://")).expanduser().absolute()
+        # obstore takes `?` and `#` for a URL's query and fragment, and decodes `%20`.
+        return from_url(f"s3://{quote(url.removeprefix('s3://'))}")
+    folder = Path(unquote(url.removeprefix("file://")) if url.startswith("file://") else url).expanduser().absolute()
     if not create and not folder.is_dir():
         raise SourceUnavailable(f"{folder} is no folder; set the source's URL to where its objects are")
     return LocalStore(folder, mkdir=create)

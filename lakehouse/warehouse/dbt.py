@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lakehouse.lake.location import database_folder
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
 
 PROJECT = PROJECT_ROOT / "dbt_project"
@@ -32,7 +33,7 @@ def build_path(config: Settings) -> Path:
     """The private file that dbt builds into. It is always the same one: dbt parses the whole project again when
     it changes.
     """
-    return config.home / "dbt" / "build" / "warehouse.duckdb"
+    return database_folder(config.home / "dbt" / "build") / "warehouse.duckdb"
 
 
 def run_dbt(
@@ -53,7 +54,6 @@ def run_dbt(
 
     callbacks = [lambda event: on_event(MessageToDict(event, preserving_proto_field_name=True))] if on_event else []
     target = target_folder(config)
-    build_path(config).parent.mkdir(parents=True, exist_ok=True)
     folders = [
         "--project-dir",
         str(PROJECT),

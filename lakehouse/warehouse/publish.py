@@ -49,7 +49,16 @@ def publication(config: Settings, *, from_scratch: bool = False) -> Iterator[Pat
             shutil.copyfile(config.warehouse, build)
         yield build
         _settle(build)
-        os.replace(build, config.warehouse)
+        os.replace(_beside(config.warehouse, build), config.warehouse)
+
+
+def _beside(warehouse: Path, build: Path) -> Path:
+    """The finished file in the file system of the published one; it may have been built in a temporary folder."""
+    if build.is_relative_to(warehouse.parent):
+        return build
+    staged = warehouse.with_suffix(".part")
+    shutil.copyfile(build, staged)
+    return staged
 
 
 def build_part(config: Settings, part: tuple[str, ...], on_event: Callable[[Event], None] | None = None) -> list[str]:
@@ -103,7 +112,6 @@ def _private_build(config: Settings) -> Iterator[Path]:
     from filelock import FileLock
 
     build = build_path(config)
-    build.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(build.with_suffix(".lock")):
         build.unlink(missing_ok=True)
         build.with_name(build.name + ".wal").unlink(missing_ok=True)
