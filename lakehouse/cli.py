@@ -316,7 +316,7 @@ def _explained() -> Iterator[None]:
     from lakehouse.lake.contract import ContractError
     from lakehouse.lake.errors import LakeUnavailable, TableMissing, TableOutdated
     from lakehouse.sources.config import SourceError
-    from lakehouse.sources.objects import SourceUnavailable
+    from lakehouse.sources.errors import SourceUnavailable
     from lakehouse.warehouse.dbt import DbtFailed
     from lakehouse.warehouse.publish import AuditFailed
 

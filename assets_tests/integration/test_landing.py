@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets_tests.servers.ministack import MinistackS3
+from lakehouse.sources.errors import SourceUnavailable
 from lakehouse.sources.landing import Landing, published
-from lakehouse.sources.objects import SourceUnavailable, listing_schema
+from lakehouse.sources.listing import listing_schema
 
 NAME = "bars/2020-11/adjusted=false/AAPL"
 NOON = datetime(2020, 12, 1, 12, tzinfo=UTC)
@@ -36,13 +37,13 @@ def landing(request: pytest.FixtureRequest, tmp_path: object, monkeypatch: pytes
 
 
 def newest(landing: Landing, name: str = NAME) -> str | None:
-    versions = landing.list([name]).filter(pl.col("name") == name)["version"]
+    versions = landing.list([name]).objects.filter(pl.col("name") == name)["version"]
     return versions.max()  # type: ignore[return-value]
 
 
 def bodies(landing: Landing, prefix: str = NAME) -> list[bytes]:
     """What was landed, in the order of the versions."""
-    listed = landing.list([prefix]).sort("version")
+    listed = landing.list([prefix]).objects.sort("version")
     return [gzip.decompress(landing.fetch(path, None)) for path in listed["path"]]
 
 
@@ -52,7 +53,7 @@ def test_an_answer_is_listed_as_an_objects_version_and_fetched_as_it_came(landin
     assert version is not None
     assert version.startswith("20201201T120001.000000Z-")
     assert published(version) == NOON + SECOND
-    listed = landing.list([NAME])
+    listed = landing.list([NAME]).objects
     assert listed.schema == listing_schema()
     (row,) = listed.iter_rows(named=True)
     assert (row["name"], row["version"], row["published_at"]) == (NAME, version, NOON + SECOND)
@@ -62,7 +63,7 @@ def test_an_answer_is_listed_as_an_objects_version_and_fetched_as_it_came(landin
 
 def test_before_the_first_answer_the_listing_is_empty(landing: Landing) -> None:
     for prefixes in ([], ["bars"], ["bars/2020-11", "bars/2020-11"]):
-        listed = landing.list(prefixes)
+        listed = landing.list(prefixes).objects
         assert (listed.height, listed.schema) == (0, listing_schema())
 
 
@@ -70,9 +71,9 @@ def test_only_what_was_asked_for_is_listed_and_once(landing: Landing) -> None:
     names = ["bars/2020-11/A", "bars/2020-11/B", "bars/2020-12/A", "official_daily/A"]
     for name in names:
         landing.put(name, b"same", NOON, None)
-    assert sorted(landing.list(["bars/2020-11", "bars/2020-11"])["name"]) == names[:2]
-    assert sorted(landing.list(["bars"])["name"]) == names[:3]
-    assert sorted(landing.list(["bars/2020-12", "official_daily"])["name"]) == names[2:]
+    assert sorted(landing.list(["bars/2020-11", "bars/2020-11"]).objects["name"]) == names[:2]
+    assert sorted(landing.list(["bars"]).objects["name"]) == names[:3]
+    assert sorted(landing.list(["bars/2020-12", "official_daily"]).objects["name"]) == names[2:]
 
 
 def test_the_same_answer_twice_is_landed_once(landing: Landing) -> None:
@@ -143,6 +144,6 @@ def test_any_answers_stand_in_the_order_in_which_they_were_given(answers: list[t
             assert (landed is not None) == is_news
             wanted += [body] * is_news
         assert bodies(landing) == wanted
-        moments = landing.list([NAME]).sort("version")["published_at"].to_list()
+        moments = landing.list([NAME]).objects.sort("version")["published_at"].to_list()
         assert all(earlier < later for earlier, later in pairwise(moments))
-        assert len({*landing.list([NAME])["version"]}) == len(wanted)
+        assert len({*landing.list([NAME]).objects["version"]}) == len(wanted)

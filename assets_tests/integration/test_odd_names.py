@@ -25,7 +25,7 @@ from lakehouse.lake.location import Location, _aliases, plain_folder
 from lakehouse.lake.maintenance import compact_partitions, maintain_table
 from lakehouse.lake.table import LakeTable
 from lakehouse.simulators.truth import Stage
-from lakehouse.sources.objects import ObjectStoreSource, store_at
+from lakehouse.sources.objects import objects_at, store_at
 
 TABLE = "iex/poll_errors"
 DAYS = [date(2024, 3, 1), date(2024, 3, 4)]
@@ -132,8 +132,8 @@ def test_objects_of_any_name_in_a_folder_of_any_name_are_fetched(folder: str, na
         target = Path(top, folder, name)
         target.parent.mkdir()
         target.write_bytes(name.encode())
-        source = ObjectStoreSource(str(target.parent))
-        for row in source.list().iter_rows(named=True):
+        source = objects_at(str(target.parent))
+        for row in source.list().objects.iter_rows(named=True):
             assert source.fetch(row["path"], row["tag"]) == name.encode()
 
 
@@ -173,8 +173,8 @@ def test_a_prefix_that_the_libraries_misread_is_rejected(name: str, bucket: str)
 def test_objects_of_that_name_are_fetched_from_a_bucket(name: str, bucket: str) -> None:
     url = f"s3://{bucket}/from {name}"
     obstore.put(store_at(url), f"{name}/{name}.csv", name.encode())
-    source = ObjectStoreSource(url)
-    listed = source.list()
+    source = objects_at(url)
+    listed = source.list().objects
     assert listed["name"].to_list() == [f"{name}/{name}.csv"]
     assert source.fetch(listed["path"][0], listed["tag"][0]) == name.encode()
 

@@ -20,7 +20,8 @@ from lakehouse.components.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
 from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
 from lakehouse.lake import Lake
 from lakehouse.simulators.truth import Stage
-from lakehouse.sources.objects import ObjectStoreSource, SourceUnavailable
+from lakehouse.sources.errors import SourceUnavailable
+from lakehouse.sources.objects import objects_at
 
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
 
@@ -227,7 +228,7 @@ def test_a_tick_over_100_000_known_objects_is_quick(exchange_lake: ExchangeLake)
         (exchange_lake.feed / str(day)).mkdir()
     for name in names[:known]:
         os.close(os.open(exchange_lake.feed / name, os.O_CREAT | os.O_WRONLY))
-    _append_to_ledger(ObjectStoreSource(str(exchange_lake.feed)).list())
+    _append_to_ledger(objects_at(str(exchange_lake.feed)).list().objects)
     late = [str(exchange_lake.feed / name) for name in names[known : known + 3]]
     for path in late:
         Path(path).touch()

@@ -15,7 +15,7 @@ from lakehouse.pipeline.derive import derive_bars
 from lakehouse.pipeline.load import load
 from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.pipeline.status import status
-from lakehouse.sources.objects import ObjectStoreSource
+from lakehouse.sources.folder import Folder
 
 OLDER = PUBLISHED - timedelta(days=30)
 
@@ -61,15 +61,15 @@ def test_an_object_that_is_replaced_while_it_is_loaded_stays_pending(
 ) -> None:
     source.put(bar_line(1, 10.0))
     source.put(bar_line(1, 20.0, hour=9), hour=9)
-    fetch = ObjectStoreSource.fetch
+    fetch = Folder.fetch
 
-    def then_replaced(store: ObjectStoreSource, path: str, tag: str | None) -> bytes:
+    def then_replaced(store: Folder, path: str, tag: str | None) -> bytes:
         body = fetch(store, path, tag)
         if path.endswith("08.csv"):
             source.put(bar_line(1, 11.0), at=OLDER)
         return body
 
-    monkeypatch.setattr(ObjectStoreSource, "fetch", then_replaced)
+    monkeypatch.setattr(Folder, "fetch", then_replaced)
     loaded = source.take()
     monkeypatch.undo()
     monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(source.folder))

@@ -18,7 +18,7 @@ ARROWS = {
     "simulators": set(),
     "market": set(),
     "lake": {"settings"},
-    "sources": {"lake", "market", "settings"},
+    "sources": {"lake", "market", "printable", "settings"},
     "pipeline": {"lake", "market", "progress", "settings", "sources"},
     "warehouse": {"lake", "market", "settings", "sources"},
     "feeding": {"lake", "pipeline", "progress", "sources"},

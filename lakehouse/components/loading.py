@@ -10,7 +10,7 @@ from lakehouse.components.metadata import records_table
 from lakehouse.lake import Lake
 from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.pipeline.load import Loaded
-from lakehouse.sources.objects import SourceUnavailable
+from lakehouse.sources.errors import SourceUnavailable
 
 _TRIES_AFTER_FAULT = 3
 _PAUSE_S = 2.0

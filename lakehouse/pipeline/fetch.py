@@ -106,7 +106,7 @@ def _last_news(lake: Lake, config: SourceConfig) -> tuple[dict[str, str], dict[s
 def _requests(landing: Landing, config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[Request]:
     assert config.api is not None
     parameters, symbols = config.parameters(product), symbols_of(config.source, config.api)
-    listed = landing.list(prefixes(product, sessions)).sort("version").group_by("name").last()
+    listed = landing.list(prefixes(product, sessions)).objects.sort("version").group_by("name").last()
     newest = dict(listed.select("name", "version").iter_rows())
     months: list[date | None] = [None]
     if product.by_month:

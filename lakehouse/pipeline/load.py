@@ -24,8 +24,9 @@ from lakehouse.pipeline.pending import PendingObject, pending_objects, store_of
 from lakehouse.pipeline.receive import Chunk, Read, Rows, rows_of
 from lakehouse.progress import Progress
 from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.errors import ObjectReplaced, ObjectUnreadable
 from lakehouse.sources.landing import Landing
-from lakehouse.sources.objects import ObjectReplaced, ObjectStoreSource
+from lakehouse.sources.objects import ObjectSource
 from lakehouse.sources.products import Product
 from lakehouse.sources.reading import reading_of
 from lakehouse.sources.received import ObjectDamaged, read_object
@@ -117,17 +118,19 @@ def _chunks(objects: Sequence[PendingObject]) -> Iterator[list[PendingObject]]:
         yield chunk
 
 
-def _read(store: ObjectStoreSource | Landing, item: PendingObject, product: Product) -> Read | None:
+def _read(store: ObjectSource | Landing, item: PendingObject, product: Product) -> Read | None:
     """What stands in an object; None where it is no longer the one that was listed."""
     try:
         return read_object(item.path, store.fetch(item.path, item.tag), product)
     except ObjectDamaged as damage:
         return damage
+    except ObjectUnreadable as refusal:
+        return ObjectDamaged(str(refusal))
     except ObjectReplaced:
         return None
 
 
-def _replaced(store: ObjectStoreSource | Landing, objects: Sequence[PendingObject]) -> set[str]:
+def _replaced(store: ObjectSource | Landing, objects: Sequence[PendingObject]) -> set[str]:
     """The objects that are no longer the versions that were read: theirs would be committed after newer ones."""
     with ThreadPoolExecutor(_THREADS) as pool:
         held = pool.map(lambda item: store.holds(item.path, item.tag), objects)

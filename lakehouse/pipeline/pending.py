@@ -12,7 +12,7 @@ from lakehouse.lake.ledger import ledger_of, pending, stored_version
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.landing import Landing
-from lakehouse.sources.objects import ObjectStoreSource
+from lakehouse.sources.objects import ObjectSource, objects_at
 from lakehouse.sources.products import Product
 from lakehouse.sources.reading import reading_of
 
@@ -43,9 +43,9 @@ class PendingObject:
         return self.first_day == self.last_day
 
 
-def store_of(lake: Lake, config: SourceConfig, product: Product) -> ObjectStoreSource | Landing:
+def store_of(lake: Lake, config: SourceConfig, product: Product) -> ObjectSource | Landing:
     """Where the objects of a product are: its bucket, or the landed answers of its API."""
-    return Landing(lake.uri, config.source) if product.request else ObjectStoreSource(config.url())
+    return Landing(lake.uri, config.source) if product.request else objects_at(config.url())
 
 
 def pending_objects(
@@ -72,7 +72,7 @@ def pending_objects(
     store = store_of(lake, config, product)
     listed = store.list(prefixes(product, sessions)) if isinstance(store, Landing) else store.list()
     ledger = ledger_of(lake, config.source)
-    waiting = pending(listed, ledger, retry_failed=retry_failed, answers=product.request is not None)
+    waiting = pending(listed.objects, ledger, retry_failed=retry_failed, answers=product.request is not None)
     reading = reading_of(config, product)
     wanted = None if sessions is None else set(sessions)
     found = []

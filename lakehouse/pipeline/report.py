@@ -69,7 +69,7 @@ def export_report(lake: Lake, config: SourceConfig, sessions: Sequence[date]) ->
             WHERE {predicate({"session": sessions})} OR {predicate({"prev_session": sessions})} ORDER BY ALL
             """
         ).pl()
-    store = store_at(url, create=True)
+    store = store_at(url)
     for (session,), frame in rows.partition_by("report_session", as_dict=True, include_key=False).items():
         key = report.key.format(session=session.strftime(report.date_format))
         if put_if_changed(store, key, _rendered(frame, report)):

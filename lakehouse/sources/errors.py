@@ -7,6 +7,22 @@ class SourceError(ValueError):
     """A source's YAML or settings can't work as they stand; the message names the entry and the mend."""
 
 
+class SourceUnavailable(RuntimeError):
+    """The bucket or folder could not be listed or read; usually a passing fault or a wrong address. Worth
+    another try.
+    """
+
+
+class ObjectReplaced(SourceUnavailable):
+    """An object is no longer the version that was listed, or no longer there; the next listing has its new one."""
+
+
+class ObjectUnreadable(Exception):
+    """The store keeps one object back: no permission, archived, a damaged disk. Others may be read. The message names
+    the object, the cause and the fix.
+    """
+
+
 class AnswerRefused(Exception):
     """The vendor refuses this request for good: an unknown symbol, a wrong key, another 4xx. Asking again changes
     nothing. The message names the source, the request, the cause and the mend.

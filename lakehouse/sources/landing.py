@@ -13,14 +13,18 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lakehouse.sources.objects import SourceUnavailable, listing_schema, store_at
+from lakehouse.sources.errors import SourceUnavailable
+from lakehouse.sources.listing import Listing, listing_schema
+from lakehouse.sources.objects import ObjectSource, objects_at, store_at
 
 if TYPE_CHECKING:
-    import polars as pl
     from obstore.store import ObjectStore
 
 _MOMENT = "%Y%m%dT%H%M%S.%fZ"
+_PARSED = "%Y%m%dT%H%M%S%.fZ"
+"""The same for Polars, which has formats of its own."""
 _SUFFIX = ".csv.gz"
+_ANSWER = r"^(?<name>.+)/(?<version>\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{16})\.csv\.gz$"
 
 
 def published(version: str) -> datetime:
@@ -36,29 +40,25 @@ class Landing:
     def __init__(self, lake_uri: str, source: str) -> None:
         self.url = f"{lake_uri}/landing/{source}"
 
-    def list(self, prefixes: Sequence[str]) -> pl.DataFrame:
-        """Every answer to the requests below `prefixes` (such as `bars/2020-11`), in the columns of
-        `ObjectStoreSource.list`.
+    def list(self, prefixes: Sequence[str]) -> Listing:
+        """Every answer to the requests below `prefixes` (such as `bars/2020-11`); what else may lie there is none.
 
         Raises:
             SourceUnavailable: the storage doesn't answer.
         """
-        import obstore
         import polars as pl
 
-        found = []
-        try:
-            for prefix in dict.fromkeys(prefixes):
-                for entries in obstore.list(self._store, prefix=prefix):
-                    found += [(entry["path"], entry["size"]) for entry in entries]
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise SourceUnavailable(f"{self.url} can't be listed: {error}") from error
-        rows = []
-        for path, size in found:
-            name, _, kept = path.rpartition("/")
-            version = kept.removesuffix(_SUFFIX)
-            rows.append((name, version, size, published(version), None, path))
-        return pl.DataFrame(rows, schema=listing_schema(), orient="row")
+        listed = [self._kept.list(prefix) for prefix in dict.fromkeys(prefixes)]
+        named = pl.col("path").str.extract_groups(_ANSWER)
+        moment = pl.col("version").str.head(len("20201201T031500.000000Z"))
+        answers = (
+            pl.concat([pl.DataFrame(schema=listing_schema()), *(listing.objects for listing in listed)])
+            .with_columns(name=named.struct["name"], version=named.struct["version"])
+            .with_columns(published_at=moment.str.to_datetime(_PARSED, time_unit="us", strict=False, time_zone="UTC"))
+            .filter(pl.col("published_at").is_not_null())
+            .with_columns(tag=pl.lit(None, pl.String))
+        )
+        return Listing(answers, tuple(entry for listing in listed for entry in listing.passed_over))
 
     def put(
         self, name: str, body: bytes, published_at: datetime, newest: str | None, *, unless_known: bool = True
@@ -93,14 +93,15 @@ class Landing:
         """The answer at `path`, packed as it is stored; `tag` is not needed, as answers are never replaced.
 
         Raises:
-            SourceUnavailable: it can't be read.
+            ObjectReplaced: it was removed since it was listed.
+            ObjectUnreadable: this answer can't be read.
+            SourceUnavailable: none can.
         """
-        import obstore
+        return self._kept.fetch(path, tag)
 
-        try:
-            return bytes(obstore.get(self._store, path).bytes())
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise SourceUnavailable(f"{self.url}: {path} can't be read: {error}") from error
+    @cached_property
+    def _kept(self) -> ObjectSource:
+        return objects_at(self.url, may_lack=True)
 
     def holds(self, path: str, tag: str | None) -> bool:
         """Always: an answer that was landed is never replaced."""
@@ -108,4 +109,4 @@ class Landing:
 
     @cached_property
     def _store(self) -> ObjectStore:
-        return store_at(self.url, create=True)
+        return store_at(self.url)
