@@ -250,7 +250,8 @@ def _append_to_ledger(listed: pl.DataFrame) -> None:
     rows = listed.select(
         *(pl.lit(value).alias(name) for name, value in constant.items()),
         *(pl.lit(0, pl.Int64).alias(name) for name in ("rows_received", "rows_quarantined")),
-        *(pl.lit(None, pl.String).alias(name) for name in ("error", "run_id")),
+        pl.lit(1, pl.Int64).alias("sequence"),
+        *(pl.lit(None, pl.String).alias(name) for name in ("error", "reading", "run_id")),
         pl.lit([], pl.List(pl.Struct(part))).alias("parts"),
         pl.col("name").alias("object"),
         pl.col("version").alias("object_version"),
