@@ -13,6 +13,10 @@ class LakeUnavailable(RuntimeError):
     """The lake's folder or bucket is not there, doesn't answer, or refuses the credentials."""
 
 
+class MartsUnavailable(LakeUnavailable):
+    """The published file of the marts is damaged."""
+
+
 class TableMissing(LookupError):
     """A table was asked for that nobody has written yet."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
-from lakehouse.lake.errors import LakeUnavailable
+from lakehouse.lake.errors import LakeUnavailable, MartsUnavailable
 from lakehouse.lake.folders import folders
 from lakehouse.lake.literals import Partitions, literal, moment_literal
+from lakehouse.lake.published import attach_published
 from lakehouse.lake.table import LakeTable
 from lakehouse.settings import Settings, settings
 
@@ -31,6 +33,8 @@ _MACROS = {name: f"lakehouse.pipeline.adjust:{name}" for name in ("adjusted_dail
 """Table macros of a source, and what makes them in a connection."""
 _CALL = re.compile(rf'"?(\w+)"?\s*\.\s*({"|".join(_MACROS)})\s*\(', re.IGNORECASE)
 _QUALIFIED = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
+
+_log = logging.getLogger(__name__)
 
 Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
 """Opens an in-memory DuckDB and closes it at the end."""
@@ -186,10 +190,7 @@ class Lake:
 
         connection = connect(self.uri)
         named = self._named_in(query, connection)
-        marts = self._marts(None if named is None else {table for schema, table in named if schema == MARTS_SCHEMA})
-        if marts is not None:
-            connection.execute(f"ATTACH {literal(str(marts))} AS warehouse (READ_ONLY)")
-            connection.execute("SET search_path = 'memory.main,warehouse.marts'")
+        self._attach_marts(named, connection)
         known = self.tables()
         self.attach(connection, known if named is None else [pair for pair in named if pair in known])
         for source, macro in {(source, macro.lower()) for source, macro in _CALL.findall(query)}:
@@ -199,7 +200,8 @@ class Lake:
             return connection.sql(query)
         except duckdb.CatalogException as error:
             tables = ", ".join(f"{schema}.{table}" for schema, table in known)
-            published = "" if marts else " No marts are published yet."
+            has_marts = self.as_of or (self.warehouse is not None and self.warehouse.exists())
+            published = "" if has_marts else " No marts are published yet."
             raise duckdb.CatalogException(
                 f"{error}\nThe lake has {tables}; a source's tables appear with its first load.{published}"
             ) from None
@@ -230,8 +232,8 @@ class Lake:
         return found
 
     def _named_in(self, query: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]] | None:
-        """The (schema, table) pairs that a query names; None for a query that can't be looked into (SHOW,
-        DESCRIBE, several statements).
+        """The (schema, table) pairs that a query names, the schema "" where it names only the table; None for a query
+        that can't be looked into (SHOW, several statements).
         """
         import duckdb
 
@@ -242,20 +244,35 @@ class Lake:
             return _QUALIFIED.findall(query) if _CALL.search(query) else None
         # DuckDB gives a table that the query renames as `schema.table AS alias`.
         parts = [name.partition(" AS ")[0].replace('"', "").split(".")[-2:] for name in names]
-        return [(pair[0], pair[1]) for pair in parts if len(pair) == 2] or None
+        return [(pair[-2] if len(pair) == 2 else "", pair[-1]) for pair in parts] or None
 
-    def _marts(self, named: set[str] | None) -> Path | None:
-        """The file with the marts: the published one, or one built as of `self.as_of` with the marts that a query names
-        (None: with all).
+    def _attach_marts(self, named: list[tuple[str, str]] | None, connection: duckdb.DuckDBPyConnection) -> None:
+        """Attaches the marts where a query may need them: the published ones, or those that it names built as of
+        `self.as_of` (all of them where it can't be known which).
+
+        Raises:
+            MartsUnavailable: the query names a mart, and the published file is damaged.
         """
-        if self.as_of is None:
-            return self.warehouse if self.warehouse is not None and self.warehouse.exists() else None
-        if named is not None and not named:
-            return None
-        wanted = None if named is None else frozenset(named)
-        if wanted not in self._marts_as_of:
-            self._marts_as_of[wanted] = _imported(_MARTS_AS_OF)(self.as_of, wanted)
-        return self._marts_as_of[wanted].path
+        wanted: frozenset[str] | None = None
+        if named is not None and all(schema for schema, _ in named):
+            wanted = frozenset(table for schema, table in named if schema == MARTS_SCHEMA)
+            if not wanted:
+                return
+        if self.as_of is not None:
+            if wanted not in self._marts_as_of:
+                self._marts_as_of[wanted] = _imported(_MARTS_AS_OF)(self.as_of, wanted)
+            connection.execute(f"ATTACH {literal(str(self._marts_as_of[wanted].path))} AS warehouse (READ_ONLY)")
+        else:
+            if self.warehouse is None or not self.warehouse.exists():
+                return
+            try:
+                attach_published(connection, self.warehouse, "warehouse")
+            except MartsUnavailable as error:
+                if wanted:
+                    raise
+                _log.warning("Going on without the marts: %s", error)
+                return
+        connection.execute("SET search_path = 'memory.main,warehouse.marts'")
 
 
 def _imported(name: str) -> Any:

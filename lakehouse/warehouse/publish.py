@@ -1,12 +1,14 @@
 """Write, audit, publish: dbt builds into a private copy; only when every model and test has passed does it
 replace the published file, in one atomic step.
 
-Readers open the published file and keep what they opened: a new publication is another file under the same
-    name. One publisher works at a time.
+Readers open the published file and keep what they opened: a new publication is another file under the same name. One
+publisher works at a time. The file is read-only, and what other programs may have done to it is described in
+`lake.published`.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -16,7 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from lakehouse.lake.errors import MartsUnavailable
 from lakehouse.lake.literals import literal
+from lakehouse.lake.published import attach_published, log_of
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 
@@ -33,6 +37,9 @@ OF_FEEDS = ("--select", f"tag:{FEED_TAG}")
 OF_BARS = ("--exclude", f"tag:{FEED_TAG}")
 
 
+_log = logging.getLogger(__name__)
+
+
 class AuditFailed(RuntimeError):
     """A model or a test failed: the published file stays as it was. The message names what failed."""
 
@@ -41,15 +48,18 @@ class AuditFailed(RuntimeError):
 def publication(config: Settings, *, from_scratch: bool = False) -> Iterator[Path]:
     """The private file to build into; it is published when the block ends well, and kept aside when it raises.
 
-    Args:
-        from_scratch: start with an empty file, not with a copy of what is published.
+    It begins as a copy of the published file. Where nothing is published, or the published file is damaged, or
+    `from_scratch` is set, it doesn't exist yet.
     """
     with _private_build(config) as build:
         if config.warehouse.exists() and not from_scratch:
             shutil.copyfile(config.warehouse, build)
+            if not _is_sound(build):
+                _log.warning("%s is damaged: the marts are built from scratch", config.warehouse)
+                build.unlink()
         yield build
         _settle(build)
-        os.replace(_beside(config.warehouse, build), config.warehouse)
+        _replace(config.warehouse, _beside(config.warehouse, build))
 
 
 def _beside(warehouse: Path, build: Path) -> Path:
@@ -57,15 +67,52 @@ def _beside(warehouse: Path, build: Path) -> Path:
     if build.is_relative_to(warehouse.parent):
         return build
     staged = warehouse.with_suffix(".part")
+    staged.unlink(missing_ok=True)
     shutil.copyfile(build, staged)
     return staged
 
 
+def _is_sound(build: Path) -> bool:
+    """Whether a DuckDB file can be opened and every row of it read; dbt's tests read as much."""
+    import duckdb
+
+    try:
+        with duckdb.connect(str(build), read_only=True) as connection:
+            tables = connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall()
+            for schema, table in tables:
+                connection.execute(f'SELECT bit_xor(hash(*COLUMNS(*))) FROM "{schema}"."{table}"').fetchall()
+    except duckdb.Error:
+        return False
+    return True
+
+
+def _replace(published: Path, build: Path) -> None:
+    """Puts a file in the place of the published one, in an order that a crash of the machine can't turn around.
+
+    A log that another program has left beside the old file goes first: the new file never lies beside it, and for a
+    moment readers see the old file as it was published.
+    """
+    build.chmod(0o444)
+    _sync(build)
+    log_of(published).unlink(missing_ok=True)
+    os.replace(build, published)
+    _sync(published.parent)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def build_part(config: Settings, part: tuple[str, ...], on_event: Callable[[Event], None] | None = None) -> list[str]:
     """Builds and tests a part of the models (OF_FEEDS, OF_BARS) inside a `publication`, and returns what failed. The
-    others stay as they are published; where nothing is published yet, all are built.
+    others stay as they are published; where the publication begins without a file, all are built.
     """
-    return run_dbt((*BUILD, *part) if config.warehouse.exists() else BUILD, config, on_event)
+    return run_dbt((*BUILD, *part) if build_path(config).exists() else BUILD, config, on_event)
 
 
 def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[[Event], None] | None = None) -> None:
@@ -114,13 +161,13 @@ def _private_build(config: Settings) -> Iterator[Path]:
     build = build_path(config)
     with FileLock(build.with_suffix(".lock")):
         build.unlink(missing_ok=True)
-        build.with_name(build.name + ".wal").unlink(missing_ok=True)
+        log_of(build).unlink(missing_ok=True)
         yield build
 
 
 def differing_marts(config: Settings, part: tuple[str, ...] = ()) -> list[str]:
     """The published models, all or those of a part, that a rebuild from scratch would give otherwise; every one of
-    them, where nothing is published yet.
+    them, where nothing is published yet or the published file is damaged.
     """
     import duckdb
 
@@ -139,7 +186,11 @@ def differing_marts(config: Settings, part: tuple[str, ...] = ()) -> list[str]:
             ]
             if not config.warehouse.exists():
                 return models
-            connection.execute(f"ATTACH {literal(str(config.warehouse))} AS published (READ_ONLY)")
+            try:
+                attach_published(connection, config.warehouse, "published")
+            except MartsUnavailable as error:
+                _log.warning("%s", error)
+                return models
             return [name for name in models if _differ(connection, f"built.marts.{name}", f"published.marts.{name}")]
 
 

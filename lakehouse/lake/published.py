@@ -1,0 +1,66 @@
+"""Opening the published marts, one DuckDB file that each publication replaces.
+
+A program that opens the file for writing, DuckDB's default, can disturb its readers in two ways. While it has the file
+open, DuckDB refuses all others. If it is killed, its write-ahead log stays beside the file, and every later reader sees
+what it wrote. In both cases a copy of the file alone is read: what was published.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from lakehouse.lake.errors import MartsUnavailable
+from lakehouse.lake.literals import literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+_LOCKED = "Could not set lock on file"
+_log = logging.getLogger(__name__)
+
+
+def log_of(path: Path) -> Path:
+    """DuckDB's write-ahead log of a file."""
+    return path.with_name(f"{path.name}.wal")
+
+
+def attach_published(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+    """Attaches the published file to `connection` as the catalog `name`, read-only.
+
+    Raises:
+        MartsUnavailable: the file is damaged.
+    """
+    import duckdb
+
+    try:
+        if log_of(path).exists():
+            _attach_copy(connection, path, name, f"{log_of(path)}, another program's log, lies beside it")
+            return
+        try:
+            _attach(connection, path, name)
+        except duckdb.IOException as error:
+            if _LOCKED not in str(error):
+                raise
+            _attach_copy(connection, path, name, "another program has it open for writing")
+    except duckdb.Error as error:
+        raise MartsUnavailable(
+            f"the published marts in {path} can't be opened: {error}. "
+            "The next publication replaces the file: run `lakehouse rebuild` for any source"
+        ) from error
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+    connection.execute(f"ATTACH {literal(str(path))} AS {name} (READ_ONLY)")
+
+
+def _attach_copy(connection: duckdb.DuckDBPyConnection, path: Path, name: str, why: str) -> None:
+    _log.warning("Reading a copy of %s as it was published: %s. Open the file read-only.", path, why)
+    with TemporaryDirectory(prefix="marts-") as folder:
+        copy = Path(folder) / path.name
+        shutil.copyfile(path, copy)
+        # DuckDB keeps the file open, so that its name may go.
+        _attach(connection, copy, name)
