@@ -201,6 +201,38 @@ def test_marts_of_actions_and_returns_say_what_was_traded(warehouse: Warehouse, 
     assert skipped > 1
 
 
+def test_movers_are_ranked_by_the_change_without_splits(warehouse: Warehouse) -> None:
+    """A consolidation 1:10 is no gain of 900%. (Two closes of S1 are made up.)"""
+    movers = warehouse.query(
+        "select change_pct, split_adjusted_change_pct, gain_rank, session, currency, return_pct "
+        f"from marts.daily_movers join marts.returns using (source, session, currency, instrument_id) "
+        f"where source = '{VENDOR}' and instrument_id <> 'S1' order by session, currency, gain_rank"
+    )
+    assert max(return_pct for *_, return_pct in movers) > 800
+    assert max(abs(adjusted) for _, adjusted, *_ in movers) < 60
+    ranked = [(session, currency, -adjusted) for _, adjusted, _, session, currency, _ in movers]
+    assert ranked == sorted(ranked)
+
+
+def test_a_jump_that_looks_like_a_split_is_flagged_and_not_ranked(tmp_path: Path) -> None:
+    days = SESSIONS[:8]
+    bars = {Key("SPLIT", day, "USD"): Bar(30.0, "SPLIT", 3000) for day in days[:-1]}
+    bars |= {Key("NEWS", day, "USD"): Bar(30.0, "NEWS", 3000) for day in days[:-1]}
+    bars |= {Key("SPLIT", days[-1], "USD"): Bar(301.0, "SPLIT", 290)}
+    bars |= {Key("NEWS", days[-1], "USD"): Bar(301.0, "NEWS", 9000)}
+    write(bars, VENDOR)
+    warehouse = Warehouse(tmp_path / "warehouse", VENDOR)
+    warehouse.build()
+    last = f"session = '{days[-1]}'"
+    for mart in ("fct_daily_bar", "daily_summary", "returns"):
+        assert warehouse.query(
+            f"select instrument_id, suspected_split from marts.{mart} where {last} order by all"
+        ) == [("NEWS", None), ("SPLIT", "1:10")]
+    assert warehouse.query(f"select instrument_id, gain_rank, loss_rank from marts.daily_movers where {last}") == [
+        ("NEWS", 1, 1)
+    ]
+
+
 def test_a_source_without_actions_has_one_return(warehouse: Warehouse) -> None:
     rows = warehouse.query(
         "select return_pct, split_adjusted_return_pct, total_return_pct, prev_close, close, dividend_convention "

@@ -44,7 +44,7 @@ lake/maintenance                <- ()                                    lake   
 lake/quarantine                 <- (RAW_TABLES)                          lake       deltalake
 marts/average_range             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
 marts/daily_movers              <- (marts/daily_summary)                 warehouse  dbt duckdb
-marts/daily_summary             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
+marts/daily_summary             <- (marts/dim_instrument, marts/fct_daily_bar, marts/returns) warehouse dbt duckdb
 marts/dim_instrument            <- (ACTIONS, DAILY_BARS)                 warehouse  dbt duckdb
 marts/dim_resolution            <- ()                                    feed_warehouse dbt duckdb
 marts/dim_session               <- (calendar/sessions, calendar/venues)  warehouse  dbt duckdb

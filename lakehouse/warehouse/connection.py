@@ -11,7 +11,7 @@ from lakehouse.lake.contract import DUCKDB_TYPES, contract_of
 from lakehouse.lake.engine import prepare
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.literals import literal
-from lakehouse.market import adjustment
+from lakehouse.market import adjustment, splits
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.config import SourceConfig, configured_sources
 from lakehouse.sources.feed import WINDOWS, configured_feeds
@@ -46,8 +46,9 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse
     In it, with the source's name as first column, over every configured source that has them (typed and empty where
         none does): `market.daily_bars`, `market.official_daily`, `market.corporate_actions`; made from these,
         `market.adjustment_factors` (source, instrument_id, currency, ex_date, split_factor, dividend_factor,
-        dividend_convention, skipped) and `market.closes_as_traded` (source, instrument_id, currency, session,
-        close; of the sources that have corporate actions).
+        dividend_convention, skipped), `market.closes_as_traded` (source, instrument_id, currency, session,
+        close; of the sources that have corporate actions) and `market.session_splits` (source, instrument_id, currency,
+        session, split_factor, suspected_split; only where one of the two says something).
     Over every configured feed, likewise: `feed.quote_windows`, of the days (UTC) that are over and the lengths that its
         YAML lists, and `feed.resolutions` (source, resolution_minutes, period_s, offset_s, lateness_s, top_ranks).
     Further `<source>.<table>` of each of them, `lake.ingest_ledger`, `calendar.sessions` (calendar, session, open_at,
@@ -91,6 +92,15 @@ def _market(sources: list[SourceConfig], catalog: str) -> dict[str, str]:
     made = {table: over_all(table, partial(_rows, table)) for table in TABLES}
     made["adjustment_factors"] = over_all("corporate_actions", partial(_factors, CONVENTION))
     made["closes_as_traded"] = over_all("corporate_actions", _closes_as_traded)
+    made["session_splits"] = splits.session_splits(
+        f"""(
+            SELECT * REPLACE (coalesce(as_traded.close, bars.close) AS close)
+            FROM (
+                SELECT {splits.SERIES}, session, close, volume, adjusted_as_of FROM {catalog}.{MARKET}.daily_bars
+            ) AS bars LEFT JOIN {catalog}.{MARKET}.closes_as_traded AS as_traded USING ({splits.SERIES}, session)
+        )""",
+        f"{catalog}.{MARKET}.adjustment_factors",
+    )
     return made
 
 

@@ -32,6 +32,8 @@ select
     bars.prev_session,
     bars.prev_close,
     bars.change_pct,
+    coalesce(splits.split_factor, 1) as split_factor,
+    splits.suspected_split,
     bars.is_complete
 from {{ ref('stg_daily_bars') }} as bars
 left join {{ ref('stg_venues') }} as venues using (source)
@@ -51,4 +53,9 @@ left join {{ source('market', 'closes_as_traded') }} as as_traded
     and bars.instrument_id = as_traded.instrument_id
     and bars.currency = as_traded.currency
     and bars.session = as_traded.session
+left join {{ source('market', 'session_splits') }} as splits
+    on bars.source = splits.source
+    and bars.instrument_id = splits.instrument_id
+    and bars.currency = splits.currency
+    and bars.session = splits.session
 order by bars.source, bars.session, bars.instrument_id, bars.currency
