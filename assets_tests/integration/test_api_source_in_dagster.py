@@ -32,11 +32,14 @@ from lakehouse.components import MarketSource
 from lakehouse.components.resources import lake_resources
 from lakehouse.components.sessions import range_tags
 from lakehouse.defs.warehouse.marts import marts
+from lakehouse.pipeline.derive_official import OFFICIAL_TABLES
+from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_answers import DAILY, INTRADAY
 from lakehouse.simulators.vendor_api import VendorApi
 from lakehouse.sources.config import DEFS
+from lakehouse.warehouse.publish import OF_BARS, differing_marts
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
@@ -80,9 +83,12 @@ class Vendor(NamedTuple):
         """The published bars are those of these sessions, and everything stored is what a rebuild would give."""
         rows = self.jobs.marts("SELECT instrument_id, session, close FROM fct_daily_bar ORDER BY ALL")
         assert {(symbol, session): close for symbol, session, close in rows} == self.closes(days)
-        said = self.lake.cli.succeed("rebuild", SOURCE, "--verify")
-        assert said.count(" 0 rows differ") == 4
-        assert "nothing differs" in said
+        rebuilt = rebuild(self.lake.lake, self.lake.config, verify=True)
+        assert not rebuilt.differs
+        assert {name: derived.rows_changed for name, derived in rebuilt.tables.items()} == dict.fromkeys(
+            ("bars", "daily_bars", *OFFICIAL_TABLES), 0
+        )
+        assert differing_marts(settings(), OF_BARS) == []
 
 
 def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, object]:
@@ -196,13 +202,18 @@ def test_one_partition_asks_for_its_month_and_reports_the_others(vendor: Vendor,
     assert metadata_of(result, "raw_bars")["rows_received"] == lines
 
 
-def test_the_official_series_is_in_the_same_run_without_partitions(
-    vendor: Vendor, instance: dg.DagsterInstance
-) -> None:
-    result = vendor.run(instance, DAYS[0], DAYS[-1])
+def test_a_range_asks_for_each_of_its_months_once(vendor: Vendor, instance: dg.DagsterInstance) -> None:
+    result = vendor.run(instance, OCTOBER[-1], NOVEMBER[0])
 
     assert result.success
-    assert failed_checks(result) == {}
+    asked = Counter((request.function, request.month) for request in vendor.lake.asked())
+    assert asked == {(INTRADAY, "2020-10"): 3, (INTRADAY, "2020-11"): 3, (DAILY, ""): 3}
+    assert reported(result, *BAR_TABLES) == dict.fromkeys(BAR_TABLES, keys(DAYS))
+    vendor.assert_published()
+
+
+def assert_official_series_told(vendor: Vendor, result: dg.ExecuteInProcessResult) -> None:
+    """The official series is in the same run as the bars, without partitions, and its tables are checked."""
     assert reported(result, *OFFICIAL, "reconciliation") == {name: {None} for name in (*OFFICIAL, "reconciliation")}
     graph = code_location().resolve_asset_graph()
     assert {name for name in OFFICIAL if graph.get(dg.AssetKey([SOURCE, name])).partitions_def} == set()
@@ -215,19 +226,12 @@ def test_the_official_series_is_in_the_same_run_without_partitions(
     ).keys()
 
 
-def test_a_range_asks_for_each_of_its_months_once(vendor: Vendor, instance: dg.DagsterInstance) -> None:
-    result = vendor.run(instance, OCTOBER[-1], NOVEMBER[0])
-
-    assert result.success
-    asked = Counter((request.function, request.month) for request in vendor.lake.asked())
-    assert asked == {(INTRADAY, "2020-10"): 3, (INTRADAY, "2020-11"): 3, (DAILY, ""): 3}
-    assert reported(result, *BAR_TABLES) == dict.fromkeys(BAR_TABLES, keys(DAYS))
-    vendor.assert_published()
-
-
 def test_a_correction_is_reported_for_its_session_and_the_next(vendor: Vendor, instance: dg.DagsterInstance) -> None:
     """The vendor corrects the last close of October; a run over another October session finds it."""
-    assert vendor.run(instance, DAYS[0], DAYS[-1]).success
+    first = vendor.run(instance, DAYS[0], DAYS[-1])
+    assert first.success
+    assert failed_checks(first) == {}
+    assert_official_series_told(vendor, first)
     asked, symbol = len(vendor.lake.asked()), vendor.market.symbols[0]
     bars = vendor.market.truth_bars().filter(symbol=symbol, session=OCTOBER[1], segment="regular")
     last = bars.filter(bars["volume"] > 0).row(-1, named=True)
