@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -53,13 +53,12 @@ def _day(text: str) -> date:
 
 
 def _moment(text: str) -> datetime:
+    from lakehouse.lake.literals import parse_moment
+
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"'{text}' is no timestamp; write it as 2026-11-20T18:00:00+00:00 (or a date)"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return parse_moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 AsOfOption = Annotated[
@@ -175,6 +174,7 @@ def status() -> None:
 
     with _explained():
         lake = Lake.open()
+        console.print(f"lake: {escape(lake.uri)}", highlight=False, soft_wrap=True)
         for config in configured_sources().values():
             print_status(console, status(lake, config))
         for feed in configured_feeds().values():
@@ -287,10 +287,18 @@ def watch(
 @app.command()
 def dev(
     port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
+    of_demo: Annotated[bool, typer.Option("--demo", help="On the lake that `lakehouse demo` has made.")] = False,
 ) -> None:
     """Start Dagster's UI and daemon on this lake, with the sensors running."""
+    from lakehouse.demo import RunFailed, use_played
     from lakehouse.ui import run_ui
 
+    if of_demo:
+        try:
+            use_played()
+        except RunFailed as failure:
+            _print_error(failure)
+            raise typer.Exit(2) from None
     run_ui(console, port)
 
 

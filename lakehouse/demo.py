@@ -11,6 +11,7 @@ import asyncio
 import os
 import shlex
 import shutil
+import sys
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_api import VendorApi
 from lakehouse.sources.config import source_named
 from lakehouse.sources.feed import feed_named
+from lakehouse.ui import is_shown
 
 EXCHANGE, VENDOR, FEED = "xetra", "alpha_vantage", "iex"
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
@@ -50,10 +52,19 @@ class RunFailed(RuntimeError):
 def play(console: Console, seed: int) -> None:
     """Plays both vendors into `<home>/demo`, runs the pipeline twice on each, and prints what it made and what to try
     next.
+
+    Raises:
+        RunFailed: a run of the pipeline failed, or Dagster's UI is running on the home that would be removed.
     """
     home = settings().home / "demo"
+    for shown in (settings().home, home):
+        if is_shown(shown):
+            raise RunFailed(
+                f"`lakehouse dev` is running on {shown}, and the demo begins with a new lake; stop it first"
+            )
     shutil.rmtree(home, ignore_errors=True)
     _use(home)
+    os.environ["ALPHA_VANTAGE_API_KEY"] = os.environ["IEX_TOKEN"] = _KEY
     with Display(console) as display:
         exchange = _exchange(console, display, home / "exchange", seed)
         display.show("the vendor collects its month", 0, 0)
@@ -67,11 +78,26 @@ def play(console: Console, seed: int) -> None:
     _print_next(console, home, market.symbols[0])
 
 
+def use_played() -> None:
+    """Makes this process mean the lake that the demonstration has made. It asks no vendor: there are no keys.
+
+    Raises:
+        RunFailed: there is no such lake.
+    """
+    home = settings().home / "demo"
+    if not (home / "lake").is_dir():
+        raise RunFailed(f"there is no lake of the demonstration in {home}; make it by `lakehouse demo`")
+    _use(home)
+
+
 def _use(home: Path) -> None:
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
-    os.environ["ALPHA_VANTAGE_API_KEY"] = os.environ["IEX_TOKEN"] = _KEY
+    # The user's own lake and keys, which `.env` may name, are not the demonstration's.
+    os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     for name in (
+        "ALPHA_VANTAGE_API_KEY",
+        "IEX_TOKEN",
         "LAKEHOUSE_LAKE_URI",
         "LAKEHOUSE_XETRA_REPORT_URL",
         "LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED",
@@ -207,14 +233,19 @@ def _print_next(console: Console, home: Path, instrument: str) -> None:
     prefix = f"LAKEHOUSE_HOME={shlex.quote(_short(home))} LAKEHOUSE_XETRA_URL={shlex.quote(_short(home / 'exchange'))}"
     console.print("\nTry next:")
     for command in (
-        f'{prefix} .venv/bin/lakehouse sql "FROM marts.daily_movers WHERE gain_rank = 1 ORDER BY session"',
-        f'{prefix} .venv/bin/lakehouse sql "FROM lake.reconciliation_breaks"',
-        f'{prefix} .venv/bin/lakehouse sql "FROM {FEED}.top_stocks LIMIT 9"',
-        f"{prefix} .venv/bin/lakehouse plot {instrument} --from {LAST} --to {LAST}",
-        f"{prefix} .venv/bin/lakehouse status",
-        f"{prefix} make dev",
+        f'{prefix} {_lakehouse()} sql "FROM marts.daily_movers WHERE gain_rank = 1 ORDER BY session"',
+        f'{prefix} {_lakehouse()} sql "FROM lake.reconciliation_breaks"',
+        f'{prefix} {_lakehouse()} sql "FROM {FEED}.top_stocks LIMIT 9"',
+        f"{prefix} {_lakehouse()} plot {instrument} --from {LAST} --to {LAST}",
+        f"{prefix} {_lakehouse()} status",
+        f"{_lakehouse()} dev --demo",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _lakehouse() -> str:
+    """The command as it is typed in the working directory."""
+    return shlex.quote(_short(Path(sys.argv[0]).absolute()))
 
 
 def _short(path: Path) -> str:

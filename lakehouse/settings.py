@@ -1,5 +1,7 @@
-"""Settings: where the lake, the warehouse and the vendors are. From the environment, or from a `.env` file in
-the working directory.
+"""Settings: where the lake, the warehouse and the vendors are. From the environment, or from a `.env` file beside
+pyproject.toml (in the user's data folder, where Lakehouse was installed from a wheel).
+
+Nothing depends on the working directory: the same command means the same lake everywhere.
 
 One object, made once a process by `settings()`. No other module reads the environment, apart from the libraries
 that take the AWS_* variables themselves.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from pydantic import AwareDatetime, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,12 +20,34 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PROJECT_ROOT = Path(__file__).parents[1]
 
 
+def default_home(root: Path = PROJECT_ROOT) -> Path:
+    """The home that is used unless LAKEHOUSE_HOME names another: `.lakehouse` beside pyproject.toml in a clone, and the
+    user's data folder (XDG) where there is no clone.
+    """
+    return root / ".lakehouse" if _is_clone(root) else _data_folder()
+
+
+def dotenv_file(root: Path = PROJECT_ROOT) -> Path:
+    """The file that fills what the environment leaves open."""
+    return (root if _is_clone(root) else _data_folder()) / ".env"
+
+
+def _is_clone(root: Path) -> bool:
+    return (root / "pyproject.toml").is_file()
+
+
+def _data_folder() -> Path:
+    given = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # A relative one is to be ignored, by the XDG specification.
+    return (given if given.is_absolute() else Path.home() / ".local" / "share") / "lakehouse"
+
+
 class Settings(BaseSettings):
     """All settings, each from the variable `LAKEHOUSE_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", extra="ignore")
 
-    home: Path = Field(default=Path(".lakehouse"), description="Folder of everything that this installation keeps.")
+    home: Path = Field(default_factory=default_home, description="Folder of everything that this installation keeps.")
     lake_uri: str | None = Field(
         default=None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake."
     )
@@ -38,6 +63,8 @@ class Settings(BaseSettings):
         """The lake's root: an absolute folder or an s3:// URI, without a trailing slash."""
         if self.lake_uri is None:
             return str(self.home / "lake")
+        if self.lake_uri.startswith("file://"):
+            return str(Path(unquote(self.lake_uri.removeprefix("file://"))).absolute())
         if "://" in self.lake_uri:
             return self.lake_uri.rstrip("/")
         return str(Path(self.lake_uri).expanduser().absolute())
@@ -67,8 +94,8 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process; `.env` in the working directory fills what the environment leaves open."""
+    """The settings of this process; a `.env` file (see `dotenv_file`) fills what the environment leaves open."""
     from dotenv import load_dotenv
 
-    load_dotenv(Path.cwd() / ".env")
+    load_dotenv(dotenv_file())
     return Settings()

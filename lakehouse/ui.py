@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import runpy
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -17,12 +19,17 @@ from lakehouse.event_log import opened_instance
 from lakehouse.runs import prepared_home
 from lakehouse.settings import PROJECT_ROOT, settings
 
+_IN_USE = "dev.lock"
+"""A file of the home, on which each `lakehouse dev` holds a shared lock."""
+
 
 def run_ui(console: Console, port: int) -> NoReturn:
     """Runs `dagster dev` in this process, on 127.0.0.1, until somebody stops it."""
     from lakehouse.run_processes import fail_dead_runs
 
     home = prepared_home(settings())
+    in_use = (settings().home / _IN_USE).open("w")
+    fcntl.flock(in_use, fcntl.LOCK_SH)
     # Dagster's processes must mean the same folder, wherever they run.
     os.environ["LAKEHOUSE_HOME"] = str(settings().home)
     console.print(
@@ -41,5 +48,19 @@ def run_ui(console: Console, port: int) -> NoReturn:
     logging.getLogger("dagster").addFilter(lambda record: "dagster.yaml" not in record.getMessage())
     workspace = str(PROJECT_ROOT / "workspace.yaml")
     sys.argv = ["dagster", "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
-    runpy.run_module("dagster", run_name="__main__", alter_sys=True)
+    # The lock lasts as long as this process.
+    with in_use:
+        runpy.run_module("dagster", run_name="__main__", alter_sys=True)
     raise SystemExit
+
+
+def is_shown(home: Path) -> bool:
+    """Whether a `lakehouse dev` is running on a home."""
+    try:
+        with (home / _IN_USE).open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -83,7 +83,7 @@ def check(lake: Lake) -> None:
     # The partition's value is the table's, whatever the folders above are called.
     assert set(table.to_polars()["day"]) == set(DAYS)
     assert symbols(lake, f"{snapshot.select()} WHERE day = '2024-03-04'") == ["AMZN"]
-    assert symbols(lake, table.at(1).select()) == ["AAPL", "GME"]
+    assert symbols(lake, table.at(version=1).select()) == ["AAPL", "GME"]
     compact_partitions(table, "day", ["2024-03-01"])
     maintain_table(table)
     replaced = rows(DAYS[0], "MSFT").to_arrow().select(table.contract.column_names)

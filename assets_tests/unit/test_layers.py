@@ -32,7 +32,7 @@ ARROWS = {
         "sources",
     },
     "streaming": {"components", "feeding", "lake", "runs", "settings", "sources"},
-    "demo": {"components", "feeding", "lake", "runs", "settings", "simulators", "sources"},
+    "demo": {"components", "feeding", "lake", "runs", "settings", "simulators", "sources", "ui"},
     "ui": {"event_log", "run_processes", "runs", "settings"},
     "chart": {"lake", "sources"},
     "plot": {"chart"},

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from lakehouse.lake.errors import did_you_mean
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -211,4 +213,5 @@ def contract_of(table: str) -> Contract:
     except KeyError:
         raise ContractError(
             f"no contract for table '{table}'; the lake has contracts for {', '.join(contracts())}"
+            f"{did_you_mean(name, contracts())}"
         ) from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 
 class StaleSnapshot(RuntimeError):
@@ -23,6 +25,12 @@ class TableMissing(LookupError):
 
 class TableOutdated(RuntimeError):
     """A stored table lacks columns of its contract: an older version of this project wrote it."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'xetra'?`, or nothing where no known name is like the one given."""
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.7)
+    return f"; did you mean {' or '.join(repr(each) for each in close)}?" if close else ""
 
 
 def in_one_line(error: Exception) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
 from functools import cached_property
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
-from lakehouse.lake.errors import LakeUnavailable, MartsUnavailable
+from lakehouse.lake.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
 from lakehouse.lake.folders import folders
-from lakehouse.lake.literals import Partitions, literal, moment_literal
+from lakehouse.lake.literals import Partitions, literal, moment_literal, parse_moment, predicate
+from lakehouse.lake.location import is_remote
 from lakehouse.lake.published import attach_published
 from lakehouse.lake.table import LakeTable
 from lakehouse.settings import Settings, settings
@@ -32,6 +34,8 @@ _MARTS_AS_OF = "lakehouse.warehouse.publish:marts_as_of"
 _MACROS = {name: f"lakehouse.pipeline.adjust:{name}" for name in ("adjusted_daily_bars", "adjusted_official_daily")}
 """Table macros of a source, and what makes them in a connection."""
 _CALL = re.compile(rf'"?(\w+)"?\s*\.\s*({"|".join(_MACROS)})\s*\(', re.IGNORECASE)
+_CATALOG = re.compile(r"\b(show|describe|pragma|duckdb_\w+|information_schema|pg_\w+|sqlite_\w+)\b", re.IGNORECASE)
+"""Queries without a table that ask which tables there are."""
 _QUALIFIED = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
 
 _log = logging.getLogger(__name__)
@@ -55,6 +59,7 @@ class Lake:
         warehouse: Path | None = None,
         as_of: datetime | None = None,
         connections: Connections | None = None,
+        config: Settings | None = None,
     ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of must be aware of its time zone, got {as_of.isoformat()}; append +00:00 for UTC")
@@ -62,19 +67,38 @@ class Lake:
         self.warehouse = warehouse
         self.as_of = as_of
         self._connections = connections
+        self._config = config
         self._marts_as_of: dict[frozenset[str] | None, Any] = {}
 
     @classmethod
     def open(
-        cls, config: Settings | None = None, *, as_of: datetime | None = None, connections: Connections | None = None
+        cls,
+        place: Settings | str | os.PathLike[str] | None = None,
+        *,
+        as_of: datetime | str | None = None,
+        connections: Connections | None = None,
     ) -> Lake:
-        """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`).
+        """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`), or the one at `place`.
 
-        `connections` opens the DuckDB connections that work on the lake uses, where somebody configures them (a
-        memory limit, threads).
+        Args:
+            place: other settings; or a home, as LAKEHOUSE_HOME names it; or where the tables are, a folder or an
+                s3:// URI.
+            as_of: also as text in ISO 8601, in UTC where it names no offset.
+            connections: opens the DuckDB connections that work on the lake uses, to configure them (a memory limit,
+                threads).
+
+        Raises:
+            LakeUnavailable: there is no folder of that name.
         """
-        config = config or settings()
-        return cls(config.lake, config.warehouse, as_of, connections)
+        config = place if isinstance(place, Settings) else settings() if place is None else _settings_at(place)
+        moment = parse_moment(as_of) if isinstance(as_of, str) else as_of
+        # The marts at hand are those of the settings' lake; of another bucket nobody has said where its marts are.
+        is_elsewhere = place is not None and is_remote(config.lake) and config.lake != settings().lake
+        return cls(config.lake, None if is_elsewhere else config.warehouse, moment, connections, config)
+
+    def __repr__(self) -> str:
+        at = f", as_of={self.as_of.isoformat()!r}" if self.as_of else ""
+        return f"Lake({self.uri!r}{at})"
 
     @cached_property
     def storage_options(self) -> dict[str, str]:
@@ -191,7 +215,8 @@ class Lake:
         connection = connect(self.uri)
         named = self._named_in(query, connection)
         self._attach_marts(named, connection)
-        known = self.tables()
+        # A query that names no table needs no lake.
+        known = [] if named == [] else self.tables()
         self.attach(connection, known if named is None else [pair for pair in named if pair in known])
         for source, macro in {(source, macro.lower()) for source, macro in _CALL.findall(query)}:
             if source in self.sources():
@@ -199,24 +224,34 @@ class Lake:
         try:
             return connection.sql(query)
         except duckdb.CatalogException as error:
-            tables = ", ".join(f"{schema}.{table}" for schema, table in known)
+            tables = [f"{schema}.{table}" for schema, table in self.tables()]
             has_marts = self.as_of or (self.warehouse is not None and self.warehouse.exists())
             published = "" if has_marts else " No marts are published yet."
+            asked = [f"{schema}.{table}" for schema, table in [*(named or []), *_CALL.findall(query)]]
+            macros = [f"{source}.{macro}" for source in self.sources() for macro in _MACROS]
+            meant = "".join(did_you_mean(name, [*tables, *macros]) for name in asked if name not in tables)
             raise duckdb.CatalogException(
-                f"{error}\nThe lake has {tables}; a source's tables appear with its first load.{published}"
+                f"{error}\nThe lake at {self.uri} has {', '.join(tables)}{meant or '.'} A source's tables appear with "
+                f"its first load.{published}"
             ) from None
 
     def daily_bars(
         self,
         source: str,
         *,
+        symbols: Collection[str] | str | None = None,
+        start: date | str | None = None,
+        end: date | str | None = None,
         adjusted: Adjustment = "none",
         convention: Convention = "crsp",
-        as_of: date | None = None,
+        as_of: date | str | None = None,
     ) -> duckdb.DuckDBPyRelation:
         """A source's daily bars with prices and volumes as traded, or adjusted for splits, or for dividends too.
 
         Args:
+            symbols: of these only; of all by default.
+            start: the first session wanted.
+            end: the last session wanted.
             convention: how a dividend D scales the prices before its ex-date: `crsp` by 1 - D / the close before,
                 `reinvest` by C / (C + D) with the close of the ex-date.
             as_of: the day whose basis is wanted: only actions with an ex-date up to it count. Today (or the lake's
@@ -224,10 +259,23 @@ class Lake:
 
         Returns: the columns of daily_bars (without adjusted_as_of), prev_close and change_pct on the same basis, and
             adjustment, prices_as_of, dividend_convention.
+
+        Raises:
+            TableMissing: the lake has no such source.
         """
+        if source not in self.sources():
+            raise TableMissing(
+                f"the lake at {self.uri} has no source {source!r}; it has {', '.join(self.sources()) or 'none'}"
+                f"{did_you_mean(source, self.sources())}"
+            )
         day = f", as_of := {literal(as_of)}::DATE" if as_of else ""
         choice = f"adjusted := {literal(adjusted)}, convention := {literal(convention)}{day}"
-        found = self.sql(f'FROM "{source}".adjusted_daily_bars({choice})')
+        wanted = [f"session >= {literal(start)}::DATE"] if start else []
+        wanted += [f"session <= {literal(end)}::DATE"] if end else []
+        if symbols is not None:
+            wanted.append(predicate({"symbol": [symbols] if isinstance(symbols, str) else list(symbols)}))
+        where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+        found = self.sql(f'FROM "{source}".adjusted_daily_bars({choice}){where}')
         assert found is not None
         return found
 
@@ -244,6 +292,8 @@ class Lake:
             return _QUALIFIED.findall(query) if _CALL.search(query) else None
         # DuckDB gives a table that the query renames as `schema.table AS alias`.
         parts = [name.partition(" AS ")[0].replace('"', "").split(".")[-2:] for name in names]
+        if not parts and not _CATALOG.search(query):
+            return []
         return [(pair[-2] if len(pair) == 2 else "", pair[-1]) for pair in parts] or None
 
     def _attach_marts(self, named: list[tuple[str, str]] | None, connection: duckdb.DuckDBPyConnection) -> None:
@@ -260,7 +310,7 @@ class Lake:
                 return
         if self.as_of is not None:
             if wanted not in self._marts_as_of:
-                self._marts_as_of[wanted] = _imported(_MARTS_AS_OF)(self.as_of, wanted)
+                self._marts_as_of[wanted] = _imported(_MARTS_AS_OF)(self.as_of, wanted, self._config)
             connection.execute(f"ATTACH {literal(str(self._marts_as_of[wanted].path))} AS warehouse (READ_ONLY)")
         else:
             if self.warehouse is None or not self.warehouse.exists():
@@ -273,6 +323,18 @@ class Lake:
                 _log.warning("Going on without the marts: %s", error)
                 return
         connection.execute("SET search_path = 'memory.main,warehouse.marts'")
+
+
+def _settings_at(place: str | os.PathLike[str]) -> Settings:
+    """The settings of the home at `place`, or of the lake whose tables are there."""
+    if is_remote(os.fspath(place)):
+        return Settings(lake_uri=os.fspath(place))
+    folder = Path(place).expanduser().absolute()
+    if not folder.is_dir():
+        raise LakeUnavailable(f"{folder} is no folder; name a home (LAKEHOUSE_HOME), or the folder of a lake's tables")
+    if (folder / "lake").is_dir():
+        return Settings(home=folder, lake_uri=str(folder / "lake"))
+    return Settings(home=folder.parent, lake_uri=str(folder))
 
 
 def _imported(name: str) -> Any:

@@ -22,6 +22,19 @@ def moment_literal(moment: datetime) -> str:
     return literal(moment.astimezone(UTC).isoformat())
 
 
+def parse_moment(text: str) -> datetime:
+    """The (aware) moment that an ISO 8601 text names, in UTC where it names no offset; a date is its midnight.
+
+    Raises:
+        ValueError: it names none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is no timestamp; write it as 2026-11-20T18:00:00+00:00 (or a date)") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def predicate(partitions: Partitions) -> str:
     """The SQL predicate of `partitions`, understood by Delta and DuckDB alike. No value is like no row."""
     if not all(partitions.values()):

@@ -17,7 +17,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from lakehouse.lake.contract import Contract, contract_of
-from lakehouse.lake.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableOutdated, in_one_line
+from lakehouse.lake.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableOutdated, did_you_mean, in_one_line
+from lakehouse.lake.folders import folders
+from lakehouse.lake.literals import parse_moment
 from lakehouse.lake.location import Location
 from lakehouse.lake.snapshot import Snapshot
 
@@ -57,6 +59,9 @@ class LakeTable:
         self.location = Location(uri)
         self.contract: Contract = contract_of(name)
 
+    def __repr__(self) -> str:
+        return f"LakeTable({self.name!r}, {self.uri!r})"
+
     def snapshot(self) -> Snapshot:
         """The table as it stands now; a table never written is a snapshot without files.
 
@@ -86,26 +91,50 @@ class LakeTable:
             )
         return snapshot
 
-    def at(self, moment: int | datetime) -> Snapshot:
-        """The table as it was stored at a version or at an (aware) moment, as far back as vacuum has kept its files.
+    def at(self, moment: datetime | str | None = None, *, version: int | None = None) -> Snapshot:
+        """The table as it was stored at an (aware) moment or at a version, as far back as vacuum has kept its files.
+
+        Args:
+            moment: also as text in ISO 8601, in UTC where it names no offset.
 
         Raises:
             TableMissing: the table did not exist then.
         """
+        wanted = parse_moment(moment) if isinstance(moment, str) else version if moment is None else moment
+        if wanted is None or (moment is not None and version is not None):
+            raise TypeError("at() takes either a moment or version=")
         from deltalake.exceptions import DeltaError
 
         found = self.snapshot()
         if found.delta is None:
-            raise TableMissing(f"{self.name} has never been written")
+            raise TableMissing(f"{self.uri} has never been written")
         try:
-            found.delta.load_as_version(moment)
+            found.delta.load_as_version(wanted)
         except DeltaError as error:
-            raise TableMissing(f"{self.name} cannot be read at {moment}: {error}") from error
+            raise TableMissing(f"{self.uri} cannot be read at {wanted}: {error}") from error
         return Snapshot(self, found.delta)
 
     def scan(self) -> pl.LazyFrame:
-        """A lazy Polars scan of the current rows; filters and columns are pushed down to the Parquet files."""
-        return self.snapshot().scan()
+        """A lazy Polars scan of the current rows; filters and columns are pushed down to the Parquet files.
+
+        Raises:
+            TableMissing: the lake has nothing of the table's source.
+        """
+        snapshot = self.snapshot()
+        if snapshot.delta is None:
+            self._require_source()
+        return snapshot.scan()
+
+    def _require_source(self) -> None:
+        source, _, table = self.name.rpartition("/")
+        lake = self.uri.removesuffix(f"/{self.name}")
+        known = folders(lake)
+        if source and source not in known:
+            tables = [f"{other}/{table}" for other in known if table in folders(f"{lake}/{other}")]
+            raise TableMissing(
+                f"the lake at {lake} has nothing of {source}: {self.name} has never been written"
+                f"{did_you_mean(self.name, tables)}"
+            )
 
     def to_polars(self) -> pl.DataFrame:
         """The current rows as a Polars frame, columns in the contract's order."""

@@ -48,7 +48,13 @@ def stored_sessions(lake: Lake, config: SourceConfig) -> list[date]:
             date.fromisoformat(value) for value in lake.table(config.table(name)).snapshot().partition_values("session")
         }
     found |= set(
-        lake.table(config.table("daily_bars")).scan().select("session").unique().collect()["session"].to_list()
+        lake.table(config.table("daily_bars"))
+        .snapshot()
+        .scan()
+        .select("session")
+        .unique()
+        .collect()["session"]
+        .to_list()
     )
     return sorted(found)
 

@@ -6,18 +6,38 @@ exchange_calendars; a new version of that package makes new files.
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import date
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lakehouse.market.calendar import SessionCalendar, build_sessions
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_log = logging.getLogger(__name__)
 
 
 def calendar_version() -> str:
     """The version of exchange_calendars: derivations depend on it."""
     return version("exchange_calendars")
+
+
+def _keep(frame: pl.DataFrame, kept: Path) -> None:
+    """Keeps a calendar in a home that is there: whoever only reads makes none, and may not be allowed to write."""
+    if not kept.parents[1].is_dir():
+        return
+    written = kept.with_suffix(f".{os.getpid()}.part")
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        frame.write_parquet(written)
+        written.replace(kept)
+    except OSError as error:
+        _log.info("the calendar can't be kept, and is built again each time: %s", error)
 
 
 @cache
@@ -28,10 +48,7 @@ def load_calendar(name: str, first: date, time_zone: str, folder: Path) -> Sessi
     kept = folder / f"{name.replace('/', '-')}-{first}-{calendar_version()}-{date.today():%Y%m}.parquet"
     try:
         frame = pl.read_parquet(kept)
-    except (FileNotFoundError, pl.exceptions.ComputeError):
+    except (OSError, pl.exceptions.ComputeError):
         frame = build_sessions(name, first)
-        folder.mkdir(parents=True, exist_ok=True)
-        written = kept.with_suffix(f".{os.getpid()}.part")
-        frame.write_parquet(written)
-        written.replace(kept)
+        _keep(frame, kept)
     return SessionCalendar(name, time_zone, frame)

@@ -64,7 +64,8 @@ def run_dbt(
         "--log-path",
         str(target / "logs"),
     ]
-    with _environment(LAKEHOUSE_WAREHOUSE_BUILD=str(build_path(config)), **variables):
+    place = {"LAKEHOUSE_HOME": str(config.home), "LAKEHOUSE_LAKE_URI": config.lake}
+    with _environment(**place, LAKEHOUSE_WAREHOUSE_BUILD=str(build_path(config)), **variables):
         try:
             outcome = dbtRunner(callbacks=callbacks).invoke([*arguments, *folders, "--log-level", "none"])
         finally:

@@ -136,14 +136,14 @@ class MartsAsOf:
         shutil.move(build, self.path)
 
 
-def marts_as_of(moment: datetime, models: Collection[str] | None = None) -> MartsAsOf:
-    """Builds the marts by the same models over the lake as of `moment`, all or those named with what they are made
-    from. Nothing is published.
+def marts_as_of(moment: datetime, models: Collection[str] | None = None, config: Settings | None = None) -> MartsAsOf:
+    """Builds the marts by the same models over the lake of `config` (by default the settings') as of `moment`, all or
+    those named with what they are made from. Nothing is published.
 
     Raises:
         AuditFailed: a model failed.
     """
-    config = settings()
+    config = config or settings()
     with _private_build(config) as build:
         wanted = () if models is None else ("--select", *(f"+{model}" for model in sorted(models)))
         failures = run_dbt(("run", *wanted), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())

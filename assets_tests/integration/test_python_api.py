@@ -1,0 +1,111 @@
+"""The lake from Python, as a notebook uses it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from assets_tests.exchange_lake import SESSIONS
+from assets_tests.integration.conftest import FirstLoad
+from lakehouse.lake import Lake
+from lakehouse.lake.contract import ContractError
+from lakehouse.lake.errors import LakeUnavailable, TableMissing
+
+
+@pytest.fixture
+def lake(first_load: FirstLoad) -> Lake:
+    return Lake.open()
+
+
+def test_a_lake_is_opened_by_its_home_or_by_the_folder_of_its_tables(lake: Lake, first_load: FirstLoad) -> None:
+    home = first_load.lake.home
+    for place in (home, str(home), home / "lake", f"{home}/lake"):
+        opened = Lake.open(place)
+        assert opened.uri == lake.uri
+        assert opened.warehouse == lake.warehouse
+        assert opened.table("xetra/bars").to_polars().height == lake.table("xetra/bars").to_polars().height > 0
+    with pytest.raises(LakeUnavailable, match="is no folder"):
+        Lake.open(home / "lak")
+
+
+def test_a_moment_may_be_a_text(lake: Lake) -> None:
+    now = datetime.now(UTC) + timedelta(minutes=1)
+    for text in (f"{now:%Y-%m-%d %H:%M}", now.isoformat(), f"{now:%Y-%m-%dT%H:%M}"):
+        found = Lake.open(as_of=text).sql("SELECT count(*) FROM lake.ingest_ledger")
+        assert found is not None
+        assert found.fetchall()[0][0] > 0
+    assert Lake.open(as_of="2020-01-01").as_of == datetime(2020, 1, 1, tzinfo=UTC)
+    with pytest.raises(ValueError, match="is no timestamp"):
+        Lake.open(as_of="yesterday")
+
+
+def test_a_lake_and_a_table_say_where_they_are(lake: Lake) -> None:
+    assert repr(lake) == f"Lake({lake.uri!r})"
+    assert repr(Lake.open(as_of="2024-03-01")) == f"Lake({lake.uri!r}, as_of='2024-03-01T00:00:00+00:00')"
+    assert lake.uri in repr(lake.table("xetra/bars"))
+
+
+def test_a_stored_version_or_moment_is_read(lake: Lake) -> None:
+    ledger = lake.table("ingest_ledger")
+    last = ledger.snapshot().version
+    assert last is not None
+    assert ledger.at(version=last).scan().collect().equals(ledger.to_polars())
+    assert ledger.at("2999-01-01").version == last
+    with pytest.raises(TableMissing, match="ingest_ledger cannot be read at 99999"):
+        ledger.at(version=99_999)
+    with pytest.raises(TypeError, match="either a moment or version="):
+        ledger.at()
+
+
+def test_daily_bars_of_some_symbols_and_sessions(lake: Lake) -> None:
+    everything = lake.daily_bars("xetra").pl()
+    symbol = everything["symbol"][0]
+    found = lake.daily_bars("xetra", symbols=symbol, start=SESSIONS[1], end=str(SESSIONS[2])).pl()
+    wanted = (everything["symbol"] == symbol) & everything["session"].is_between(SESSIONS[1], SESSIONS[2])
+    key = ["instrument_id", "currency", "session"]
+    assert found.sort(key).equals(everything.filter(wanted).sort(key))
+    assert set(found["session"]) == set(SESSIONS[1:3])
+    assert lake.daily_bars("xetra", symbols=[]).pl().height == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "meant"),
+    [
+        ("FROM xetra.daily_bar", "'xetra.daily_bars'"),
+        ("FROM xerta.daily_bars", "'xetra.daily_bars'"),
+        ("FROM lake.quarantene", "'lake.quarantine'"),
+        ("FROM xerta.adjusted_daily_bars()", "'xetra.adjusted_daily_bars'"),
+    ],
+)
+def test_a_mistyped_table_is_suggested(query: str, meant: str, lake: Lake) -> None:
+    with pytest.raises(duckdb.CatalogException, match="did you mean") as found:
+        lake.sql(query)
+    assert meant in str(found.value)
+    assert lake.uri in str(found.value)
+
+
+def test_a_mistyped_source_is_suggested(lake: Lake) -> None:
+    with pytest.raises(TableMissing, match="has no source 'xerta'; it has xetra; did you mean 'xetra'") as found:
+        lake.daily_bars("xerta")
+    assert lake.uri in str(found.value)
+    with pytest.raises(ContractError, match="did you mean 'daily_bars'"):
+        lake.table("xetra/daily_bar")
+    with pytest.raises(TableMissing, match=r"xerta/daily_bars.*did you mean 'xetra/daily_bars'"):
+        lake.table("xerta/daily_bars").to_polars()
+
+
+def test_the_marts_as_of_a_moment_are_those_of_the_lake_that_was_opened(
+    first_load: FirstLoad, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not those of the settings' lake."""
+    from lakehouse.settings import settings
+
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "another"))
+    settings.cache_clear()
+    opened = Lake.open(first_load.lake.home, as_of=datetime.now(UTC))
+    found = opened.sql("SELECT count(*) FROM marts.dim_instrument")
+    assert found is not None
+    assert found.fetchall()[0][0] > 0

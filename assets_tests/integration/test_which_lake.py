@@ -1,0 +1,82 @@
+"""Which lake a command means: it says so, and reading one makes none."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from assets_tests.integration.test_cli import said
+from lakehouse.demo import RunFailed, play
+from lakehouse.settings import settings
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a lake would be; the working directory is another folder."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return settings().home
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["status"], 0),
+        (["sql", "SELECT 1"], 0),
+        (["sql", "FROM lake.quarantine"], 0),
+        (["sql", "SHOW ALL TABLES"], 0),
+        (["sql", "FROM xetra.daily_bars"], 2),
+        (["watch", "--once"], 0),
+        (["plot", "AAPL", "--from", "2024-03-01", "--to", "2024-03-01"], 2),
+    ],
+)
+def test_reading_creates_nothing(arguments: list[str], code: int, home: Path) -> None:
+    said(*arguments, code=code)
+    assert not home.exists()
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_status_and_errors_name_the_lake(home: Path) -> None:
+    assert f"lake: {home / 'lake'}" in said("status", code=0)
+    assert f"The lake at {home / 'lake'} has" in said("sql", "FROM xetra.daily_bars", code=2)
+
+
+def test_a_query_without_a_table_needs_no_lake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_LAKE_URI", "s3://no-such-bucket/lake")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    settings.cache_clear()
+    assert "42" in said("sql", "SELECT 41 + 1", code=0)
+
+
+def test_status_reads_where_nothing_may_be_written(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A calendar is kept where that is possible; a file in the place of its folder stands for a read-only home."""
+    home.mkdir()
+    (home / "cache").write_text("no folder")
+    assert "sessions loaded" in said("status", code=0)
+
+
+def test_a_home_that_is_a_file_is_named(home: Path) -> None:
+    home.write_text("no folder")
+    text = said("status", code=2)
+    assert "Not a directory" in text
+    assert str(home) in text
+
+
+@pytest.mark.parametrize("shown", ["", "demo"])
+def test_a_demo_beside_a_running_ui_is_refused(shown: str, home: Path) -> None:
+    kept = home / "demo" / "lake"
+    kept.mkdir(parents=True)
+    with (home / shown / "dev.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with pytest.raises(RunFailed, match="`lakehouse dev` is running on"):
+            play(Console(file=io.StringIO()), 1)
+    assert kept.is_dir()
+
+
+def test_the_ui_of_a_demo_that_was_not_played(home: Path) -> None:
+    assert "make it by `lakehouse demo`" in said("dev", "--demo", code=2)
+    assert not home.exists()

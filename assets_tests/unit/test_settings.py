@@ -1,0 +1,57 @@
+"""Which lake a process means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lakehouse import settings as module
+from lakehouse.settings import PROJECT_ROOT, Settings, default_home, dotenv_file, settings
+
+
+@pytest.fixture(autouse=True)
+def no_home_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAKEHOUSE_HOME")
+
+
+def test_a_clone_keeps_its_lake_beside_pyproject_whatever_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings().home == default_home() == PROJECT_ROOT / ".lakehouse"
+    assert Settings().lake == str(PROJECT_ROOT / ".lakehouse" / "lake")
+    assert dotenv_file() == PROJECT_ROOT / ".env"
+
+
+@pytest.mark.parametrize(
+    ("data_home", "folder"), [("/data/me", "/data/me"), ("", "~/.local/share"), ("relative", "~/.local/share")]
+)
+def test_a_wheel_keeps_its_lake_in_the_users_data_folder(
+    data_home: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", data_home)
+    monkeypatch.chdir(tmp_path)
+    site_packages = tmp_path / "lib" / "site-packages"
+    expected = Path(folder).expanduser() / "lakehouse"
+    assert default_home(site_packages) == expected
+    assert dotenv_file(site_packages) == expected / ".env"
+
+
+def test_a_dotenv_file_of_the_working_directory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHON_DOTENV_DISABLED")
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "pyproject.toml").touch()
+    (tmp_path / "clone" / ".env").write_text("LAKEHOUSE_LAKE_URI=/of/the/clone\n")
+    (tmp_path / ".env").write_text("LAKEHOUSE_LAKE_URI=/of/the/working/directory\n")
+    # What the file sets goes with the test.
+    monkeypatch.setenv("LAKEHOUSE_LAKE_URI", "")
+    monkeypatch.delenv("LAKEHOUSE_LAKE_URI")
+    monkeypatch.setattr(module, "dotenv_file", lambda: tmp_path / "clone" / ".env")
+    monkeypatch.chdir(tmp_path)
+    settings.cache_clear()
+    assert settings().lake == "/of/the/clone"
+
+
+def test_a_lake_may_be_given_as_a_file_url() -> None:
+    assert Settings(lake_uri="file:///data/my%20lake/").lake == "/data/my lake"
