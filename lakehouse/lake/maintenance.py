@@ -47,14 +47,14 @@ def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> M
 
 
 def maintain_table(table: LakeTable) -> Maintained:
-    """Compacts the partitions that consist of several files, then deletes the files that nobody within the
-    retention reads.
+    """Compacts the partitions that consist of several files, then deletes the files older than the retention that no
+    reader within it needs: those that were removed since, and those of writers that never committed them.
     """
     before = len(table.snapshot().files())
     retry_when_stale(lambda: _compact(table))
     delta = table.snapshot().delta
     assert delta is not None
-    deleted = delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False)
+    deleted = delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, full=True)
     return Maintained(table.name, before, len(table.snapshot().files()), len(deleted))
 
 
