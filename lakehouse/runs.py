@@ -125,6 +125,7 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     from lakehouse.components.sensor import SOURCE_TAG
     from lakehouse.components.sessions import about_tags, range_tags
     from lakehouse.definitions import defs
+    from lakehouse.run_history import prune
     from lakehouse.run_processes import fail_dead_runs, running_here
 
     job = defs().resolve_job_def(f"{source}_update")
@@ -133,6 +134,7 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     results = []
     with event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
         fail_dead_runs(instance)
+        prune(instance)
         # Two runs: assets without partitions are planned once for each partition of a run that has some.
         for assets, tags in ((partitioned, range_tags), (others, about_tags)):
             run_id = str(uuid4())

@@ -6,6 +6,7 @@ from lakehouse.components.metadata import definition_metadata, records_table
 from lakehouse.components.resources import LakeResource, lake_resources
 from lakehouse.lake import Lake
 from lakehouse.lake.contract import contract_of
+from lakehouse.run_history import prune
 from lakehouse.sources.config import configured_sources
 
 _GROUP = "lake"
@@ -29,14 +30,18 @@ def _shared(table: str, deps: list[list[str]]) -> dg.AssetSpec:
     group_name=_GROUP,
     kinds={"deltalake"},
     owners=["team:market-data"],
-    description="Compacts the tables' small files and deletes those that no version within the retention needs.",
+    description="Compacts the tables' small files, deletes those that no version within the retention needs, and "
+    "removes Dagster's old runs.",
 )
 def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
     from lakehouse.lake.maintenance import maintain
 
     done = maintain(lake.open())
     return dg.MaterializeResult(
-        metadata={"tables": dg.MetadataValue.md(records_table([vars(entry) for entry in done]))}
+        metadata={
+            "tables": dg.MetadataValue.md(records_table([vars(entry) for entry in done])),
+            "runs_pruned": prune(context.instance),
+        }
     )
 
 

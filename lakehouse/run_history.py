@@ -1,0 +1,95 @@
+"""What Dagster keeps of runs: less of it while they run, and nothing of them after a retention.
+
+An asset's page shows its newest materialization of each partition, and its checks' newest results, however old they
+are. They stay when the run that wrote them goes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.events import AssetCheckEvaluationPlanned
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._serdes import ConfigurableClassData
+
+RETENTION = timedelta(days=30)
+_RUNS_AT_ONCE = 500
+"""A home that has never been pruned is pruned in several goes."""
+_ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+_SUPERSEDED_EVENTS = """
+    run_id IN :runs AND (
+        dagster_event_type IS NOT 'ASSET_MATERIALIZATION' OR id < (
+            SELECT max(id) FROM event_logs AS newer
+            WHERE newer.asset_key = event_logs.asset_key AND newer.dagster_event_type = 'ASSET_MATERIALIZATION'
+                AND newer.partition IS event_logs.partition
+        )
+    )
+"""
+_SUPERSEDED_CHECKS = """
+    run_id IN :runs AND (
+        execution_status = 'PLANNED' OR id < (
+            SELECT max(id) FROM asset_check_executions AS newer
+            WHERE newer.asset_key = asset_check_executions.asset_key
+                AND newer.check_name = asset_check_executions.check_name AND newer.execution_status <> 'PLANNED'
+        )
+    )
+"""
+
+
+class EventLog(SqliteEventLogStorage):
+    """Dagster's event log in DAGSTER_HOME, where it has always been."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        """`base_dir` is DAGSTER_HOME."""
+        return cls(str(Path(config_value["base_dir"]) / "history" / "runs"), inst_data)
+
+    def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
+        """Stores that a check is planned once a run, not once for each partition of the run.
+
+        The checks have no partitions. For want of their own, Dagster takes those of the run, and stores for each of
+        them a row with the whole calendar in it: 24 MB for 208 sessions. The check's result is another row.
+        """
+        planned = event.dagster_event
+        if planned is not None and isinstance(planned.event_specific_data, AssetCheckEvaluationPlanned):
+            data = planned.event_specific_data
+            once = AssetCheckEvaluationPlanned(asset_key=data.asset_key, check_name=data.check_name)
+            event = event._replace(dagster_event=planned._replace(event_specific_data=once))
+        super().store_asset_check_event(event, event_id)
+
+    def forget(self, run_ids: list[str]) -> None:
+        """Removes the events of runs, except the newest of each partition and check."""
+        runs: sa.BindParameter[list[str]] = sa.bindparam("runs", run_ids, expanding=True)
+        with self.index_connection() as connection:
+            for table, superseded in (
+                ("asset_event_tags", f"event_id IN (SELECT id FROM event_logs WHERE {_SUPERSEDED_EVENTS})"),
+                ("event_logs", _SUPERSEDED_EVENTS),
+                ("asset_check_executions", _SUPERSEDED_CHECKS),
+            ):
+                connection.execute(sa.text(f"DELETE FROM {table} WHERE {superseded}").bindparams(runs))
+        for run_id in run_ids:
+            for path in Path(self.path_for_shard(run_id)).parent.glob(f"{run_id}.db*"):
+                path.unlink(missing_ok=True)
+
+
+def prune(instance: dg.DagsterInstance, now: datetime | None = None) -> int:
+    """Removes the runs that ended and were begun before the retention, with their events and captured output; returns
+    how many they were.
+    """
+    storage = instance.event_log_storage
+    if not isinstance(storage, EventLog):
+        return 0
+    old = dg.RunsFilter(statuses=_ENDED, created_before=(now or datetime.now(UTC)) - RETENTION)
+    run_ids = [run.run_id for run in instance.get_runs(old, limit=_RUNS_AT_ONCE, ascending=True)]
+    if run_ids:
+        storage.forget(run_ids)
+        for run_id in run_ids:
+            shutil.rmtree(Path(instance.root_directory) / "storage" / run_id, ignore_errors=True)
+            instance.run_storage.delete_run(run_id)
+    return len(run_ids)
