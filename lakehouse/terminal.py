@@ -31,6 +31,7 @@ def print_status(console: Console, found: Status) -> None:
         table.add_row(
             "rebuild due", f"{count} an older version than was loaded last: run lakehouse rebuild {found.source}"
         )
+    table.add_row("objects skipped", _listed([str(entry) for entry in found.skipped]))
     table.add_row("rows received", f"{found.rows_received:,}")
     # The error of one vendor about many objects differs in their names only.
     failed = [str(entry["object"]) for entry in found.failed_objects]

@@ -19,7 +19,7 @@ ARROWS = {
     "market": set(),
     "lake": {"settings"},
     "sources": {"lake", "market", "printable", "settings"},
-    "pipeline": {"lake", "market", "progress", "settings", "sources"},
+    "pipeline": {"lake", "market", "printable", "progress", "settings", "sources"},
     "warehouse": {"lake", "market", "settings", "sources"},
     "feeding": {"lake", "pipeline", "progress", "sources"},
     "components": {"event_log", "feeding", "lake", "market", "pipeline", "progress", "sources"},

@@ -16,7 +16,8 @@ import dagster as dg
 
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
-from lakehouse.pipeline.pending import PendingObject, pending_objects
+from lakehouse.pipeline.pending import PendingObject, discover
+from lakehouse.pipeline.skipped import record_skipped
 from lakehouse.sources.config import SourceConfig, SourceError
 
 CHANGES_TAG = "lakehouse/changes"
@@ -84,15 +85,18 @@ def source_sensor(config: SourceConfig, partitions: dg.PartitionsDefinition, job
         except SourceError as error:
             yield dg.SkipReason(str(error))
             return
-        pending = pending_objects(lake.open(), config, config.bars, config.calendar_frame(), retry_failed=False)
+        opened = lake.open()
+        found = discover(opened, config, config.bars, config.calendar_frame(), retry_failed=False)
+        record_skipped(opened, config.source, found.skipped)
+        pending, skipped = found.pending, "".join(f"; {entry}" for entry in found.skipped if entry.objects)
         fresh = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
         failed = failed_stretches(context.instance, config)
         if not fresh and not failed:
-            yield dg.SkipReason("no new or changed objects")
+            yield dg.SkipReason(f"no new or changed objects{skipped}")
             return
         if busy := _runs_in_progress(context.instance, config):
             yield dg.SkipReason(
-                f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {config.source}"
+                f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {config.source}{skipped}"
             )
             return
         tries = {stretch.changes: count for stretch, count in failed}

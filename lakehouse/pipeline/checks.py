@@ -21,6 +21,7 @@ from lakehouse.market import sanity
 from lakehouse.market.suspect import suspect_bars
 from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.conservation import COUNTS, conservation_of
+from lakehouse.pipeline.skipped import last_skipped
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.products import Bars, OfficialDaily, Product
@@ -115,6 +116,13 @@ def _objects_readable(kind: type[Product], lake: Lake, config: SourceConfig, ses
     rows = unreadable_objects(config, ledger)
     said = f"{rows[0]['object']}: {rows[0]['error']}" if rows else ""
     return _found(rows, f"1 object could not be read: {said}", f"objects could not be read, the first is {said}")
+
+
+def _objects_known(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+    found = last_skipped(lake, config.source)
+    rows = [{"reason": entry.reason, "object": name} for entry in found for name in entry.examples]
+    summary = "; ".join(map(str, found)) or "nothing found"
+    return Finding(not found, summary, rows[:_SHOWN], {"objects": sum(entry.objects for entry in found)})
 
 
 def _session_complete(lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
@@ -216,6 +224,13 @@ def _readable(product: type[Product]) -> Check:
 _BARS: tuple[Check, ...] = (
     *of_every_table("raw_bars"),
     _readable(Bars),
+    Check(
+        "raw_bars",
+        "objects_known",
+        "Every object at the source could be listed, and has a name that one of the source's patterns matches.",
+        _objects_known,
+        severity="warn",
+    ),
     Check(
         "raw_bars",
         "session_complete",

@@ -20,8 +20,9 @@ from lakehouse.lake.ledger import LEDGER, Entry, numbered
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.pipeline.fetch import fetch
 from lakehouse.pipeline.parts import known_parts
-from lakehouse.pipeline.pending import PendingObject, pending_objects, store_of
+from lakehouse.pipeline.pending import PendingObject, discover, store_of
 from lakehouse.pipeline.receive import Chunk, Read, Rows, rows_of
+from lakehouse.pipeline.skipped import record_skipped
 from lakehouse.progress import Progress
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.errors import ObjectReplaced, ObjectUnreadable
@@ -85,7 +86,9 @@ def load(
         unanswered = fetch(lake, config, product, sessions, calendar, run_id=run_id, progress=progress)
         for entry in _commit(lake, config, product, None, unanswered):
             result.add(entry)
-    objects = pending_objects(lake, config, product, calendar, retry_failed=True, sessions=sessions)
+    found = discover(lake, config, product, calendar, retry_failed=True, sessions=sessions)
+    record_skipped(lake, config.source, found.skipped)
+    objects = found.pending
     store, done, reading = store_of(lake, config, product), 0, reading_of(config, product)
     for several in _chunks(objects):
         read: list[Read | None] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of, pending, stored_version
 from lakehouse.market.calendar import SessionCalendar
+from lakehouse.pipeline.skipped import Skipped, skipped
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.landing import Landing
 from lakehouse.sources.objects import ObjectSource, objects_at
@@ -48,7 +49,17 @@ def store_of(lake: Lake, config: SourceConfig, product: Product) -> ObjectSource
     return Landing(lake.uri, config.source) if product.request else objects_at(config.url())
 
 
-def pending_objects(
+@dataclass(frozen=True)
+class Discovery:
+    """What a look at a source found: `pending` objects, oldest session first, the versions of an object in the order
+    of their publication; and what it skipped (of a folder or bucket; an API has only what was asked for).
+    """
+
+    pending: list[PendingObject]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def discover(
     lake: Lake,
     config: SourceConfig,
     product: Product,
@@ -56,11 +67,9 @@ def pending_objects(
     *,
     retry_failed: bool,
     sessions: Sequence[date] | None = None,
-) -> list[PendingObject]:
-    """The object versions at the source that the lake hasn't taken yet, oldest session first, the versions of an
-    object in the order of their publication.
-
-    Objects that are not the source's by their names, or lie before its first session, are none.
+) -> Discovery:
+    """Looks for the object versions at the source that the lake hasn't taken yet. Objects before the source's first
+    session are none.
 
     Args:
         retry_failed: offer versions again that could not be read, since somebody asks for them.
@@ -80,7 +89,22 @@ def pending_objects(
         item = _described(row | {"version": stored_version(row["version"], reading)}, config, product, calendar)
         if item and (wanted is None or not item.is_one_day or item.first_session in wanted):
             found.append(item)
-    return sorted(found, key=lambda item: (item.first_session, item.name, item.published_at))
+    found.sort(key=lambda item: (item.first_session, item.name, item.published_at))
+    if product.request:
+        return Discovery(found)
+    # What was loaded once has matched a pattern, which the YAML may no longer have.
+    new = waiting.join(ledger.select("object").unique().collect(), left_on="name", right_on="object", how="anti")
+    unmatched = skipped("no pattern", _unmatched(new["name"], config, calendar))
+    return Discovery(found, (unmatched, skipped("not listed", map(str, listed.passed_over))))
+
+
+def _unmatched(names: Iterable[str], config: SourceConfig, calendar: SessionCalendar) -> Iterator[str]:
+    """The names that belong to no product in a folder or bucket, or to a day that the calendar doesn't reach."""
+    products = [product for product in config.products if product.objects is not None]
+    for name in names:
+        named = next(filter(None, (product.named_in(name) for product in products)), None)
+        if named is None or named.first_day > calendar.sessions[-1]:
+            yield name
 
 
 def prefixes(product: Product, sessions: Sequence[date] | None) -> list[str]:

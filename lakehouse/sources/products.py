@@ -150,7 +150,7 @@ class Product(Strict):
         return self.request is not None and any("{month}" in value for value in self.request.values())
 
     def named_in(self, name: str) -> Named | None:
-        """What an object's name says; None for a foreign object."""
+        """What an object's name says; None for a foreign object, and for an impossible date or hour."""
         match = self._groups.fullmatch(name)
         if match is None:
             return None
@@ -160,11 +160,15 @@ class Product(Strict):
             last = date.max if "month" not in values else (first + timedelta(days=31)).replace(day=1) - _DAY
             return Named(first, last, None, values)
         assert self.objects is not None
+        hour = values.get("hour", "0") if self.objects.per_session == "hour" else "0"
+        # strptime and \d take the digits of any script, and an hour may be 99.
+        if not (values["date"].isascii() and hour.isascii() and hour.isdecimal() and int(hour) < 24):
+            return None
         try:
             day = datetime.strptime(values["date"], self.objects.date_format).date()
         except ValueError:
             return None
-        return Named(day, day, int(values["hour"]) if self.objects.per_session == "hour" else None, values)
+        return Named(day, day, int(hour) if self.objects.per_session == "hour" else None, values)
 
     @property
     def choices(self) -> list[str]:

@@ -55,7 +55,7 @@ def lake_tables() -> dg.Definitions:
     ]
     job = dg.define_asset_job("lake_maintenance", selection=[maintenance], description="Housekeeping of all tables.")
     return dg.Definitions(
-        assets=[_shared("ingest_ledger", loads), _shared("quarantine", loads), maintenance],
+        assets=[*(_shared(table, loads) for table in ("ingest_ledger", "quarantine", "skipped_objects")), maintenance],
         jobs=[job],
         schedules=[
             dg.ScheduleDefinition(
