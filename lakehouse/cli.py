@@ -259,10 +259,15 @@ def stream(
 
     with _explained():
         try:
-            run_stream(console, feed_named(feed), rounds=rounds, every_s=every, listens=transport is Transport.nats)
+            totals = run_stream(
+                console, feed_named(feed), rounds=rounds, every_s=every, listens=transport is Transport.nats
+            )
         except FeedStopped as stopped:
             _print_error(stopped)
             raise typer.Exit(1) from None
+    if totals.unanswered:
+        errors.print("[bold red]Error[/] nothing was ever answered", highlight=False)
+        raise typer.Exit(1)
 
 
 @app.command()

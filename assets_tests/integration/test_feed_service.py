@@ -369,6 +369,16 @@ def test_an_unknown_feed_is_named(tmp_path: Path) -> None:
     assert "iex" in done.stderr
 
 
+def test_a_stream_in_which_nothing_was_answered_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    with polled(tmp_path, quote_feed(), SYMBOLS), socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
+        monkeypatch.setenv("LAKEHOUSE_IEX_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        done = command("--rounds", "1", "--every", "0.4")
+    assert done.exit_code == 1
+    assert "nothing was ever answered" in done.stderr
+
+
 class Echo(BaseHTTPRequestHandler):
     """A vendor that quotes what it was asked: in its refusals, and in what it says instead of a quote."""
 
@@ -400,7 +410,7 @@ def test_the_token_is_told_to_the_vendor_alone(tmp_path: Path, monkeypatch: pyte
         said.append(command("--rounds", "1", "--every", "0.4"))
         errors, quarantine = lake.errors, lake.quarantine
         tables = [lake.quotes, errors, quarantine, lake.windows]
-    assert [done.exit_code for done in said] == [0, 0, 0]
+    assert [done.exit_code for done in said] == [0, 0, 1]
     assert errors["error"].str.contains("you asked for").any()
     assert quarantine["row"].str.contains("you asked for").any()
     assert {"passing", "unfinished"} <= set(errors["kind"])

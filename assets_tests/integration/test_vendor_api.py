@@ -232,6 +232,19 @@ def test_the_quota_ends_a_run_and_the_next_goes_on(lake: VendorLake, market: UsM
     assert_sound(lake, market)
 
 
+def test_a_run_that_has_asked_for_long_enough_leaves_the_rest_to_the_next(lake: VendorLake, market: UsMarket) -> None:
+    treated(lake, concurrency=1, run_timeout_s=0.3)
+    lake.api.fail(market.symbols[0], "slow", month=MONTHS[0], forever=True)
+    errors = [*lake.load_bars(DAYS).errors.values()]
+    assert len(errors) == len(MONTHS) * len(market.symbols)
+    assert "the 0.3 s for which a run may ask are over" in errors[0]
+    assert all(error.startswith("not asked") for error in errors[1:])
+    lake.api.mend()
+    treated(lake, run_timeout_s=600.0)
+    lake.update()
+    assert_sound(lake, market)
+
+
 def test_a_quota_starves_nobody(lake: VendorLake, market: UsMarket) -> None:
     """An answer without news leaves no trace in the landing; even so each request has its turn."""
     treated(lake, concurrency=1)

@@ -4,6 +4,7 @@ matter of its tests. A vendor with a market of its own is among the simulators.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -15,6 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+from lakehouse.sources.api import Answer, ApiClient
+from lakehouse.sources.api_config import Api
+
+KEY = "Q7/x+Y 9ZKEYZ"
+ASKED = {"function": "TIME_SERIES_INTRADAY", "symbol": "AAPL", "month": "2020-11", "datatype": "csv"}
+QUOTA_WORDS = (r"rate limit is \d+ requests per day", r"is a premium (endpoint|feature)", r"demo\W+API key")
+FORMS = re.compile(r"Q7.{1,5}x.{1,5}Y|9ZKEYZ")
 ROWS = b"timestamp,open,high,low,close,volume\r\n2020-11-02 20:00:00,108.77,108.8,108.7,108.75,1102\r\n"
 
 
@@ -29,6 +37,8 @@ class Reply:
     """Whether HTTP tells how long the body is; where it doesn't, the end of the connection ends the body."""
     silent_s: float = 0.0
     resets: bool = False
+    drips: Literal["head", "body"] | None = None
+    """Where a byte each hundredth of a second is sent until the client has had enough."""
 
 
 class Vendor(ThreadingHTTPServer):
@@ -69,6 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             self.close_connection = True
             return
+        if reply.drips:
+            self._drip(reply.drips)
+            return
         self.send_response_only(reply.status)
         if reply.length == "said":
             self.send_header("Content-Length", str(len(reply.body)))
@@ -84,9 +97,37 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) - reply.missing])
         self.close_connection = reply.missing > 0 or reply.length == "not said"
 
+    def _drip(self, where: str) -> None:
+        self.close_connection = True
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n"
+        with suppress(OSError):
+            self.wfile.write(head + (b"X-Slow: " if where == "head" else b"\r\n"))
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.01)
+
     def finish(self) -> None:
         with suppress(OSError, ValueError):  # the script told it to reset the connection
             super().finish()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def api(url: str = "https://vendor.example/query", **entries: Any) -> Api:
+    given = {
+        "url": url,
+        "key": {"variable": "VENDOR_API_KEY"},
+        "symbols": ("AAPL",),
+        "requests_per_minute": 60_000,
+        "timeout_s": 5.0,
+        "tries": 3,
+        "refusals": {"Error Message": "permanent", "Note": "rate", "Information": "rate"},
+        "quota_words": QUOTA_WORDS,
+    }
+    return Api.model_validate(given | entries)
+
+
+def ask(vendor: Vendor, asked: dict[str, str] | None = None, *, key: str = KEY, **entries: Any) -> Answer:
+    with ApiClient("vendor", api(vendor.url, **entries), key=key) as client:
+        return client.get(asked or ASKED)

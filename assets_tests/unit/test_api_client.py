@@ -8,10 +8,8 @@ import gzip
 import logging
 import re
 import socket
-import threading
 import time
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -21,48 +19,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets_tests.unit.scripted_vendor import ROWS, Reply, Vendor
+from assets_tests.unit.scripted_vendor import ASKED, FORMS, KEY, ROWS, Reply, Vendor, api, ask
 from lakehouse.sources import api as api_module
 from lakehouse.sources.api import Answer, ApiClient
 from lakehouse.sources.api_answers import pause_s, published_at
 from lakehouse.sources.api_config import Api, symbols_of
-from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, SourceError
+from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, SourceError, Unreachable
 from lakehouse.sources.secret import Secret
 
-KEY = "Q7/x+Y 9ZKEYZ"
-ASKED = {"function": "TIME_SERIES_INTRADAY", "symbol": "AAPL", "month": "2020-11", "datatype": "csv"}
 NOW = datetime(2020, 11, 30, 12, tzinfo=UTC)
-QUOTA_WORDS = (r"rate limit is \d+ requests per day", r"is a premium (endpoint|feature)", r"demo\W+API key")
-
-
-@pytest.fixture
-def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
-    monkeypatch.setattr(api_module, "FIRST_WAIT_S", 0.005)
-    with Vendor() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def api(url: str = "https://vendor.example/query", **entries: Any) -> Api:
-    given = {
-        "url": url,
-        "key": {"variable": "VENDOR_API_KEY"},
-        "symbols": ("AAPL",),
-        "requests_per_minute": 60_000,
-        "timeout_s": 5.0,
-        "tries": 3,
-        "refusals": {"Error Message": "permanent", "Note": "rate", "Information": "rate"},
-        "quota_words": QUOTA_WORDS,
-    }
-    return Api.model_validate(given | entries)
-
-
-def ask(vendor: Vendor, asked: dict[str, str] | None = None, *, key: str = KEY, **entries: Any) -> Answer:
-    with ApiClient("vendor", api(vendor.url, **entries), key=key) as client:
-        return client.get(asked or ASKED)
 
 
 def said(member: str, text: str) -> bytes:
@@ -139,7 +104,7 @@ def test_nobody_there_is_no_answer() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/query"
-        with ApiClient("vendor", api(url, tries=1), key=KEY) as client, pytest.raises(NoAnswer) as raised:
+        with ApiClient("vendor", api(url, tries=1), key=KEY) as client, pytest.raises(Unreachable) as raised:
             client.get(ASKED)
     assert "after 1 try; the last met ConnectError" in str(raised.value)
     assert url in str(raised.value)
@@ -343,7 +308,6 @@ ECHOES = {
     "moved below the key": [Reply(b"", 301, {"Location": "http://localhost/Q7%2Fx%2BY%209ZKEYZ/query"})],
     "answer": [Reply(b"", 302, {"Location": "/?apikey=Q7/x%2BY%209ZKEYZ"}), Reply(ROWS + ECHO.encode() + b".\n")],
 }
-FORMS = re.compile(r"Q7.{1,5}x.{1,5}Y|9ZKEYZ")
 
 
 @pytest.mark.parametrize("case", ECHOES)

@@ -24,7 +24,7 @@ class Counts:
     Args:
         rounds: how many; 0 for what came late to one.
         received: answers or messages: stored + repeated + refused.
-        errors: tries of polls that brought nothing.
+        errors: tries of polls that brought nothing, and rounds of listening to a broker that is in trouble.
         windows: rows of windows made or made anew.
     """
 
@@ -61,6 +61,11 @@ class Round(Counts):
 @dataclass(kw_only=True)
 class Totals(Counts):
     """Rounds added up."""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the vendor or broker was asked and never answered."""
+        return self.errors > 0 and not self.received
 
     def add(self, made: Counts) -> None:
         """Adds counts."""

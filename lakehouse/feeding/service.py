@@ -89,7 +89,9 @@ async def listen(
                 told(Round(slot_at=now(), trouble=str(error)))
                 continue
             await listener.done()
-            told(replace(made, trouble=listener.trouble))
+            unanswered = listener.trouble is not None and not made.received
+            made = replace(made, trouble=listener.trouble, errors=made.errors + unanswered)
+            told(made)
             totals.add(made)
     return totals
 

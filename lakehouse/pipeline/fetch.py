@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from itertools import product as product_of
 from threading import Event
 from typing import Any
@@ -24,7 +25,7 @@ from lakehouse.progress import Progress
 from lakehouse.sources.api import ApiClient
 from lakehouse.sources.api_config import symbols_of
 from lakehouse.sources.config import SourceConfig
-from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, Unreachable
+from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
 from lakehouse.sources.landing import Landing, published
 from lakehouse.sources.products import Product
 
@@ -76,10 +77,10 @@ def fetch(
         def ask(request: Request) -> str | None:
             """Why there is no answer; None where there is one."""
             if pointless.is_set():
-                return "not asked: the vendor had answered nothing more before; the next run asks again"
+                return "not asked: the vendor answered nothing more, or the run's time is over; the next run asks again"
             try:
                 answer = client.get(request.parameters)
-            except (QuotaExhausted, Unreachable) as error:
+            except (QuotaExhausted, RunOver, Unreachable) as error:
                 pointless.set()
                 return str(error)
             except (AnswerRefused, NoAnswer) as error:
@@ -89,7 +90,10 @@ def fetch(
             return None
 
         progress(f"answers of {config.source}", 0, len(requests))
-        for done, (request, error) in enumerate(zip(requests, pool.map(ask, requests), strict=True), start=1):
+        # One request goes first: where the vendor can't be reached, no other waits for its turn to find that out.
+        first = [ask(request) for request in requests[:1]]
+        errors = chain(first, pool.map(ask, requests[1:]))
+        for done, (request, error) in enumerate(zip(requests, errors, strict=True), start=1):
             if error is not None and error != failed.get(request.name):
                 unanswered.append(_failed(config, product, request, error, calendar, run_id))
             progress(f"answers of {config.source}", done, len(requests))

@@ -7,24 +7,32 @@ known here.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse.sources.api_answers import Refusal, pause_s, published_at, refusal_in
-from lakehouse.sources.api_config import Api, address_of, key_of, limiter, requests_per_minute
-from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, Unreachable
+from lakehouse.sources.api_config import Api, address_of, key_of, limiter, requests_per_minute, warn_of_open_key
+from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
 from lakehouse.sources.secret import Secret, WithoutKey
 
 if TYPE_CHECKING:
     import httpx
 
+T = TypeVar("T")
+
 # The first wait between two tries; it doubles, and up to as much is added at random, so that threads that failed
 # together don't come back together.
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
+# A vendor that can't be connected to is given up within the second, whatever the waits between its tries are.
+CONNECT_S = 4.0
+CONNECT_TRIES_S = 15.0
 _MOST_REDIRECTS = 3
 _MOST_QUOTED = 300
 # What httpx and its transport tell, at INFO and DEBUG: URLs with the key, and headers in which a vendor repeats it.
@@ -50,7 +58,9 @@ class _TryFailed(Exception):
 
 
 class _NotConnected(_TryFailed):
-    """A try met nobody."""
+    """A try found nothing to connect to. `is_last`: another one would come too late."""
+
+    is_last = False
 
 
 class ApiClient:
@@ -74,21 +84,32 @@ class ApiClient:
         address = address_of(source, api, url)
         self.url = httpx.URL(address)
         self._secret = Secret(key_of(source, api, key))
+        warn_of_open_key(source, api, address)
         # A try that failed is told once, by the error of the last one: lines in between would break progress bars.
         stamina.instrumentation.set_on_retry_hooks([])
         self._limiter = limiter(requests_per_minute(source, api, address))
-        self._client = httpx.Client(
-            timeout=httpx.Timeout(api.timeout_s, pool=None), limits=httpx.Limits(max_connections=api.concurrency)
+        connect_s = min(CONNECT_S, api.timeout_s)
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(api.timeout_s, connect=connect_s, pool=None),
+            limits=httpx.Limits(max_connections=api.concurrency),
         )
         self._filter = WithoutKey(self._secret)
         for name in _TALKERS:
             logging.getLogger(name).addFilter(self._filter)
 
     def __enter__(self) -> ApiClient:
+        self._until = time.monotonic() + self.api.run_timeout_s
+        # Requests run on a loop of their own: a task can be ended at its deadline, a thread that reads can't.
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name=f"asks {self.source}", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._client.close()
+        self._on_loop(self._client.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
         for name in _TALKERS:
             logging.getLogger(name).removeFilter(self._filter)
 
@@ -104,10 +125,13 @@ class ApiClient:
         Raises:
             AnswerRefused: the vendor refuses this request for good.
             QuotaExhausted: the vendor answers nothing more for now.
+            Unreachable: the vendor can't be connected to.
+            RunOver: the time for which a run may ask is over.
             NoAnswer: none of the tries brought an answer.
         """
         import stamina
 
+        started, needs_turn = time.monotonic(), True
         try:
             for attempt in stamina.retry_context(
                 on=_next_wait,
@@ -118,15 +142,48 @@ class ApiClient:
                 wait_jitter=FIRST_WAIT_S,
             ):
                 with attempt:
-                    return self._answer(parameters)
+                    if needs_turn:
+                        self._turn(parameters)
+                    try:
+                        return self._answer(parameters)
+                    except _NotConnected as failed:
+                        # The vendor knows nothing of this try: it counts for no rate.
+                        needs_turn = False
+                        failed.is_last = time.monotonic() + _longest_try(attempt.num) > started + CONNECT_TRIES_S
+                        raise
+                    except _TryFailed:
+                        needs_turn = True
+                        raise
         except _TryFailed as failed:
-            last, error = str(failed), Unreachable if isinstance(failed, _NotConnected) else NoAnswer
+            tries, last, is_reached = attempt.num, str(failed), not isinstance(failed, _NotConnected)
         # Raised here and not above: an error that is chained to another shows that one's text, too.
-        raise error(
-            f"{self.source}: no answer about {self._asked(parameters)} after {self.api.tries} "
-            f"{'try' if self.api.tries == 1 else 'tries'}; the last met {last}. The next run asks again; if this "
-            f"lasts, look whether {self._address(self.url)} is up, or lower api.requests_per_minute in the defs.yaml"
+        met = f"after {tries} {'try' if tries == 1 else 'tries'}; the last met {last}. The next run asks again"
+        if not is_reached:
+            raise Unreachable(
+                f"{self.source} can't be reached {met}; if this lasts, check the network, and whether "
+                f"{self._address(self.url)} is the vendor's address (LAKEHOUSE_{self.source.upper()}_URL or the "
+                "defs.yaml)"
+            )
+        raise NoAnswer(
+            f"{self.source}: no answer about {self._asked(parameters)} {met}; if this lasts, look whether "
+            f"{self._address(self.url)} is up, or lower api.requests_per_minute in the defs.yaml"
         )
+
+    def _turn(self, parameters: Mapping[str, str]) -> None:
+        """Waits until the vendor's rate allows a request, and the run's time one more.
+
+        Raises:
+            RunOver: it doesn't.
+        """
+        left = self._until - time.monotonic()
+        if left <= 0 or not self._limiter.try_acquire(timeout=left):
+            raise RunOver(
+                f"{self.source}: not asked for {self._asked(parameters)}: the {self.api.run_timeout_s:g} s for which a "
+                "run may ask are over (api.run_timeout_s in the defs.yaml). The next run goes on"
+            )
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _answer(self, parameters: Mapping[str, str]) -> Answer:
         """One try."""
@@ -165,20 +222,35 @@ class ApiClient:
         key = {self.api.key.parameter: self._secret.key} if self.api.key else {}
         request = self._client.build_request("GET", self.url.copy_merge_params({**parameters, **key}))
         try:
-            for _ in range(_MOST_REDIRECTS + 1):
-                self._limiter.try_acquire()
-                response = self._client.send(request)
+            for redirections in range(_MOST_REDIRECTS + 1):
+                if redirections:
+                    self._turn(parameters)
+                seconds = min(self.api.answer_timeout_s, max(self._until - time.monotonic(), 0.0))
+                response = self._on_loop(self._whole(request, seconds))
                 if response.next_request is None or not self._is_own(response.next_request.url):
                     break
                 request = response.next_request
+        except TimeoutError:
+            failed = _TryFailed(f"an answer that was not whole within {seconds:g} s")
+        except httpx.ConnectTimeout:
+            failed = _NotConnected(f"silence: no connection within {min(CONNECT_S, self.api.timeout_s):g} s")
         except httpx.TimeoutException:
             failed = _TryFailed(f"silence: nothing within {self.api.timeout_s:g} s")
         except httpx.RequestError as error:
             kind = _NotConnected if isinstance(error, httpx.ConnectError) else _TryFailed
-            failed = kind(self._quoted(f"{type(error).__name__}: {error}"))
+            failed = kind(self._quoted(f"{type(error).__name__}: {_innermost(error)}"))
         else:
             return response
         raise failed
+
+    async def _whole(self, request: httpx.Request, seconds: float) -> httpx.Response:
+        """The response to one request.
+
+        Raises:
+            TimeoutError: it was not whole within `seconds`, whatever came of it.
+        """
+        async with asyncio.timeout(seconds):
+            return await self._client.send(request)
 
     def _is_own(self, url: httpx.URL) -> bool:
         """Whether an address is the vendor's: the same host, and not in clear text if it was encrypted before."""
@@ -211,4 +283,19 @@ def _next_wait(error: Exception) -> bool | float:
     """How long to wait before the next try: as long as the vendor asks, or (True) as the back-off has it; False:
     there is no next one.
     """
+    if isinstance(error, _NotConnected) and error.is_last:
+        return False
     return isinstance(error, _TryFailed) and (error.pause_s or True)
+
+
+def _innermost(error: BaseException) -> str:
+    """What a chain of errors begins with: `Connection reset by peer` says more than that nothing could be read."""
+    text = str(error)
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error, text = cause, str(cause) or text
+    return text
+
+
+def _longest_try(number: int) -> float:
+    """Seconds until another try after so many has failed to connect, at most."""
+    return min(FIRST_WAIT_S * 2 ** (number - 1), LONGEST_WAIT_S) + FIRST_WAIT_S + CONNECT_S

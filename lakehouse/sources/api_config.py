@@ -5,7 +5,9 @@ The clients that ask stand in `api` (answers of a REST vendor) and `poller` (quo
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -46,6 +48,12 @@ class Api(Strict):
         "LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE takes precedence, as plans differ.",
     )
     timeout_s: float = Field(60.0, gt=0, description="Seconds of silence after which a try is given up.")
+    answer_timeout_s: float = Field(
+        300.0, gt=0, description="Seconds within which an answer has to be whole, however steadily its bytes come."
+    )
+    run_timeout_s: float = Field(
+        4 * 3600.0, gt=0, description="Seconds for which a run may ask; the next one asks for what is left."
+    )
     tries: int = Field(5, ge=1, description="How often a request is made before it counts as unanswered.")
     concurrency: int = Field(4, ge=1, description="How many requests may be under way at once.")
     refusals: dict[str, Literal["permanent", "rate"]] = Field(
@@ -124,6 +132,23 @@ def key_of(source: str, api: Api, key: str | None = None) -> str | None:
             "environment variable, or into .env"
         )
     return key
+
+
+def warn_of_open_key(source: str, api: Api, address: str) -> None:
+    """Logs, once a process, that everybody between here and the vendor can read the key; on this machine there is
+    nobody.
+    """
+    parts = urlsplit(address)
+    if api.key is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        _warn_of_open_key(source, parts.hostname or "", api.key.variable)
+
+
+@cache
+def _warn_of_open_key(source: str, host: str, variable: str) -> None:
+    logging.getLogger(__name__).warning(
+        "%s sends the key in %s to %s unencrypted: use an https:// address in LAKEHOUSE_%s_URL or the defs.yaml",
+        *(source, variable, host, source.upper()),
+    )
 
 
 def lacks_key(source: str, api: Api | None) -> str | None:

@@ -36,7 +36,11 @@ class NoAnswer(Exception):
 
 
 class Unreachable(NoAnswer):
-    """Nobody could be connected to: the rest need not be asked."""
+    """No connection could be made: the rest need not be asked."""
+
+
+class RunOver(NoAnswer):
+    """The time for which a run may ask is over: the rest is left to the next run."""
 
 
 class QuotaExhausted(NoAnswer):

@@ -17,7 +17,15 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from lakehouse.sources.api_answers import pause_s, published_at, refusal_in
-from lakehouse.sources.api_config import UNLIMITED, address_of, key_of, limiter, requests_per_minute, symbols_of
+from lakehouse.sources.api_config import (
+    UNLIMITED,
+    address_of,
+    key_of,
+    limiter,
+    requests_per_minute,
+    symbols_of,
+    warn_of_open_key,
+)
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.sources.quotes import Heard, RepeatedMember, json_document
@@ -73,6 +81,7 @@ class Poller:
                 f"LAKEHOUSE_{feed.source.upper()}_URL has parameters; set it to the address before {feed.path}"
             )
         key = key_of(feed.source, api)
+        warn_of_open_key(feed.source, api, self.url)
         self._secret = Secret(key)
         self._query = {api.key.parameter: key} if api.key and key else {}
         self._rate = requests_per_minute(feed.source, api, self.url)
