@@ -42,6 +42,7 @@ iex/rolling_compaction          <- (iex/quotes, iex/quote_windows)       iex    
 lake/ingest_ledger              <- (RAW_TABLES)                          lake       deltalake
 lake/maintenance                <- ()                                    lake       deltalake
 lake/quarantine                 <- (RAW_TABLES)                          lake       deltalake
+lake/skipped_objects            <- (RAW_TABLES)                          lake       deltalake
 marts/average_range             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
 marts/daily_movers              <- (marts/daily_summary)                 warehouse  dbt duckdb
 marts/daily_summary             <- (marts/dim_instrument, marts/fct_daily_bar, marts/returns) warehouse dbt duckdb
@@ -72,11 +73,13 @@ SOURCES = {"alpha_vantage", "binance", "xetra"}
 FEED = "iex"
 FEED_MARTS = {f"marts/{name}" for name in ("dim_resolution", "fct_quote_window", "percentage_gains", "top_stocks")}
 BAR_CHECKS = """
-{}/raw_bars    contract!  key_is_unique!  objects_readable  session_complete
 {}/bars        conservation!  contract!  key_is_unique!  no_suspect_bars
 {}/daily_bars  consistent_with_bars!  contract!  instruments_present  key_is_unique!  volume_usual
 """
 OTHER_CHECKS = """
+alpha_vantage/raw_bars           contract!  key_is_unique!  objects_readable  session_complete
+binance/raw_bars                 contract!  key_is_unique!  objects_known  objects_readable  session_complete
+xetra/raw_bars                   contract!  key_is_unique!  objects_known  objects_readable  session_complete
 alpha_vantage/raw_daily          contract!  key_is_unique!  objects_readable
 alpha_vantage/official_daily     conservation!  contract!  key_is_unique!
 alpha_vantage/corporate_actions  contract!  key_is_unique!

@@ -226,13 +226,6 @@ _BARS: tuple[Check, ...] = (
     _readable(Bars),
     Check(
         "raw_bars",
-        "objects_known",
-        "Every object at the source could be listed, and has a name that one of the source's patterns matches.",
-        _objects_known,
-        severity="warn",
-    ),
-    Check(
-        "raw_bars",
         "session_complete",
         "Every object that a session needs has come. Header-only objects count.",
         _session_complete,
@@ -294,6 +287,16 @@ _OFFICIAL: tuple[Check, ...] = tuple(
 )
 
 
+_OF_OBJECTS = Check(
+    "raw_bars",
+    "objects_known",
+    "Every object at the source could be listed, and has a name that one of the source's patterns matches.",
+    _objects_known,
+    severity="warn",
+)
+
+
 def checks_of(config: SourceConfig) -> tuple[Check, ...]:
     """The checks of the tables that a source has."""
-    return _BARS if config.official_daily is None else (*_BARS, *_OFFICIAL)
+    bars = _BARS if config.bars.objects is None else (*_BARS, _OF_OBJECTS)
+    return bars if config.official_daily is None else (*bars, *_OFFICIAL)
