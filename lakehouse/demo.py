@@ -45,6 +45,10 @@ _SPEED = 20
 _FEED_FAULTS = {"http_500": 0.03, "reset": 0.02, "late": 0.03, "repeated": 0.03, "null_price": 0.02}
 
 
+_KEPT = ("cache", "dbt")
+"""Folders of the home that the next demo can use: kept calendars and dbt's parsed project, seconds of work each."""
+
+
 class RunFailed(RuntimeError):
     """A run of the demonstration did not succeed."""
 
@@ -62,7 +66,7 @@ def play(console: Console, seed: int) -> None:
             raise RunFailed(
                 f"`lakehouse dev` is running on {shown}, and the demo begins with a new lake; stop it first"
             )
-    shutil.rmtree(home, ignore_errors=True)
+    _empty(home)
     _use(home)
     os.environ["ALPHA_VANTAGE_API_KEY"] = os.environ["IEX_TOKEN"] = _KEY
     with Display(console) as display:
@@ -88,6 +92,15 @@ def use_played() -> None:
     if not (home / "lake").is_dir():
         raise RunFailed(f"there is no lake of the demonstration in {home}; make it by `lakehouse demo`")
     _use(home)
+
+
+def _empty(home: Path) -> None:
+    """Removes the lake of an earlier demo and everything that was made from it."""
+    for entry in home.iterdir() if home.is_dir() else ():
+        if entry.is_dir() and entry.name not in _KEPT:
+            shutil.rmtree(entry)
+        elif not entry.is_dir():
+            entry.unlink()
 
 
 def _use(home: Path) -> None:
