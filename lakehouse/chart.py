@@ -7,9 +7,10 @@ Drawing belongs in `plot`, prices on another basis in `market`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from lakehouse.sources.config import SourceConfig
 
+_PRICES = ("close", "open", "high", "low")
+_LISTED_DIVIDENDS = 4
+"""More are counted."""
 _CLOSEST = 6
 """As many names as an error proposes."""
 _LIKE = 0.6
@@ -38,7 +42,9 @@ class Chart:
 
     sessions: of the calendar, from the first daily bar to the last. daily: rows of daily_bars, ascending. bars: the
     traded bars of a single session, ascending (interval, start_at, end_at, open, high, low, close, volume); None for
-    several sessions. hours: where that session's regular segment begins and ends (UTC).
+    several sessions. hours: where that session's regular segment begins and ends (UTC). actions: the splits and
+    dividends with an ex-date in these sessions, ascending (ex_date, kind, dividend_amount, split_coefficient). basis:
+    what the prices are adjusted for; None for prices as they are stored.
     """
 
     config: SourceConfig
@@ -47,6 +53,8 @@ class Chart:
     bars: pl.DataFrame | None = None
     hours: tuple[datetime, datetime] | None = None
     as_of: datetime | None = None
+    actions: Sequence[Mapping[str, Any]] = ()
+    basis: str | None = None
 
     @property
     def title(self) -> str:
@@ -81,12 +89,15 @@ class Chart:
         zone = self.config.venue.time_zone
         notes = ["daily bars" if self.bars is None else f"{self.bars['interval'][0]} bars, {zone} time"]
         adjusted = sorted(self.daily["adjusted_as_of"].drop_nulls())
-        if adjusted:
+        if self.basis is not None:
+            notes.append(self.basis)
+        elif adjusted:
             span = " to ".join(str(day) for day in sorted({adjusted[0], adjusted[-1]}))
             some = "some prices" if len(adjusted) < len(self.daily) else "prices"
             notes.append(f"{some} came adjusted for splits and dividends as of {span}")
         else:
             notes.append("prices as traded")
+        notes += _in_words(self.actions)
         if absent := len(self.sessions) - len(self.daily):
             notes.append(f"no daily bar in {absent} of {len(self.sessions)} sessions")
         if incomplete := [str(row["session"]) for row in self.daily.iter_rows(named=True) if not row["is_complete"]]:
@@ -105,10 +116,18 @@ def price(value: float) -> str:
 
 
 def read_chart(
-    lake: Lake, instrument: str, first: date, last: date, source: str | None = None, currency: str | None = None
+    lake: Lake,
+    instrument: str,
+    first: date,
+    last: date,
+    source: str | None = None,
+    currency: str | None = None,
+    *,
+    adjusted: bool = False,
 ) -> Chart:
     """Finds an instrument by its instrument_id or symbol, and reads its bars from `first` to `last`: those of the
-    source's interval if that is one session of the calendar, else the daily ones.
+    source's interval if that is one session of the calendar, else the daily ones. With `adjusted`, prices and volumes
+    are adjusted for splits and dividends.
 
     Raises:
         ChartError: nothing of that name has a daily bar in these sessions, or several series have.
@@ -127,20 +146,77 @@ def read_chart(
             raise ChartError(_nothing(lake, connection, sources, instrument, first, last, currency))
         if len(found) > 1:
             raise ChartError(_several(instrument, found))
-        config, daily = found[0]
+        config, stored_daily = found[0]
+        daily, basis = _adjusted(lake, config, stored_daily) if adjusted else (stored_daily, None)
         calendar = config.calendar_frame()
+        actions = _actions(lake, connection, config, daily)
         if len(calendar.between(first, last)) > 1:
             sessions = calendar.between(daily["session"][0], daily["session"][-1])
-            return Chart(config, sessions, daily, as_of=lake.as_of)
+            return Chart(config, sessions, daily, as_of=lake.as_of, actions=actions, basis=basis)
         one = {name: [daily[name][0]] for name in ("session", "instrument_id", "currency")}
         stored = lake.select(config.table("bars"), connection, {"session": one["session"]})
+        # The bars of a session are on the basis of its daily bar.
+        prices = next((daily[name][0] / stored_daily[name][0] for name in _PRICES if stored_daily[name][0]), 1.0)
+        shares = daily["volume"][0] / stored_daily["volume"][0]
+        scaled = ", ".join(f"{name} * {prices!r} AS {name}" for name in _PRICES)
         bars = connection.execute(
-            f"SELECT interval, start_at, end_at, open, high, low, close, volume FROM ({stored}) "
+            f"SELECT interval, start_at, end_at, {scaled}, round(volume * {shares!r})::BIGINT AS volume "
+            f"FROM ({stored}) "
             f"WHERE {predicate(one)} AND is_traded ORDER BY start_at"
         ).pl()
     session = one["session"][0]
     hours = (calendar.hours(session)[0], config.regular_end(session, calendar))
-    return Chart(config, [session], daily, bars, hours, lake.as_of)
+    return Chart(config, [session], daily, bars, hours, lake.as_of, actions, basis)
+
+
+def _adjusted(lake: Lake, config: SourceConfig, daily: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Daily bars of one series adjusted for splits and dividends, and what to call that."""
+    import polars as pl
+
+    series = {name: [daily[name][0]] for name in ("instrument_id", "currency")}
+    found = lake.daily_bars(config.source, adjusted="splits_and_dividends").filter(
+        predicate({**series, "session": daily["session"].to_list()})
+    )
+    rows = found.order("session").pl()
+    label = rows.row(0, named=True)
+    if label["adjustment"] == "none":
+        basis = f"prices as they came: no corporate action of {config.source} is known"
+    else:
+        basis = f"adjusted for splits and dividends ({label['dividend_convention']}) as of {label['prices_as_of']}"
+    return rows.with_columns(pl.lit(None, pl.Date).alias("adjusted_as_of")), basis
+
+
+def _actions(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig, daily: pl.DataFrame
+) -> list[dict[str, Any]]:
+    """The corporate actions of a series whose ex-date is one of its sessions, or between two of them."""
+    stored = lake.select(config.table("corporate_actions"), connection)
+    series = {name: [daily[name][0]] for name in ("instrument_id", "currency")}
+    first, last = (literal(daily["session"][place]) for place in (0, -1))
+    return (
+        connection.execute(
+            f"""
+            SELECT ex_date, kind, dividend_amount, split_coefficient FROM ({stored})
+            WHERE {predicate(series)} AND ex_date BETWEEN {first} AND {last} ORDER BY ex_date, kind
+            """
+        )
+        .pl()
+        .to_dicts()
+    )
+
+
+def _in_words(actions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each split, and each dividend unless there are many."""
+    splits = [action for action in actions if action["kind"] == "split"]
+    dividends = [action for action in actions if action["kind"] == "dividend"]
+    ratios = [Fraction(action["split_coefficient"]).limit_denominator(100) for action in splits]
+    words = [
+        f"split {ratio.numerator}:{ratio.denominator} on {action['ex_date']}"
+        for ratio, action in zip(ratios, splits, strict=True)
+    ]
+    if len(dividends) > _LISTED_DIVIDENDS:
+        return [*words, f"{len(dividends)} dividends"]
+    return words + [f"dividend {action['dividend_amount']:g} on {action['ex_date']}" for action in dividends]
 
 
 def _series(

@@ -141,6 +141,9 @@ def plot(
         Path | None,
         typer.Option("--output", "-o", help="A .png or .html file; <INSTRUMENT>_<from>_<to>.png by default."),
     ] = None,
+    adjusted: Annotated[
+        bool, typer.Option("--adjusted", help="Adjust prices and volumes for splits and dividends.")
+    ] = False,
     as_of: AsOfOption = None,
 ) -> None:
     """Draw candlesticks and volume of an instrument: a session's own bars, or the daily bars of several."""
@@ -154,7 +157,7 @@ def plot(
     if last < first:
         raise typer.BadParameter(f"--to {last} is before --from {first}; swap them")
     with _explained():
-        chart = read_chart(Lake.open(as_of=as_of), instrument, first, last, source, currency)
+        chart = read_chart(Lake.open(as_of=as_of), instrument, first, last, source, currency, adjusted=adjusted)
         try:
             write(chart, target)
         except OSError as error:

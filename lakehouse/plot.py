@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import date
 from math import ceil
@@ -123,6 +124,8 @@ def draw(chart: Chart, *, header: bool = True) -> Figure:
     _draw_candles(prices, rows, middles, widths, hollow=hollow)
     _draw_volumes(volumes, rows, middles, widths)
     _mark_closes(prices, chart)
+    if chart.bars is None:
+        _mark_actions(prices, chart)
     _explain(prices, rows, hollow=hollow)
     if header:
         text: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
@@ -237,6 +240,19 @@ def _mark_closes(axes: Axes, chart: Chart) -> None:
     axes.annotate(
         price(last["close"]), **where, xytext=(4, 0), textcoords="offset points", fontsize=9, color="white", bbox=box
     )
+
+
+def _mark_actions(axes: Axes, chart: Chart) -> None:
+    """A letter and a line at the first session from each ex-date on: D for a dividend, S for a split."""
+    where = axes.get_xaxis_transform()
+    letters: dict[int, str] = {}
+    for action in chart.actions:
+        at = bisect_left(chart.sessions, action["ex_date"])
+        letters[at] = letters.get(at, "") + action["kind"][0].upper()
+    for at, text in letters.items():
+        axes.axvline(at, color=_QUIET, linewidth=0.8, linestyle=":", zorder=1)
+        box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": _QUIET, "linewidth": 0.8}
+        axes.text(at, 0.03, text, transform=where, ha="center", fontsize=8, color=_QUIET, bbox=box)
 
 
 def _explain(axes: Axes, rows: Sequence[Mapping[str, Any]], *, hollow: bool) -> None:

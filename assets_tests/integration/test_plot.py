@@ -10,6 +10,18 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from assets_tests.dbt_warehouse import (
+    FILES,
+    THURSDAY,
+    TUESDAY,
+    VENDOR,
+    WEDNESDAY,
+    Action,
+    Bar,
+    Key,
+    write,
+    write_actions,
+)
 from assets_tests.exchange_lake import FIRST, LAST, SESSIONS
 from assets_tests.integration.conftest import FirstLoad
 from lakehouse.chart import price, read_chart
@@ -66,7 +78,7 @@ def busiest(daily: pl.DataFrame) -> dict[str, str]:
 def test_it_explains_itself() -> None:
     text = " ".join(plot("--help").output.split())
     assert "Usage: lakehouse plot [OPTIONS]" in text
-    for option in ("--from", "--to", "--source", "--currency", "--output", "--as-of"):
+    for option in ("--from", "--to", "--source", "--currency", "--output", "--adjusted", "--as-of"):
         assert option in text
 
 
@@ -227,3 +239,24 @@ def test_as_of_shows_what_was_known_then(first_load: FirstLoad, daily: pl.DataFr
     page = target.read_text(encoding="utf-8")
     assert f"as known at {moment:%Y-%m-%d %H:%M:%S} UTC" in page
     assert f"<td>{row['volume_then']:,}</td>" in page
+
+
+def test_adjusted_prices_are_on_the_basis_that_is_named_and_others_are_not_called_adjusted() -> None:
+    """A source without corporate actions has its prices as they came."""
+    closes = {TUESDAY: 40.0, WEDNESDAY: 44.0, THURSDAY: 11.0}
+    bars = {Key("S", day, "USD"): Bar(close, "S") for day, close in closes.items()}
+    for source in (VENDOR, FILES):
+        write(bars, source)
+    write_actions([Action("S", THURSDAY, "split", 4)])
+    found = read_chart(Lake.open(), "S", TUESDAY, THURSDAY, VENDOR, adjusted=True)
+    assert found.daily["close"].to_list() == [10, 11, 11]
+    assert found.daily["volume"].to_list() == [400, 400, 100]
+    assert found.notes[1].startswith("adjusted for splits and dividends (crsp) as of ")
+    plain = read_chart(Lake.open(), "S", TUESDAY, THURSDAY, VENDOR)
+    assert plain.daily["close"].to_list() == [40, 44, 11]
+    assert plain.notes[1:] == ["prices as traded", "split 4:1 on 2024-01-04"]
+    unknown = read_chart(Lake.open(), "S", TUESDAY, THURSDAY, FILES, adjusted=True)
+    assert unknown.daily["close"].to_list() == [40, 44, 11]
+    assert unknown.notes[1:] == ["prices as they came: no corporate action of xetra is known"]
+    relation = Lake.open().daily_bars(FILES, adjusted="splits")
+    assert set(relation.pl()["adjustment"]) == {"none"}

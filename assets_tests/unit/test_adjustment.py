@@ -213,8 +213,9 @@ def test_adjusted_rows_as_in_plain_python(
                 assert got[name] == pytest.approx(float(Fraction(row[name]) * dividends / splits), rel=EXACT)
         came_splits, _ = expected_scale(actions, rows, row, given_row["adjusted_as_of"], REINVEST, "splits")
         assert abs(got["volume"] - given_row["volume"] * splits / came_splits) <= Fraction(501, 1000)
-        assert got["adjustment"] == adjust
-        assert got["prices_as_of"] == (None if adjust == "none" else as_of)
+        label = adjust if actions else "none"
+        assert got["adjustment"] == label
+        assert got["prices_as_of"] == (None if label == "none" else as_of)
         assert "adjusted_as_of" not in got
 
 
@@ -316,7 +317,7 @@ def test_the_query_is_the_body_of_a_table_macro(connection: duckdb.DuckDBPyConne
     assert closes("adjusted := 'splits'") == [25, 24, 24, 23]
     assert closes("adjusted := 'none', as_of := NULL") == [100, 24, 24, 23]
     assert closes(f"as_of := DATE '{day(2)}'") == [25, 24, 24, 23]
-    named = "SELECT DISTINCT adjustment, dividend_convention, prices_as_of FROM prices({}) WHERE session < '2020-01-03'"
+    named = "SELECT DISTINCT adjustment, dividend_convention, prices_as_of FROM prices({}) "
     assert connection.execute(named.format("")).fetchall() == [("splits_and_dividends", "crsp", day(9))]
     assert connection.execute(named.format("adjusted := 'splits'")).fetchall() == [("splits", None, day(9))]
     first = connection.execute("SELECT prev_session, prev_close, change_pct FROM prices() ORDER BY session").fetchall()
@@ -343,6 +344,20 @@ def test_a_wrong_choice_is_an_error(
 def test_a_basis_needs_its_factors() -> None:
     with pytest.raises(ValueError, match="basis and basis_factors go together"):
         adjusted("bars", "factors", "'none'", "NULL", basis="adjusted_as_of")
+
+
+@pytest.mark.parametrize("adjust", ["none", "splits", "splits_and_dividends"])
+@pytest.mark.parametrize("actions", [[], [dividend(1, 1.0)], [dividend(8, 1.0)]])
+def test_prices_are_labelled_adjusted_only_where_actions_are_known(
+    connection: duckdb.DuckDBPyConnection, adjust: str, actions: list[Row]
+) -> None:
+    """And all rows of a series alike, those after the last ex-date too."""
+    register(connection, actions, [bar(0, 10.0), bar(1, 10.0), bar(2, 10.0)])
+    query = query_of(CRSP, f"'{adjust}'", f"DATE '{day(9)}'")
+    labels = connection.execute(f"SELECT DISTINCT adjustment, prices_as_of, dividend_convention FROM ({query})")
+    known = adjust if actions else "none"
+    convention = "crsp" if known == "splits_and_dividends" else None
+    assert labels.fetchall() == [(known, None if known == "none" else day(9), convention)]
 
 
 def test_an_action_that_is_not_known_yet_does_not_count(connection: duckdb.DuckDBPyConnection) -> None:

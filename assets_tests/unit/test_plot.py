@@ -150,6 +150,27 @@ def test_it_says_what_is_missing_and_as_of_when() -> None:
     assert "objects missing for 3 sessions" in daily_chart([row | {"is_complete": False} for row in rows]).notes
 
 
+def action(session: date, kind: str, value: float) -> dict[str, Any]:
+    name = {"split": "split_coefficient", "dividend": "dividend_amount"}[kind]
+    return {"ex_date": session, "kind": kind, "split_coefficient": None, "dividend_amount": None, name: value}
+
+
+def test_splits_and_dividends_are_marked_at_the_first_session_from_their_ex_date_on() -> None:
+    sessions = SESSIONS[:5]
+    holiday = sessions[2] + timedelta(days=1)
+    assert holiday not in sessions
+    actions = [action(sessions[1], "dividend", 0.24), action(sessions[1], "split", 0.1), action(holiday, "split", 1.5)]
+    chart = daily_chart([daily_row(day, (10.0, 12.0, 9.0, 11.0)) for day in sessions], actions=actions)
+    above, _ = panels(draw(chart))
+    marks = {text.get_position()[0]: text.get_text() for text in above.texts if text.get_text() in ("D", "S", "DS")}
+    assert marks == {1: "DS", 3: "S"}
+    assert [f"split 1:10 on {sessions[1]}", f"split 3:2 on {holiday}", f"dividend 0.24 on {sessions[1]}"] == (
+        chart.notes[2:]
+    )
+    many = [action(day, "dividend", 1.0) for day in sessions]
+    assert daily_chart([daily_row(sessions[0], (10.0, 12.0, 9.0, 11.0))], actions=many).notes[2:] == ["5 dividends"]
+
+
 def test_daily_candles_stand_side_by_side_and_leave_room_for_a_missing_session() -> None:
     prices = [(10.0, 12.0, 9.0, 11.0), (11.0, 11.5, 8.0, 8.5), (8.5, 9.0, 8.25, 8.5), (9.0, 10.0, 9.0, 10.0)]
     kept = [SESSIONS[0], SESSIONS[1], SESSIONS[3], SESSIONS[4]]

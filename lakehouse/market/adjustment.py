@@ -91,11 +91,11 @@ def later_factors(factors_relation: str) -> str:
     The factors of the ex-dates in (t, as of] are one quotient of it: the row of the first ex-date after t over the row
     of the first ex-date after `as of`, with 1 where there is no row.
 
-    Returns: instrument_id, currency, ex_date, split_factor, dividend_factor, dividend_convention.
+    Returns: instrument_id, currency, ex_date, split_factor, dividend_factor.
     """
     return f"""
         SELECT {SERIES}, ex_date, product(split_factor) OVER backwards AS split_factor,
-            product(dividend_factor) OVER backwards AS dividend_factor, dividend_convention
+            product(dividend_factor) OVER backwards AS dividend_factor
         FROM {factors_relation} WINDOW backwards AS (PARTITION BY {SERIES} ORDER BY ex_date DESC)
     """
 
@@ -113,7 +113,8 @@ def adjusted(
 ) -> str:
     """The rows with their prices and volumes on the wanted basis: for the ex-dates in (session, as of].
 
-    Prices are divided by the split factors and, where wanted, multiplied by the dividend factors; volumes are
+    Where no factor is known, nothing can be adjusted, and the label says so: `adjustment` is 'none' then, whatever is
+    wanted. Prices are divided by the split factors and, where wanted, multiplied by the dividend factors; volumes are
     multiplied by the split factors and rounded to whole shares (NULL beyond 64 bits). Rows that came adjusted are
     brought back to as-traded prices first, by the factors that they came with. Columns that depend on other sessions,
     such as prev_close, are left as they are: see `with_changes`.
@@ -129,9 +130,9 @@ def adjusted(
             None where all are as traded.
         basis_factors: relation as of `factors`, by the vendor's convention; goes with `basis`.
 
-    Returns: the columns of `rows`, and adjustment (what `adjust` says), prices_as_of (NULL where nothing is adjusted),
-        dividend_convention (NULL where no dividend can have counted). The column `basis` is left out: it is true of
-        the stored row only.
+    Returns: the columns of `rows`, and adjustment (what `adjust` says, or 'none'), prices_as_of (NULL where nothing is
+        adjusted), dividend_convention (NULL unless dividends count); these are the same on all rows. The column
+        `basis` is left out: it is true of the stored row only.
 
     Raises:
         ValueError: one of `basis` and `basis_factors` goes without the other.
@@ -164,23 +165,28 @@ def adjusted(
     return f"""
         SELECT * EXCLUDE (_choice, _wanted_splits, _wanted_dividends, _convention, _splits, _dividends{left_out})
             REPLACE ({", ".join(scaled)}),
-            {adjust} AS adjustment,
+            CASE _choice WHEN 0 THEN 'none' WHEN 1 THEN 'splits' ELSE 'splits_and_dividends' END AS adjustment,
             CASE WHEN _choice > 0 THEN CAST({as_of} AS DATE) END AS prices_as_of,
             CASE WHEN _choice = 2 THEN _convention END AS dividend_convention
         FROM (
             SELECT *, CASE WHEN _choice >= 1 THEN _wanted_splits ELSE 1 END / {came_splits} AS _splits,
                 CASE WHEN _choice = 2 THEN _wanted_dividends ELSE 1 END / {came_dividends} AS _dividends
-            FROM (SELECT *, {choice} AS _choice FROM ({source}))
+            FROM (
+                SELECT given.*, _convention, CASE WHEN _known THEN {choice} ELSE 0 * {choice} END AS _choice
+                FROM ({source}) AS given, (
+                    SELECT count(*) > 0 AS _known, max(dividend_convention) AS _convention FROM {factors_relation}
+                )
+            )
         )
     """
 
 
 def _wanted_factors(rows: str, factors_relation: str, as_of: str) -> str:
-    """The rows with _wanted_splits, _wanted_dividends and _convention: those of the ex-dates in (session, as of]."""
+    """The rows with _wanted_splits and _wanted_dividends: those of the ex-dates in (session, as of]."""
     until = f"(SELECT * FROM {factors_relation} WHERE ex_date <= {as_of})"
     return f"""
         SELECT given.*, coalesce(wanted.split_factor, 1) AS _wanted_splits,
-            coalesce(wanted.dividend_factor, 1) AS _wanted_dividends, wanted.dividend_convention AS _convention
+            coalesce(wanted.dividend_factor, 1) AS _wanted_dividends
         FROM {rows} AS given ASOF LEFT JOIN ({later_factors(until)}) AS wanted
             ON given.instrument_id = wanted.instrument_id AND given.currency = wanted.currency
             AND given.session < wanted.ex_date

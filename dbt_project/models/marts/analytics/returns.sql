@@ -37,7 +37,7 @@ select
     if(prev_close > 0, (close / prev_close - 1) * 100, null) as return_pct,
     if(prev_close > 0, (grown / prev_close - 1) * 100, null) as split_adjusted_return_pct,
     if(prev_close > 0, (grown / (prev_close * coalesce(dividends.price_factor, 1)) - 1) * 100, null) as total_return_pct,
-    dividends.dividend_convention,
+    max(dividends.dividend_convention) over (partition by source, instrument_id, currency) as dividend_convention,
     suspected_split,
     is_complete
 from closes
