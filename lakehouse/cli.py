@@ -7,6 +7,7 @@ Imports of Dagster and dbt stand inside the commands that need them: `sql` and `
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+_SIGINT_STATUS = 130
+"""128 + SIGINT."""
 _SIGPIPE_STATUS = 141
 """128 + SIGPIPE, as a shell reports a program that wrote into a closed pipe."""
 
@@ -111,6 +114,7 @@ def sql(
     """Ask the lake in SQL. All tables go by their names: xetra.daily_bars, lake.quarantine, marts.fct_daily_bar, ..."""
     import duckdb
 
+    from lakehouse.lake.engine import spill_folder
     from lakehouse.lake.lake import Lake
     from lakehouse.settings import settings
 
@@ -126,6 +130,13 @@ def sql(
         except (duckdb.Error, OSError) as error:
             _print_error(error)
             raise typer.Exit(2) from None
+        except (KeyboardInterrupt, RuntimeError) as error:
+            if not _is_ctrl_c(error):
+                raise
+            # DuckDB's threads may compute on for minutes, and the interpreter would wait for them at its end.
+            errors.print("Stopped.")
+            shutil.rmtree(spill_folder(), ignore_errors=True)
+            os._exit(_SIGINT_STATUS)
 
 
 @app.command()
@@ -173,7 +184,7 @@ def status() -> None:
     from lakehouse.pipeline.feed_status import feed_status
     from lakehouse.pipeline.status import last_published, status
     from lakehouse.sources.config import configured_sources
-    from lakehouse.sources.feed import configured_feeds
+    from lakehouse.sources.feed import broken_files, configured_feeds
 
     with _explained():
         lake = Lake.open()
@@ -182,6 +193,8 @@ def status() -> None:
             print_status(console, status(lake, config))
         for feed in configured_feeds().values():
             print_feed_status(console, feed_status(lake, feed))
+        for broken in broken_files().values():
+            _print_error(broken)
         published = last_published(lake)
         console.print(
             f"marts: {f'published {published:%Y-%m-%d %H:%M:%S} UTC' if published else 'never published'}",
@@ -351,6 +364,16 @@ def _explained() -> Iterator[None]:
     ) as error:
         _print_error(error)
         raise typer.Exit(2) from None
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not _is_ctrl_c(error):
+            raise
+        errors.print("Stopped.")
+        raise typer.Exit(_SIGINT_STATUS) from None
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """DuckDB makes a RuntimeError of it."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
 
 
 def _end_quietly() -> NoReturn:

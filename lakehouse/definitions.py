@@ -1,11 +1,21 @@
 """The roof: assembles what Dagster loads from `lakehouse.defs`, and nothing else."""
 
+import logging
 import warnings
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import dagster as dg
+from dagster_shared.record import replace
 
 from lakehouse.run_processes import one_process
+from lakehouse.settings import PROJECT_ROOT
+from lakehouse.sources.described import DEFS
+from lakehouse.sources.errors import SourceError
+from lakehouse.sources.feed import broken_files
+
+_log = logging.getLogger(__name__)
 
 # Dagster warns about its own use of a beta parameter wherever asset checks are merged; nobody can do anything
 # about it here.
@@ -15,5 +25,23 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*execution_
 @dg.definitions
 def defs() -> dg.Definitions:
     """Steps run in one process: a step's work takes about as long as the start of a process of its own."""
-    folder = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    broken = broken_files()
+    folder = _sound(broken) if broken else dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
     return dg.Definitions.merge(folder, dg.Definitions(executor=one_process))
+
+
+def _sound(broken: Mapping[Path, SourceError]) -> dg.Definitions:
+    """What the sound files define. Dagster reads a folder as a whole, so each is read as a folder of its own."""
+    for error in broken.values():
+        _log.error("%s. This source is left out until the file is corrected", error)
+    folders = sorted({path.parent for name in ("*.py", "*.yaml") for path in DEFS.rglob(name)} - {DEFS})
+    sound = [folder for folder in folders if folder / "defs.yaml" not in broken and "__pycache__" not in folder.parts]
+    loaded = [
+        dg.ComponentTree.from_module(
+            defs_module=import_module(".".join(("lakehouse.defs", *folder.relative_to(DEFS).parts))),
+            project_root=PROJECT_ROOT,
+        ).build_defs()
+        for folder in sound
+    ]
+    # Definitions that each have a tree can't be merged.
+    return dg.Definitions.merge(*(replace(each, component_tree=None) for each in loaded))

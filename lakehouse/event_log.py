@@ -31,6 +31,14 @@ def opened_instance() -> dg.DagsterInstance:
         return dg.DagsterInstance.get()
 
 
+def storage_errors() -> tuple[type[Exception], ...]:
+    """What Dagster raises where its storage can't be read or written."""
+    import dagster as dg
+    import sqlalchemy.exc
+
+    return (dg.DagsterError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
+
+
 @contextmanager
 def event_log_kept_open() -> Iterator[None]:
     """Every SQLite file that SQLAlchemy opens stays open until the block ends, and commits don't wait for the disk."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.markup import escape
 
+from lakehouse.event_log import storage_errors
 from lakehouse.feeding.intake import Round, Totals
 from lakehouse.feeding.service import listen, poll
 from lakehouse.lake.lake import Lake
@@ -83,7 +84,7 @@ class _Told:
     ) -> None:
         try:
             self._reporter.submit(lambda: self._reports.result().close()).result()
-        except Exception as fault:
+        except storage_errors() as fault:
             # The quotes are stored, whatever Dagster's storage says.
             first = str(fault).splitlines()[:1] or [type(fault).__name__]
             self._console.print(f"[yellow]Dagster could not be told:[/] {escape(first[0])}", highlight=False)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import io
+import re
+import signal
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import lakehouse
 from assets_tests.integration.test_cli import said
+from assets_tests.lakes import Lakehouse, finished
 from lakehouse.demo import RunFailed, play
 from lakehouse.settings import settings
 
@@ -80,3 +84,20 @@ def test_a_demo_beside_a_running_ui_is_refused(shown: str, home: Path) -> None:
 def test_the_ui_of_a_demo_that_was_not_played(home: Path) -> None:
     assert "make it by `lakehouse demo`" in said("dev", "--demo", code=2)
     assert not home.exists()
+
+
+def test_ctrl_c_ends_a_long_query_in_a_word(tmp_path: Path) -> None:
+    process = Lakehouse(tmp_path).start("sql", "FROM range(1_000_000_000_000)", "--format", "csv")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "range\n"
+    process.send_signal(signal.SIGINT)
+    code, output = finished(process)
+    assert code == 130
+    assert output.endswith("Stopped.\n")
+    assert "Traceback" not in output
+
+
+def test_no_handler_catches_every_error() -> None:
+    package = Path(lakehouse.__file__).parent
+    pattern = re.compile(r"except\s*(\(?\s*(Base)?Exception\b|:)")
+    assert [str(path) for path in package.rglob("*.py") if pattern.search(path.read_text())] == []

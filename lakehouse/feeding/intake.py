@@ -6,6 +6,7 @@ The same for every transport, for the service and for a run in Dagster, so that 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
@@ -93,12 +94,11 @@ class Intake:
         """
         started = time.monotonic()
         stored = self._log.store(inbox)
-        try:
-            derived = self._windows.advance(stored)
-        except Exception:
+        with ExitStack() as failed:
             # What was half taken up is taken up again from the tables.
-            self._windows = LiveWindows(self.lake, self.feed)
-            raise
+            failed.callback(self._forget_windows)
+            derived = self._windows.advance(stored)
+            failed.pop_all()
         newest = stored.quotes["event_time"].max()
         return Round(
             slot_at=slot_at,
@@ -114,6 +114,9 @@ class Intake:
             seconds=time.monotonic() - started,
             error=f"{inbox.errors[-1].symbol}: {inbox.errors[-1].error}" if inbox.errors else None,
         )
+
+    def _forget_windows(self) -> None:
+        self._windows = LiveWindows(self.lake, self.feed)
 
 
 def now() -> datetime:

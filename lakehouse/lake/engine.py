@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _SPILL_LIMIT = "20GB"
 
 
+def spill_folder() -> str:
+    """Where the queries of this process put what doesn't fit into memory."""
+    return f"{tempfile.gettempdir()}/lakehouse-spill-{os.getpid()}"
+
+
 def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyConnection:
     """Sets what every connection needs: UTC, no progress bar, no extension downloads, and S3 where `uri` asks
     for it.
@@ -30,7 +35,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyC
     connection.execute(
         f"""
         SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET autoinstall_known_extensions = false;
-        SET temp_directory = {literal(f"{tempfile.gettempdir()}/lakehouse-spill-{os.getpid()}")};
+        SET temp_directory = {literal(spill_folder())};
         SET max_temp_directory_size = '{_SPILL_LIMIT}'
         """
     )

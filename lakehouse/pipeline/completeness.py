@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def unreadable_objects(config: SourceConfig, ledger: pl.LazyFrame) -> list[dict[str, Any]]:
     """The objects of a source that could not be read at last (see `failed_objects`), without those that the settings no
-    longer ask for: a symbol that was mistyped once is nobody's loss.
+    longer ask for: a symbol that was mistyped once, or a series that was taken out of the YAML.
     """
     products = {product.name: product for product in config.products}
-    failed = failed_objects(ledger).to_dicts()
+    failed = [row for row in failed_objects(ledger).to_dicts() if row["product"] in products]
     return [row for row in failed if config.asks_for(products[row["product"]], row["object"])]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -70,11 +70,10 @@ class Listener:
         self._stirred = asyncio.Event()
 
     async def __aenter__(self) -> Listener:
-        try:
+        async with AsyncExitStack() as failed:
+            failed.push_async_callback(self._close)
             await self._open(_OPEN_S)
-        except BaseException:
-            await self._close()
-            raise
+            failed.pop_all()
         return self
 
     async def __aexit__(self, *raised: object) -> None:

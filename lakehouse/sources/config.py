@@ -16,7 +16,7 @@ from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.api_config import Api, symbols_of
-from lakehouse.sources.described import DEFS, described, named_in
+from lakehouse.sources.described import DEFS, Descriptions, described
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.products import Bars, OfficialDaily, Product, Strict
 
@@ -234,7 +234,13 @@ class SourceConfig(Strict):
 
 @cache
 def configured_sources(folder: Path = DEFS) -> dict[str, SourceConfig]:
-    """Every source of bars that a `defs.yaml` below `folder` describes, by name."""
+    """Every source of bars that a `defs.yaml` below `folder` describes, by name; broken files are left out."""
+    return described_sources(folder).found
+
+
+@cache
+def described_sources(folder: Path = DEFS) -> Descriptions[SourceConfig]:
+    """The sources of bars, and which `defs.yaml` can't be read."""
     return described(COMPONENT, SourceConfig, folder)
 
 
@@ -242,6 +248,6 @@ def source_named(name: str) -> SourceConfig:
     """The source of that name.
 
     Raises:
-        SourceError: no defs.yaml describes it.
+        SourceError: no defs.yaml describes it, or its own is broken.
     """
-    return named_in(configured_sources(), name, "source")
+    return described_sources().named(name, "source")

@@ -17,8 +17,9 @@ from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.market.windows import WindowRule
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.api_config import Api
-from lakehouse.sources.config import not_taken
-from lakehouse.sources.described import DEFS, described, named_in
+from lakehouse.sources.config import described_sources, not_taken
+from lakehouse.sources.described import DEFS, Descriptions, described
+from lakehouse.sources.errors import SourceError
 from lakehouse.sources.products import Strict
 
 COMPONENT = "lakehouse.components.QuoteFeed"
@@ -123,8 +124,19 @@ class FeedConfig(Strict):
 
 @cache
 def configured_feeds(folder: Path = DEFS) -> dict[str, FeedConfig]:
-    """Every feed of quotes that a `defs.yaml` below `folder` describes, by name."""
+    """Every feed of quotes that a `defs.yaml` below `folder` describes, by name; broken files are left out."""
+    return described_feeds(folder).found
+
+
+@cache
+def described_feeds(folder: Path = DEFS) -> Descriptions[FeedConfig]:
+    """The feeds of quotes, and which `defs.yaml` can't be read."""
     return described(COMPONENT, FeedConfig, folder)
+
+
+def broken_files(folder: Path = DEFS) -> dict[Path, SourceError]:
+    """Every `defs.yaml` that can't be read, with what is wrong in it."""
+    return dict(sorted((described_sources(folder).broken | described_feeds(folder).broken).items()))
 
 
 def feed_named(name: str | None) -> FeedConfig:
@@ -136,4 +148,4 @@ def feed_named(name: str | None) -> FeedConfig:
     known = configured_feeds()
     if name is None and len(known) == 1:
         return next(iter(known.values()))
-    return named_in(known, name or "", "feed")
+    return described_feeds().named(name or "", "feed")
