@@ -6,6 +6,7 @@ Imports of Dagster and dbt stand inside the commands that need them: `sql` and `
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -320,7 +321,8 @@ def dev(
         except RunFailed as failure:
             _print_error(failure)
             raise typer.Exit(2) from None
-    run_ui(console, port)
+    with _explained():
+        run_ui(console, port)
 
 
 @app.command()
@@ -338,12 +340,22 @@ def demo(
             raise typer.Exit(1) from None
 
 
+_WRITABLE = "Get permission to write there, or set LAKEHOUSE_HOME to a folder that you may write"
+_FULL = "Free some space and start again; what is in the lake stays as it was committed"
+_OS_HINTS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "A file is where a folder is needed: remove it or rename it"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+}
+"""What to do about faults of the file system."""
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Ends the command with an error's own words, without a traceback, where the error explains itself."""
     from lakehouse.chart import ChartError
     from lakehouse.lake.contract import ContractError
-    from lakehouse.lake.errors import LakeUnavailable, TableMissing, TableOutdated
+    from lakehouse.lake.errors import HomeUnavailable, LakeUnavailable, TableMissing, TableOutdated
     from lakehouse.sources.config import SourceError
     from lakehouse.sources.errors import SourceUnavailable
     from lakehouse.warehouse.dbt import DbtFailed
@@ -363,6 +375,11 @@ def _explained() -> Iterator[None]:
         DbtFailed,
     ) as error:
         _print_error(error)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        if error.errno not in _OS_HINTS:
+            raise
+        _print_error(HomeUnavailable(f"{error.filename or 'the home'}: {error.strerror}. {_OS_HINTS[error.errno]}"))
         raise typer.Exit(2) from None
     except (KeyboardInterrupt, RuntimeError) as error:
         if not _is_ctrl_c(error):

@@ -16,6 +16,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lakehouse.lake.errors import HomeUnavailable
+
 if TYPE_CHECKING:
     import dagster as dg
 
@@ -36,7 +38,25 @@ def storage_errors() -> tuple[type[Exception], ...]:
     import dagster as dg
     import sqlalchemy.exc
 
-    return (dg.DagsterError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
+    return (HomeUnavailable, dg.DagsterError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError)
+
+
+@contextmanager
+def storage_faults_explained() -> Iterator[None]:
+    """Inside the block a fault of Dagster's SQLite files (a full disk, no permission) names their folder.
+
+    Raises:
+        HomeUnavailable: instead of SQLAlchemy's error.
+    """
+    import sqlalchemy
+
+    try:
+        yield
+    except sqlalchemy.exc.DBAPIError as error:
+        raise HomeUnavailable(
+            f"Dagster's storage in {os.environ['DAGSTER_HOME']} can't be used: {error.orig}. Free space on its disk, "
+            "or set DAGSTER_HOME to another folder; what is in the lake stays as it was committed"
+        ) from error
 
 
 @contextmanager

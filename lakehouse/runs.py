@@ -21,7 +21,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lakehouse.event_log import event_log_kept_open, opened_instance
+from lakehouse.event_log import event_log_kept_open, opened_instance, storage_faults_explained
+from lakehouse.lake.folders import require_folder
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
 from lakehouse.lake.location import plain_folder
@@ -86,7 +87,12 @@ class Display:
 def prepared_home(config: Settings) -> Path:
     """DAGSTER_HOME, made and given the project's dagster.yaml. The terminal and the UI share it, so that the
     one shows what the other ran.
+
+    Raises:
+        HomeUnavailable: the home is a file.
+        OSError: the folder can't be written.
     """
+    require_folder(config.home)
     home = plain_folder(config.dagster_home)
     shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
@@ -98,7 +104,7 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
 
     Raises:
         SourceError: the source is unknown, nobody says where its objects are, or there is no session in between.
-        LakeUnavailable: the lake's storage can't be read.
+        LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
     _collect_garbage_rarely()
     config = source_named(source)
@@ -132,7 +138,7 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     partitioned, others = _by_partitions(job)
     prepared_home(settings())
     results = []
-    with event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
+    with storage_faults_explained(), event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
         fail_dead_runs(instance)
         prune(instance)
         # Two runs: assets without partitions are planned once for each partition of a run that has some.

@@ -86,8 +86,9 @@ class _Told:
             self._reporter.submit(lambda: self._reports.result().close()).result()
         except storage_errors() as fault:
             # The quotes are stored, whatever Dagster's storage says.
-            first = str(fault).splitlines()[:1] or [type(fault).__name__]
-            self._console.print(f"[yellow]Dagster could not be told:[/] {escape(first[0])}", highlight=False)
+            self._console.print(
+                f"[yellow]Dagster's pages lack the last rounds:[/] {escape(str(fault))}", highlight=False
+            )
         self._reporter.shutdown()
 
     def __call__(self, made: Round) -> None:

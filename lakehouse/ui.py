@@ -15,7 +15,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.event_log import opened_instance
+from lakehouse.event_log import opened_instance, storage_faults_explained
 from lakehouse.runs import prepared_home
 from lakehouse.settings import PROJECT_ROOT, settings
 
@@ -24,7 +24,12 @@ _IN_USE = "dev.lock"
 
 
 def run_ui(console: Console, port: int) -> NoReturn:
-    """Runs `dagster dev` in this process, on 127.0.0.1, until somebody stops it."""
+    """Runs `dagster dev` in this process, on 127.0.0.1, until somebody stops it.
+
+    Raises:
+        HomeUnavailable: the home is a file, or Dagster's storage can't be written.
+        OSError: the home can't be written.
+    """
     from lakehouse.run_processes import fail_dead_runs
 
     home = prepared_home(settings())
@@ -38,7 +43,7 @@ def run_ui(console: Console, port: int) -> NoReturn:
         soft_wrap=True,
     )
     # No sensor waits for a run that a killed process has left behind.
-    with opened_instance() as instance:
+    with storage_faults_explained(), opened_instance() as instance:
         fail_dead_runs(instance)
     # Who starts this in the background of a script has its children ignore Ctrl-C, which is how Dagster ends its own.
     signal.signal(signal.SIGINT, signal.default_int_handler)

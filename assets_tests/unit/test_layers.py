@@ -27,7 +27,7 @@ ARROWS = {
     "definitions": {"run_processes", "settings", "sources"},
     "run_history": set(),
     "run_processes": set(),
-    "event_log": set(),
+    "event_log": {"lake"},
     "runs": {
         *("components", "definitions", "event_log", "lake", "pipeline", "progress", "run_history", "run_processes"),
         *("settings", "sources"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.event_log import opened_instance
+from lakehouse.event_log import opened_instance, storage_faults_explained
 from lakehouse.feeding.intake import Round, Totals
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
 
@@ -25,11 +25,16 @@ def report_rounds(feed: FeedConfig, rounds: Iterable[Round]) -> None:
 
 
 class FeedReports:
-    """Adds rounds up and reports them. Use it from one thread."""
+    """Adds rounds up and reports them. Use it from one thread.
+
+    Raises (wherever it reports):
+        HomeUnavailable: Dagster's storage can't be written.
+    """
 
     def __init__(self, feed: FeedConfig) -> None:
         self._feed = feed
-        self._instance = opened_instance()
+        with storage_faults_explained():
+            self._instance = opened_instance()
         # Well within the time after which the feed counts as stopped.
         self._every_s = min(60.0, feed.fresh_s / 2)
         self._since = Totals()
@@ -69,6 +74,8 @@ class FeedReports:
             self._tell(WINDOWS, closed, {"windows_changed": since.windows, **through})
 
     def _tell(self, table: str, moment: datetime, metadata: dict[str, Any]) -> None:
-        self._instance.report_runless_asset_event(
-            dg.AssetMaterialization([self._feed.source, table], partition=moment.date().isoformat(), metadata=metadata)
+        news = dg.AssetMaterialization(
+            [self._feed.source, table], partition=moment.date().isoformat(), metadata=metadata
         )
+        with storage_faults_explained():
+            self._instance.report_runless_asset_event(news)

@@ -15,6 +15,10 @@ class LakeUnavailable(RuntimeError):
     """The lake's folder or bucket is not there, doesn't answer, or refuses the credentials."""
 
 
+class HomeUnavailable(LakeUnavailable):
+    """The folder of everything local can't be used: it is a file, or its disk is full or read-only."""
+
+
 class MartsUnavailable(LakeUnavailable):
     """The published file of the marts is damaged."""
 

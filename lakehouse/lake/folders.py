@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from lakehouse.lake.errors import LakeUnavailable
+from lakehouse.lake.errors import HomeUnavailable, LakeUnavailable
 from lakehouse.lake.location import Location, is_remote
 
 
@@ -30,3 +31,13 @@ def folders(uri: str) -> list[str]:
     except BaseError as error:
         raise LakeUnavailable(f"{uri} can't be listed: {error}") from error
     return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in found["common_prefixes"])
+
+
+def require_folder(home: Path) -> None:
+    """Makes sure that the home is no file.
+
+    Raises:
+        HomeUnavailable: it is one.
+    """
+    if home.is_file():
+        raise HomeUnavailable(f"{home} is a file, and a lake's home is a folder: set LAKEHOUSE_HOME to another name")

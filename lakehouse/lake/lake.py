@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
 from lakehouse.lake.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
-from lakehouse.lake.folders import folders
+from lakehouse.lake.folders import folders, require_folder
 from lakehouse.lake.literals import Partitions, literal, moment_literal, parse_moment, predicate
 from lakehouse.lake.location import is_remote
 from lakehouse.lake.published import attach_published
@@ -88,9 +88,10 @@ class Lake:
                 threads).
 
         Raises:
-            LakeUnavailable: there is no folder of that name.
+            LakeUnavailable: there is no folder of that name, or the home is a file.
         """
         config = place if isinstance(place, Settings) else settings() if place is None else _settings_at(place)
+        require_folder(config.home)
         moment = parse_moment(as_of) if isinstance(as_of, str) else as_of
         # The marts at hand are those of the settings' lake; of another bucket nobody has said where its marts are.
         is_elsewhere = place is not None and is_remote(config.lake) and config.lake != settings().lake
