@@ -1,0 +1,117 @@
+"""Every block of README is run, in its order, on a lake beside a simulated exchange, vendor and feed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from assets_tests.conftest import PROJECT_ROOT
+from assets_tests.exchange_lake import FIRST, LAST, ExchangeLake
+from assets_tests.integration.test_cli import said
+from assets_tests.vendor_lake import KEY, small_market
+from lakehouse.settings import settings
+from lakehouse.simulators.quote_feed import QuoteFeed
+from lakehouse.simulators.quote_source import RandomQuotes
+from lakehouse.simulators.truth import Stage
+from lakehouse.simulators.vendor_api import VendorApi
+
+README = (PROJECT_ROOT / "README.md").read_text()
+VENDOR_DAYS = (date(2024, 3, 27), date(2024, 3, 28))
+FEED_SYMBOLS = ["AAPL", "AMZN", "GME"]
+OF_S3 = "s3://"
+
+
+def shell_lines() -> list[str]:
+    """The lines of README's shell blocks without their comments."""
+    indented = re.findall(r"^    (\S.*)$", README, re.MULTILINE)
+    lines = [line for line in indented if re.match(r"(export|make|\.venv/bin/\w+) ", line)]
+    return [re.sub(r"\s+# .*", "", line) for line in lines]
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_every_block_is_one_that_is_run() -> None:
+    """A block of another language, or of commands that are none of these, would need a line here."""
+    assert set(re.findall(r"^```(\w*)$", README, re.MULTILINE)) == {"python", ""}
+    assert len(shell_lines()) > 20
+    assert python_blocks()
+
+
+@pytest.mark.parametrize("target", sorted({line.split()[1] for line in shell_lines() if line.startswith("make ")}))
+def test_every_make_target_is_there(target: str) -> None:
+    subprocess.run(["make", "--dry-run", target], cwd=PROJECT_ROOT, check=True, capture_output=True)
+
+
+@pytest.fixture
+def placeholders(
+    exchange_lake: ExchangeLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    """What stands in README -> what the simulated world has in its place."""
+    stages: tuple[Stage, ...] = ("first", "late", "repaired")
+    for stage in stages:
+        exchange_lake.exchange.write(exchange_lake.feed, stage)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    market = small_market(days=VENDOR_DAYS)
+    vendor = VendorApi(market, api_key=KEY, clock=datetime(2024, 3, 29, 3, tzinfo=UTC))
+    feed = QuoteFeed(RandomQuotes(FEED_SYMBOLS, seed=1), token=KEY, start=datetime.now(UTC) - timedelta(minutes=1))
+    with vendor, feed:
+        monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_URL", f"{vendor.url}/query")
+        monkeypatch.setenv("LAKEHOUSE_IEX_URL", feed.url)
+        yield {
+            "/data/xetra-pds": str(exchange_lake.feed),
+            "2017-06-20": str(FIRST),
+            "2017-07-14": str(LAST),
+            "2017-07-12": str(LAST),
+            "API_KEY=...": f"API_KEY={KEY}",
+            "IEX_TOKEN=...": f"IEX_TOKEN={KEY}",
+            "AAPL,MSFT,TSLA": ",".join(market.symbols),
+            "'AAPL'": f"'{market.symbols[0]}'",
+            "plot AAPL": f"plot {market.symbols[0]}",
+            "--from 2024-03-01": f"--from {VENDOR_DAYS[0]}",
+            "lakehouse stream": "lakehouse stream --rounds 1 --every 0.5",
+            "version=3": "version=1",
+            "lakehouse watch": "lakehouse watch --once",
+        }
+
+
+def filled(text: str, placeholders: dict[str, str]) -> str:
+    for found, in_its_place in placeholders.items():
+        text = text.replace(found, in_its_place)
+    return text
+
+
+def test_every_command_and_the_python_of_readme_run(
+    placeholders: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_s3 = []
+    for line in shell_lines():
+        command, *arguments = shlex.split(filled(line, placeholders))
+        if command == "export":
+            for name, value in (argument.split("=", 1) for argument in arguments):
+                if OF_S3 in value or name.startswith("AWS_"):
+                    on_s3.append((name, value))
+                else:
+                    monkeypatch.setenv(name, value)
+            settings.cache_clear()
+        elif command.endswith("lakehouse"):
+            said(*arguments, code=0)
+        elif command.endswith("dg"):
+            program = Path(sys.executable).with_name("dg")
+            subprocess.run([program, *arguments], cwd=PROJECT_ROOT, check=True, capture_output=True)
+    for block in python_blocks():
+        exec(compile(filled(block, placeholders), "README.md", "exec"), {})
+    assert list(tmp_path.glob("*.png"))
+    for name, value in on_s3:
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    assert settings().lake == "s3://my-bucket/lake"
