@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     as_of: AwareDatetime | None = Field(
         default=None, description="Moment as of which dbt's models read the lake; unset: now."
     )
+    object_max_bytes: int = Field(
+        default=8 * 2**30, gt=0, description="Bytes that an object may unpack to; a larger one fails."
+    )
 
     def model_post_init(self, context: object) -> None:
         self.home = self.home.expanduser().absolute()

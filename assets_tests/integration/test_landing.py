@@ -44,7 +44,7 @@ def newest(landing: Landing, name: str = NAME) -> str | None:
 def bodies(landing: Landing, prefix: str = NAME) -> list[bytes]:
     """What was landed, in the order of the versions."""
     listed = landing.list([prefix]).objects.sort("version")
-    return [gzip.decompress(landing.fetch(path, None)) for path in listed["path"]]
+    return [gzip.decompress(landing.fetch(path, None).read()) for path in listed["path"]]
 
 
 def test_an_answer_is_listed_as_an_objects_version_and_fetched_as_it_came(landing: Landing) -> None:
@@ -57,7 +57,7 @@ def test_an_answer_is_listed_as_an_objects_version_and_fetched_as_it_came(landin
     assert listed.schema == listing_schema()
     (row,) = listed.iter_rows(named=True)
     assert (row["name"], row["version"], row["published_at"]) == (NAME, version, NOON + SECOND)
-    stored = landing.fetch(row["path"], row["tag"])
+    stored = landing.fetch(row["path"], row["tag"]).read()
     assert (gzip.decompress(stored), len(stored)) == (body, row["size"])
 
 

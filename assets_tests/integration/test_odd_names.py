@@ -134,7 +134,7 @@ def test_objects_of_any_name_in_a_folder_of_any_name_are_fetched(folder: str, na
         target.write_bytes(name.encode())
         source = objects_at(str(target.parent))
         for row in source.list().objects.iter_rows(named=True):
-            assert source.fetch(row["path"], row["tag"]) == name.encode()
+            assert source.fetch(row["path"], row["tag"]).read() == name.encode()
 
 
 def test_a_backfill_in_a_home_of_an_odd_name_is_published(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_objects_of_that_name_are_fetched_from_a_bucket(name: str, bucket: str) 
     source = objects_at(url)
     listed = source.list().objects
     assert listed["name"].to_list() == [f"{name}/{name}.csv"]
-    assert source.fetch(listed["path"][0], listed["tag"][0]) == name.encode()
+    assert source.fetch(listed["path"][0], listed["tag"][0]).read() == name.encode()
 
 
 def test_an_alias_that_another_user_has_made_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_a_name_that_can_be_no_objects_is_passed_over(name: str, said: str, is_f
 def test_any_other_name_is_listed_and_fetched(name: str, folder: Path) -> None:
     (folder / name).write_text("content")
     row = Folder(folder).list().objects.row(by_predicate=pl.col("name") == name, named=True)
-    assert Folder(folder).fetch(row["path"], row["tag"]) == b"content"
+    assert Folder(folder).fetch(row["path"], row["tag"]).read() == b"content"
 
 
 def test_a_folder_without_permission_is_passed_over(folder: Path) -> None:
@@ -84,7 +84,7 @@ def test_an_object_without_permission_is_unreadable_and_the_others_are_not(folde
     source = Folder(folder)
     with unprivileged():
         assert listed(folder) == ([*OBJECT, "b.csv"], [])
-        assert source.fetch(OBJECT[0], None) == b"a"
+        assert source.fetch(OBJECT[0], None).read() == b"a"
         with pytest.raises(ObjectUnreadable, match=r"b\.csv can't be read: Permission denied; make it readable"):
             source.fetch("b.csv", None)
 
@@ -103,7 +103,7 @@ def test_links_are_followed_within_the_folder_alone(folder: Path) -> None:
         [*OBJECT, "2017-07-10/a.csv", "link.csv"],
         [f"etc {out}", "feed-of-others (a link that can't be followed: No such file or directory)", f"passwd {out}"],
     )
-    assert Folder(folder).fetch("2017-07-10/a.csv", None) == b"a"
+    assert Folder(folder).fetch("2017-07-10/a.csv", None).read() == b"a"
     for path in ("passwd", "etc/passwd"):
         with pytest.raises(ObjectUnreadable, match="leads out of"):
             Folder(folder).fetch(path, None)

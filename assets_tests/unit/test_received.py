@@ -14,11 +14,13 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from assets_tests.objects import read_object
 from assets_tests.reference import HEADER, csv_line, isin
 from lakehouse.sources.config import SourceConfig, source_named
-from lakehouse.sources.products import Named, Product
-from lakehouse.sources.received import ObjectDamaged, Received, read_object
+from lakehouse.sources.products import Bars, Named, Product
+from lakehouse.sources.received import Received
 from lakehouse.sources.typed import typed
+from lakehouse.sources.unpacked import ObjectDamaged
 
 NAME = "2017-06-29/2017-06-29_BINS_XETR08.csv"
 BMW = ("DE0005190003", "BMW", "BAY.MOTOREN WERKE AG ST", "Common stock", "EUR", "2504446", "2017-06-29", "08:00",
@@ -225,6 +227,50 @@ def test_the_sources_texts_for_no_value_are_null_and_so_is_an_empty_field(broken
     rows = (changed(Mnemonic="NA"), changed(Mnemonic="-", Time="08:01"), changed(Mnemonic="", Time="08:02"))
     received = read(body(*rows, *broken), xetra(nulls=nulls))
     assert received.frame["Mnemonic"].to_list() == [None, None, None]
+
+
+UMLAUTS = changed(SecurityDesc="MÜNCHENER RÜCK €")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "iso8859-15"])
+@pytest.mark.parametrize("broken", [(), (BMW[:-1],)], ids=["read in one go", "read line by line"])
+def test_text_is_read_in_its_declared_encoding(encoding: str, broken: tuple) -> None:
+    data = body(UMLAUTS, *broken).decode().encode(encoding)
+    received = read(data, xetra(encoding=encoding))
+    assert fields(received) == [UMLAUTS]
+    assert received.text([1]) == [csv_line(UMLAUTS)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "line"),
+    [("utf-8", "MÜNCHEN".encode("latin-1")), ("cp1252", b"M\x81NCHEN"), ("ascii", "MÜNCHEN".encode())],
+)
+def test_bytes_that_are_not_of_the_encoding_are_refused_and_shown(declared: str, line: bytes) -> None:
+    data = body(BMW, changed(SecurityDesc="@")).replace(b"@", line)
+    received = read(data, xetra(encoding=declared))
+    assert (received.rows, fields(received)) == (2, [BMW])
+    text, reason = received.malformed[2]
+    assert reason == f"the row is not {declared}"
+    assert "\ufffd" not in text
+    assert "\\x" in text
+
+
+def test_a_header_that_is_not_of_the_encoding_names_the_entry_that_fixes_it() -> None:
+    header = ",".join(HEADER).replace("SecurityDesc", "Bezeichnung für Leser").encode("latin-1")
+    with pytest.raises(ObjectDamaged, match=r"not utf-8.*set `encoding` of the product bars"):
+        read(header + b"\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp037", "utf-7", "klingon", "base64", ""])
+def test_an_encoding_by_which_lines_cannot_be_told_apart_is_an_error_of_the_yaml(encoding: str) -> None:
+    product = source_named("xetra").bars.model_dump(exclude_defaults=True)
+    with pytest.raises(ValueError, match="encoding"):
+        Bars.model_validate(product | {"encoding": encoding})
+
+
+def test_utf_8_with_a_mark_is_utf_8() -> None:
+    product = source_named("xetra").bars.model_dump(exclude_defaults=True)
+    assert Bars.model_validate(product | {"encoding": "UTF-8-sig"}).encoding == "utf-8"
 
 
 def values(received: Received, product: Product | None = None) -> dict[str, object]:

@@ -1,15 +1,15 @@
 """Loading: objects of a source become rows of its product's raw table, of the quarantine, and of the ledger.
 
-Three tables are written, one after the other, and no lock is held. A load that is killed between two of them,
-or that meets another load of the same objects, is made whole
-by one rule: a table takes the rows of an object version only if it has none of them yet, and of two writers
-    that decide so on the same snapshot the second has to decide again (`Snapshot.append`). The ledger comes
-    last: until an object version stands there, nobody reads its rows.
+Three tables are written, one after the other, and no lock is held. A load that is killed between two of them, or that
+meets another load of the same objects, is completed by one rule: a table takes only those rows of an object version
+that it does not have yet, and of two writers that decide so on the same snapshot the second has to decide again
+(`Snapshot.append`). The ledger comes last: until an object version has its row there, no read counts its rows, and they
+may be written in as many commits as memory asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -18,26 +18,25 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER, Entry, numbered
 from lakehouse.lake.table import retry_when_stale
+from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.fetch import fetch
-from lakehouse.pipeline.parts import known_parts
+from lakehouse.pipeline.parts import PartOf, Stored, known_parts
 from lakehouse.pipeline.pending import PendingObject, discover, store_of
-from lakehouse.pipeline.receive import Chunk, Read, Rows, rows_of
+from lakehouse.pipeline.reading_ahead import Batch, LargeObject, read_ahead
+from lakehouse.pipeline.receive import BlockwiseObject, Chunk, Rows, rows_of
 from lakehouse.pipeline.skipped import record_skipped
 from lakehouse.progress import Progress
+from lakehouse.settings import settings
 from lakehouse.sources.config import SourceConfig
-from lakehouse.sources.errors import ObjectReplaced, ObjectUnreadable
 from lakehouse.sources.landing import Landing
 from lakehouse.sources.objects import ObjectSource
 from lakehouse.sources.products import Product
 from lakehouse.sources.reading import reading_of
-from lakehouse.sources.received import ObjectDamaged, read_object
+from lakehouse.sources.unpacked import ObjectDamaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Memory follows the objects read at once: 12 MB of gzip are half a million wide rows or a million narrow ones, and
-# some 1.5 GB at the peak.
-_CHUNK_BYTES = 12_000_000
 _THREADS = 4
 
 
@@ -88,49 +87,59 @@ def load(
             result.add(entry)
     found = discover(lake, config, product, calendar, retry_failed=True, sessions=sessions)
     record_skipped(lake, config.source, found.skipped)
-    objects = found.pending
-    store, done, reading = store_of(lake, config, product), 0, reading_of(config, product)
-    for several in _chunks(objects):
-        read: list[Read | None] = []
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for received in pool.map(lambda item: _read(store, item, product), several):
-                read.append(received)
-                done += 1
-                progress("objects read", done, len(objects))
-        there = [(item, received) for item, received in zip(several, read, strict=True) if received is not None]
-        chunk = Chunk(product, [item for item, _ in there], [received for _, received in there], datetime.now(UTC))
-        known = known_parts(lake, config.source, chunk.objects, reading)
-        with lake.connect() as connection:
-            rows = rows_of(chunk, config, calendar, connection, known, run_id)
-        rows = _without(rows, _replaced(store, chunk.objects))
-        for entry in _commit(lake, config, product, rows, rows.ledger):
+    store = store_of(lake, config, product)
+    loader = _Loader(lake, config, product, calendar, store, run_id)
+    for read in read_ahead(store, found.pending, product, settings().object_max_bytes, progress):
+        entries = loader.load_batch(read) if isinstance(read, Batch) else loader.load_large(read)
+        for entry in entries:
             result.add(entry)
     return result
 
 
-def _chunks(objects: Sequence[PendingObject]) -> Iterator[list[PendingObject]]:
-    chunk: list[PendingObject] = []
-    size = 0
-    for item in objects:
-        if chunk and size + item.size > _CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(item)
-        size += item.size
-    if chunk:
-        yield chunk
+@dataclass(frozen=True)
+class _Loader:
+    """Stores what objects of a product hold."""
 
+    lake: Lake
+    config: SourceConfig
+    product: Product
+    calendar: SessionCalendar
+    store: ObjectSource | Landing
+    run_id: str | None
 
-def _read(store: ObjectSource | Landing, item: PendingObject, product: Product) -> Read | None:
-    """What stands in an object; None where it is no longer the one that was listed."""
-    try:
-        return read_object(item.path, store.fetch(item.path, item.tag), product)
-    except ObjectDamaged as damage:
-        return damage
-    except ObjectUnreadable as refusal:
-        return ObjectDamaged(str(refusal))
-    except ObjectReplaced:
-        return None
+    def load_batch(self, batch: Batch) -> list[Entry]:
+        """Stores objects that fit in memory together; returns the entries that were new in the ledger."""
+        chunk = Chunk(self.product, batch.objects, batch.read, datetime.now(UTC))
+        known = self._known(chunk.objects)
+        with self.lake.connect() as connection:
+            rows = rows_of(chunk, self.config, self.calendar, connection, known, self.run_id)
+        rows = _without(rows, _replaced(self.store, chunk.objects))
+        return _commit(self.lake, self.config, self.product, rows, rows.ledger)
+
+    def load_large(self, large: LargeObject) -> list[Entry]:
+        """Stores an object block by block, each in a commit of its own. Whether it can be read to its end, and what of
+        it is new, is known before the first.
+        """
+        item = large.item
+        content = BlockwiseObject(item, large.reader, datetime.now(UTC), self.config, self.calendar, self.lake.connect)
+        with large.reader.file:
+            try:
+                parts = content.parts(self._known([item]))
+            except ObjectDamaged as damage:
+                return self._answer(content.ledger_row([], 0, self.run_id, damage))
+            names, quarantined = _names(self.config, self.product, [item.first_session]), 0
+            for rows in content.rows(parts):
+                if _replaced(self.store, [item]):
+                    return []
+                _append(self.lake, self.config, self.product, rows, names)
+                quarantined += rows.refused.num_rows
+        return self._answer(content.ledger_row(parts, quarantined, self.run_id))
+
+    def _answer(self, row: dict[str, Any]) -> list[Entry]:
+        return _commit(self.lake, self.config, self.product, None, [row])
+
+    def _known(self, objects: Sequence[PendingObject]) -> dict[PartOf, Stored]:
+        return known_parts(self.lake, self.config.source, objects, reading_of(self.config, self.product))
 
 
 def _replaced(store: ObjectSource | Landing, objects: Sequence[PendingObject]) -> set[str]:
@@ -161,19 +170,31 @@ def _commit(
     """Commits a chunk to the three tables and returns the entries that were new in the ledger."""
     if not ledger:
         return []
-    names = sorted({f"{config.source}/{product.name}/{entry['first_session']}" for entry in ledger})
+    names = _names(config, product, [entry["first_session"] for entry in ledger])
     if rows is not None:
-        append_absent(lake, config.table(product.raw_table), rows.raw, product.part, names)
-        append_absent(lake, "quarantine", rows.refused, "source", names)
+        _append(lake, config, product, rows, names)
     answers = product.request is not None
     return retry_when_stale(lambda: _append_ledger(lake, ledger, names, answers=answers))
 
 
+def _names(config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[str]:
+    """Names under which only one of two concurrent commits succeeds: those of the sessions that objects begin with."""
+    return sorted({f"{config.source}/{product.name}/{session}" for session in sessions})
+
+
+def _append(lake: Lake, config: SourceConfig, product: Product, rows: Rows, names: list[str]) -> None:
+    append_absent(lake, config.table(product.raw_table), rows.raw, product.part, names)
+    append_absent(lake, "quarantine", rows.refused, "source", names)
+
+
 def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
-    """Appends the rows of those object versions of which the table has none yet; in its `partition` they are."""
+    """Appends those rows of object versions that the table does not have yet; in its `partition` they are."""
+    import pyarrow.compute as pc
+
     if not rows.num_rows:
         return
     partitions = {partition: [str(value) for value in rows[partition].unique().to_pylist()]}
+    span = pc.min_max(rows["row_number"]).as_py()
 
     def work() -> None:
         snapshot = lake.table(name).snapshot()
@@ -181,11 +202,14 @@ def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transac
         if snapshot.files(partitions):
             with lake.connect() as connection:
                 connection.register("incoming", rows)
+                # Only what may be among the rows is read of a table that has millions of others.
                 fresh = connection.execute(
                     f"""
                     SELECT * FROM incoming ANTI JOIN (
-                        SELECT DISTINCT object, object_version FROM ({snapshot.select(partitions)})
-                    ) USING (object, object_version)
+                        SELECT object, object_version, row_number FROM ({snapshot.select(partitions)})
+                        WHERE row_number BETWEEN {span["min"]} AND {span["max"]}
+                        AND object IN (SELECT DISTINCT object FROM incoming)
+                    ) USING (object, object_version, row_number)
                     """
                 ).to_arrow_table()
         if fresh.num_rows:

@@ -5,19 +5,24 @@ most of its parts what the version before said; then only what is new is stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of
 from lakehouse.pipeline.pending import PendingObject
 from lakehouse.sources.products import Product
-from lakehouse.sources.received import ObjectDamaged, Received
+from lakehouse.sources.received import Received
+from lakehouse.sources.unpacked import ObjectDamaged
 
 if TYPE_CHECKING:
     import polars as pl
+
+_SPOOLED_BYTES = 16_000_000
 
 PartOf = tuple[str, date, str]
 """(object, part, digest of its text)."""
@@ -72,26 +77,88 @@ def parts_of(
     for number, (item, received) in enumerate(zip(objects, read, strict=True)):
         parts: list[Stored] = []
         if isinstance(received, Received) and received.rows:
-            first = item.first_session.replace(month=1, day=1) if product.part == "year" else item.first_session
-            inside = counted.get(number, {})
+            first, inside = first_part(product, item), counted.get(number, {})
             if received.malformed:
                 count, digest = inside.get(first, (0, ""))
                 texts = "\n".join(text for text, _ in received.malformed.values())
                 inside[first] = (count + len(received.malformed), _digest(digest + texts))
-            for part, (count, digest) in sorted(inside.items()):
-                if item.is_one_day:
-                    digest = hashlib.blake2b(received.body, digest_size=16).hexdigest()
-                stored = seen.get((item.name, part, digest))
-                version = stored.object_version if stored else item.version
-                parts.append(Stored(part, count, digest, version, is_new=stored is None))
-                seen.setdefault((item.name, part, digest), Stored(part, count, digest, version, is_new=False))
-            parts.sort(key=lambda entry: (entry.part != first, entry.part))
+            if item.is_one_day:
+                inside = {part: (count, received.digest) for part, (count, _) in inside.items()}
+            parts = _stored(item, first, inside, seen)
+            for part in parts:
+                seen.setdefault((item.name, part.part, part.digest), replace(part, is_new=False))
         found.append(parts)
     return found
 
 
+def parts_in_blocks(
+    product: Product,
+    item: PendingObject,
+    blocks: Iterable[tuple[Received, pl.DataFrame]],
+    digest: Callable[[], str],
+    known: Mapping[PartOf, Stored],
+) -> list[Stored]:
+    """The parts of an object that is read block by block: the same as `parts_of` finds in one that is read at once.
+
+    Args:
+        blocks: each with its rows as `parts_of` takes them.
+        digest: the digest of the whole object, once its last block was read.
+        known: what is stored already.
+    """
+    first = first_part(product, item)
+    counts: Counter[date] = Counter()
+    digests: dict[date, hashlib.blake2b] = {}
+    with SpooledTemporaryFile(_SPOOLED_BYTES) as texts:
+        malformed = 0
+        for received, rows in blocks:
+            for part, (count, said) in _texts_by_part(rows).get(0, {}).items():
+                counts[part] += count
+                if part in digests:
+                    digests[part].update(f"\n{said}".encode())
+                else:
+                    digests[part] = hashlib.blake2b(said.encode(), digest_size=16)
+            for text, _ in received.malformed.values():
+                texts.write(f"\n{text}".encode() if malformed else text.encode())
+                malformed += 1
+        if malformed:
+            whole = digests[first].hexdigest() if first in digests else ""
+            digests[first] = hashlib.blake2b(whole.encode(), digest_size=16)
+            texts.seek(0)
+            while piece := texts.read(_SPOOLED_BYTES):
+                digests[first].update(piece)
+            counts[first] += malformed
+    inside = {
+        part: (count, digest() if item.is_one_day else digests[part].hexdigest()) for part, count in counts.items()
+    }
+    return _stored(item, first, inside, known)
+
+
+def first_part(product: Product, item: PendingObject) -> date:
+    """The part that takes in an object's rows whose day can't be read."""
+    return item.first_session.replace(month=1, day=1) if product.part == "year" else item.first_session
+
+
+def _stored(
+    item: PendingObject, first: date, inside: Mapping[date, tuple[int, str]], known: Mapping[PartOf, Stored]
+) -> list[Stored]:
+    """The parts of an object by what is `inside`: part -> (rows, digest)."""
+    parts = []
+    for part, (count, digest) in inside.items():
+        stored = known.get((item.name, part, digest))
+        parts.append(Stored(part, count, digest, stored.object_version if stored else item.version, stored is None))
+    return sorted(parts, key=lambda entry: (entry.part != first, entry.part))
+
+
 def _by_part(rows: pl.DataFrame) -> dict[int, dict[date, tuple[int, str]]]:
     """Object number -> part -> (rows, digest of their texts in their order)."""
+    return {
+        number: {part: (count, _digest(said)) for part, (count, said) in parts.items()}
+        for number, parts in _texts_by_part(rows).items()
+    }
+
+
+def _texts_by_part(rows: pl.DataFrame) -> dict[int, dict[date, tuple[int, str]]]:
+    """Object number -> part -> (rows, their texts in their order, as lines)."""
     import polars as pl
 
     if rows.is_empty():
@@ -102,7 +169,7 @@ def _by_part(rows: pl.DataFrame) -> dict[int, dict[date, tuple[int, str]]]:
     )
     found: dict[int, dict[date, tuple[int, str]]] = {}
     for number, part, count, said in grouped.iter_rows():
-        found.setdefault(number, {})[part] = (count, _digest(said))
+        found.setdefault(number, {})[part] = (count, said)
     return found
 
 

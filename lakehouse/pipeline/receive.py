@@ -9,7 +9,8 @@ parts by storage partition; a part that says what an earlier version of the obje
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.lake.contract import contract_of
 from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
 from lakehouse.market.calendar import SessionCalendar
-from lakehouse.pipeline.parts import PartOf, Stored, parts_of
+from lakehouse.pipeline.parts import PartOf, Stored, first_part, parts_in_blocks, parts_of
 from lakehouse.pipeline.pending import PendingObject
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.products import Product
 from lakehouse.sources.reading import reading_of
-from lakehouse.sources.received import ObjectDamaged, Received
+from lakehouse.sources.received import BlockReader, Received
 from lakehouse.sources.typed import YEARS, typed, untyped_columns
+from lakehouse.sources.unpacked import ObjectDamaged
 
 if TYPE_CHECKING:
     import duckdb
@@ -66,26 +68,70 @@ def rows_of(
     Args:
         known: the parts of earlier versions of these objects, by their digests.
     """
-    import polars as pl
-    import pyarrow as pa
 
     rows = _typed(chunk, config, calendar)
     parts = parts_of(chunk.product, chunk.objects, chunk.read, rows, known)
-    kept = pl.DataFrame(
-        [(number, part.part) for number, found in enumerate(parts) for part in found if part.is_new],
-        schema={"object_number": pl.UInt32, "part": pl.Date},
-        orient="row",
-    )
-    raw, against = _sorted_out(rows.join(kept, on=["object_number", "part"], how="semi"), chunk, config, connection)
-    refused = []
-    for number in range(len(chunk.objects)):
-        first_is_kept = bool(parts[number]) and parts[number][0].is_new
-        refused += _refused(chunk, number, config, against.get(number, {}), with_malformed=first_is_kept)
-    quarantined = Counter((row["object"], row["object_version"]) for row in refused)
+    raw, refused = _sorted_out(chunk, rows, parts, config, connection)
+    quarantined = Counter(zip(refused["object"].to_pylist(), refused["object_version"].to_pylist(), strict=True))
     ledger = [
         _ledger_row(chunk, number, config, parts[number], quarantined, run_id) for number in range(len(chunk.objects))
     ]
-    return Rows(raw, pa.Table.from_pylist(refused, schema=contract_of("quarantine").arrow_schema), ledger)
+    return Rows(raw, refused, ledger)
+
+
+@dataclass(frozen=True)
+class BlockwiseObject:
+    """An object with more rows than fit in memory: it is read twice, first for its parts, then for its rows.
+
+    Args:
+        connect: opens a DuckDB.
+    """
+
+    item: PendingObject
+    reader: BlockReader
+    ingested_at: datetime
+    config: SourceConfig
+    calendar: SessionCalendar
+    connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
+    def parts(self, known: Mapping[PartOf, Stored]) -> list[Stored]:
+        """The parts of the object. `known` as for `rows_of`.
+
+        Raises:
+            ObjectDamaged: it can't be read to its end.
+        """
+        blocks = ((block, self._divided(block)) for block in self.reader)
+        return parts_in_blocks(self.reader.product, self.item, blocks, lambda: self.reader.digest, known)
+
+    def rows(self, parts: list[Stored]) -> Iterator[Rows]:
+        """The rows of the object's new parts, block by block."""
+        for block in self.reader:
+            chunk = self._chunk(block)
+            with self.connect() as connection:
+                rows = _typed(chunk, self.config, self.calendar)
+                yield Rows(*_sorted_out(chunk, rows, [parts], self.config, connection), [])
+
+    def ledger_row(
+        self, parts: list[Stored], quarantined: int, run_id: str | None, error: ObjectDamaged | None = None
+    ) -> dict[str, Any]:
+        """The answer for the object, which comes when all of its rows are stored."""
+        read = Received(sum(part.rows for part in parts), None) if error is None else error
+        counts = {(self.item.name, self.item.version): quarantined}
+        return _ledger_row(self._chunk(read), 0, self.config, parts, counts, run_id)
+
+    def _divided(self, block: Received) -> pl.DataFrame:
+        import polars as pl
+
+        if block.frame is None or not self.item.is_one_day:
+            return _typed(self._chunk(block), self.config, self.calendar)
+        # All rows of one day are of one part, whatever they say.
+        part = first_part(self.reader.product, self.item)
+        return block.frame.select("row_number").with_columns(
+            pl.lit(0, pl.UInt32).alias("object_number"), pl.lit(part).alias("part")
+        )
+
+    def _chunk(self, read: Read) -> Chunk:
+        return Chunk(self.reader.product, [self.item], [read], self.ingested_at)
 
 
 def _typed(chunk: Chunk, config: SourceConfig, calendar: SessionCalendar) -> pl.DataFrame:
@@ -159,29 +205,36 @@ def _facts(chunk: Chunk) -> pl.DataFrame:
 
 
 def _sorted_out(
-    rows: pl.DataFrame, chunk: Chunk, config: SourceConfig, connection: duckdb.DuckDBPyConnection
-) -> tuple[pa.Table, dict[int, dict[int, tuple[date, list[str]]]]]:
-    """The good rows, and for each object (by number) the session of and the reasons against the others (by row
-    number).
-    """
+    chunk: Chunk,
+    rows: pl.DataFrame,
+    parts: Sequence[Sequence[Stored]],
+    config: SourceConfig,
+    connection: duckdb.DuckDBPyConnection,
+) -> tuple[pa.Table, pa.Table]:
+    """The good rows of the new parts, and the refused ones as the quarantine keeps them."""
     import polars as pl
 
+    kept = pl.DataFrame(
+        [(number, part.part) for number, found in enumerate(parts) for part in found if part.is_new],
+        schema={"object_number": pl.UInt32, "part": pl.Date},
+        orient="row",
+    )
+    rows = rows.join(kept, on=["object_number", "part"], how="semi", maintain_order="left")
     schema = config.contract(chunk.product.raw_table).arrow_schema
     if rows.is_empty():
-        return schema.empty_table(), {}
+        return schema.empty_table(), _refused(chunk, None, parts, config)
     connection.register("received", rows.drop("text", strict=False).with_row_index("place").to_arrow())
     rules = _rules(chunk.product, config, connection)
     bad = connection.execute(
-        f"SELECT place, object_number, row_number, session, {reasons(rules)} FROM received WHERE NOT ({good(rules)})"
-    ).fetchall()
+        f"""
+        SELECT place, object_number, row_number::BIGINT AS row_number, session, {reasons(rules)} AS reasons
+        FROM received WHERE NOT ({good(rules)})
+        """
+    ).pl()
     connection.unregister("received")
-    against: dict[int, dict[int, tuple[date, list[str]]]] = {}
-    for _, number, row_number, session, why in bad:
-        against.setdefault(number, {})[row_number] = (session, why)
-    if bad:
-        places = pl.Series([place for place, *_ in bad], dtype=pl.Int64)
-        rows = rows.filter(~pl.int_range(pl.len()).is_in(places.implode()))
-    return rows.select(schema.names).to_arrow().cast(schema), against
+    if bad.height:
+        rows = rows.filter(~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(bad["place"].implode()))
+    return rows.select(schema.names).to_arrow().cast(schema), _refused(chunk, bad, parts, config)
 
 
 def _rules(product: Product, config: SourceConfig, connection: duckdb.DuckDBPyConnection) -> Predicates:
@@ -205,38 +258,41 @@ def _rules(product: Product, config: SourceConfig, connection: duckdb.DuckDBPyCo
 
 
 def _refused(
-    chunk: Chunk,
-    number: int,
-    config: SourceConfig,
-    against: dict[int, tuple[date, list[str]]],
-    *,
-    with_malformed: bool,
-) -> list[dict[str, Any]]:
-    """The quarantine's rows of one object, by row number."""
-    received, item = chunk.read[number], chunk.objects[number]
-    if not isinstance(received, Received):
-        return []
-    found: dict[int, tuple[date, list[str], str]] = {}
-    if with_malformed:
-        found = {place: (item.first_session, [why], text) for place, (text, why) in received.malformed.items()}
-    if against:
-        texts = received.text(list(against))
-        found |= {place: (*said, text) for (place, said), text in zip(against.items(), texts, strict=True)}
-    return [
-        {
-            "source": config.source,
-            "load_date": chunk.ingested_at.date(),
-            "object": item.name,
-            "object_version": item.version,
-            "row_number": row_number,
-            "session": session,
-            "reasons": why,
-            "row": text,
-            "published_at": item.published_at,
-            "ingested_at": chunk.ingested_at,
-        }
-        for row_number, (session, why, text) in sorted(found.items())
-    ]
+    chunk: Chunk, bad: pl.DataFrame | None, parts: Sequence[Sequence[Stored]], config: SourceConfig
+) -> pa.Table:
+    """The quarantine's rows: the malformed ones, which belong to their object's first part, and those that break a
+    rule (`bad`).
+    """
+    import polars as pl
+
+    contract = contract_of("quarantine")
+    schema = pl.Schema(contract.arrow_schema)
+    own = {name: schema[name] for name in ("row_number", "session", "reasons", "row")}
+    found = [pl.DataFrame(schema=schema)]
+    broken = {} if bad is None else bad.partition_by("object_number", as_dict=True)
+    for number, (item, read) in enumerate(zip(chunk.objects, chunk.read, strict=True)):
+        if not isinstance(read, Received):
+            continue
+        frames = []
+        if read.malformed and parts[number] and parts[number][0].is_new:
+            malformed = [(place, item.first_session, [why], text) for place, (text, why) in read.malformed.items()]
+            frames.append(pl.DataFrame(malformed, schema=own, orient="row"))
+        if (number,) in broken:
+            rows = broken[number,]
+            texts = pl.Series("row", read.text(rows["row_number"].to_list()), dtype=pl.String)
+            frames.append(rows.with_columns(texts).select(list(own)))
+        if frames:
+            facts = {
+                "source": config.source,
+                "load_date": chunk.ingested_at.date(),
+                "object": item.name,
+                "object_version": item.version,
+                "published_at": item.published_at,
+                "ingested_at": chunk.ingested_at,
+            }
+            rows = pl.concat(frames).sort("row_number")
+            found.append(rows.with_columns(pl.lit(value, schema[name]).alias(name) for name, value in facts.items()))
+    return pl.concat([rows.select(schema.names()) for rows in found]).to_arrow().cast(contract.arrow_schema)
 
 
 def _ledger_row(

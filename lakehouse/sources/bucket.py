@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lakehouse.sources.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
 from lakehouse.sources.listing import Listing, PassedOver, unusable
+from lakehouse.sources.spool import spooled
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,8 +57,8 @@ class Bucket:
         listed = pl.concat([_listing(batch) for batch in [_frame([]), *batches]])
         return Listing(_without_markers(listed), passed_over)
 
-    def fetch(self, path: str, tag: str | None) -> bytes:
-        """The bytes of the object that was listed with `path` and `tag`.
+    def fetch(self, path: str, tag: str | None) -> IO[bytes]:
+        """The object that was listed with `path` and `tag`, as a file at its start.
 
         Raises:
             ObjectReplaced: it was replaced or removed since it was listed.
@@ -70,7 +71,7 @@ class Bucket:
             found = obstore.get(self._store, path)
             if tag is not None and found.meta["e_tag"] != tag:
                 raise ObjectReplaced(f"{self.url}: object {path} was replaced while it was read")
-            return bytes(found.bytes())
+            return spooled(bytes(piece) for piece in found.stream())
         except FileNotFoundError as error:
             if _code(error) in _OF_THE_STORE:
                 raise SourceUnavailable(f"{self.url}: object {path} can't be read: {_said(error)}") from error

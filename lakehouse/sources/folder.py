@@ -11,10 +11,11 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from lakehouse.sources.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
 from lakehouse.sources.listing import Listing, PassedOver, unusable
+from lakehouse.sources.spool import spooled
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +25,7 @@ _OF_ONE_ENTRY = {
     *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENOENT, errno.ENXIO, errno.EINVAL, errno.EIO),
 }
+_COPIED_BYTES = 1 << 20
 _FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_214_400_000_000
 """What a timestamp can hold: the years 1 to 9999. A file system can hold more."""
 
@@ -105,8 +107,8 @@ class Folder:
         if error.errno != errno.ENOENT:
             found.passed_over.append(PassedOver(name, error.strerror or "can't be listed"))
 
-    def fetch(self, path: str, tag: str | None) -> bytes:
-        """The bytes of the file that was listed with `path` and `tag`.
+    def fetch(self, path: str, tag: str | None) -> IO[bytes]:
+        """The file that was listed with `path` and `tag`, at its start: a copy, which does not change meanwhile.
 
         Raises:
             ObjectReplaced: it was replaced or removed since it was listed.
@@ -119,7 +121,7 @@ class Folder:
             if not _is_inside(target, root):
                 raise ObjectUnreadable(f"{path} is a link that leads out of {self._folder}; put a copy in its place")
             with open(target, "rb") as file:
-                content = file.read()
+                content = spooled(iter(lambda: file.read(_COPIED_BYTES), b""))
                 if tag is not None and tag != _tag(os.fstat(file.fileno())):
                     raise ObjectReplaced(f"{self._folder}: {path} was replaced while it was read")
                 return content

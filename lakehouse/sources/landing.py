@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from lakehouse.sources.errors import SourceUnavailable
 from lakehouse.sources.listing import Listing, listing_schema
@@ -89,7 +89,7 @@ class Landing:
             raise SourceUnavailable(f"{self.url}: {name} can't be written: {error}") from error
         return version
 
-    def fetch(self, path: str, tag: str | None) -> bytes:
+    def fetch(self, path: str, tag: str | None) -> IO[bytes]:
         """The answer at `path`, packed as it is stored; `tag` is not needed, as answers are never replaced.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
 from lakehouse.sources.bucket import Bucket, quoted
@@ -23,8 +23,9 @@ class ObjectSource(Protocol):
     def list(self, prefix: str = "") -> Listing:
         """Every object below `prefix`: a hundred thousand are listed in about a second."""
 
-    def fetch(self, path: str, tag: str | None) -> bytes:
-        """The bytes of the object version that was listed with `path` and `tag`.
+    def fetch(self, path: str, tag: str | None) -> IO[bytes]:
+        """The object version that was listed with `path` and `tag`, as a file at its start. A large one is kept on
+        disk until it is closed.
 
         Raises:
             ObjectReplaced: it was replaced or removed since it was listed.

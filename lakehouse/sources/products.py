@@ -7,6 +7,7 @@ all products of a source share is in `config`.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,6 +108,9 @@ class Product(Strict):
     )
     decimal: Literal[".", ","] = "."
     delimiter: str = Field(",", min_length=1, max_length=1)
+    encoding: str = Field(
+        "utf-8", description="Encoding of the text, such as latin-1 or cp1252; a row that is not in it is refused."
+    )
     nulls: tuple[str, ...] = Field(("",), description="Texts that mean: no value.")
     time: RowTime
     columns: dict[str, str] = Field(description="Column of the raw table -> column of the object.")
@@ -116,6 +120,22 @@ class Product(Strict):
         description="Column of the raw table -> group of the objects' pattern, or parameter of the request: what was "
         "asked for stays with the rows.",
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _keeps_ascii(cls, encoding: str) -> str:
+        ascii_bytes = bytes(range(128))
+        try:
+            name = codecs.lookup(encoding).name
+            keeps = ascii_bytes.decode(name) == ascii_bytes.decode("ascii")
+        except (LookupError, UnicodeError):
+            name, keeps = encoding, False
+        if not keeps:
+            raise ValueError(
+                f"encoding {encoding!r} is none by which lines can be told apart; name one of Python's that extends "
+                "ASCII, such as utf-8, latin-1 or cp1252"
+            )
+        return "utf-8" if name in ("utf-8", "utf-8-sig") else encoding
 
     @model_validator(mode="after")
     def _columns_known(self) -> Product:

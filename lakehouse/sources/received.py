@@ -1,110 +1,122 @@
-"""Objects full of rows: their bytes become frames of text, or an answer why not.
+"""Objects full of rows: their bytes become frames of text, block by block, or an answer why not.
 
 Rows are received as text, so that nothing is guessed: fields are split here, and get their types in `typed`.
-Which rows are good is not decided here but by the contract (see `lakehouse.pipeline.receive`).
+Which rows are good is not decided here but by the contract (see `lakehouse.pipeline.receive`). How bytes are unpacked
+is known in `unpacked`.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import lzma
-import string
-import struct
-import zipfile
-import zlib
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING
 
 from lakehouse.sources.products import Product
+from lakehouse.sources.unpacked import BLOCK_LINES, LONGEST_LINE, Lines, ObjectDamaged, lines_of, too_large, unpacked
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow.parquet as pq
 
-_GZIP_MAGIC = b"\x1f\x8b"
-# Besides what zipfile promises: a directory with impossible offsets, an empty name or another method ends in these.
-_ZIP_DAMAGE = (
-    zipfile.BadZipFile,
-    EOFError,
-    IndexError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    zlib.error,
-)
-
-
-class ObjectDamaged(ValueError):
-    """An object can't be read as what its source's YAML says it is. The message names the object, the cause and
-    the mend.
-    """
+# The standard limit is below that of the fast reader, and below that of a line.
+csv.field_size_limit(LONGEST_LINE)
+_BOM = b"\xef\xbb\xbf"
+_QUOTED_OF_A_LONG_LINE = 1_000
 
 
 @dataclass(frozen=True)
 class Received:
-    """What stands in an object: `rows` counts all of its rows, `frame` holds, as text, those that could be
-    split into fields (with `row_number`, from 1), `malformed` the text and the reason of the others by row
-    number, `body` the unpacked bytes.
+    """Consecutive rows of an object: `rows` counts them, `frame` holds, as text, those that could be split into fields
+    (with `row_number`, from 1), `malformed` the text and the reason of the others by row number.
+
+    Args:
+        before: how many rows of the object come before these.
+        size: bytes that the rows take.
+        digest: of all that the object says, where these are all of its rows.
     """
 
     rows: int
     frame: pl.DataFrame | None
     malformed: dict[int, tuple[str, str]] = field(default_factory=dict)
-    body: bytes = b""
+    before: int = 0
+    size: int = 0
+    digest: str = ""
+    _body: bytes | None = None
+    """The lines of all rows, UTF-8; None where the rows are no lines."""
     _lines: list[str] | None = None
-    _first_line: int = 1
-    """Line of the body that is row 1; 0 where no header came."""
 
     def text(self, row_numbers: list[int]) -> list[str]:
         """The rows' texts as received."""
+        places = [number - 1 - self.before for number in row_numbers]
         if self._lines is not None:
-            return [self._lines[number - 1] for number in row_numbers]
+            return [self._lines[place] for place in places]
+        if self._body is not None:
+            lines = self._body.split(b"\n")
+            return [lines[place].removesuffix(b"\r").decode() for place in places]
         assert self.frame is not None
-        if self._first_line < 0:
-            rows = self.frame.drop("row_number")
-            return [str(rows.row(number - 1, named=True)) for number in row_numbers]
-        lines = self.body.split(b"\n")
-        return [lines[number - 1 + self._first_line].rstrip(b"\r").decode(errors="replace") for number in row_numbers]
+        rows = self.frame.drop("row_number")
+        return [str(rows.row(place, named=True)) for place in places]
 
 
-def read_object(name: str, data: bytes, product: Product) -> Received:
-    """Splits an object into rows of text.
+class BlockReader:
+    """All rows of an object, as many at once as fit in memory: an iterator of one block or more, and the `digest` of
+    what they say once it is at its end. `file` holds the object's bytes as they were sent, and is read from its start.
+
+    Iterating raises ObjectDamaged: the object is cut, no gzip, zip or Parquet, has no header, lacks a column, or
+    unpacks to more than `limit` bytes.
+    """
+
+    def __init__(self, name: str, file: IO[bytes], product: Product, limit: int) -> None:
+        self.name = name
+        self.file = file
+        self.product = product
+        self.limit = limit
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def __iter__(self) -> Iterator[Received]:
+        self.file.seek(0)
+        self._digest = hashlib.blake2b(digest_size=16)
+        if self.product.format == "parquet":
+            return self._parquet_blocks()
+        return _csv_blocks(self.name, lines_of(self._text()), self.product)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the object's text, however it was packed, or of a Parquet file's bytes."""
+        return self._digest.hexdigest()
+
+    def _text(self) -> Iterator[bytes]:
+        packing = None
+        if self.product.format == "csv.zip":
+            packing = "zip"
+        elif self.product.format == "csv.gz" or self.name.endswith(".gz"):
+            packing = "gzip"
+        pieces = unpacked(self.name, self.file, packing, self.limit)
+        first = next(pieces, b"").removeprefix(_BOM)
+        self._digest.update(first)
+        yield first
+        for piece in pieces:
+            self._digest.update(piece)
+            yield piece
+
+    def _parquet_blocks(self) -> Iterator[Received]:
+        for piece in unpacked(self.name, self.file, None, self.limit):
+            self._digest.update(piece)
+        self.file.seek(0)
+        yield from _parquet_blocks(self.name, self.file, self.product, self.limit)
+
+
+def read_whole(reader: BlockReader) -> Received | None:
+    """All rows of an object with its digest; None where they are more than fit in memory at once.
 
     Raises:
-        ObjectDamaged: it is cut, no gzip, zip or Parquet, has no header, or lacks a column.
+        ObjectDamaged: see `BlockReader`.
     """
-    if product.format == "parquet":
-        return _read_parquet(name, data, product)
-    if product.format == "csv.zip":
-        data = _unzipped(name, data)
-    elif product.format == "csv.gz" or name.endswith(".gz"):
-        data = _unpacked(name, data)
-    return _read_csv(name, data.removeprefix(b"\xef\xbb\xbf"), product)
-
-
-def _unpacked(name: str, data: bytes) -> bytes:
-    if not data.startswith(_GZIP_MAGIC):
-        raise ObjectDamaged(f"{name} is no gzip file though its name or format says so; have it sent again")
-    try:
-        return gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ObjectDamaged(f"{name} is a cut or damaged gzip file ({error}); have it sent again") from error
-
-
-def _unzipped(name: str, data: bytes) -> bytes:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [entry for entry in archive.infolist() if not entry.is_dir()]
-            content = archive.read(members[0]) if len(members) == 1 else b""
-    except _ZIP_DAMAGE as error:
-        raise ObjectDamaged(f"{name} is a cut or damaged zip file ({error}); have it sent again") from error
-    if len(members) != 1:
-        raise ObjectDamaged(f"{name} holds {len(members)} files where one CSV is expected; have it sent again")
-    return content
+    blocks = iter(reader)
+    first = next(blocks)
+    return replace(first, digest=reader.digest) if next(blocks, None) is None else None
 
 
 def _require_columns(name: str, found: list[str], product: Product) -> None:
@@ -112,61 +124,86 @@ def _require_columns(name: str, found: list[str], product: Product) -> None:
     if missing:
         raise ObjectDamaged(
             f"{name} lacks the column {', '.join(missing)}; its header has {', '.join(found)}. "
-            f"Have it sent again, or mend `columns` of the product {product.name} in its defs.yaml"
+            f"Have it sent again, or fix `columns` of the product {product.name} in its defs.yaml"
         )
     twice = [column for column in product.object_columns if found.count(column) > 1]
     if twice:
         raise ObjectDamaged(
-            f"{name} has the column {', '.join(twice)} more than once, so that nobody can tell which one counts; "
+            f"{name} has the column {', '.join(twice)} more than once, and nothing says which one counts; "
             "have it sent again"
         )
 
 
-def _read_csv(name: str, data: bytes, product: Product) -> Received:
-    import polars as pl
-
-    first, _, rest = data.partition(b"\n")
+def _csv_blocks(name: str, blocks: Iterator[Lines], product: Product) -> Iterator[Received]:
+    start = next(blocks, Lines(b""))
+    first, _, rest = start.data.partition(b"\n")
     if not first.strip():
         raise ObjectDamaged(f"{name} is empty; even an hour without trades has a header. Have it sent again")
-    delimiter = product.delimiter
-    try:
-        columns = next(csv.reader([first.decode(errors="replace").rstrip("\r")], delimiter=delimiter))
-    except csv.Error as error:
-        raise ObjectDamaged(f"{name} does not begin with a header ({error}); have it sent again") from error
+    columns = _header(name, first if not start.is_cut else None, product)
     headless = product.header is not None and columns[0] != product.header[0]
     if product.header is not None and headless:
         columns = list(product.header)
-    body = data if headless else rest
     _require_columns(name, columns, product)
-    if not body.strip():
-        return Received(0, None, body=data)
+    block = _csv_block(columns, start.data if headless else rest, product, 0)
+    yield block
+    before = block.rows
+    for lines in blocks:
+        if lines.is_cut:
+            reason = f"the row is longer than {LONGEST_LINE:,} bytes"
+            text = _as_text(lines.data[:_QUOTED_OF_A_LONG_LINE], product)
+            block = Received(1, None, {before + 1: (f"{text}...", reason)}, before, len(lines.data))
+        else:
+            block = _csv_block(columns, lines.data, product, before)
+        before += block.rows
+        yield block
+
+
+def _header(name: str, line: bytes | None, product: Product) -> list[str]:
+    """The fields of an object's first line, which is None where it is too long to be read."""
+    if line is None:
+        raise ObjectDamaged(f"{name} does not begin with a header (its first line has no end); have it sent again")
     try:
+        return next(csv.reader([line.removesuffix(b"\r").decode(product.encoding)], delimiter=product.delimiter))
+    except UnicodeDecodeError as error:
+        raise ObjectDamaged(
+            f"{name} has a first line that is not {product.encoding} ({error}); set `encoding` of the product "
+            f"{product.name} in its defs.yaml, or have it sent again"
+        ) from error
+    except csv.Error as error:
+        raise ObjectDamaged(f"{name} does not begin with a header ({error}); have it sent again") from error
+
+
+def _csv_block(columns: list[str], data: bytes, product: Product, before: int) -> Received:
+    import polars as pl
+
+    if not data.strip():
+        return Received(0, None, before=before, size=len(data))
+    if data.count(b"\r") != data.count(b"\r\n"):
+        # The fast reader would take such a line break for text.
+        return _read_line_by_line(columns, data, product, before)
+    try:
+        body = data if product.encoding == "utf-8" else data.decode(product.encoding).encode()
         frame = pl.read_csv(
-            data,
-            has_header=not headless,
-            new_columns=columns if headless else None,
-            separator=delimiter,
+            body,
+            has_header=False,
+            new_columns=columns,
+            separator=product.delimiter,
             infer_schema=False,
             null_values=list(product.nulls),
         )
-    except pl.exceptions.PolarsError:
-        return _read_line_by_line(columns, data, body, product)
-    if frame.columns != columns:
-        # Rows of another width than the header that was declared for them.
-        return _read_line_by_line(columns, data, body, product)
+    except (UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return _read_line_by_line(columns, data, product, before)
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
-    # Fewer fields than the header has would be filled up with NULL, and a quoted line break shifts the line
-    # numbers: both are rare and read slowly.
-    if frame.height != lines or frame.to_series(-1).null_count():
-        return _read_line_by_line(columns, data, body, product)
-    rows = frame.select(product.object_columns).with_row_index("row_number", 1)
-    return Received(frame.height, rows, body=data, _first_line=0 if headless else 1)
+    # A block of another width than the header is read slowly. Fewer fields than the header has would be filled up with
+    # NULL, and a quoted line break shifts the line numbers: both are rare, and are read slowly, too.
+    if frame.columns != columns or frame.height != lines or frame.to_series(-1).null_count():
+        return _read_line_by_line(columns, data, product, before)
+    rows = frame.select(product.object_columns).with_row_index("row_number", 1 + before)
+    return Received(frame.height, rows, before=before, size=len(data), _body=body)
 
 
-def _read_line_by_line(columns: list[str], data: bytes, body: bytes, product: Product) -> Received:
-    """The careful way, for an object in which some row doesn't fit its header: only those rows are refused. `body` is
-    `data` below its header.
-    """
+def _read_line_by_line(columns: list[str], data: bytes, product: Product, before: int) -> Received:
+    """The careful way, for lines of which some don't fit their header: only those rows are refused."""
     import polars as pl
 
     # An empty field is no value whatever the texts, as it is when the object is read in one go.
@@ -176,40 +213,50 @@ def _read_line_by_line(columns: list[str], data: bytes, body: bytes, product: Pr
     malformed: dict[int, tuple[str, str]] = {}
     good: list[list[str | None]] = []
     numbers: list[int] = []
-    for line, fields in _records(body.decode(errors="replace"), product.delimiter):
+    for line, fields in _records(data, product):
         lines.append(line)
-        if fields is None:
-            malformed[len(lines)] = (line, "a quote or a line break in the row makes its fields uncertain")
+        number = before + len(lines)
+        if isinstance(fields, str):
+            malformed[number] = (line, fields)
         elif len(fields) != len(columns):
-            malformed[len(lines)] = (line, f"the row has {len(fields)} fields where the header has {len(columns)}")
+            malformed[number] = (line, f"the row has {len(fields)} fields where the header has {len(columns)}")
         else:
             good.append([None if fields[place] in nulls else fields[place] for place in places])
-            numbers.append(len(lines))
+            numbers.append(number)
     frame = pl.DataFrame(good, schema=dict.fromkeys(product.object_columns, pl.String), orient="row")
     return Received(
         len(lines),
         frame.insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None,
         malformed,
-        data,
-        lines,
+        before,
+        len(data),
+        _lines=lines,
     )
 
 
-def _records(text: str, delimiter: str) -> Iterator[tuple[str, list[str] | None]]:
-    """Each record's text and fields, None where they can't be told apart. A record is a line; one with an open
+def _records(data: bytes, product: Product) -> Iterator[tuple[str, list[str] | str]]:
+    """Each record's text, and its fields or why they can't be told apart. A record is a line; one with an open
     quote is a malformed line of its own, so that it can't swallow those that follow. Only line feeds end a
     line: form feeds and the separators of Unicode may stand in a name.
     """
-    for line in text.split("\n"):
-        line = line.removesuffix("\r")
-        if line.strip(string.whitespace):
-            try:
-                yield line, next(csv.reader([line], delimiter=delimiter, strict=True))
-            except csv.Error:
-                yield line, None
+    for line in data.split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            text = line.removesuffix(b"\r").decode(product.encoding)
+            yield text, next(csv.reader([text], delimiter=product.delimiter, strict=True))
+        except UnicodeDecodeError:
+            yield _as_text(line, product), f"the row is not {product.encoding}"
+        except csv.Error:
+            yield text, "a quote or a line break in the row makes its fields uncertain"
 
 
-def _read_parquet(name: str, data: bytes, product: Product) -> Received:
+def _as_text(line: bytes, product: Product) -> str:
+    """A line whose bytes are not all of the encoding: those that aren't are shown as `\\xe9`."""
+    return line.removesuffix(b"\r").decode(product.encoding, errors="backslashreplace")
+
+
+def _parquet_blocks(name: str, file: IO[bytes], product: Product, limit: int) -> Iterator[Received]:
     import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -224,18 +271,35 @@ def _read_parquet(name: str, data: bytes, product: Product) -> Received:
         MemoryError,
     )
     try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        columns = table.column_names
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        columns = parquet.schema_arrow.names
     except errors as error:
         raise ObjectDamaged(f"{name} is no readable Parquet file ({error}); have it sent again") from error
     _require_columns(name, columns, product)
-    if not table.num_rows:
-        return Received(0, None, body=data)
+    before = total = 0
     try:
-        chosen = table.select(product.object_columns)
-        chosen.validate(full=True)
-        text = pl.DataFrame(pl.from_arrow(chosen)).cast(pl.String)
+        for frame in _frames(parquet, product):
+            size = int(frame.estimated_size())
+            total += size
+            if total > limit:
+                raise too_large(name, limit)
+            yield Received(frame.height, frame.with_row_index("row_number", 1 + before), before=before, size=size)
+            before += frame.height
+    except ObjectDamaged:
+        raise
     except errors as error:
         raise ObjectDamaged(f"{name} has a column that cannot be read as text ({error}); have it sent again") from error
-    text = text.with_columns(pl.when(~pl.all().is_in(["", *product.nulls])).then(pl.all()))
-    return Received(table.num_rows, text.with_row_index("row_number", 1), body=data, _first_line=-1)
+    if not before:
+        yield Received(0, None)
+
+
+def _frames(parquet: pq.ParquetFile, product: Product) -> Iterator[pl.DataFrame]:
+    import polars as pl
+    import pyarrow as pa
+
+    for batch in parquet.iter_batches(BLOCK_LINES, columns=product.object_columns):
+        if batch.num_rows:
+            chosen = pa.Table.from_batches([batch]).select(product.object_columns)
+            chosen.validate(full=True)
+            text = pl.DataFrame(pl.from_arrow(chosen)).cast(pl.String)
+            yield text.with_columns(pl.when(~pl.all().is_in(["", *product.nulls])).then(pl.all()))
