@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from lakehouse.chart import Chart, price
+from lakehouse.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,8 +84,8 @@ def _page(chart: Chart) -> str:
         draw(chart, header=False).savefig(svg, format="svg", metadata=nothing)
     drawing = svg.getvalue()
     return _PAGE.format(
-        title=html.escape(chart.title),
-        notes=html.escape(" · ".join(chart.notes)),
+        title=html.escape(printable(chart.title)),
+        notes=html.escape(printable(" · ".join(chart.notes))),
         names="".join(f"<th>{name}</th>" for name in chart.figures),
         values="".join(f"<td>{html.escape(value)}</td>" for value in chart.figures.values()),
         # What stands before the element declares a file of its own.
@@ -130,7 +131,7 @@ def draw(chart: Chart, *, header: bool = True) -> Figure:
     if header:
         text: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
         figures = "    ".join(f"{name} {value}" for name, value in chart.figures.items())
-        figure.text(0.025, 0.98, chart.title, fontsize=14, weight="bold", **text)
+        figure.text(0.025, 0.98, printable(chart.title), fontsize=14, weight="bold", **text)
         figure.text(0.025, 0.943, figures, fontsize=10.5, **text)
         figure.text(0.025, 0.91, fill(" · ".join(chart.notes), 160), fontsize=9, color=_QUIET, **text)
     return figure

@@ -5,15 +5,28 @@ The results of queries belong in `results`; what is asked, and which errors end 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+
+from lakehouse.printable import printable
 
 if TYPE_CHECKING:
     from lakehouse.pipeline.feed_status import FeedStatus
     from lakehouse.pipeline.status import Status
+
+
+class SafeConsole(Console):
+    """A console on which texts can't move the cursor, change colours or reorder letters: only its own styles do."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """What `renderable` is printed as, with such characters as escapes."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text, keep="\n"), segment.style)
 
 
 def print_status(console: Console, found: Status) -> None:

@@ -5,7 +5,7 @@ from datetime import date
 
 import dagster as dg
 
-from lakehouse.components.metadata import records_table
+from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
 from lakehouse.pipeline.checks import Check, Finding
 from lakehouse.sources.config import SourceConfig
@@ -54,7 +54,7 @@ def check_result(check: Check, asset: dg.AssetKey, finding: Finding) -> dg.Asset
         check_name=check.name,
         passed=finding.passed,
         severity=_SEVERITY[check.severity],
-        description=finding.summary,
+        description=in_markdown(finding.summary),
         metadata={
             **finding.facts,
             **({"rows": dg.MetadataValue.md(records_table(finding.rows))} if finding.rows else {}),

@@ -10,6 +10,7 @@ from lakehouse.components.metadata import records_table
 from lakehouse.lake import Lake
 from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.pipeline.load import Loaded
+from lakehouse.printable import printable
 from lakehouse.sources.errors import SourceUnavailable
 
 _TRIES_AFTER_FAULT = 3
@@ -32,7 +33,7 @@ def transient_faults_retried(context: dg.AssetExecutionContext) -> Iterator[None
 def loaded_metadata(context: dg.AssetExecutionContext, result: Loaded) -> dict[str, Any]:
     """What a load did, for its asset's page; what failed goes to the run's log, too."""
     for name, error in result.errors.items():
-        context.log.error(f"{name}: {error}")
+        context.log.error(printable(f"{name}: {error}"))
     failed = [{"object": name, "error": error} for name, error in result.errors.items()]
     return {
         "rows_received": result.rows_received,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -10,8 +11,11 @@ import dagster as dg
 
 from lakehouse.lake import Lake
 from lakehouse.lake.contract import Contract
+from lakehouse.printable import printable
 
 _SAMPLE_ROWS = 5
+_MARKUP = re.compile(r"[`\[\]<>|\\&*~]|\b_|_\b|://|www\.|\w@\w|^(#|[-+=]+$|\d+[.)]$)")
+"""What may begin a construct of Markdown, addresses that become links by themselves included."""
 
 
 def table_schema(contract: Contract) -> dg.TableSchema:
@@ -96,12 +100,28 @@ def _sizes(delta: Any) -> dict[str, Any]:
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows as a Markdown table; bars in texts are escaped."""
+    """Rows as a Markdown table; texts are shown as they are (see `in_markdown`)."""
     if not rows:
         return "*no rows*"
-    cells = [[("" if value is None else str(value)).replace("|", "\\|") for value in row] for row in rows]
-    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *(f"| {' | '.join(row)} |" for row in cells)]
+    cells = [["" if value is None else in_markdown(str(value)) for value in row] for row in rows]
+    names = [in_markdown(column) for column in columns]
+    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}", *(f"| {' | '.join(row)} |" for row in cells)]
     return "\n".join(lines)
+
+
+def in_markdown(text: str) -> str:
+    """A vendor's text as Markdown that shows it, and does nothing else: words that could be an image, a link, HTML or
+    another construct become code, in which nothing is interpreted.
+    """
+    return " ".join(_as_code(word) if _MARKUP.search(word) else word for word in printable(text).split(" "))
+
+
+def _as_code(word: str) -> str:
+    # A bar would end the table's cell in code, too.
+    word = word.replace("|", "\\x7c")
+    fence = "`" * (1 + max(map(len, re.findall("`+", word)), default=0))
+    room = " " if "`" in (word[0], word[-1]) else ""
+    return f"{fence}{room}{word}{room}{fence}"
 
 
 def records_table(records: Sequence[Mapping[str, object]]) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 import dagster as dg
 
 from lakehouse.components.declaring import declared
-from lakehouse.components.metadata import records_table
+from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.pictures import deviation_pictures
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import tagged_sessions
@@ -70,7 +70,7 @@ def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitio
             passed=not findings,
             check_name=spec.name,
             severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-            description="; ".join(findings) or "nothing found",
+            description=in_markdown("; ".join(findings) or "nothing found"),
             metadata={**counts, **worst, **found_bases},
         )
         return dg.MaterializeResult(

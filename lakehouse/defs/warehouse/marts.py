@@ -11,6 +11,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject, dbt_assets
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
+from lakehouse.components.metadata import in_markdown
 from lakehouse.settings import settings
 from lakehouse.sources.config import configured_sources
 from lakehouse.sources.feed import WINDOWS, configured_feeds
@@ -158,7 +159,11 @@ def _published(context: dg.AssetExecutionContext, part: tuple[str, ...]) -> Iter
             if failures:
                 raise dg.Failure(
                     description="Not published: a model or test failed, and the published marts stay as they were.",
-                    metadata={"failed": dg.MetadataValue.md("\n".join(f"- {failure}" for failure in failures))},
+                    metadata={
+                        "failed": dg.MetadataValue.md(
+                            "\n".join(f"- {in_markdown(str(failure))}" for failure in failures)
+                        )
+                    },
                     allow_retries=False,
                 )
     finally:
