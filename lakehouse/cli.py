@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.results import Format, format_of, print_result
-from lakehouse.terminal import print_feed_status, print_status
+from lakehouse.results import Format, end_quietly, format_of, print_result
+from lakehouse.terminal import SafeConsole, print_feed_status, print_status
 
 app = typer.Typer(
     name="lakehouse",
@@ -31,12 +30,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-console = Console()
-errors = Console(stderr=True)
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 _SIGINT_STATUS = 130
 """128 + SIGINT."""
-_SIGPIPE_STATUS = 141
-"""128 + SIGPIPE, as a shell reports a program that wrote into a closed pipe."""
 
 
 class Transport(StrEnum):
@@ -111,25 +108,30 @@ def sql(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
     ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="For other people's queries: SELECT alone, within memory and time limits.")
+    ] = False,
 ) -> None:
     """Ask the lake in SQL. All tables go by their names: xetra.daily_bars, lake.quarantine, marts.fct_daily_bar, ..."""
     import duckdb
 
     from lakehouse.lake.engine import spill_folder
     from lakehouse.lake.lake import Lake
+    from lakehouse.lake.locked import QueryNotAllowed, for_whole_process
     from lakehouse.settings import settings
 
     output_format = named_format or format_of(output)
     if output_format is Format.parquet and output is None and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is binary: name a file with --output, or pipe it")
     with _explained():
+        lake = Lake.open(settings(), as_of=as_of, locked=locked)
         try:
-            relation = Lake.open(settings(), as_of=as_of).sql(query)
-            print_result(console, relation, output_format, output)
+            with for_whole_process(lake.limits) as lake.limits:
+                print_result(console, lake.sql(query), output_format, output)
         except BrokenPipeError:
-            _end_quietly()
-        except (duckdb.Error, OSError) as error:
-            _print_error(error)
+            end_quietly()
+        except (duckdb.Error, OSError, MemoryError, QueryNotAllowed) as error:
+            _print_error(lake.limits.explained(error) if lake.limits else error)
             raise typer.Exit(2) from None
         except (KeyboardInterrupt, RuntimeError) as error:
             if not _is_ctrl_c(error):
@@ -391,13 +393,6 @@ def _explained() -> Iterator[None]:
 def _is_ctrl_c(error: BaseException) -> bool:
     """DuckDB makes a RuntimeError of it."""
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
-
-
-def _end_quietly() -> NoReturn:
-    """Ends as a program does whose reader (`head`) has seen enough: without a word, with the status of SIGPIPE."""
-    # What is still buffered would be written, and fail, at the interpreter's end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(_SIGPIPE_STATUS)
 
 
 def _print_error(error: Exception) -> None:

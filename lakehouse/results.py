@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+_SIGPIPE_STATUS = 141
+"""128 + SIGPIPE, as a shell reports a program that wrote into a closed pipe."""
 _BATCH_ROWS = 20_000
 _SMALLEST_PAGE = 10
 """Rows that a page has at least, on however low a terminal."""
@@ -97,6 +99,13 @@ class _Terminal:
         return self.target.write(printable(data.decode(), keep="\r\n\t").encode())
 
 
+def end_quietly() -> NoReturn:
+    """Ends as a program does whose reader (`head`) has seen enough: without a word, with the status of SIGPIPE."""
+    # What is still buffered would be written, and fail, at the interpreter's end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(_SIGPIPE_STATUS)
+
+
 def write_result(relation: duckdb.DuckDBPyRelation, output_format: Format, target: Target) -> None:
     """Writes every row of a result, batch by batch."""
     write = {
@@ -119,7 +128,11 @@ def _replacing(output: Path) -> Iterator[BinaryIO]:
         return
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as target:
+        target = partial.open("wb")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(output)) from error
+    try:
+        with target:
             yield target
         partial.replace(output)
     finally:

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         default=8 * 2**30, gt=0, description="Bytes that an object may unpack to; a larger one fails."
     )
 
+    locked_memory: str = Field(default="1GB", description="Memory of a query on a locked lake, as DuckDB writes it.")
+    locked_seconds: float = Field(default=60.0, gt=0, description="Longest time of a query on a locked lake.")
+
     def model_post_init(self, context: object) -> None:
         self.home = self.home.expanduser().absolute()
 

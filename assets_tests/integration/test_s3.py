@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import obstore
 import polars as pl
 import pytest
@@ -136,13 +137,31 @@ def test_sql_and_status_answer_from_s3(twins: Twins) -> None:
         == twins.folders.succeed("sql", query, "--format", "csv")
         != ""
     )
-    by_the_clock = ("marts", "last commit")  # the moments at which this test wrote the one lake and the other
+    # Where the two are, and the moments at which this test wrote the one and the other.
+    own = ("lake: ", "marts", "last commit")
     told, other = (
-        [line for line in house.succeed("status").splitlines() if not line.startswith(by_the_clock)]
+        [line for line in house.succeed("status").splitlines() if not line.startswith(own)]
         for house in (twins.s3, twins.folders)
     )
     assert told == other
     assert any("sessions loaded" in line for line in told)
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_a_locked_lake_reads_its_bucket_and_no_other(
+    twins: Twins, monkeypatch: pytest.MonkeyPatch, packaged: bool
+) -> None:
+    if not packaged:
+        monkeypatch.setitem(sys.modules, "duckdb_extension_httpfs", None)
+    query = "SELECT count(*), sum(volume) FROM xetra.daily_bars"
+    with twins.s3.opened() as lake:
+        locked, plain = Lake.open(locked=True).sql(query), lake.sql(query)
+        assert locked is not None
+        assert plain is not None
+        assert locked.fetchall() == plain.fetchall()
+        for path in ("s3://another/rows.parquet", "/etc/passwd"):
+            with pytest.raises(duckdb.Error, match="disabled by configuration"):
+                locked.query("rows", f"FROM read_blob('{path}')")
 
 
 def test_a_second_run_writes_nothing(twins: Twins) -> None:

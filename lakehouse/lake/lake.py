@@ -19,6 +19,7 @@ from lakehouse.lake.errors import LakeUnavailable, MartsUnavailable, TableMissin
 from lakehouse.lake.folders import folders, require_folder
 from lakehouse.lake.literals import Partitions, literal, moment_literal, parse_moment, predicate
 from lakehouse.lake.location import is_remote
+from lakehouse.lake.locked import Limits, check_query, lock
 from lakehouse.lake.published import attach_published
 from lakehouse.lake.table import LakeTable
 from lakehouse.settings import Settings, settings
@@ -60,6 +61,7 @@ class Lake:
         as_of: datetime | None = None,
         connections: Connections | None = None,
         config: Settings | None = None,
+        limits: Limits | None = None,
     ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of must be aware of its time zone, got {as_of.isoformat()}; append +00:00 for UTC")
@@ -68,6 +70,7 @@ class Lake:
         self.as_of = as_of
         self._connections = connections
         self._config = config
+        self.limits = limits
         self._marts_as_of: dict[frozenset[str] | None, Any] = {}
 
     @classmethod
@@ -77,6 +80,7 @@ class Lake:
         *,
         as_of: datetime | str | None = None,
         connections: Connections | None = None,
+        locked: bool = False,
     ) -> Lake:
         """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`), or the one at `place`.
 
@@ -86,6 +90,8 @@ class Lake:
             as_of: also as text in ISO 8601, in UTC where it names no offset.
             connections: opens the DuckDB connections that work on the lake uses, to configure them (a memory limit,
                 threads).
+            locked: `sql` is for other people's queries: SELECT alone, no files, network, settings or extensions, and
+                with limits of memory and time (`LAKEHOUSE_LOCKED_MEMORY`, `LAKEHOUSE_LOCKED_SECONDS`).
 
         Raises:
             LakeUnavailable: there is no folder of that name, or the home is a file.
@@ -95,7 +101,8 @@ class Lake:
         moment = parse_moment(as_of) if isinstance(as_of, str) else as_of
         # The marts at hand are those of the settings' lake; of another bucket nobody has said where its marts are.
         is_elsewhere = place is not None and is_remote(config.lake) and config.lake != settings().lake
-        return cls(config.lake, None if is_elsewhere else config.warehouse, moment, connections, config)
+        limits = Limits(config.locked_memory, config.locked_seconds) if locked else None
+        return cls(config.lake, None if is_elsewhere else config.warehouse, moment, connections, config, limits)
 
     def __repr__(self) -> str:
         at = f", as_of={self.as_of.isoformat()!r}" if self.as_of else ""
@@ -210,9 +217,12 @@ class Lake:
 
         Raises:
             duckdb.Error: the query is wrong; where a table is unknown, the message names those that there are.
+            QueryNotAllowed: the lake is locked, and the query does more than select from its tables.
         """
         import duckdb
 
+        if self.limits is not None:
+            check_query(query, [(source, macro) for source, macro in _CALL.findall(query) if source in self.sources()])
         connection = connect(self.uri)
         named = self._named_in(query, connection)
         self._attach_marts(named, connection)
@@ -222,6 +232,8 @@ class Lake:
         for source, macro in {(source, macro.lower()) for source, macro in _CALL.findall(query)}:
             if source in self.sources():
                 _imported(_MACROS[macro])(self, connection, source)
+        if self.limits is not None:
+            lock(connection, self.uri, self.limits)
         try:
             return connection.sql(query)
         except duckdb.CatalogException as error:

@@ -1,0 +1,176 @@
+"""Other people's queries: what they may ask, and how long and with how much memory.
+
+Two fences, one behind the other. A query is parsed first, and only a single SELECT passes that names no file, no
+setting and no function that reads from outside (a list of the table functions that may be called). Then the connection
+is locked: files of the lake alone, no network, no extensions, no other settings, no Python variables. The first is
+needed, since DuckDB lets a COPY write into the folders that it may read.
+
+DuckDB's memory limit is about its buffers, not about single strings and lists. `process_limits` bounds these too; it
+is for a process that runs such a query alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.lake.literals import literal
+
+if TYPE_CHECKING:
+    import duckdb
+
+_TABLE_FUNCTIONS = {"generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest"}
+"""Those that make their rows from their arguments."""
+_NO_FUNCTIONS = {"current_setting", "getenv", "getvariable", "write_log"}
+_NO_SCHEMAS = {"pg_catalog"}
+_NO_TABLES = re.compile(r"(duckdb|pg|pragma|sqlite)_", re.IGNORECASE)
+_NAME = re.compile(r"[\w $-]+")
+"""What is no such word names a file."""
+_GRACE_S = 5.0
+"""After the time limit, for what DuckDB can't interrupt."""
+_MEMORY_TIMES = 3
+"""The process may take so many times the memory limit, beside what it has."""
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+class QueryNotAllowed(RuntimeError):
+    """A query asks for more than a locked lake answers; the message says what."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one query on a locked lake may take: `memory` as DuckDB writes it (1GB), time from its start to the last row
+    read. What doesn't fit into memory may be spilled, as much again.
+    """
+
+    memory: str
+    seconds: float
+    on_start: Callable[[], object] | None = None
+    """Called when the time begins to run: when the tables have been opened."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` as a number of bytes."""
+        found = re.fullmatch(r"([\d.]+) ?(\w+)", self.memory)
+        if found is None or found[2] not in _UNITS:
+            raise ValueError(f"'{self.memory}' is not an amount of memory; write it as 500MB or 2GB")
+        return int(float(found[1]) * _UNITS[found[2]])
+
+    def explained(self, error: Exception) -> Exception:
+        """An error of a query, by the limit that it met if it did."""
+        import duckdb
+
+        if isinstance(error, duckdb.InterruptException | duckdb.ConnectionException):
+            return QueryNotAllowed(f"stopped after {self.seconds:g} s, the longest time of a query on a locked lake")
+        if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
+            return QueryNotAllowed(f"stopped: it takes more than {self.memory}, the memory of a query on a locked lake")
+        return error
+
+
+def check_query(query: str, macros: Sequence[tuple[str, str]]) -> None:
+    """Lets a query pass that only selects, from tables and by functions that read nothing else.
+
+    Args:
+        macros: (schema, name) of the table macros that may be called besides.
+
+    Raises:
+        QueryNotAllowed: it does more.
+        duckdb.Error: it can't be parsed.
+    """
+    import duckdb
+
+    with duckdb.connect() as parser:
+        (text,) = parser.execute(f"SELECT json_serialize_sql({literal(query)}, skip_default := true)").fetchall()[0]
+    parsed = json.loads(text)
+    if parsed["error"] and parsed["error_type"] == "not implemented":
+        raise QueryNotAllowed("a locked lake answers SELECT statements only")
+    if parsed["error"]:
+        raise duckdb.ParserException(parsed["error_message"])
+    if len(parsed["statements"]) != 1:
+        raise QueryNotAllowed(f"a locked lake answers one statement at a time, not {len(parsed['statements'])}")
+    for node in _nodes(parsed["statements"]):
+        _check_node(node, {(schema.lower(), name.lower()) for schema, name in macros})
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _nodes(part)
+
+
+def _check_node(node: dict[str, Any], macros: set[tuple[str, str]]) -> None:
+    if node.get("type") == "TABLE_FUNCTION":
+        function = node["function"]
+        name, schema = function["function_name"].lower(), function.get("schema", "").lower()
+        if (schema, name) not in macros and (schema not in ("", "main") or name not in _TABLE_FUNCTIONS):
+            raise QueryNotAllowed(f"a locked lake has no table function {name}()")
+    elif node.get("class") == "FUNCTION" and node["function_name"].lower() in _NO_FUNCTIONS:
+        raise QueryNotAllowed(f"a locked lake has no function {node['function_name']}()")
+    elif node.get("type") == "BASE_TABLE":
+        name, schema = node["table_name"], node.get("schema_name", "")
+        if not _NAME.fullmatch(name) or _NO_TABLES.match(name) or schema.lower() in _NO_SCHEMAS:
+            raise QueryNotAllowed(f"a locked lake has no table '{name}'; it reads no files and shows no settings")
+
+
+def lock(connection: duckdb.DuckDBPyConnection, lake_uri: str, limits: Limits) -> None:
+    """Shuts everything but the lake's own files, and ends what runs on the connection at the time limit."""
+    connection.execute(
+        f"""
+        SET memory_limit = {literal(limits.memory)}; SET max_temp_directory_size = {literal(limits.memory)};
+        SET python_enable_replacements = false;
+        SET autoload_known_extensions = false; SET allow_community_extensions = false;
+        SET allowed_directories = [{literal(lake_uri.rstrip("/") + "/")}];
+        SET enable_external_access = false; SET lock_configuration = true
+        """
+    )
+
+    def end() -> None:
+        connection.interrupt()
+        connection.close()
+
+    if limits.on_start is not None:
+        limits.on_start()
+    timer = threading.Timer(limits.seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+@contextmanager
+def for_whole_process(limits: Limits | None) -> Iterator[Limits | None]:
+    """The limits with bounds for the whole process, from the moment when a query begins to the end of the block."""
+    with ExitStack() as bounds:
+        yield limits and replace(limits, on_start=lambda: bounds.enter_context(process_limits(limits)))
+
+
+@contextmanager
+def process_limits(limits: Limits) -> Iterator[None]:
+    """Bounds the memory of the whole process, where the system can, and ends it soon after the time limit: for what
+    DuckDB neither counts nor interrupts.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    taken = _data_bytes()
+    bound = taken + _MEMORY_TIMES * limits.memory_bytes if taken is not None else soft
+    if taken is not None and (hard == resource.RLIM_INFINITY or bound < hard):
+        resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
+    signal.setitimer(signal.ITIMER_REAL, limits.seconds + _GRACE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int | None:
+    """What the process has of what RLIMIT_DATA counts; None where the system doesn't say."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmData:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else None
