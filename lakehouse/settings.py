@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     as_of: AwareDatetime | None = Field(
         default=None, description="Moment as of which dbt's models read the lake; unset: now."
     )
+    answer_max_bytes: int = Field(
+        default=64 * 2**20, gt=0, description="Bytes that an answer of an API may have; a larger one is refused."
+    )
     object_max_bytes: int = Field(
         default=8 * 2**30, gt=0, description="Bytes that an object may unpack to; a larger one fails."
     )

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets_tests.unit.scripted_vendor import ASKED, FORMS, KEY, ROWS, Reply, Vendor, api, ask
+from lakehouse.settings import settings
 from lakehouse.sources import api as api_module
 from lakehouse.sources.api import Answer, ApiClient
 from lakehouse.sources.api_answers import pause_s, published_at
@@ -216,6 +217,23 @@ def test_the_vendor_is_left_alone_as_long_as_it_asks(vendor: Vendor) -> None:
     first, second, third = vendor.moments
     assert second - first >= 0.4
     assert third - second >= 0.2
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed a thousandfold"])
+@pytest.mark.parametrize("length", ["said", "chunks"])
+def test_an_answer_that_is_too_large_is_refused_at_once(
+    vendor: Vendor, packed: bool, length: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_ANSWER_MAX_BYTES", "100000")
+    settings.cache_clear()
+    large = ROWS + b"\n" * 100_000
+    body, headers = (gzip.compress(large), {"Content-Encoding": "gzip"}) if packed else (large, {})
+    vendor.otherwise = Reply(body, headers=headers, length=length)
+    with pytest.raises(AnswerRefused, match=r"more than 100,000 bytes.*LAKEHOUSE_ANSWER_MAX_BYTES"):
+        ask(vendor, tries=3)
+    assert len(vendor.asked) == 1
+    vendor.otherwise = Reply(ROWS + b"\n" * 50_000)
+    assert len(ask(vendor).body) == len(ROWS) + 50_000
 
 
 def test_waits_double(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:

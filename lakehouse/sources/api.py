@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lakehouse.settings import settings
 from lakehouse.sources.api_answers import Refusal, pause_s, published_at, refusal_in
 from lakehouse.sources.api_config import Api, address_of, key_of, limiter, requests_per_minute, warn_of_open_key
 from lakehouse.sources.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
@@ -35,6 +36,7 @@ CONNECT_S = 4.0
 CONNECT_TRIES_S = 15.0
 _MOST_REDIRECTS = 3
 _MOST_QUOTED = 300
+_PIECE_BYTES = 1 << 16
 # What httpx and its transport tell, at INFO and DEBUG: URLs with the key, and headers in which a vendor repeats it.
 _TALKERS = ("httpx", "httpcore.http11", "httpcore.proxy")
 
@@ -47,6 +49,14 @@ class Answer:
 
     body: bytes
     published_at: datetime
+
+
+@dataclass(frozen=True)
+class _WholeResponse:
+    """A response and its body, unpacked."""
+
+    response: httpx.Response
+    body: bytes
 
 
 class _TryFailed(Exception):
@@ -187,18 +197,19 @@ class ApiClient:
 
     def _answer(self, parameters: Mapping[str, str]) -> Answer:
         """One try."""
-        response = self._response(parameters)
+        whole = self._whole_response(parameters)
+        response, body = whole.response, whole.body
         now = datetime.now(UTC)
         refusal = self._redirected(response) or refusal_in(
             response.status_code,
-            response.content,
+            body,
             parameters.get("datatype"),
             self.api.refusals,
             self.api.quota_words,
             is_whole="content-length" in response.headers or "transfer-encoding" in response.headers,
         )
         if refusal is None:
-            return Answer(self._secret.hidden_in(response.content), published_at(response.headers.get("date"), now))
+            return Answer(self._secret.hidden_in(body), published_at(response.headers.get("date"), now))
         said = self._quoted(refusal.text)
         if refusal.kind == "passing":
             raise _TryFailed(said, pause_s(response.headers.get("retry-after"), now))
@@ -213,7 +224,7 @@ class ApiClient:
             f"defs.yaml of {self.source}"
         )
 
-    def _response(self, parameters: Mapping[str, str]) -> httpx.Response:
+    def _whole_response(self, parameters: Mapping[str, str]) -> _WholeResponse:
         """The vendor's response, whole. Redirections to the vendor's own host are followed; others would take the key
         elsewhere.
         """
@@ -226,7 +237,8 @@ class ApiClient:
                 if redirections:
                     self._turn(parameters)
                 seconds = min(self.api.answer_timeout_s, max(self._until - time.monotonic(), 0.0))
-                response = self._on_loop(self._whole(request, seconds))
+                whole = self._on_loop(self._whole(request, seconds, self._asked(parameters)))
+                response = whole.response
                 if response.next_request is None or not self._is_own(response.next_request.url):
                     break
                 request = response.next_request
@@ -240,17 +252,30 @@ class ApiClient:
             kind = _NotConnected if isinstance(error, httpx.ConnectError) else _TryFailed
             failed = kind(self._quoted(f"{type(error).__name__}: {_innermost(error)}"))
         else:
-            return response
+            return whole
         raise failed
 
-    async def _whole(self, request: httpx.Request, seconds: float) -> httpx.Response:
-        """The response to one request.
+    async def _whole(self, request: httpx.Request, seconds: float, asked: str) -> _WholeResponse:
+        """The response to one request, in which `asked` was asked for.
 
         Raises:
             TimeoutError: it was not whole within `seconds`, whatever came of it.
+            AnswerRefused: it has more bytes than the settings allow.
         """
+        limit, body = settings().answer_max_bytes, bytearray()
         async with asyncio.timeout(seconds):
-            return await self._client.send(request)
+            response = await self._client.send(request, stream=True)
+            try:
+                async for piece in response.aiter_bytes(_PIECE_BYTES):
+                    body += piece
+                    if len(body) > limit:
+                        raise AnswerRefused(
+                            f"{self.source}: the answer about {asked} has more than {limit:,} bytes; ask for less in "
+                            f"the defs.yaml of {self.source}, or raise LAKEHOUSE_ANSWER_MAX_BYTES if its size is right"
+                        )
+            finally:
+                await response.aclose()
+        return _WholeResponse(response, bytes(body))
 
     def _is_own(self, url: httpx.URL) -> bool:
         """Whether an address is the vendor's: the same host, and not in clear text if it was encrypted before."""
