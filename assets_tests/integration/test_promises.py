@@ -394,7 +394,7 @@ class Lakes(RuleBasedStateMachine):
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
         path = name if name == "ingest_ledger" else f"xetra/{name}"
-        return self.lake.table(path).to_polars().iter_rows(named=True)
+        return self.lake.table(path).snapshot().scan().collect().iter_rows(named=True)
 
     @staticmethod
     def _place(row: dict[str, Any]) -> tuple[date, str, str, int]:

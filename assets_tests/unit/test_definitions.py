@@ -77,16 +77,16 @@ BAR_CHECKS = """
 {}/daily_bars  consistent_with_bars!  contract!  instruments_present  key_is_unique!  volume_usual
 """
 OTHER_CHECKS = """
-alpha_vantage/raw_bars           contract!  key_is_unique!  objects_readable  session_complete
-binance/raw_bars                 contract!  key_is_unique!  objects_known  objects_readable  session_complete
-xetra/raw_bars                   contract!  key_is_unique!  objects_known  objects_readable  session_complete
-alpha_vantage/raw_daily          contract!  key_is_unique!  objects_readable
+alpha_vantage/raw_bars           contract!  key_is_unique!  objects_readable  rows_entered  session_complete
+binance/raw_bars                 contract!  key_is_unique!  objects_known  objects_readable  rows_entered  session_complete
+xetra/raw_bars                   contract!  key_is_unique!  objects_known  objects_readable  rows_entered  session_complete
+alpha_vantage/raw_daily          contract!  key_is_unique!  objects_readable  rows_entered
 alpha_vantage/official_daily     conservation!  contract!  key_is_unique!
 alpha_vantage/corporate_actions  contract!  key_is_unique!
 alpha_vantage/reconciliation     reconciles
 iex/quotes                       contract!  key_is_unique!  polls_answered
 iex/quote_windows                consistent_with_quotes!  contract!  key_is_unique!
-"""
+"""  # noqa: E501
 """Blocking checks end in an exclamation mark."""
 
 

@@ -23,7 +23,7 @@ ARROWS = {
     "warehouse": {"lake", "market", "settings", "sources"},
     "feeding": {"lake", "pipeline", "progress", "sources"},
     "components": {"event_log", "feeding", "lake", "market", "pipeline", "printable", "progress", "sources"},
-    "defs": {"components", "lake", "run_history", "settings", "sources", "warehouse"},
+    "defs": {"components", "lake", "pipeline", "run_history", "settings", "sources", "warehouse"},
     "definitions": {"run_processes", "settings", "sources"},
     "run_history": set(),
     "run_processes": set(),

@@ -96,6 +96,10 @@ class Contract(BaseModel):
     """The column that says when a row became known to the lake: reading as of a moment filters on it."""
     derived_by: str | None = None
     """`module:function` that derives the table's rows as of a past moment, where `known_at` cannot tell."""
+    read_by: str | None = None
+    """`module:function` that selects the rows which a reader sees, now or as of a moment, where not every stored row
+    counts.
+    """
 
     @model_validator(mode="after")
     def _names_exist(self) -> Contract:

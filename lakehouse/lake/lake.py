@@ -50,6 +50,9 @@ Convention = Literal["crsp", "reinvest"]
 Derivation = Callable[["Lake", "duckdb.DuckDBPyConnection", str], str]
 """Makes the SQL query of a table of a source as of `lake.as_of`."""
 
+Reading = Callable[["Lake", "duckdb.DuckDBPyConnection", str, "Partitions | None"], str]
+"""Makes the SQL query of those rows of a table (of some partitions) that count, as of `lake.as_of`."""
+
 
 class Lake:
     """All tables below one root. `as_of` (aware, UTC) makes every read answer what was known at that moment."""
@@ -129,8 +132,8 @@ class Lake:
     def select(self, name: str, connection: duckdb.DuckDBPyConnection, partitions: Partitions | None = None) -> str:
         """A DuckDB query for a table's rows (of `partitions`, if given), as of `self.as_of`.
 
-        A stored table is read as it stands. As of a moment it is filtered by its contract's `known_at`, or made
-        again by `derived_by`; the latter answers for all partitions.
+        A stored table is read as it is, or by its contract's `read_by`. As of a moment it is filtered by its
+        contract's `known_at`, or made again by `derived_by`; the latter answers for all partitions.
         A table without partitions is a view: always made by `derived_by`.
         """
         table = self.table(name)
@@ -138,6 +141,9 @@ class Lake:
         if contract.derived_by and (self.as_of or not contract.partition_by):
             derive: Derivation = _imported(contract.derived_by)
             return derive(self, connection, table.name.split("/")[0])
+        if contract.read_by:
+            read: Reading = _imported(contract.read_by)
+            return read(self, connection, table.name, partitions)
         if self.as_of is None:
             return table.snapshot().select(partitions)
         moment = moment_literal(self.as_of)

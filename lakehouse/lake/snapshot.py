@@ -226,6 +226,22 @@ class Snapshot:
         how = {"mode": "overwrite", "predicate": where}
         return self._commit(self._writable(), rows, transactions=transactions, reached=reached, **how)
 
+    def delete(self, where: str) -> int:
+        """Deletes the rows that fulfil `where` in one commit and returns the new version. Raises `StaleSnapshot` when
+        another writer got in between.
+        """
+        from deltalake import CommitProperties
+        from deltalake.exceptions import CommitFailedError
+
+        delta = self._writable()
+        try:
+            delta.delete(where, commit_properties=CommitProperties(max_commit_retries=100))
+        except CommitFailedError as error:
+            raise StaleSnapshot(f"{self.table.name}: {error}") from error
+        except OSError as error:
+            raise LakeUnavailable(f"{self.table.uri} can't be written: {in_one_line(error)}") from error
+        return delta.version()
+
     def _commit(
         self,
         delta: DeltaTable,

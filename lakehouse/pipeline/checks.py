@@ -15,12 +15,13 @@ from typing import Any
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of
-from lakehouse.lake.literals import predicate
+from lakehouse.lake.literals import literal, predicate
 from lakehouse.lake.validation import broken_rules, predicates_of
 from lakehouse.market import sanity
 from lakehouse.market.suspect import suspect_bars
 from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.conservation import COUNTS, conservation_of
+from lakehouse.pipeline.entered import QUARANTINE, unentered_rows
 from lakehouse.pipeline.skipped import last_skipped
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.feed import FeedConfig
@@ -140,6 +141,23 @@ def _session_complete(lake: Lake, config: SourceConfig, sessions: Sessions) -> F
     return _found(rows, "1 session misses an object", "sessions miss an object")
 
 
+def _rows_entered(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+    raw = config.table(product.raw_table)
+    counted = "count(*) AS rows, min(ingested_at) AS first_ingested_at"
+    with lake.connect() as connection:
+        queries = []
+        for name in (raw, QUARANTINE):
+            partitions = None if name == QUARANTINE or sessions is None else {product.part: sessions}
+            rows = unentered_rows(lake, connection, name, config.source, partitions)
+            inside = _inside(sessions) if product.part == "session" else "true"
+            queries.append(
+                f"SELECT {literal(name)} AS stored_in, object, {counted} FROM ({rows}) WHERE {inside} GROUP BY ALL"
+            )
+        found = connection.execute(f"{' UNION ALL '.join(queries)} ORDER BY ALL").to_arrow_table().to_pylist()
+    one, several = "1 object has rows of a load that did not end", "objects have rows of loads that did not end"
+    return _found(found, one, several, rows_without_entry=sum(row["rows"] for row in found))
+
+
 def _conservation(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     with lake.connect() as connection:
         query = conservation_of(lake, connection, config.source, product, sessions)
@@ -221,9 +239,20 @@ def _readable(product: type[Product]) -> Check:
     )
 
 
+def _entered(product: type[Product]) -> Check:
+    return Check(
+        product.raw_table,
+        "rows_entered",
+        "The ledger names every stored row. Others are of a load that was killed or is running; nothing reads them.",
+        partial(_rows_entered, product),
+        severity="warn",
+    )
+
+
 _BARS: tuple[Check, ...] = (
     *of_every_table("raw_bars"),
     _readable(Bars),
+    _entered(Bars),
     Check(
         "raw_bars",
         "session_complete",
@@ -274,6 +303,7 @@ _OFFICIAL: tuple[Check, ...] = tuple(
     for check in (
         *of_every_table("raw_daily"),
         _readable(OfficialDaily),
+        _entered(OfficialDaily),
         *of_every_table("official_daily"),
         Check(
             "official_daily",

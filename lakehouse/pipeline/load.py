@@ -19,6 +19,7 @@ from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER, Entry, numbered
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.market.calendar import SessionCalendar
+from lakehouse.pipeline.entered import QUARANTINE, clear_abandoned
 from lakehouse.pipeline.fetch import fetch
 from lakehouse.pipeline.parts import PartOf, Stored, known_parts
 from lakehouse.pipeline.pending import PendingObject, discover, store_of
@@ -174,7 +175,7 @@ def _commit(
     if rows is not None:
         _append(lake, config, product, rows, names)
     answers = product.request is not None
-    return retry_when_stale(lambda: _append_ledger(lake, ledger, names, answers=answers))
+    return retry_when_stale(lambda: _append_ledger(lake, ledger, names, answers))
 
 
 def _names(config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[str]:
@@ -183,8 +184,10 @@ def _names(config: SourceConfig, product: Product, sessions: Sequence[date]) -> 
 
 
 def _append(lake: Lake, config: SourceConfig, product: Product, rows: Rows, names: list[str]) -> None:
-    append_absent(lake, config.table(product.raw_table), rows.raw, product.part, names)
-    append_absent(lake, "quarantine", rows.refused, "source", names)
+    raw = config.table(product.raw_table)
+    for name, stored, partition in ((raw, rows.raw, product.part), (QUARANTINE, rows.refused, "source")):
+        clear_abandoned(lake, config.source, name, stored, partition)
+        append_absent(lake, name, stored, partition, names)
 
 
 def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
@@ -218,7 +221,7 @@ def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transac
     retry_when_stale(work)
 
 
-def _append_ledger(lake: Lake, rows: list[dict[str, Any]], transactions: list[str], *, answers: bool) -> list[Entry]:
+def _append_ledger(lake: Lake, rows: list[dict[str, Any]], transactions: list[str], answers: bool) -> list[Entry]:
     """Writes the rows that say something new (see `numbered`), and returns them."""
     import polars as pl
     import pyarrow as pa

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of, newest_entries
 from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
+from lakehouse.pipeline.entered import QUARANTINE
 from lakehouse.pipeline.rebuild import misordered_entries
 from lakehouse.pipeline.skipped import Skipped, last_skipped
 from lakehouse.sources.config import SourceConfig
@@ -71,8 +72,8 @@ def status(lake: Lake, config: SourceConfig) -> Status:
 
 def quarantine_by_reason(lake: Lake, source: str) -> list[dict[str, object]]:
     """(reason, rows, last_session) of a source's rows in the quarantine, the most frequent first."""
-    stored = lake.table("quarantine").snapshot().select({"source": [source]})
     with lake.connect() as connection:
+        stored = lake.select(QUARANTINE, connection, {"source": [source]})
         return (
             connection.execute(
                 f"""

@@ -30,16 +30,20 @@ def _shared(table: str, deps: list[list[str]]) -> dg.AssetSpec:
     group_name=_GROUP,
     kinds={"deltalake"},
     owners=["team:market-data"],
-    description="Compacts the tables' small files, deletes those that no version within the retention needs, and "
-    "removes Dagster's old runs.",
+    description="Removes rows that a killed load left behind, compacts the tables' small files, deletes those that no "
+    "version within the retention needs, and removes Dagster's old runs.",
 )
 def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
     from lakehouse.lake.maintenance import maintain
+    from lakehouse.pipeline.entered import remove_unentered
 
-    done = maintain(lake.open())
+    opened = lake.open()
+    removed = remove_unentered(opened)
+    done = maintain(opened)
     return dg.MaterializeResult(
         metadata={
             "tables": dg.MetadataValue.md(records_table([vars(entry) for entry in done])),
+            "rows_removed": sum(removed.values()),
             "runs_pruned": prune(context.instance),
         }
     )
