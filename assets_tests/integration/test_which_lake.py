@@ -66,7 +66,7 @@ def test_status_reads_where_nothing_may_be_written(home: Path, monkeypatch: pyte
 def test_a_home_that_is_a_file_is_named(home: Path) -> None:
     home.write_text("no folder")
     text = said("status", code=2)
-    assert "Not a directory" in text
+    assert "is a file" in text
     assert str(home) in text
 
 
