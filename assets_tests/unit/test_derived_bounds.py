@@ -127,7 +127,8 @@ def test_adjusted_prices_of_accepted_daily_rows_are_finite(
     connection.register("raw", rows.to_arrow())
     connection.execute(
         """
-        CREATE OR REPLACE TEMP TABLE ledger AS SELECT 'o' AS object, 'v' AS object_version, 'loaded' AS status,
+        CREATE OR REPLACE TEMP TABLE ledger AS SELECT
+            'o' AS object, 'v' AS object_version, 1::BIGINT AS sequence, 'r' AS reading, 'loaded' AS status,
             TIMESTAMPTZ '2020-11-05 00:00:00+00' AS published_at, TIMESTAMPTZ '2020-11-05 00:00:00+00' AS ingested_at,
             [{'part': DATE '2020-01-01', 'rows': 3, 'digest': '', 'object_version': 'v'}] AS parts
         """
