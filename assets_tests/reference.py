@@ -64,6 +64,8 @@ class Version:
     day: date
     session: date
     rows: tuple[tuple[str, ...], ...] | None
+    with_trades: bool = True
+    """Whether it was read by settings that take the number of trades."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def sound(fields: Sequence[str], version: Version, number: int) -> Bar | None:
         start = datetime.fromisoformat(f"{row['Date']}T{row['Time']}:00+00:00")
         prices = [float(row[name]) for name in ("StartPrice", "MaxPrice", "MinPrice", "EndPrice")]
         volume = int(row["TradedVolume"])
-        trades = int(row["NumberOfTrades"]) if row["NumberOfTrades"] else None
+        trades = int(row["NumberOfTrades"]) if row["NumberOfTrades"] and version.with_trades else None
     except ValueError:
         return None
     opened, high, low, closed = prices
@@ -134,8 +136,16 @@ class Reference:
         return found
 
     def stored_as(self, version: Version) -> Version:
-        """The version under which the rows of `version` are stored: the first of its object that said the same."""
-        return next(other for other in self.versions if (other.name, other.rows) == (version.name, version.rows))
+        """The version under which the rows of `version` are stored: the first of its object, read by the same settings,
+        that said the same.
+        """
+        wanted = (version.name, version.rows, version.with_trades)
+        return next(other for other in self.versions if (other.name, other.rows, other.with_trades) == wanted)
+
+    def is_latest(self, version: Version) -> bool:
+        """Whether `version` was read by the settings by which the version that counts was read."""
+        current = self.current().get(version.name)
+        return current is not None and current.with_trades == version.with_trades
 
     def _stored(self) -> list[Version]:
         return [version for version in self.versions if version.rows and self.stored_as(version) is version]
@@ -163,9 +173,14 @@ class Reference:
                     won[bar.key] = replace(bar, place=place, published_at=stored.published_at)
         return won
 
-    def quarantined(self) -> set[tuple[str, str, int]]:
+    def refused(self) -> set[tuple[str, str, int]]:
         """(object, version, row number) of each refused row that is stored."""
         return {(version.name, version.version, number) for version, number in self._sorted_out()[1]}
+
+    def quarantined(self) -> set[tuple[str, str, int]]:
+        """Those of the latest reading of each object."""
+        bad = self._sorted_out()[1]
+        return {(version.name, version.version, number) for version, number in bad if self.is_latest(version)}
 
     def fates(self) -> dict[date, Counter[str]]:
         """What became of the rows of each session: received, kept, duplicates, superseded, quarantined."""
@@ -179,12 +194,12 @@ class Reference:
                     # What an earlier version said as a whole is not stored again.
                     found[version.session]["duplicates"] += len(version.rows)
         for version, _ in bad:
-            found[version.session]["quarantined"] += 1
+            found[version.session]["quarantined" if self.is_latest(version) else "superseded"] += 1
         for version, bar in good:
             winner = won.get(bar.key)
             if winner is not None and winner.place == bar.place:
                 fate = "kept"
-            elif winner is not None and winner.content == bar.content:
+            elif winner is not None and winner.content == bar.content and self.is_latest(version):
                 fate = "duplicates"
             else:
                 fate = "superseded"

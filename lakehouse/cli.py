@@ -1,5 +1,5 @@
-"""The terminal's front door: `lakehouse backfill`, `stream`, `watch`, `sql`, `plot`, `status`, `rebuild`, `demo`.
-Commands parse, call the rooms, and print; they decide nothing.
+"""The terminal's front door: `lakehouse backfill`, `reload`, `stream`, `watch`, `sql`, `plot`, `status`, `rebuild`,
+`demo`. Commands parse, call the rooms, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
 """
@@ -92,6 +92,33 @@ def backfill(
     with _explained():
         with Display(console) as display:
             outcome = backfill_source(source, first, last or date.today(), display)
+        show_outcome(console, outcome)
+    if not outcome.success or outcome.failed_checks:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reload(
+    source: SourceArgument,
+    first: Annotated[
+        date | None, typer.Option("--from", parser=_day, metavar="DATE", help="First session; all by default.")
+    ] = None,
+    last: Annotated[
+        date | None, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; all by default.")
+    ] = None,
+) -> None:
+    """Read again what was read by other settings, after a fix of the source's YAML, and derive, check and publish it.
+
+    The earlier rows, also those in the quarantine, are superseded; --as-of an earlier moment still shows them.
+    """
+    from lakehouse.runs import Display, reload_source, show_outcome
+
+    with _explained():
+        with Display(console) as display:
+            outcome = reload_source(source, first, last, display)
+        if outcome is None:
+            console.print(f"{source}: nothing to read again, all objects were read by the present settings")
+            return
         show_outcome(console, outcome)
     if not outcome.success or outcome.failed_checks:
         raise typer.Exit(1)

@@ -27,6 +27,7 @@ from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import LEDGER
 from lakehouse.lake.location import plain_folder
 from lakehouse.pipeline.conservation import conservation_totals
+from lakehouse.pipeline.readings import sessions_to_reload
 from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
 from lakehouse.sources.api import ApiClient
@@ -99,8 +100,22 @@ def prepared_home(config: Settings) -> Path:
     return home
 
 
-def backfill_source(source: str, first: date, last: date, display: Display) -> Outcome:
+def reload_source(source: str, first: date | None, last: date | None, display: Display) -> Outcome | None:
+    """Reads again, within `first` and `last`, what was read by other settings, and runs the rest of the chain over its
+    sessions. None where there is nothing to read again.
+
+    Raises:
+        SourceError, LakeUnavailable: as for `backfill_source`.
+    """
+    span = sessions_to_reload(Lake.open(), source_named(source), first, last)
+    return backfill_source(source, span[0], span[-1], display, reread=True) if span else None
+
+
+def backfill_source(source: str, first: date, last: date, display: Display, *, reread: bool = False) -> Outcome:
     """Runs the whole chain of a source over the sessions from `first` to `last` in this process.
+
+    Args:
+        reread: also read again what was read by other settings.
 
     Raises:
         SourceError: the source is unknown, nobody says where its objects are, or there is no session in between.
@@ -114,7 +129,7 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     config.url()
     for product in config.products:
         config.parameters(product)
-    if config.api is not None:
+    if config.api is not None and not reread:
         with ApiClient(config.source, config.api):
             symbols_of(config.source, config.api)
     begun = config.calendar_frame().until_today(max(first, config.first_session))
@@ -129,12 +144,13 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
     started = time.monotonic()
 
     from lakehouse.components.sensor import SOURCE_TAG
-    from lakehouse.components.sessions import about_tags, range_tags
+    from lakehouse.components.sessions import RELOAD_TAG, about_tags, range_tags
     from lakehouse.definitions import defs
     from lakehouse.run_history import prune
     from lakehouse.run_processes import fail_dead_runs, running_here
 
-    job = defs().resolve_job_def(f"{source}_update")
+    job = defs().resolve_job_def(f"{source}_{'reload' if reread else 'update'}")
+    own_tags = {SOURCE_TAG: source, **({RELOAD_TAG: "true"} if reread else {})}
     partitioned, others = _by_partitions(job)
     prepared_home(settings())
     results = []
@@ -149,7 +165,7 @@ def backfill_source(source: str, first: date, last: date, display: Display) -> O
                     instance=instance,
                     run_id=run_id,
                     asset_selection=assets,
-                    tags={**tags(sessions[0], sessions[-1]), SOURCE_TAG: source},
+                    tags={**tags(sessions[0], sessions[-1]), **own_tags},
                     run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                     raise_on_error=False,
                 )

@@ -44,6 +44,9 @@ def print_status(console: Console, found: Status) -> None:
         table.add_row(
             "rebuild due", f"{count} an older version than was loaded last: run lakehouse rebuild {found.source}"
         )
+    if found.read_otherwise:
+        count = f"{found.read_otherwise:,} {'object was' if found.read_otherwise == 1 else 'objects were'}"
+        table.add_row("reload due", f"{count} read by other settings: run lakehouse reload {found.source}")
     table.add_row("objects skipped", _listed([str(entry) for entry in found.skipped]))
     table.add_row("rows received", f"{found.rows_received:,}")
     # The error of one vendor about many objects differs in their names only.

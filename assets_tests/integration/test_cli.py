@@ -29,7 +29,7 @@ from lakehouse.pipeline.load import load
 from lakehouse.settings import settings
 from lakehouse.sources.config import source_named
 
-COMMANDS = ("backfill", "stream", "watch", "sql", "plot", "status", "rebuild", "dev", "demo")
+COMMANDS = ("backfill", "reload", "stream", "watch", "sql", "plot", "status", "rebuild", "dev", "demo")
 RANGE = ["--from", str(FIRST), "--to", str(LAST)]
 
 
@@ -76,6 +76,25 @@ def test_a_backfill_prints_what_it_did_and_fails_where_a_check_does(exchange_lak
     received = truth.counts("first", "late", "repaired").received
     assert f"rows received {received:,}" in text
     assert "failed" not in text
+
+
+def test_reload_reads_again_what_a_wrong_yaml_refused(exchange_lake: ExchangeLake) -> None:
+    truth = exchange_lake.exchange.truth
+    faulty = {str(name)[:10] for name in (truth.damaged_object, truth.late_object)}
+    session = next(day for day in SESSIONS if str(day) not in faulty)
+    exchange_lake.exchange.write(exchange_lake.feed)
+    right = source_named("xetra")
+    columns = {**right.bars.columns, "low": "MaxPrice", "high": "MinPrice"}
+    wrong = right.model_copy(update={"bars": right.bars.model_copy(update={"columns": columns})})
+    assert load(Lake.open(), wrong, wrong.bars, [session]).rows_quarantined > 0
+    assert "read by other settings: run lakehouse reload xetra" in said("status", code=0)
+
+    text = said("reload", "xetra", code=0)
+    assert "sessions 1" in text
+    bars = exchange_lake.rows("xetra/bars")
+    assert set(bars["session"]) == {session}
+    assert "read by other settings" not in said("status", code=0)
+    assert "nothing to read again" in said("reload", "xetra", code=0)
 
 
 def test_sql_in_every_format(first_load: FirstLoad, tmp_path: Path) -> None:

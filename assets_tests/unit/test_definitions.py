@@ -77,10 +77,10 @@ BAR_CHECKS = """
 {}/daily_bars  consistent_with_bars!  contract!  instruments_present  key_is_unique!  volume_usual
 """
 OTHER_CHECKS = """
-alpha_vantage/raw_bars           contract!  key_is_unique!  objects_readable  rows_entered  session_complete
-binance/raw_bars                 contract!  key_is_unique!  objects_known  objects_readable  rows_entered  session_complete
-xetra/raw_bars                   contract!  key_is_unique!  objects_known  objects_readable  rows_entered  session_complete
-alpha_vantage/raw_daily          contract!  key_is_unique!  objects_readable  rows_entered
+alpha_vantage/raw_bars           contract!  key_is_unique!  objects_readable  readings_current  rows_entered  session_complete
+binance/raw_bars                 contract!  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered  session_complete
+xetra/raw_bars                   contract!  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered  session_complete
+alpha_vantage/raw_daily          contract!  key_is_unique!  objects_readable  readings_current  rows_entered
 alpha_vantage/official_daily     conservation!  contract!  key_is_unique!
 alpha_vantage/corporate_actions  contract!  key_is_unique!
 alpha_vantage/reconciliation     reconciles
@@ -183,7 +183,7 @@ def test_the_checks_are_these(graph: dg.AssetGraph) -> None:
 
 def test_jobs_sensors_and_schedules() -> None:
     repository = code_location().get_repository_def()
-    updates = {f"{source}_update" for source in SOURCES}
+    updates = {f"{source}_{what}" for source in SOURCES for what in ("update", "reload")}
     assert {job.name for job in repository.get_all_jobs()} == {
         *("__ASSET_JOB", "lake_maintenance", f"{FEED}_rounds", f"{FEED}_day", f"{FEED}_hour", *updates)
     }

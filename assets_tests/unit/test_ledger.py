@@ -20,6 +20,7 @@ def entry(version: str, sequence: int | None = None, status: str = "loaded", **v
         "object": "a",
         "object_version": version,
         "sequence": sequence,
+        "reading": READING,
         "status": status,
         "error": "cut" if status == "failed" else None,
         "parts": parts if status == "loaded" else [],
@@ -80,7 +81,7 @@ def test_a_stored_version_says_which_one_is_listed(listed: str) -> None:
 def test_what_the_source_holds_is_pending_unless_the_ledger_had_it_last() -> None:
     ledger = [entry(f"1+{READING}", 1), entry(f"2+{READING}", 2), entry(f"1+{READING}", 1, "failed", object="b")]
 
-    def waiting(version: str, name: str = "a", **how: bool) -> bool:
+    def waiting(version: str, name: str = "a", **how: Any) -> bool:
         listed = pl.DataFrame({"name": [name], "version": [version]})
         return pending(listed, pl.DataFrame(ledger).lazy(), **{"retry_failed": False} | how).height == 1
 
@@ -91,3 +92,18 @@ def test_what_the_source_holds_is_pending_unless_the_ledger_had_it_last() -> Non
     assert not waiting("1", name="b")
     assert waiting("1", name="b", retry_failed=True)
     assert waiting("1", name="c")
+    assert not waiting("2", reading=READING)
+    assert waiting("2", reading="another")
+
+
+def test_of_an_apis_answers_only_the_newest_is_read_again() -> None:
+    ledger = pl.DataFrame([entry(f"{day}+{READING}", day) for day in (1, 2)]).lazy()
+    listed = pl.DataFrame({"name": ["a", "a", "a"], "version": ["1", "2", "3"]})
+
+    def waiting(reading: str, answers: int) -> list[str]:
+        found = pending(listed.head(answers), ledger, retry_failed=True, answers=True, reading=reading)
+        return sorted(found["version"])
+
+    assert waiting(READING, 2) == []
+    assert waiting("another", 2) == ["2"]
+    assert waiting("another", 3) == ["3"]

@@ -14,7 +14,7 @@ from lakehouse.components.loading import loaded_metadata, report_shared_tables, 
 from lakehouse.components.metadata import partition_metadata, stored_metadata
 from lakehouse.components.pictures import session_pictures
 from lakehouse.components.resources import LakeResource
-from lakehouse.components.sessions import asset_sessions, touched_sessions
+from lakehouse.components.sessions import RELOAD_TAG, asset_sessions, touched_sessions
 from lakehouse.lake import Lake
 from lakehouse.pipeline.changes import Derived
 from lakehouse.pipeline.conservation import conservation_totals
@@ -45,7 +45,13 @@ def bar_assets(config: SourceConfig, partitions: dg.PartitionsDefinition) -> lis
         sessions, started, opened = asset_sessions(context), time.monotonic(), lake.open()
         with transient_faults_retried(context):
             result = load(
-                opened, config, config.bars, sessions, run_id=context.run_id, progress=progress(context.log.debug)
+                opened,
+                config,
+                config.bars,
+                sessions,
+                run_id=context.run_id,
+                reread=RELOAD_TAG in context.run.tags,
+                progress=progress(context.log.debug),
             )
         table = config.table("raw_bars")
         report_shared_tables(context, opened, result)

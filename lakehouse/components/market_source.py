@@ -14,7 +14,7 @@ from lakehouse.components.partitions import session_partitions
 from lakehouse.components.reconciliation import reconciliation_asset
 from lakehouse.components.schedules import update_schedules
 from lakehouse.components.sensor import source_sensor
-from lakehouse.components.sessions import tagged_sessions
+from lakehouse.components.sessions import RELOAD_TAG, tagged_sessions
 from lakehouse.pipeline.checks import checks_of
 from lakehouse.sources.config import SourceConfig
 
@@ -43,11 +43,19 @@ class MarketSource(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         config = self.config
         partitions = session_partitions(config, config.calendar_frame())
+        everything = dg.AssetSelection.groups(config.source, "warehouse")
         job = dg.define_asset_job(
             f"{config.source}_update",
-            selection=dg.AssetSelection.groups(config.source, "warehouse"),
+            selection=everything,
             description=f"News of {config.source} through to the published marts.",
             partitions_def=partitions,
+        )
+        reload = dg.define_asset_job(
+            f"{config.source}_reload",
+            selection=everything,
+            description=f"Objects of {config.source} that were read by other settings, read again as a new revision.",
+            partitions_def=partitions,
+            tags={RELOAD_TAG: "true"},
         )
         assets = bar_assets(config, partitions)
         if config.official_daily is not None:
@@ -60,7 +68,7 @@ class MarketSource(dg.Component):
                 table_checks(config, table, checks_of(config), lambda tags: tagged_sessions(tags, config, partitions))
                 for table in dict.fromkeys(check.table for check in checks_of(config))
             ],
-            jobs=[job],
+            jobs=[job, reload],
             sensors=[source_sensor(config, partitions, job.name)] if config.bars.objects else [],
             schedules=update_schedules(config, job.name),
         )

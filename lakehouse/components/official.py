@@ -10,6 +10,7 @@ from lakehouse.components.declaring import declared, stored
 from lakehouse.components.loading import loaded_metadata, report_shared_tables, transient_faults_retried
 from lakehouse.components.metadata import stored_metadata
 from lakehouse.components.resources import LakeResource
+from lakehouse.components.sessions import RELOAD_TAG
 from lakehouse.pipeline.derive_official import OFFICIAL_TABLES, derive_official
 from lakehouse.pipeline.load import load
 from lakehouse.progress import progress
@@ -34,7 +35,15 @@ def official_assets(config: SourceConfig) -> list[dg.AssetsDefinition]:
     def raw_daily(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         started, opened = time.monotonic(), lake.open()
         with transient_faults_retried(context):
-            result = load(opened, config, product, [], run_id=context.run_id, progress=progress(context.log.debug))
+            result = load(
+                opened,
+                config,
+                product,
+                [],
+                run_id=context.run_id,
+                reread=RELOAD_TAG in context.run.tags,
+                progress=progress(context.log.debug),
+            )
         report_shared_tables(context, opened, result)
         table = config.table("raw_daily")
         return dg.MaterializeResult(

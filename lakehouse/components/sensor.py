@@ -16,7 +16,9 @@ import dagster as dg
 
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
+from lakehouse.lake.ledger import ledger_of
 from lakehouse.pipeline.pending import PendingObject, discover
+from lakehouse.pipeline.readings import read_otherwise
 from lakehouse.pipeline.skipped import record_skipped
 from lakehouse.sources.config import SourceConfig, SourceError
 
@@ -88,15 +90,18 @@ def source_sensor(config: SourceConfig, partitions: dg.PartitionsDefinition, job
         opened = lake.open()
         found = discover(opened, config, config.bars, config.calendar_frame(), retry_failed=False)
         record_skipped(opened, config.source, found.skipped)
-        pending, skipped = found.pending, "".join(f"; {entry}" for entry in found.skipped if entry.objects)
+        notes = [str(entry) for entry in found.skipped if entry.objects]
+        if outdated := read_otherwise(config, ledger_of(opened, config.source)).height:
+            notes.append(f"{outdated:,} objects read by other settings wait for the job {config.source}_reload")
+        pending, noted = found.pending, "".join(f"; {note}" for note in notes)
         fresh = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
         failed = failed_stretches(context.instance, config)
         if not fresh and not failed:
-            yield dg.SkipReason(f"no new or changed objects{skipped}")
+            yield dg.SkipReason(f"no new or changed objects{noted}")
             return
         if busy := _runs_in_progress(context.instance, config):
             yield dg.SkipReason(
-                f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {config.source}{skipped}"
+                f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {config.source}{noted}"
             )
             return
         tries = {stretch.changes: count for stretch, count in failed}
@@ -148,7 +153,7 @@ def _done_since(instance: dg.DagsterInstance, config: SourceConfig, stretch: Str
         and run.tags.get(RANGE_END_TAG, run.tags.get(PARTITION_TAG, "")) >= str(stretch.last)
         and (
             run.tags.get(SOURCE_TAG) == config.source
-            or run.job_name == f"{config.source}_update"
+            or run.job_name in _jobs(config)
             or daily_bars in (run.asset_selection or ())
         )
         for run in later
@@ -166,4 +171,8 @@ def _runs_in_progress(instance: dg.DagsterInstance, config: SourceConfig) -> lis
     """Runs on their way that load the source: the sensor's own, and those that people or backfills started."""
     raw_bars = dg.AssetKey([config.source, "raw_bars"])
     runs = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS), limit=_RUNS_LOOKED_AT)
-    return [run for run in runs if run.job_name == f"{config.source}_update" or raw_bars in (run.asset_selection or ())]
+    return [run for run in runs if run.job_name in _jobs(config) or raw_bars in (run.asset_selection or ())]
+
+
+def _jobs(config: SourceConfig) -> tuple[str, str]:
+    return f"{config.source}_update", f"{config.source}_reload"

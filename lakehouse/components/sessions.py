@@ -12,6 +12,8 @@ from lakehouse.sources.config import SourceConfig
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
+RELOAD_TAG = "lakehouse/reload"
+"""Of a run that reads again what was read by other settings."""
 _FIRST_TAG = "lakehouse/first_session"
 _LAST_TAG = "lakehouse/last_session"
 

@@ -92,7 +92,14 @@ def failed_objects(ledger: pl.LazyFrame) -> pl.DataFrame:
     return failed.select(columns).sort("first_session", "object").collect()
 
 
-def pending(listed: pl.DataFrame, ledger: pl.LazyFrame, *, retry_failed: bool, answers: bool = False) -> pl.DataFrame:
+def pending(
+    listed: pl.DataFrame,
+    ledger: pl.LazyFrame,
+    *,
+    retry_failed: bool,
+    answers: bool = False,
+    reading: str | None = None,
+) -> pl.DataFrame:
     """The listed object versions (columns name, version, ...) that are still to be loaded: those that are not what the
     ledger had last of their object.
 
@@ -101,13 +108,21 @@ def pending(listed: pl.DataFrame, ledger: pl.LazyFrame, *, retry_failed: bool, a
 
     Args:
         answers: the versions are an API's answers. All of them are kept and listed; each is loaded once.
+        reading: what the source holds now is pending too unless it was read by this reading.
     """
     import polars as pl
 
     known = ledger if answers else newest_entries(ledger)
     done = known.filter(pl.col("status") != "failed") if retry_failed else known
-    taken = done.select("object", pl.col("object_version").str.extract(_LISTED)).collect()
-    return listed.join(taken, left_on=["name", "version"], right_on=["object", "object_version"], how="anti")
+    version = pl.col("object_version").str.extract(_LISTED)
+    taken = done.select(pl.col("object").alias("name"), version.alias("version"), "reading").collect()
+    key = ["name", "version"]
+    waiting = listed.join(taken, on=key, how="anti")
+    if reading is None:
+        return waiting
+    newest = listed.sort("version").unique("name", keep="last")
+    again = newest.join(taken.filter(pl.col("reading") == reading), on=key, how="anti")
+    return pl.concat([waiting, again]).unique(key)
 
 
 def misordered(ledger: pl.LazyFrame) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from lakehouse.market.suspect import suspect_bars
 from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.conservation import COUNTS, conservation_of
 from lakehouse.pipeline.entered import QUARANTINE, unentered_rows
+from lakehouse.pipeline.readings import read_otherwise
 from lakehouse.pipeline.skipped import last_skipped
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.feed import FeedConfig
@@ -239,6 +240,29 @@ def _readable(product: type[Product]) -> Check:
     )
 
 
+def _readings_current(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+    import polars as pl
+
+    found = read_otherwise(config, ledger_of(lake, config.source)).filter(pl.col("product") == product.name)
+    if sessions is not None:
+        within = (pl.col("first_session") <= max(sessions)) & (pl.col("last_session") >= min(sessions))
+        found = found.filter(within)
+    advice = f"run lakehouse reload {config.source}"
+    one, several = "1 object was read by other settings", "objects were read by other settings"
+    rows = found.head(_SHOWN).to_dicts()
+    return _found(rows, f"{one}: {advice}", f"{several}: {advice}", count=found.height)
+
+
+def _current(product: type[Product]) -> Check:
+    return Check(
+        product.raw_table,
+        "readings_current",
+        "Every object was read by what the source's YAML says now.",
+        partial(_readings_current, product),
+        severity="warn",
+    )
+
+
 def _entered(product: type[Product]) -> Check:
     return Check(
         product.raw_table,
@@ -253,6 +277,7 @@ _BARS: tuple[Check, ...] = (
     *of_every_table("raw_bars"),
     _readable(Bars),
     _entered(Bars),
+    _current(Bars),
     Check(
         "raw_bars",
         "session_complete",
@@ -304,6 +329,7 @@ _OFFICIAL: tuple[Check, ...] = tuple(
         *of_every_table("raw_daily"),
         _readable(OfficialDaily),
         _entered(OfficialDaily),
+        _current(OfficialDaily),
         *of_every_table("official_daily"),
         Check(
             "official_daily",

@@ -69,6 +69,7 @@ def load(
     sessions: Sequence[date],
     *,
     run_id: str | None = None,
+    reread: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Loaded:
     """Loads every pending object of `sessions`, in chunks that fit into memory. An API is asked first, and its
@@ -77,16 +78,19 @@ def load(
     An object that can't be read is recorded as failed, and the others go on; one that is replaced before its rows are
     committed is left for the next load. Nothing pending writes nothing.
 
+    Args:
+        reread: also read again what was read by other settings; an API is not asked then, what it answered is read.
+
     Raises:
         SourceError: the API's settings are wrong (no key).
         SourceUnavailable: the source doesn't answer; what was committed before stays, the rest is for the next try.
     """
     calendar, result = config.calendar_frame(), Loaded()
-    if product.request:
+    if product.request and not reread:
         unanswered = fetch(lake, config, product, sessions, calendar, run_id=run_id, progress=progress)
         for entry in _commit(lake, config, product, None, unanswered):
             result.add(entry)
-    found = discover(lake, config, product, calendar, retry_failed=True, sessions=sessions)
+    found = discover(lake, config, product, calendar, retry_failed=True, sessions=sessions, reread=reread)
     record_skipped(lake, config.source, found.skipped)
     store = store_of(lake, config, product)
     loader = _Loader(lake, config, product, calendar, store, run_id)

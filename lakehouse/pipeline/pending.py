@@ -67,6 +67,7 @@ def discover(
     *,
     retry_failed: bool,
     sessions: Sequence[date] | None = None,
+    reread: bool = False,
 ) -> Discovery:
     """Looks for the object versions at the source that the lake hasn't taken yet. Objects before the source's first
     session are none.
@@ -74,6 +75,7 @@ def discover(
     Args:
         retry_failed: offer versions again that could not be read, since somebody asks for them.
         sessions: leave out objects that are about none of these.
+        reread: offer what the source holds again where it was read by other settings.
 
     Raises:
         SourceUnavailable: the source can't be listed.
@@ -81,8 +83,14 @@ def discover(
     store = store_of(lake, config, product)
     listed = store.list(prefixes(product, sessions)) if isinstance(store, Landing) else store.list()
     ledger = ledger_of(lake, config.source)
-    waiting = pending(listed.objects, ledger, retry_failed=retry_failed, answers=product.request is not None)
     reading = reading_of(config, product)
+    waiting = pending(
+        listed.objects,
+        ledger,
+        retry_failed=retry_failed,
+        answers=product.request is not None,
+        reading=reading if reread else None,
+    )
     wanted = None if sessions is None else set(sessions)
     found = []
     for row in waiting.iter_rows(named=True):

@@ -11,6 +11,7 @@ from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of, newest_entries
 from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.entered import QUARANTINE
+from lakehouse.pipeline.readings import read_otherwise
 from lakehouse.pipeline.rebuild import misordered_entries
 from lakehouse.pipeline.skipped import Skipped, last_skipped
 from lakehouse.sources.config import SourceConfig
@@ -32,6 +33,8 @@ class Status:
     objects: dict[str, int]
     rebuild_due: int
     """Objects that hold another version than by a rebuild, in a lake from an earlier release."""
+    read_otherwise: int
+    """Objects that were read by other settings than the source has now."""
     skipped: list[Skipped]
     """What the last load or tick of the sensor could not take for an object of the source."""
     rows_received: int
@@ -64,6 +67,7 @@ def status(lake: Lake, config: SourceConfig) -> Status:
         failed_objects=unreadable_objects(config, ledger.lazy()),
         objects=dict(newest_entries(ledger.lazy()).collect().group_by("status").len().iter_rows()),
         rebuild_due=misordered_entries(config, ledger.lazy()).height,
+        read_otherwise=read_otherwise(config, ledger.lazy()).height,
         skipped=last_skipped(lake, config.source),
         rows_received=int(ledger["rows_received"].sum() or 0),
         quarantine=quarantine_by_reason(lake, config.source),

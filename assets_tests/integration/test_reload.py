@@ -1,0 +1,146 @@
+"""Objects read by a wrong YAML are read again after its fix: as a new revision, that loses and invents nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets_tests.folder_source import DAY, PUBLISHED, FolderSource, bar_line
+from lakehouse.lake.lake import Lake
+from lakehouse.pipeline.checks import checks_of
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.load import Loaded, load
+from lakehouse.pipeline.readings import sessions_to_reload
+from lakehouse.pipeline.rebuild import rebuild
+from lakehouse.pipeline.status import status
+from lakehouse.sources.config import SourceConfig, source_named
+from lakehouse.sources.reading import reading_of
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
+    """A folder with one object of two bars, and a lake that was never written."""
+    (tmp_path / "vendor").mkdir()
+    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(tmp_path / "vendor"))
+    found = FolderSource(tmp_path / "vendor")
+    found.put(bar_line(1), bar_line(2, 11.0))
+    return found
+
+
+def with_bars(config: SourceConfig, **values: Any) -> SourceConfig:
+    return config.model_copy(update={"bars": config.bars.model_copy(update=values)})
+
+
+def reload(source: FolderSource) -> Loaded:
+    loaded = load(source.lake, source.config, source.config.bars, [DAY], reread=True)
+    derive_bars(source.lake, source.config, [DAY])
+    derive_daily_bars(source.lake, source.config, [DAY])
+    return loaded
+
+
+def quarantined(as_of: datetime | None = None) -> int:
+    found = Lake.open(as_of=as_of).sql("SELECT count(*) FROM lake.quarantine")
+    assert found is not None
+    return found.fetchone()[0]  # type: ignore[index]
+
+
+def warned(source: FolderSource) -> bool:
+    check = next(check for check in checks_of(source.config) if check.name == "readings_current")
+    return not check.run(source.lake, source.config, [DAY]).passed
+
+
+def test_rows_that_a_wrong_column_sent_to_the_quarantine_are_read_again(source: FolderSource) -> None:
+    right = source.config
+    columns = {**right.bars.columns, "low": "TradedVolume"}
+    source.config = with_bars(right, columns=columns)
+    source.take()
+    assert (source.closes(), quarantined(), warned(source)) == ([], 2, False)
+    before = datetime.now(UTC)
+
+    source.config = right
+    assert (sum(source.take().objects.values()), source.closes()) == (0, [])
+    assert (status(source.lake, right).read_otherwise, warned(source)) == (1, True)
+    assert list(sessions_to_reload(source.lake, right)) == [DAY, DAY]
+    assert not sessions_to_reload(source.lake, right, first=DAY + timedelta(days=1))
+
+    assert reload(source).rows_received == 2
+    assert (source.closes(), quarantined()) == ([10.0, 11.0], 0)
+    assert source.counts() == {"received": 4, "kept": 2, "duplicates": 0, "superseded": 2, "quarantined": 0}
+    assert (status(source.lake, right).read_otherwise, warned(source)) == (0, False)
+    assert (source.closes(before), quarantined(before)) == ([], 2)
+    assert not rebuild(source.lake, right, verify=True).differs
+    assert sum(reload(source).objects.values()) == 0
+    assert not sessions_to_reload(source.lake, right)
+
+
+def test_bars_that_a_wrong_label_put_late_are_superseded(source: FolderSource) -> None:
+    right = source.config
+    time = right.bars.time.model_copy(update={"label": "end"})
+    source.config = with_bars(right, time=time)
+    source.take()
+    source.config = right
+    reload(source)
+    found = source.lake.sql("SELECT strftime(start_at, '%H:%M') FROM xetra.bars ORDER BY ALL")
+    assert found is not None
+    assert found.fetchall() == [("08:01",), ("08:02",)]
+    assert source.counts() == {"received": 4, "kept": 2, "duplicates": 0, "superseded": 2, "quarantined": 0}
+
+
+def test_equal_rows_of_an_earlier_reading_are_superseded_not_duplicates(source: FolderSource) -> None:
+    source.config = with_bars(source.config, nulls=("", "-"))
+    source.take()
+    source.config = source_named("xetra")
+    reload(source)
+    assert source.closes() == [10.0, 11.0]
+    assert source.counts() == {"received": 4, "kept": 2, "duplicates": 0, "superseded": 2, "quarantined": 0}
+
+
+def test_an_object_that_could_not_be_read_by_a_wrong_format_waits_for_a_reload(source: FolderSource) -> None:
+    right = source.config
+    source.config = with_bars(right, format="parquet")
+    assert source.take().objects["failed"] == 1
+    source.config = right
+    assert status(source.lake, right).read_otherwise == 1
+    assert reload(source).objects["loaded"] == 1
+    found = status(source.lake, right)
+    assert (found.objects, found.failed_objects, source.closes()) == ({"loaded": 1}, [], [10.0, 11.0])
+
+
+def test_a_reload_that_finds_the_object_replaced_takes_the_new_version_once(source: FolderSource) -> None:
+    source.config = with_bars(source.config, nulls=("", "-"))
+    source.take()
+    source.config = source_named("xetra")
+    source.put(bar_line(1, 12.0), at=PUBLISHED - timedelta(days=1))
+    assert reload(source).rows_received == 1
+    assert (source.closes(), sum(source.take().objects.values())) == ([12.0], 0)
+    source.counts()
+
+
+def test_only_what_decides_the_rows_is_part_of_the_reading() -> None:
+    config = source_named("xetra")
+    reading = reading_of(config, config.bars)
+    assert config.bars.objects is not None
+    objects = config.bars.objects.model_copy(update={"url": "/elsewhere"})
+    same = [
+        config.model_copy(update={"minutes_after_close": 5, "first_session": DAY, "description": "other"}),
+        with_bars(config, objects=objects),
+        with_bars(config, columns=dict(reversed(config.bars.columns.items()))),
+    ]
+    assert {reading_of(other, other.bars) for other in same} == {reading}
+    others = [
+        with_bars(config, columns={**config.bars.columns, "low": "MaxPrice"}),
+        with_bars(config, constants={"vendor_id": "1"}),
+        with_bars(config, nulls=("", "-")),
+        with_bars(config, time=config.bars.time.model_copy(update={"label": "end"})),
+        with_bars(config, volume_unit=0.5),
+        with_bars(config, interval="5min"),
+        with_bars(config, delimiter=";"),
+        config.model_copy(update={"identifier": None}),
+        config.model_copy(update={"negative_prices": True}),
+        config.model_copy(update={"calendar": "XNYS"}),
+    ]
+    readings = {reading_of(other, other.bars) for other in others}
+    assert len(readings | {reading}) == len(others) + 1
