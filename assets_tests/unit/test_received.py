@@ -18,7 +18,7 @@ from assets_tests.objects import read_object
 from assets_tests.reference import HEADER, csv_line, isin
 from lakehouse.sources.config import SourceConfig, source_named
 from lakehouse.sources.products import Bars, Named, Product
-from lakehouse.sources.received import Received
+from lakehouse.sources.received import BlockReader, Received
 from lakehouse.sources.typed import typed
 from lakehouse.sources.unpacked import ObjectDamaged
 
@@ -379,6 +379,25 @@ def test_parquet_objects_say_the_same_as_csv() -> None:
 def test_parquet_objects_know_the_sources_texts_for_no_value() -> None:
     product = xetra(format="parquet", nulls=("", "NA"))
     assert values(read(parquet(frame_of(changed(Mnemonic="NA"))), product), product)["symbol"] is None
+
+
+@pytest.mark.parametrize("length", [20_000, 2_000_000])
+def test_a_parquet_object_whose_text_repeats_without_end_is_read_in_bounded_blocks(length: int) -> None:
+    """Some kilobytes that unpack to two, or to two hundred, gigabytes."""
+    count = 100_000
+    row = changed(SecurityDesc="x" * length)
+    texts = {name: pl.Series([value], dtype=pl.Categorical) for name, value in zip(HEADER, row, strict=True)}
+    data = parquet(pl.DataFrame({name: series.gather([0] * count) for name, series in texts.items()}))
+    assert len(data) < 200_000
+    blocks = iter(BlockReader(NAME, io.BytesIO(data), xetra(format="parquet"), 2**40))
+    if length > 1_000_000:
+        with pytest.raises(ObjectDamaged, match="a cell has 2,000,000 bytes"):
+            next(blocks)
+    else:
+        first, second = next(blocks), next(blocks)
+        assert max(first.size, second.size) < 50_000_000
+        assert second.before == first.rows
+        assert fields(second)[0] == row
 
 
 def test_a_parquet_object_with_a_column_of_lists_is_damaged() -> None:

@@ -18,12 +18,14 @@ from lakehouse.sources.unpacked import BLOCK_LINES, LONGEST_LINE, Lines, ObjectD
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 # The standard limit is below that of the fast reader, and below that of a line.
 csv.field_size_limit(LONGEST_LINE)
 _BOM = b"\xef\xbb\xbf"
 _QUOTED_OF_A_LONG_LINE = 1_000
+_FRAME_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,11 @@ def _parquet_blocks(name: str, file: IO[bytes], product: Product, limit: int) ->
     try:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         columns = parquet.schema_arrow.names
+        # Text that repeats is kept once, so that it can't unpack to any length before it is looked at.
+        texts = [column.name for column in parquet.schema_arrow if _is_text(column.type)]
+        parquet = pq.ParquetFile(
+            file, metadata=parquet.metadata, read_dictionary=texts, page_checksum_verification=True
+        )
     except errors as error:
         raise ObjectDamaged(f"{name} is no readable Parquet file ({error}); have it sent again") from error
     _require_columns(name, columns, product)
@@ -301,5 +308,34 @@ def _frames(parquet: pq.ParquetFile, product: Product) -> Iterator[pl.DataFrame]
         if batch.num_rows:
             chosen = pa.Table.from_batches([batch]).select(product.object_columns)
             chosen.validate(full=True)
-            text = pl.DataFrame(pl.from_arrow(chosen)).cast(pl.String)
-            yield text.with_columns(pl.when(~pl.all().is_in(["", *product.nulls])).then(pl.all()))
+            rows = max(1, _FRAME_BYTES // max(1, _longest_row(chosen)))
+            for start in range(0, chosen.num_rows, rows):
+                text = pl.DataFrame(pl.from_arrow(chosen.slice(start, rows))).cast(pl.String)
+                yield text.with_columns(pl.when(~pl.all().is_in(["", *product.nulls])).then(pl.all()))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return types.is_string(kind) or types.is_large_string(kind)
+
+
+def _longest_row(table: pa.Table) -> int:
+    """How many bytes the text of a row may have, at most.
+
+    Raises:
+        ValueError: a cell is longer than a row may be.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = 0
+    for column in table.columns:
+        if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+            continue
+        dictionaries = [chunk.dictionary for chunk in column.chunks]
+        longest = max((pc.max(pc.binary_length(texts)).as_py() or 0 for texts in dictionaries), default=0)
+        if longest > LONGEST_LINE:
+            raise ValueError(f"a cell has {longest:,} bytes, where a row may have {LONGEST_LINE:,}")
+        found += longest
+    return found
