@@ -9,15 +9,23 @@ from typing import Any
 import pytest
 
 from assets_tests.folder_source import DAY, PUBLISHED, FolderSource, bar_line
+from assets_tests.vendor_lake import DAYS, KEY, small_market, vendor_lake
 from lakehouse.lake.lake import Lake
+from lakehouse.pipeline import load as loading
 from lakehouse.pipeline.checks import checks_of
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.entered import QUARANTINE
 from lakehouse.pipeline.load import Loaded, load
 from lakehouse.pipeline.readings import sessions_to_reload
 from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.pipeline.status import status
+from lakehouse.simulators.vendor_api import VendorApi
 from lakehouse.sources.config import SourceConfig, source_named
 from lakehouse.sources.reading import reading_of
+
+
+class KilledError(BaseException):
+    """The process ends here."""
 
 
 @pytest.fixture
@@ -117,6 +125,83 @@ def test_a_reload_that_finds_the_object_replaced_takes_the_new_version_once(sour
     assert reload(source).rows_received == 1
     assert (source.closes(), sum(source.take().objects.values())) == ([12.0], 0)
     source.counts()
+
+
+@pytest.mark.parametrize("at", ["xetra/raw_bars", QUARANTINE, "ingest_ledger"])
+def test_a_reload_that_is_killed_between_its_commits_is_completed_by_the_next(
+    source: FolderSource, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    right = source.config
+    source.put(bar_line(1), bar_line(2, 11.0), bar_line(3, -1.0))
+    source.config = with_bars(right, columns={**right.bars.columns, "low": "TradedVolume"})
+    source.take()
+    source.config = right
+    append_absent = loading.append_absent
+
+    def killed_before(name: str) -> None:
+        if name == at:
+            raise KilledError
+
+    def append_rows(lake: Lake, name: str, *rest: Any) -> None:
+        killed_before(name)
+        append_absent(lake, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "append_absent", append_rows)
+        patch.setattr(loading, "_append_ledger", lambda *_: killed_before("ingest_ledger"))
+        with pytest.raises(KilledError):
+            reload(source)
+    before = datetime.now(UTC)
+    refused = {"received": 3, "kept": 0, "duplicates": 0, "superseded": 0, "quarantined": 3}
+    assert (source.closes(), quarantined(), source.counts()) == ([], 3, refused)
+    assert status(source.lake, right).read_otherwise == 1
+
+    assert reload(source).rows_received == 3
+    assert (source.closes(), quarantined()) == ([10.0, 11.0], 1)
+    assert source.counts() == {"received": 6, "kept": 2, "duplicates": 0, "superseded": 3, "quarantined": 1}
+    assert [source.lake.table(name).to_polars().height for name in ("xetra/raw_bars", QUARANTINE)] == [2, 4]
+    assert (source.closes(before), quarantined(before)) == ([], 3)
+    assert not rebuild(source.lake, right, verify=True).differs
+
+
+def test_a_reading_that_comes_back_counts_again_without_storing_its_rows_twice(source: FolderSource) -> None:
+    right = source.config
+    wrong = with_bars(right, columns={**right.bars.columns, "close": "MaxPrice", "high": "EndPrice"})
+    source.put(bar_line(1, MaxPrice="12", EndPrice="12"), bar_line(2, MaxPrice="12.5"))
+    source.take()
+    for config, closes in ((wrong, [12.0]), (right, [12.0, 10.0])):
+        source.config = config
+        reload(source)
+        assert source.closes() == closes
+        source.counts()
+    assert source.lake.table("xetra/raw_bars").to_polars().height == 3
+    assert not rebuild(source.lake, right, verify=True).differs
+
+
+def test_an_apis_answers_are_read_again_without_asking_it(tmp_path: Path) -> None:
+    market = small_market(2)
+    with vendor_lake(tmp_path / "home", VendorApi(market, api_key=KEY), market.symbols) as made:
+        right = made.config
+        made.config = with_bars(right, columns={**right.bars.columns, "high": "low", "low": "high"})
+        made.update()
+        refused, asked = made.rows("lake.quarantine").height, len(made.asked())
+        made.config = right
+        outdated = status(made.lake, right).read_otherwise
+        span = sessions_to_reload(made.lake, right)
+        assert refused > 0
+        assert outdated == len(market.symbols) * 2
+
+        loaded = load(made.lake, right, right.bars, span, reread=True)
+        made.derive(DAYS)
+        assert (loaded.objects["loaded"], made.rows("lake.quarantine").height) == (outdated, 0)
+        assert made.rows("alpha_vantage.bars").height == loaded.rows_received
+        assert len(made.asked()) == asked
+        assert not sessions_to_reload(made.lake, right)
+        totals = made.lake.sql(
+            "SELECT sum(received), sum(kept), sum(superseded) FROM lake.conservation WHERE product = 'bars'"
+        )
+        assert totals is not None
+        assert totals.fetchone() == (2 * loaded.rows_received, loaded.rows_received, loaded.rows_received)
 
 
 def test_only_what_decides_the_rows_is_part_of_the_reading() -> None:

@@ -19,7 +19,9 @@ from assets_tests.integration.conftest import FirstLoad
 from lakehouse.components.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
 from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
 from lakehouse.lake import Lake
+from lakehouse.pipeline.load import load
 from lakehouse.simulators.truth import Stage
+from lakehouse.sources.config import source_named
 from lakehouse.sources.errors import SourceUnavailable
 from lakehouse.sources.objects import objects_at
 
@@ -117,6 +119,17 @@ def test_while_a_run_is_on_its_way_nothing_is_asked_for(
 
     assert requests == []
     assert str(said).startswith("1 objects wait for run ")
+
+
+def test_objects_read_by_other_settings_are_counted_not_asked_for(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    config = source_named("xetra")
+    other = config.model_copy(update={"bars": config.bars.model_copy(update={"nulls": ("", "-")})})
+    reread = sum(load(Lake.open(), other, other.bars, SESSIONS[-1:], reread=True).objects.values())
+    assert reread > 1
+    said = f"no new or changed objects; {reread} objects were read by other settings: run the job xetra_reload"
+    assert tick(instance) == ([], said)
 
 
 def test_a_run_of_another_job_is_no_reason_to_wait(taken_in: ExchangeLake, instance: dg.DagsterInstance) -> None:

@@ -92,7 +92,8 @@ def source_sensor(config: SourceConfig, partitions: dg.PartitionsDefinition, job
         record_skipped(opened, config.source, found.skipped)
         notes = [str(entry) for entry in found.skipped if entry.objects]
         if outdated := read_otherwise(config, ledger_of(opened, config.source)).height:
-            notes.append(f"{outdated:,} objects read by other settings wait for the job {config.source}_reload")
+            objects = "object was" if outdated == 1 else "objects were"
+            notes.append(f"{outdated:,} {objects} read by other settings: run the job {config.source}_reload")
         pending, noted = found.pending, "".join(f"; {note}" for note in notes)
         fresh = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
         failed = failed_stretches(context.instance, config)
