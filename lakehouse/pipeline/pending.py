@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -107,9 +108,14 @@ def discover(
 
 
 def _unmatched(names: Iterable[str], config: SourceConfig, calendar: SessionCalendar) -> Iterator[str]:
-    """The names that belong to no product in a folder or bucket, or to a day that the calendar doesn't reach."""
+    """The names that belong to no product in a folder or bucket, or to a day that the calendar doesn't reach, without
+    those that the YAML ignores.
+    """
     products = [product for product in config.products if product.objects is not None]
+    ignored = [re.compile(product.objects.ignore) for product in products if product.objects and product.objects.ignore]
     for name in names:
+        if any(expression.fullmatch(name) for expression in ignored):
+            continue
         named = next(filter(None, (product.named_in(name) for product in products)), None)
         if named is None or named.first_day > calendar.sessions[-1]:
             yield name

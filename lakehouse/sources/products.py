@@ -38,6 +38,11 @@ class Objects(Strict):
         description="Regular expression over the object's whole name: groups `date` and, for hourly objects, `hour`; "
         "`named` may take columns from further groups."
     )
+    ignore: str | None = Field(
+        None,
+        description="Regular expression over the whole names of files that lie beside the objects and are known not to "
+        "be any, such as checksums. Other names that don't match `pattern` are warned about.",
+    )
     date_format: str = Field("%Y-%m-%d", description="strptime format of the group `date`.")
     per_session: Literal["hour", "day"] = Field(
         description="Whether a session comes as one object an hour or one a day."
@@ -51,6 +56,13 @@ class Objects(Strict):
                 f"pattern {pattern!r} lacks the group (?P<date>...), which says what day an object belongs to"
             )
         return pattern
+
+    @field_validator("ignore")
+    @classmethod
+    def _is_expression(cls, ignore: str | None) -> str | None:
+        if ignore is not None:
+            re.compile(ignore)
+        return ignore
 
     @model_validator(mode="after")
     def _has_hour(self) -> Objects:
