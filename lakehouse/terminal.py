@@ -48,13 +48,21 @@ def print_status(console: Console, found: Status) -> None:
         count = f"{found.read_otherwise:,} {'object was' if found.read_otherwise == 1 else 'objects were'}"
         table.add_row("reload due", f"{count} read by other settings: run lakehouse reload {found.source}")
     table.add_row("objects skipped", _listed([str(entry) for entry in found.skipped]))
-    table.add_row("rows received", f"{found.rows_received:,}")
+    if found.empty_sessions:
+        table.add_row(
+            "sessions empty", _listed([f"{session}: no row in any object" for session in found.empty_sessions])
+        )
+    several = len(found.rows_received) > 1
+    received = [f"{rows:,}" + (f" of {name}" if several else "") for name, rows in found.rows_received.items()]
+    table.add_row("rows received", ", ".join(received) or "0")
+    for refused in found.refusals.values():
+        table.add_row("rows refused", escape(str(refused)))
     # The error of one vendor about many objects differs in their names only.
     failed = [str(entry["object"]) for entry in found.failed_objects]
     table.add_row("failed objects", _listed(failed))
     if failed:
         table.add_row("", escape(f"the first: {found.failed_objects[0]['error']}"))
-    table.add_row("quarantine", _refused(found.quarantine))
+    table.add_row("quarantine", _refused(found.quarantine, "last_object"))
     _print_facts(console, found.source, table)
 
 
@@ -71,7 +79,7 @@ def print_feed_status(console: Console, found: FeedStatus) -> None:
     for what, moment in moments.items():
         table.add_row(what, f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "none yet")
     table.add_row("without an answer", _listed([f"{polls:,}  {symbol}" for symbol, polls in found.unanswered.items()]))
-    table.add_row("quarantine", _refused(found.quarantine))
+    table.add_row("quarantine", _refused(found.quarantine, "last_session"))
     _print_facts(console, found.source, table)
 
 
@@ -87,8 +95,8 @@ def _print_facts(console: Console, source: str, table: Table) -> None:
     console.print(table)
 
 
-def _refused(quarantine: list[dict[str, object]]) -> str:
-    return _listed([f"{entry['rows']:,}  {entry['reason']} (last: {entry['last_session']})" for entry in quarantine])
+def _refused(quarantine: list[dict[str, object]], last: str) -> str:
+    return _listed([f"{entry['rows']:,}  {entry['reason']} (last: {entry[last]})" for entry in quarantine])
 
 
 def _listed(entries: list[str], shown: int = 12) -> str:

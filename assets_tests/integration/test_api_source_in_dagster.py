@@ -246,7 +246,7 @@ def test_a_correction_is_reported_for_its_session_and_the_next(vendor: Vendor, i
         "bars": keys(OCTOBER),
         "daily_bars": keys(DAYS[:3]),
     }
-    assert metadata_of(result, "daily_bars")["rows_changed"] == 2
+    assert metadata_of(result, "daily_bars")["rows_changed_by_run"] == 2
     vendor.assert_published()
 
     again = vendor.run(instance, OCTOBER[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import re
 
 import dagster as dg
@@ -105,7 +106,7 @@ def test_each_partition_tells_its_own_rows(first_load: FirstLoad, table: str, en
     for place, session in enumerate(SESSIONS):
         facts = metadata_of(first_load.result, f"xetra/{table}", place)
         rows = stored.filter(pl.col("session") == session)
-        assert facts["dagster/partition_row_count"] == rows.height > 0
+        assert facts["dagster/partition_row_count"] == facts["rows_changed"] == rows.height > 0
         span = rows.select(pl.col(ends[0]).min(), pl.col(ends[1]).max()).row(0)
         assert (facts["time_from"], facts["time_to"]) == tuple(f"{moment:%Y-%m-%d %H:%M:%S}+00" for moment in span)
 
@@ -224,6 +225,34 @@ def test_a_failed_blocking_check_holds_back_what_is_downstream(
         *("xetra/raw_bars", "ingest_ledger")
     }
     assert lake.warehouse.read_bytes() == published
+
+
+def test_a_refused_object_holds_back_the_publication_and_no_bars(
+    first_load: FirstLoad, instance: dg.DagsterInstance
+) -> None:
+    """Every price of an hour is negative: the load succeeds, the source is not sound."""
+    lake = first_load.lake
+    path = min(path for path in (lake.feed / str(LAST)).iterdir() if len(gzip.decompress(path.read_bytes())) > 500)
+    header, *lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    prices = [header.split(",").index(name) for name in ("StartPrice", "MaxPrice", "MinPrice", "EndPrice")]
+    rows = [line.split(",") for line in lines]
+    for row in rows:
+        for place in prices:
+            row[place] = "-1"
+    path.write_bytes(gzip.compress("\n".join([header, *map(",".join, rows)]).encode()))
+    published = lake.warehouse.read_bytes()
+    result = lake.run(instance, LAST, LAST)
+
+    assert not result.success
+    found = failed_checks(result)["xetra/daily_bars few_rows_refused"]
+    assert "a price is zero or negative" in found
+    assert f"No row was kept of {LAST}/{path.name}" in found
+    assert {"xetra/raw_bars", "xetra/bars", "xetra/daily_bars"} <= set(materialized(result))
+    assert not any(name.startswith("marts/") for name in materialized(result))
+    assert lake.warehouse.read_bytes() == published
+    raw = metadata_of(result, "xetra/raw_bars")
+    assert raw["refused_pct"] > 0
+    assert "a price is zero or negative" in str(raw["refused_reasons"])
 
 
 def test_a_tampered_derived_table_is_mended_by_the_next_run(

@@ -3,14 +3,19 @@ in one run.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
 
 from lakehouse.components.declaring import declared, stored
-from lakehouse.components.loading import loaded_metadata, report_shared_tables, transient_faults_retried
+from lakehouse.components.loading import (
+    loaded_metadata,
+    refused_metadata,
+    report_shared_tables,
+    transient_faults_retried,
+)
 from lakehouse.components.metadata import partition_metadata, stored_metadata
 from lakehouse.components.pictures import session_pictures
 from lakehouse.components.resources import LakeResource
@@ -23,6 +28,7 @@ from lakehouse.pipeline.load import load
 from lakehouse.pipeline.report import export_report
 from lakehouse.progress import progress
 from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.products import Bars
 
 
 def bar_assets(config: SourceConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -55,9 +61,10 @@ def bar_assets(config: SourceConfig, partitions: dg.PartitionsDefinition) -> lis
             )
         table = config.table("raw_bars")
         report_shared_tables(context, opened, result)
-        metadata = loaded_metadata(context, result)
+        metadata = loaded_metadata(context, result) | refused_metadata(opened, config, Bars, sessions)
         metadata |= stored_metadata(opened, table, sessions, time.monotonic() - started)
-        return _partitions_reported(context, opened, table, sessions, result.parts, metadata)
+        reported = partition_metadata(opened, table, sorted({*sessions, *result.parts}))
+        return _partitions_reported(context, sessions, reported, metadata)
 
     @dg.asset(
         **declared(
@@ -125,9 +132,12 @@ def _derived(
     with transient_faults_retried(context):
         result = derive(lake, config, touched, progress=progress(context.log.debug))
     metadata = stored_metadata(lake, config.table(table), own, time.monotonic() - started)
-    metadata |= {"rows_changed": result.rows_changed, "sessions_changed": len(result.changed)}
+    metadata |= {"rows_changed_by_run": result.rows_changed, "sessions_changed": len(result.changed)}
     metadata |= _counts(lake, config, own) if table == "bars" else session_pictures(lake, config, own)
-    return _partitions_reported(context, lake, config.table(table), own, result.changed, metadata)
+    reported = partition_metadata(lake, config.table(table), sorted({*own, *result.changed}))
+    for session, facts in reported.items():
+        facts["rows_changed"] = result.changed_by_session.get(session, 0)
+    return _partitions_reported(context, own, reported, metadata)
 
 
 def _counts(lake: Lake, config: SourceConfig, sessions: list[date]) -> dict[str, Any]:
@@ -138,19 +148,16 @@ def _counts(lake: Lake, config: SourceConfig, sessions: list[date]) -> dict[str,
 
 def _partitions_reported(
     context: dg.AssetExecutionContext,
-    lake: Lake,
-    table: str,
     sessions: list[date],
-    changed: Collection[date],
+    reported: Mapping[date, dict[str, Any]],
     metadata: dict[str, Any],
 ) -> dg.MaterializeResult:
-    """Tells Dagster what each of the run's partitions holds, and of the last one what the run did: metadata of a
-    MaterializeResult would be stored with every partition, pictures too, which made 28 MB of a quarter. Other sessions
-    that got news, as they came in the same objects or follow a corrected one, are reported as well.
+    """Tells Dagster what each of the run's partitions holds, and of the last one what the run did (`metadata`): that of
+    a MaterializeResult would be stored with every partition, pictures too, which made 28 MB of a quarter. Other
+    sessions that got news, as they came in the same objects or follow a corrected one, are `reported` as well.
     """
-    others = sorted(set(changed) - set(sessions))
-    for session, facts in partition_metadata(lake, table, [*sessions, *others]).items():
-        if session in others:
+    for session, facts in reported.items():
+        if session not in sessions:
             context.log_event(dg.AssetMaterialization(context.asset_key, partition=str(session), metadata=facts))
         else:
             of_run = metadata if session == sessions[-1] else {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -10,8 +11,11 @@ from lakehouse.components.metadata import records_table
 from lakehouse.lake import Lake
 from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.pipeline.load import Loaded
+from lakehouse.pipeline.refused import refusal
 from lakehouse.printable import printable
+from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.errors import SourceUnavailable
+from lakehouse.sources.products import Product
 
 _TRIES_AFTER_FAULT = 3
 _PAUSE_S = 2.0
@@ -42,6 +46,16 @@ def loaded_metadata(context: dg.AssetExecutionContext, result: Loaded) -> dict[s
         "partitions_with_news": len(result.parts),
         **({"errors": dg.MetadataValue.md(records_table(failed))} if failed else {}),
     }
+
+
+def refused_metadata(
+    lake: Lake, config: SourceConfig, product: type[Product], sessions: list[date] | None
+) -> dict[str, Any]:
+    """What was refused of the objects about `sessions` (None: of all), and why."""
+    found = refusal(lake, config, product, sessions)
+    reasons = [{"reason": reason, "rows": rows} for reason, rows in found.reasons.items()]
+    table = {"refused_reasons": dg.MetadataValue.md(records_table(reasons))} if reasons else {}
+    return {"refused_pct": round(found.pct, 2), **table}
 
 
 def report_shared_tables(context: dg.AssetExecutionContext, lake: Lake, result: Loaded) -> None:

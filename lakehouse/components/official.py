@@ -7,7 +7,12 @@ import time
 import dagster as dg
 
 from lakehouse.components.declaring import declared, stored
-from lakehouse.components.loading import loaded_metadata, report_shared_tables, transient_faults_retried
+from lakehouse.components.loading import (
+    loaded_metadata,
+    refused_metadata,
+    report_shared_tables,
+    transient_faults_retried,
+)
 from lakehouse.components.metadata import stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sessions import RELOAD_TAG
@@ -15,6 +20,7 @@ from lakehouse.pipeline.derive_official import OFFICIAL_TABLES, derive_official
 from lakehouse.pipeline.load import load
 from lakehouse.progress import progress
 from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.products import OfficialDaily
 
 _DESCRIPTIONS = {
     "raw_daily": "The vendor's official daily series, as received: every revision of every row, append-only.",
@@ -46,9 +52,9 @@ def official_assets(config: SourceConfig) -> list[dg.AssetsDefinition]:
             )
         report_shared_tables(context, opened, result)
         table = config.table("raw_daily")
-        return dg.MaterializeResult(
-            metadata=loaded_metadata(context, result) | stored_metadata(opened, table, None, time.monotonic() - started)
-        )
+        metadata = loaded_metadata(context, result) | refused_metadata(opened, config, OfficialDaily, None)
+        metadata |= stored_metadata(opened, table, None, time.monotonic() - started)
+        return dg.MaterializeResult(metadata=metadata)
 
     return [raw_daily, *(_derived(config, table) for table in OFFICIAL_TABLES)]
 

@@ -34,14 +34,14 @@ _ORDER = ("sequence NULLS FIRST", "published_at", "ingested_at", "object_version
 _NEWEST_FIRST = "sequence DESC NULLS LAST, published_at DESC, ingested_at DESC, object_version DESC"
 
 
-def _parts(ledger: str, further: str = "") -> str:
+def _parts(ledger: str) -> str:
     """(object, object_version, part) of the stored rows behind the readable versions in `ledger`, the reading by which
     they were stored, and when such a version was published and ingested.
     """
     return f"""
         SELECT object, entry.object_version, entry.part, reading, published_at, ingested_at FROM (
             SELECT object, reading, published_at, ingested_at, unnest(parts) AS entry FROM {ledger}
-            WHERE status <> 'failed' {further}
+            WHERE status <> 'failed'
         )
     """
 
@@ -64,9 +64,15 @@ def references(ledger: str) -> str:
     """
 
 
+def current(ledger: str) -> str:
+    """The entry of each object's current version: the last committed that could be read."""
+    newest = f"row_number() OVER (PARTITION BY object ORDER BY {_NEWEST_FIRST}) = 1"
+    return f"SELECT * FROM {ledger} WHERE status <> 'failed' QUALIFY {newest}"
+
+
 def held(ledger: str) -> str:
-    """Where the rows that count are stored: those of each object's current version, which is the last committed that
-    could be read. A newer version replaces the older one as a whole.
+    """Where the rows that count are stored: those of each object's `current` version. A newer version replaces the
+    older one as a whole.
 
     Args:
         ledger: relation of one product's rows of the ingest ledger.
@@ -74,7 +80,7 @@ def held(ledger: str) -> str:
     Returns: object, object_version, part, reading; and published_at, ingested_at of the current version, which may be
         another than the one that the rows are stored under.
     """
-    return _parts(ledger, f"QUALIFY row_number() OVER (PARTITION BY object ORDER BY {_NEWEST_FIRST}) = 1")
+    return _parts(f"({current(ledger)})")
 
 
 def winners(raw: str, ledger: str, rows: Revised) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Derived:
-    """What a derivation did: rows in the partitions asked for, rows and sessions (or days, years) that changed, and
-    how many commits that took.
+    """What a derivation did: rows in the partitions asked for, rows and sessions (or days, years) that changed, how
+    many commits that took, and, of bars and daily bars, how many rows changed in each session.
     """
 
     rows: int = 0
     changed: frozenset[date] = frozenset()
     rows_changed: int = 0
     commits: int = 0
+    changed_by_session: Mapping[date, int] = field(default_factory=dict)
 
     def __add__(self, other: Derived) -> Derived:
         """What this derivation and another one of the same table did together."""
@@ -33,6 +35,7 @@ class Derived:
             self.changed | other.changed,
             self.rows_changed + other.rows_changed,
             self.commits + other.commits,
+            Counter(self.changed_by_session) + Counter(other.changed_by_session),
         )
 
 

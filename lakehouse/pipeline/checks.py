@@ -23,6 +23,7 @@ from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.conservation import COUNTS, conservation_of
 from lakehouse.pipeline.entered import QUARANTINE, unentered_rows
 from lakehouse.pipeline.readings import read_otherwise
+from lakehouse.pipeline.refused import refusal
 from lakehouse.pipeline.skipped import last_skipped
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.feed import FeedConfig
@@ -45,6 +46,8 @@ class Finding:
     summary: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, int] = field(default_factory=dict)
+    severity: str | None = None
+    """How bad it is, where that is not the check's own severity."""
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,26 @@ def _readable(product: type[Product]) -> Check:
     )
 
 
+def _few_refused(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+    found = refusal(lake, config, product, sessions)
+    verdict = found.verdict(config)
+    rows = [{"reason": reason, "rows": count} for reason, count in found.reasons.items()]
+    rows += [{"reason": "no row was kept", "object": name} for name in found.kept_none]
+    facts = {"rows_received": found.received, "rows_refused": found.refused, "objects_kept_none": len(found.kept_none)}
+    return Finding(verdict == "good", str(found), rows[:_SHOWN], facts, "warn" if verdict == "warn" else "error")
+
+
+def _refused(table: str, product: type[Product]) -> Check:
+    """On the table that is published: what is derived before it is derived all the same."""
+    return Check(
+        table,
+        "few_rows_refused",
+        "Few of the rows received were refused, and of no object all. Rows outside the calendar don't count.",
+        partial(_few_refused, product),
+        blocking=True,
+    )
+
+
 def _readings_current(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     import polars as pl
 
@@ -300,6 +323,7 @@ _BARS: tuple[Check, ...] = (
         severity="warn",
     ),
     *of_every_table("daily_bars"),
+    _refused("daily_bars", Bars),
     Check(
         "daily_bars",
         "consistent_with_bars",
@@ -331,6 +355,7 @@ _OFFICIAL: tuple[Check, ...] = tuple(
         _entered(OfficialDaily),
         _current(OfficialDaily),
         *of_every_table("official_daily"),
+        _refused("official_daily", OfficialDaily),
         Check(
             "official_daily",
             "conservation",

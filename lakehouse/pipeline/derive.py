@@ -9,6 +9,7 @@ would meet this commit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from functools import partial
@@ -124,7 +125,8 @@ def _bars_batch(
             ).to_arrow_table()
         if not verify:
             target.overwrite(rows, predicate({"session": changed}))
-        return Derived(made, frozenset(changed), rows.num_rows, int(not verify)), (ledger,)
+        by_session = Counter(rows["session"].to_pylist())
+        return Derived(made, frozenset(changed), rows.num_rows, int(not verify), by_session), (ledger,)
 
 
 def _daily_batch(
@@ -168,14 +170,16 @@ def _daily_batch(
             UNION ALL SELECT {columns} FROM changes ORDER BY session, instrument_id, currency
             """
         ).to_arrow_table()
-        changed = connection.execute(
-            "SELECT DISTINCT session FROM (FROM changes SELECT session UNION ALL FROM gone SELECT session)"
+        by_session = connection.execute(
+            "SELECT session, count(*) FROM (SELECT session FROM changes UNION ALL SELECT session FROM gone) "
+            "GROUP BY session"
         ).fetchall()
         result = Derived(
             count(connection, "fresh"),
-            frozenset(session for (session,) in changed),
+            frozenset(session for session, _ in by_session),
             changes.num_rows + count(connection, "gone"),
             int(not verify),
+            dict(by_session),
         )
         if not verify:
             # A row follows from its neighbours in other months, so that no two derivations may commit from one

@@ -20,6 +20,7 @@ from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.parts import PartOf, Stored, first_part, parts_in_blocks, parts_of
 from lakehouse.pipeline.pending import PendingObject
+from lakehouse.pipeline.refused import outside_calendar
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.products import Product
 from lakehouse.sources.reading import reading_of
@@ -252,7 +253,7 @@ def _rules(product: Product, config: SourceConfig, connection: duckdb.DuckDBPyCo
         "within_file": ("day BETWEEN first_day AND last_day", "the time is outside its file's date"),
         "in_session": (
             "day = session OR day NOT BETWEEN first_day AND last_day",
-            f"the day is no session of {config.calendar}",
+            outside_calendar(config.calendar),
         ),
     }
 

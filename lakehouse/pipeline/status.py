@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of, newest_entries
@@ -13,8 +14,13 @@ from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.entered import QUARANTINE
 from lakehouse.pipeline.readings import read_otherwise
 from lakehouse.pipeline.rebuild import misordered_entries
+from lakehouse.pipeline.refused import Refusal, refusal
 from lakehouse.pipeline.skipped import Skipped, last_skipped
 from lakehouse.sources.config import SourceConfig
+from lakehouse.sources.products import Product
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,12 @@ class Status:
     """Objects that were read by other settings than the source has now."""
     skipped: list[Skipped]
     """What the last load or tick of the sensor could not take for an object of the source."""
-    rows_received: int
+    rows_received: dict[str, int]
+    """By product: a run's own numbers are those of its bars."""
+    refusals: dict[str, Refusal]
+    """By product, where any row was refused."""
+    empty_sessions: list[date]
+    """Sessions of which every object was empty: nothing traded, or the vendor had a bad day."""
     quarantine: list[dict[str, object]]
 
 
@@ -50,6 +61,12 @@ def status(lake: Lake, config: SourceConfig) -> Status:
     bars = readable.filter(pl.col("product") == config.bars.name)
     parts = bars["parts"].explode().struct.field("part").drop_nulls().to_list()
     sessions = sorted({*parts, *bars.filter(pl.col("status") == "empty")["first_session"].to_list()})
+    failed = unreadable_objects(config, ledger.lazy())
+    received = ledger.group_by("product").agg(pl.col("rows_received").sum())
+
+    def refused(product: Product) -> Refusal:
+        return refusal(lake, config, type(product), None)
+
     calendar = config.calendar_frame()
     expected = calendar.between(sessions[0], sessions[-1]) if sessions else []
     return Status(
@@ -64,25 +81,45 @@ def status(lake: Lake, config: SourceConfig) -> Status:
             ledger,
             [session for session in sessions if calendar.is_session(session)],
         ),
-        failed_objects=unreadable_objects(config, ledger.lazy()),
-        objects=dict(newest_entries(ledger.lazy()).collect().group_by("status").len().iter_rows()),
+        failed_objects=failed,
+        objects=_counted(newest_entries(ledger.lazy()).collect(), failed),
         rebuild_due=misordered_entries(config, ledger.lazy()).height,
         read_otherwise=read_otherwise(config, ledger.lazy()).height,
         skipped=last_skipped(lake, config.source),
-        rows_received=int(ledger["rows_received"].sum() or 0),
+        rows_received={name: rows for name, rows in sorted(received.iter_rows()) if rows},
+        refusals={product.name: found for product in config.products if (found := refused(product)).refused},
+        empty_sessions=sorted(set(sessions) - _with_rows(bars)),
         quarantine=quarantine_by_reason(lake, config.source),
     )
 
 
+def _with_rows(readable: pl.DataFrame) -> set[date]:
+    """The sessions of which an object's newest readable version has rows."""
+    newest = newest_entries(readable.lazy()).collect()
+    return set(newest["parts"].explode().struct.field("part").drop_nulls())
+
+
+def _counted(newest: pl.DataFrame, failed: list[dict[str, Any]]) -> dict[str, int]:
+    """Objects by status; of those that failed, the ones that the source still asks for."""
+    import polars as pl
+
+    readable = newest.filter(pl.col("status") != "failed").group_by("status").len()
+    counts = dict(readable.iter_rows())
+    return counts | ({"failed": len(failed)} if failed else {})
+
+
 def quarantine_by_reason(lake: Lake, source: str) -> list[dict[str, object]]:
-    """(reason, rows, last_session) of a source's rows in the quarantine, the most frequent first."""
+    """(reason, rows, last_session, last_object) of a source's rows in the quarantine, the most frequent first. The last
+    object is the one to look into: a row outside the calendar's sessions counts to the next session.
+    """
     with lake.connect() as connection:
         stored = lake.select(QUARANTINE, connection, {"source": [source]})
         return (
             connection.execute(
                 f"""
-                SELECT reason, count(*) AS rows, max(session) AS last_session
-                FROM (SELECT unnest(reasons) AS reason, session FROM ({stored}))
+                SELECT reason, count(*) AS rows, max(session) AS last_session,
+                    arg_max(object, (session, object)) AS last_object
+                FROM (SELECT unnest(reasons) AS reason, session, object FROM ({stored}))
                 GROUP BY reason ORDER BY rows DESC, reason
                 """
             )

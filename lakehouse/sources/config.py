@@ -65,6 +65,20 @@ class Updates(Strict):
     sweep_months: int = Field(2, ge=1, description="How many months before the current one the sweep fetches again.")
 
 
+class Refusals(Strict):
+    """How much of what a source sends may be refused, rows outside the calendar's sessions not counted."""
+
+    warn_pct: float = Field(1.0, gt=0, le=100, description="From this share on a run warns.")
+    fail_pct: float = Field(
+        20.0,
+        gt=0,
+        le=100,
+        description="From this share on a run fails, and the source is not published; likewise where an object with "
+        "rows kept none.",
+    )
+    fail_rows: int = Field(100, ge=1, description="Fewer rows than these fail only where an object kept none.")
+
+
 class Reconciliation(Strict):
     """A second, independent series that daily bars are held against."""
 
@@ -112,6 +126,7 @@ class SourceConfig(Strict):
         None, description="The codes that prices may be in, where not all of them are ISO 4217 (USDT)."
     )
     negative_prices: bool = Field(False, description="Whether zero and negative prices are legal (futures spreads).")
+    refusals: Refusals = Refusals()
     reconciliation: Reconciliation | None = None
     updates: Updates | None = Field(None, description="Schedules of an API; objects in a bucket have a sensor.")
     report: Report | None = None

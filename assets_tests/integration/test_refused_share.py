@@ -1,0 +1,136 @@
+"""A load of which most was refused is no success: a check says so, with the reasons, and the terminal shows them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from rich.console import Console
+
+from assets_tests.folder_source import DAY, FolderSource, bar_line
+from lakehouse.components.checks import check_result
+from lakehouse.pipeline.checks import Check, Finding, checks_of
+from lakehouse.pipeline.load import load
+from lakehouse.pipeline.refused import refusal
+from lakehouse.pipeline.status import Status, status
+from lakehouse.sources.products import Bars
+from lakehouse.terminal import print_status
+
+NO_PRICE = {"StartPrice": "", "MaxPrice": ""}
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
+    """An empty folder, and a lake that was never written."""
+    (tmp_path / "vendor").mkdir()
+    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(tmp_path / "vendor"))
+    return FolderSource(tmp_path / "vendor")
+
+
+def lines(good: int, bad: int) -> list[str]:
+    """Rows of an hour, the last ones without prices."""
+    made = [bar_line(number % 60, 10.0 + number // 60) for number in range(good)]
+    return made + [bar_line(number % 60, **NO_PRICE) for number in range(bad)]
+
+
+def checked(source: FolderSource) -> tuple[Check, Finding]:
+    check = next(check for check in checks_of(source.config) if check.name == "few_rows_refused")
+    return check, check.run(source.lake, source.config, [DAY])
+
+
+def printed(found: Status) -> str:
+    output = io.StringIO()
+    print_status(Console(width=300, file=output), found)
+    return " ".join(output.getvalue().split())
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "passed", "severity"),
+    [
+        (100, 0, True, None),
+        (199, 1, True, None),
+        (99, 1, False, "WARN"),
+        (81, 19, False, "WARN"),
+        (80, 20, False, "ERROR"),
+        (79, 20, False, "WARN"),
+        (0, 1, False, "ERROR"),
+    ],
+)
+def test_the_share_decides(source: FolderSource, good: int, bad: int, passed: bool, severity: str | None) -> None:
+    source.put(*lines(good, bad))
+    source.take()
+    check, finding = checked(source)
+    assert (check.table, check.blocking, finding.passed) == ("daily_bars", True, passed)
+    assert finding.facts["rows_refused"] == bad
+    if severity:
+        assert check_result(check, dg.AssetKey(["xetra", "daily_bars"]), finding).severity.value == severity
+        assert f"{bad} of {good + bad} rows" in finding.summary
+        assert "open is missing or not a double" in finding.summary
+
+
+def test_an_object_that_kept_none_fails_beside_thousands_that_did(source: FolderSource) -> None:
+    source.put(*lines(300, 0), hour=8)
+    source.put(bar_line(1, **NO_PRICE, hour=9), hour=9)
+    source.take()
+    _, finding = checked(source)
+    assert (finding.severity, finding.facts["objects_kept_none"]) == ("error", 1)
+    assert "No row was kept of 2017-07-07/2017-07-07_BINS_XETR09.csv" in finding.summary
+    source.put(bar_line(1, hour=9), hour=9)
+    source.take()
+    assert checked(source)[1].passed
+
+
+def test_rows_outside_the_calendar_do_not_count(source: FolderSource) -> None:
+    saturday = source.folder / "2017-07-08" / "2017-07-08_BINS_XETR08.csv"
+    source.put(*lines(100, 0))
+    saturday.parent.mkdir()
+    text = (source.folder / f"{DAY}/{DAY}_BINS_XETR08.csv").read_text().replace(str(DAY), "2017-07-08")
+    saturday.write_text(text)
+    source.take()
+    load(source.lake, source.config, source.config.bars, [DAY.replace(day=10)])
+    found = refusal(source.lake, source.config, Bars, None)
+    assert (found.received, found.refused, found.kept_none, found.verdict(source.config)) == (100, 0, [], "good")
+    # The row counts to Monday; what to look into is Saturday's object.
+    assert "the day is no session of XETR (last: 2017-07-08/2017-07-08_BINS_XETR08.csv)" in printed(
+        status(source.lake, source.config)
+    )
+
+
+def test_the_thresholds_are_the_yamls(source: FolderSource) -> None:
+    source.put(*lines(9, 1))
+    source.take()
+    bounds = source.config.refusals.model_copy(update={"warn_pct": 11.0})
+    assert not checked(source)[1].passed
+    source.config = source.config.model_copy(update={"refusals": bounds})
+    assert checked(source)[1].passed
+    bounds = source.config.refusals.model_copy(update={"fail_pct": 5.0, "fail_rows": 10})
+    source.config = source.config.model_copy(update={"refusals": bounds})
+    assert checked(source)[1].severity == "error"
+
+
+def test_status_says_how_much_was_refused_and_which_sessions_are_empty(source: FolderSource) -> None:
+    source.put(*lines(3, 1))
+    source.take()
+    text = printed(status(source.lake, source.config))
+    assert "rows received 4 rows refused 1 of 4 rows (25.0%) were refused: 1 high is missing or not a double" in text
+    assert "sessions empty" not in text
+    source.put()
+    source.take()
+    text = printed(status(source.lake, source.config))
+    assert f"sessions empty {DAY}: no row in any object" in text
+    assert "objects 1 empty" in text
+
+
+def test_a_failed_object_counts_where_it_is_named(source: FolderSource) -> None:
+    """An object that failed once and was read later is no failed one."""
+    path = source.put(*lines(1, 0))
+    path.write_text("")
+    source.take()
+    assert "objects 1 failed" in printed(status(source.lake, source.config))
+    source.put(*lines(1, 0))
+    source.take()
+    text = printed(status(source.lake, source.config))
+    assert "objects 1 loaded" in text
+    assert "failed objects none" in text
