@@ -93,7 +93,7 @@ def backfill(
         with Display(console) as display:
             outcome = backfill_source(source, first, last or date.today(), display)
         show_outcome(console, outcome)
-    if not outcome.success or outcome.failed_checks:
+    if not outcome.is_sound:
         raise typer.Exit(1)
 
 
@@ -120,7 +120,7 @@ def reload(
             console.print(f"{source}: nothing to read again, all objects were read by the present settings")
             return
         show_outcome(console, outcome)
-    if not outcome.success or outcome.failed_checks:
+    if not outcome.is_sound:
         raise typer.Exit(1)
 
 

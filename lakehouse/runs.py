@@ -56,6 +56,11 @@ class Outcome:
         """The checks that failed and are no mere warnings."""
         return [check for check in self.checks if not check[2] and not check[3]]
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the run ended well, and its checks did."""
+        return self.success and not self.failed_checks
+
 
 class Display:
     """A progress bar for the steps of a run; it goes when the run has ended."""
