@@ -385,6 +385,7 @@ def _explained() -> Iterator[None]:
     from lakehouse.chart import ChartError
     from lakehouse.lake.contract import ContractError
     from lakehouse.lake.errors import HomeUnavailable, LakeUnavailable, TableMissing, TableOutdated
+    from lakehouse.settings import SettingsError
     from lakehouse.sources.config import SourceError
     from lakehouse.sources.errors import SourceUnavailable
     from lakehouse.warehouse.dbt import DbtFailed
@@ -398,6 +399,7 @@ def _explained() -> Iterator[None]:
         LakeUnavailable,
         TableMissing,
         TableOutdated,
+        SettingsError,
         SourceError,
         SourceUnavailable,
         AuditFailed,

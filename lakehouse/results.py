@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
@@ -42,8 +43,12 @@ _NUMBERS = {
     *("uhugeint", "float", "double", "decimal", "bignum"),
 }
 _NESTED = {"list", "array", "struct", "map", "union"}
-_AS_TEXT = {"interval", "blob", "bit", "bignum", "union", "time with time zone", "uuid"}
+_AS_TEXT = {"interval", "blob", "bit", "bignum", "uhugeint", "union", "time with time zone", "uuid", "variant"}
 """Types without a counterpart in the formats: written as DuckDB's text of them."""
+_OTHER_MAP = "map of other keys"
+"""A map whose keys are no text, as the members of a JSON object are."""
+_OWN_TEXT = {"date", "time"}
+"""Types of which Polars' text would be another than DuckDB's (years before 1, 24:00:00)."""
 
 
 class Format(StrEnum):
@@ -143,7 +148,7 @@ def _write_csv(relation: duckdb.DuckDBPyRelation, target: Target) -> None:
     import polars as pl
 
     # CSV knows no lists: they are written as JSON.
-    reader = _reader(relation, {*_AS_TEXT, "date"}, _NESTED)
+    reader = _reader(relation, {*_AS_TEXT, *_OWN_TEXT}, {*_NESTED, _OTHER_MAP})
     target.write(pl.DataFrame(reader.schema.empty_table()).write_csv().encode())
     for batch in reader:
         target.write(pl.DataFrame(batch).write_csv(include_header=False).encode())
@@ -153,7 +158,7 @@ def _write_json(relation: duckdb.DuckDBPyRelation, target: Target) -> None:
     import polars as pl
 
     before = b"["
-    for batch in _reader(relation, {*_AS_TEXT, "date"}, set()):
+    for batch in _reader(relation, {*_AS_TEXT, *_OWN_TEXT}, {_OTHER_MAP}):
         if batch.num_rows:
             target.write(before + pl.DataFrame(batch).write_json().encode()[1:-1])
             before = b","
@@ -174,14 +179,29 @@ def _reader(relation: duckdb.DuckDBPyRelation, as_text: set[str], as_json: set[s
     somewhere inside).
     """
     columns = []
-    for number, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), start=1):
+    names = _distinct(relation.columns)
+    for number, (name, kind) in enumerate(zip(names, relation.types, strict=True), start=1):
         value = f"#{number}"
         if kind.id in as_text:
             value = f"{value}::VARCHAR"
-        elif kind.id in as_json or (kind.id in _NESTED and _kinds_inside(kind) & _AS_TEXT):
+        elif _sort_of(kind) in as_json or (kind.id in _NESTED and _kinds_inside(kind) & _AS_TEXT):
             value = f"to_json({value})"
         columns.append(f"{value} AS {_quoted(name)}")
     return relation.project(", ".join(columns)).to_arrow_reader(_BATCH_ROWS)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names of a result's columns, with a number after each that came before: a join may repeat one."""
+    found: list[str] = []
+    for name in names:
+        repeated = (f"{name}_{number}" for number in count(1))
+        found.append(name if name not in found else next(each for each in repeated if each not in {*names, *found}))
+    return found
+
+
+def _sort_of(kind: duckdb.sqltypes.DuckDBPyType) -> str:
+    is_map = kind.id == "map"
+    return _OTHER_MAP if is_map and str(dict(kind.children)["key"]) != "VARCHAR" else kind.id
 
 
 def _kinds_inside(kind: duckdb.sqltypes.DuckDBPyType) -> set[str]:

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).parents[1]
@@ -42,6 +42,10 @@ def _data_folder() -> Path:
     return (given if given.is_absolute() else Path.home() / ".local" / "share") / "lakehouse"
 
 
+class SettingsError(ValueError):
+    """A variable has a value that can't be used; the message names it."""
+
+
 class Settings(BaseSettings):
     """All settings, each from the variable `LAKEHOUSE_<NAME>`."""
 
@@ -61,8 +65,14 @@ class Settings(BaseSettings):
         default=8 * 2**30, gt=0, description="Bytes that an object may unpack to; a larger one fails."
     )
 
-    locked_memory: str = Field(default="1GB", description="Memory of a query on a locked lake, as DuckDB writes it.")
-    locked_seconds: float = Field(default=60.0, gt=0, description="Longest time of a query on a locked lake.")
+    locked_memory: str = Field(
+        default="1GB",
+        pattern=r"^(?i:\d+(\.\d+)? ?[kmgt]i?b)$",
+        description="Memory of a query on a locked lake, such as 500MB or 2GiB.",
+    )
+    locked_seconds: float = Field(
+        default=60.0, gt=0, le=86_400, description="Longest time of a query on a locked lake."
+    )
 
     def model_post_init(self, context: object) -> None:
         self.home = self.home.expanduser().absolute()
@@ -75,6 +85,10 @@ class Settings(BaseSettings):
         if self.lake_uri.startswith("file://"):
             return str(Path(unquote(self.lake_uri.removeprefix("file://"))).absolute())
         if "://" in self.lake_uri:
+            if not self.lake_uri.removeprefix("s3://").strip("/") or not self.lake_uri.startswith("s3://"):
+                raise SettingsError(
+                    f"LAKEHOUSE_LAKE_URI is {self.lake_uri!r}; set it to a folder or to s3://bucket/prefix"
+                )
             return self.lake_uri.rstrip("/")
         return str(Path(self.lake_uri).expanduser().absolute())
 
@@ -103,8 +117,17 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process; a `.env` file (see `dotenv_file`) fills what the environment leaves open."""
+    """The settings of this process; a `.env` file (see `dotenv_file`) fills what the environment leaves open.
+
+    Raises:
+        SettingsError: a variable's value can't be used.
+    """
     from dotenv import load_dotenv
 
     load_dotenv(dotenv_file())
-    return Settings()
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [f"LAKEHOUSE_{'_'.join(map(str, each['loc'])).upper()} is {each['input']!r}" for each in error.errors()]
+        why = "; ".join(each["msg"] for each in error.errors())
+        raise SettingsError(f"{', '.join(wrong)}: {why}. Correct or unset it") from None

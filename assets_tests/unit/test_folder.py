@@ -126,10 +126,13 @@ def test_loops_of_links_end(folder: Path) -> None:
     ]
 
 
-def test_what_is_no_file_is_not_waited_for(folder: Path) -> None:
+def test_what_is_no_file_is_named_and_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.csv")
     (folder / "linked.csv").symlink_to("pipe.csv")
-    assert listed(folder) == (OBJECT, [])
+    assert listed(folder) == (
+        OBJECT,
+        ["linked.csv (a link to neither a file nor a folder)", "pipe.csv (neither a file nor a folder)"],
+    )
 
 
 def test_versions_are_those_of_lakes_that_were_filled_before(folder: Path) -> None:

@@ -75,6 +75,39 @@ def test_write_result__a_date_beyond_the_calendar(database: duckdb.DuckDBPyConne
     assert json.loads(written(database, query, Format.json)) == [{"v": "infinity", "w": "2024-02-29"}]
 
 
+@pytest.mark.parametrize("output_format", [Format.csv, Format.json, Format.parquet])
+def test_write_result__columns_that_share_a_name_in_a_join(
+    database: duckdb.DuckDBPyConnection, output_format: Format
+) -> None:
+    query = "SELECT * FROM (SELECT 1 AS a, 5 AS a_1) x JOIN (SELECT 1 AS a, 2 AS a_2) y ON x.a = y.a"
+    target = io.BytesIO()
+    write_result(database.sql(query), output_format, target)
+    target.seek(0)
+    read = {Format.csv: pl.read_csv, Format.json: pl.read_json, Format.parquet: pl.read_parquet}[output_format]
+    found = read(target)
+    assert len(set(found.columns)) == 4
+    assert found.rows() == [(1, 5, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("340282366920938463463374607431768211455::UHUGEINT", "340282366920938463463374607431768211455"),
+        ("'24:00:00'::TIME", "24:00:00"),
+        ("MAP{DATE '2020-01-01': 1}", "2020-01-01"),
+        ("map([1, 2], ['a', 'b'])", "a"),
+        ("1::VARIANT", "1"),
+    ],
+)
+@pytest.mark.parametrize("output_format", [Format.csv, Format.json])
+def test_write_result__values_that_polars_cannot_write(
+    database: duckdb.DuckDBPyConnection, value: str, text: str, output_format: Format
+) -> None:
+    target = io.BytesIO()
+    write_result(database.sql(f"SELECT {value} AS v"), output_format, target)
+    assert text in target.getvalue().decode()
+
+
 def test_write_result__columns_of_one_name(database: duckdb.DuckDBPyConnection) -> None:
     assert written(database, 'SELECT 1 AS "a""b", 2 AS c', Format.csv) == b'"a""b",c\n1,2\n'
     lines = written(database, "SELECT 1 AS a, 2 AS a", Format.table).decode().splitlines()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse import settings as module
-from lakehouse.settings import PROJECT_ROOT, Settings, default_home, dotenv_file, settings
+from lakehouse.settings import PROJECT_ROOT, Settings, SettingsError, default_home, dotenv_file, settings
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +55,27 @@ def test_a_dotenv_file_of_the_working_directory_is_not_read(tmp_path: Path, monk
 
 def test_a_lake_may_be_given_as_a_file_url() -> None:
     assert Settings(lake_uri="file:///data/my%20lake/").lake == "/data/my lake"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOCKED_MEMORY", "bogus"),
+        ("LOCKED_MEMORY", ""),
+        ("LOCKED_SECONDS", "abc"),
+        ("LOCKED_SECONDS", "inf"),
+        ("OBJECT_MAX_BYTES", "8GiB"),
+        ("AS_OF", "yesterday"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"LAKEHOUSE_{name}", value)
+    with pytest.raises(SettingsError, match=f"LAKEHOUSE_{name} is {value!r}"):
+        settings()
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/lake", "s3://", "S3://bucket", "gs://bucket"])
+def test_an_address_of_an_unknown_kind_is_no_empty_lake(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_LAKE_URI", uri)
+    with pytest.raises(SettingsError, match=r"set it to a folder or to s3://bucket/prefix"):
+        _ = settings().lake

@@ -81,7 +81,7 @@ class Lake:
         cls,
         place: Settings | str | os.PathLike[str] | None = None,
         *,
-        as_of: datetime | str | None = None,
+        as_of: datetime | date | str | None = None,
         connections: Connections | None = None,
         locked: bool = False,
     ) -> Lake:
@@ -90,7 +90,7 @@ class Lake:
         Args:
             place: other settings; or a home, as LAKEHOUSE_HOME names it; or where the tables are, a folder or an
                 s3:// URI.
-            as_of: also as text in ISO 8601, in UTC where it names no offset.
+            as_of: also a date, or text in ISO 8601, in UTC where it names no offset.
             connections: opens the DuckDB connections that work on the lake uses, to configure them (a memory limit,
                 threads).
             locked: `sql` is for other people's queries: SELECT alone, no files, network, settings or extensions, and
@@ -101,7 +101,7 @@ class Lake:
         """
         config = place if isinstance(place, Settings) else settings() if place is None else _settings_at(place)
         require_folder(config.home)
-        moment = parse_moment(as_of) if isinstance(as_of, str) else as_of
+        moment = as_of if as_of is None or isinstance(as_of, datetime) else parse_moment(str(as_of))
         # The marts at hand are those of the settings' lake; of another bucket nobody has said where its marts are.
         is_elsewhere = place is not None and is_remote(config.lake) and config.lake != settings().lake
         limits = Limits(config.locked_memory, config.locked_seconds) if locked else None
@@ -228,14 +228,19 @@ class Lake:
         import duckdb
 
         if self.limits is not None:
-            check_query(query, [(source, macro) for source, macro in _CALL.findall(query) if source in self.sources()])
+            known = self.sources()
+            check_query(
+                query,
+                [*known, SHARED_SCHEMA, MARTS_SCHEMA, *(schema for schema, _ in self.tables())],
+                [(source, macro) for source, macro in _CALL.findall(query) if source.lower() in known],
+            )
         connection = connect(self.uri)
         named = self._named_in(query, connection)
         self._attach_marts(named, connection)
         # A query that names no table needs no lake.
-        known = [] if named == [] else self.tables()
-        self.attach(connection, known if named is None else [pair for pair in named if pair in known])
-        for source, macro in {(source, macro.lower()) for source, macro in _CALL.findall(query)}:
+        stored = [] if named == [] else self.tables()
+        self.attach(connection, stored if named is None else [pair for pair in named if pair in stored])
+        for source, macro in {(source.lower(), macro.lower()) for source, macro in _CALL.findall(query)}:
             if source in self.sources():
                 _imported(_MACROS[macro])(self, connection, source)
         if self.limits is not None:
@@ -308,9 +313,10 @@ class Lake:
             names = connection.get_table_names(query, qualified=True)
         except duckdb.Error:
             # A macro that is still unknown keeps DuckDB from looking; whatever could be a table is named then.
-            return _QUALIFIED.findall(query) if _CALL.search(query) else None
-        # DuckDB gives a table that the query renames as `schema.table AS alias`.
-        parts = [name.partition(" AS ")[0].replace('"', "").split(".")[-2:] for name in names]
+            found = _QUALIFIED.findall(query) if _CALL.search(query) else None
+            return found and [(schema.lower(), table.lower()) for schema, table in found]
+        # DuckDB gives a table that the query renames as `schema.table AS alias`. Names have no case in SQL.
+        parts = [name.partition(" AS ")[0].replace('"', "").lower().split(".")[-2:] for name in names]
         if not parts and not _CATALOG.search(query):
             return []
         return [(pair[-2] if len(pair) == 2 else "", pair[-1]) for pair in parts] or None

@@ -16,7 +16,7 @@ import re
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 _TABLE_FUNCTIONS = {"generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest"}
 """Those that make their rows from their arguments."""
-_NO_FUNCTIONS = {"current_setting", "getenv", "getvariable", "write_log"}
-_NO_SCHEMAS = {"pg_catalog"}
-_NO_TABLES = re.compile(r"(duckdb|pg|pragma|sqlite)_", re.IGNORECASE)
+_NO_FUNCTIONS = {"current_setting", "getenv", "getvariable", "json_serialize_plan", "write_log"}
+_CATALOG_SCHEMA = "information_schema"
+_NO_TABLES = re.compile(r"(duckdb|pg|pragma|sqlite)_|views$", re.IGNORECASE)
 _NAME = re.compile(r"[\w $-]+")
 """What is no such word names a file."""
 _GRACE_S = 5.0
 """After the time limit, for what DuckDB can't interrupt."""
 _MEMORY_TIMES = 3
 """The process may take so many times the memory limit, beside what it has."""
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 class QueryNotAllowed(RuntimeError):
@@ -60,9 +60,9 @@ class Limits:
     def memory_bytes(self) -> int:
         """`memory` as a number of bytes."""
         found = re.fullmatch(r"([\d.]+) ?(\w+)", self.memory)
-        if found is None or found[2] not in _UNITS:
+        if found is None or found[2].lower() not in _UNITS:
             raise ValueError(f"'{self.memory}' is not an amount of memory; write it as 500MB or 2GB")
-        return int(float(found[1]) * _UNITS[found[2]])
+        return int(float(found[1]) * _UNITS[found[2].lower()])
 
     def explained(self, error: Exception) -> Exception:
         """An error of a query, by the limit that it met if it did."""
@@ -75,10 +75,11 @@ class Limits:
         return error
 
 
-def check_query(query: str, macros: Sequence[tuple[str, str]]) -> None:
+def check_query(query: str, schemas: Collection[str], macros: Sequence[tuple[str, str]]) -> None:
     """Lets a query pass that only selects, from tables and by functions that read nothing else.
 
     Args:
+        schemas: whose tables may be read. DuckDB joins what it doesn't know to the name of a file, `schema.table`.
         macros: (schema, name) of the table macros that may be called besides.
 
     Raises:
@@ -89,25 +90,33 @@ def check_query(query: str, macros: Sequence[tuple[str, str]]) -> None:
 
     with duckdb.connect() as parser:
         (text,) = parser.execute(f"SELECT json_serialize_sql({literal(query)}, skip_default := true)").fetchall()[0]
-    parsed = json.loads(text)
+    try:
+        parsed = json.loads(text)
+    except RecursionError:
+        raise QueryNotAllowed("a locked lake answers no query that is nested so deeply") from None
     if parsed["error"] and parsed["error_type"] == "not implemented":
         raise QueryNotAllowed("a locked lake answers SELECT statements only")
     if parsed["error"]:
         raise duckdb.ParserException(parsed["error_message"])
     if len(parsed["statements"]) != 1:
         raise QueryNotAllowed(f"a locked lake answers one statement at a time, not {len(parsed['statements'])}")
+    allowed = {"", _CATALOG_SCHEMA, *(schema.lower() for schema in schemas)}
     for node in _nodes(parsed["statements"]):
-        _check_node(node, {(schema.lower(), name.lower()) for schema, name in macros})
+        _check_node(node, allowed, {(schema.lower(), name.lower()) for schema, name in macros})
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        yield tree
-    for part in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from _nodes(part)
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
 
 
-def _check_node(node: dict[str, Any], macros: set[tuple[str, str]]) -> None:
+def _check_node(node: dict[str, Any], schemas: set[str], macros: set[tuple[str, str]]) -> None:
     if node.get("type") == "TABLE_FUNCTION":
         function = node["function"]
         name, schema = function["function_name"].lower(), function.get("schema", "").lower()
@@ -116,9 +125,11 @@ def _check_node(node: dict[str, Any], macros: set[tuple[str, str]]) -> None:
     elif node.get("class") == "FUNCTION" and node["function_name"].lower() in _NO_FUNCTIONS:
         raise QueryNotAllowed(f"a locked lake has no function {node['function_name']}()")
     elif node.get("type") == "BASE_TABLE":
-        name, schema = node["table_name"], node.get("schema_name", "")
-        if not _NAME.fullmatch(name) or _NO_TABLES.match(name) or schema.lower() in _NO_SCHEMAS:
-            raise QueryNotAllowed(f"a locked lake has no table '{name}'; it reads no files and shows no settings")
+        name, schema, catalog = node["table_name"], node.get("schema_name", ""), node.get("catalog_name", "")
+        words = all(_NAME.fullmatch(part) for part in (name, schema, catalog) if part)
+        if not words or _NO_TABLES.match(name) or schema.lower() not in schemas:
+            shown = ".".join(part for part in (catalog, schema, name) if part)
+            raise QueryNotAllowed(f"a locked lake has no table '{shown}'; it reads no files and shows no settings")
 
 
 def lock(connection: duckdb.DuckDBPyConnection, lake_uri: str, limits: Limits) -> None:

@@ -71,7 +71,7 @@ class LakeTable:
                 added by the next write.
         """
         from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
+        from deltalake.exceptions import DeltaError, TableNotFoundError
 
         try:
             if not self.location.exists():
@@ -81,7 +81,7 @@ class LakeTable:
             self.location.open()
         except TableNotFoundError:
             return Snapshot(self, None)
-        except OSError as error:
+        except (OSError, DeltaError) as error:
             raise LakeUnavailable(f"{self.uri} can't be opened: {in_one_line(error)}") from error
         snapshot = Snapshot(self, delta)
         if lacking := [name for name in snapshot.lacking if not self.contract.column(name).nullable]:

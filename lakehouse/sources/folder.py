@@ -163,6 +163,8 @@ def _look_at(entry: os.DirEntry[str], name: str, root: str, is_linked: bool, fou
             # It may have been removed since its folder was read.
             with suppress(FileNotFoundError):
                 found.add(name, entry.stat())
+        elif os.path.lexists(entry.path):
+            found.passed_over.append(PassedOver(name, "neither a file nor a folder"))
         return None
     try:
         target = os.path.realpath(entry.path, strict=True)
@@ -180,6 +182,8 @@ def _look_at(entry: os.DirEntry[str], name: str, root: str, is_linked: bool, fou
         found.passed_over.append(PassedOver(name, "a link to a folder inside of a linked folder"))
     elif os.path.isdir(target):
         return target, True
+    else:
+        found.passed_over.append(PassedOver(name, "a link to neither a file nor a folder"))
     return None
 
 
