@@ -92,7 +92,8 @@ class FeedLake:
     def stored(self, table: str) -> pl.DataFrame:
         """The rows of one of the feed's tables as they stand, without SQL."""
         found = self.lake.table(self.config.table(table))
-        return found.to_polars().sort(found.contract.key)
+        # Before its first quote a feed has no table.
+        return found.snapshot().scan().collect().sort(found.contract.key)
 
     @property
     def quotes(self) -> pl.DataFrame:
