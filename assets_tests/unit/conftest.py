@@ -1,14 +1,20 @@
-"""What tests of modules that ask vendors share."""
+"""What several unit tests share."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from assets_tests.unit.scripted_vendor import Vendor
+from lakehouse.settings import PROJECT_ROOT
 from lakehouse.sources import api as api_module
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 @pytest.fixture
@@ -20,3 +26,14 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """An instance with the project's own dagster.yaml."""
+    import dagster as dg
+
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_bytes((PROJECT_ROOT / "dagster.yaml").read_bytes())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+        yield made

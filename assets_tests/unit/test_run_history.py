@@ -1,17 +1,14 @@
 """Runs are forgotten after the retention; what the asset pages show of partitions and checks is not."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from lakehouse.components.sessions import range_tags
 from lakehouse.run_history import RETENTION, prune
-from lakehouse.settings import PROJECT_ROOT
 
 DAYS = dg.DailyPartitionsDefinition("2024-03-01", exclusions=[datetime(2024, 3, 9), datetime(2024, 3, 10)])
 FIRST, LAST = (datetime(2024, 3, day).date() for day in (4, 8))
@@ -28,15 +25,6 @@ def sound() -> dg.AssetCheckResult:
 
 JOB = dg.define_asset_job("update", [prices])
 DEFINITIONS = dg.Definitions([prices], asset_checks=[sound], jobs=[JOB], executor=dg.in_process_executor)
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """An instance with the project's own dagster.yaml."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    (tmp_path / "dagster.yaml").write_bytes((PROJECT_ROOT / "dagster.yaml").read_bytes())
-    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
-        yield made
 
 
 def run(instance: dg.DagsterInstance, first: str, last: str) -> str:

@@ -2,15 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import pytest
 from dagster._core.launcher import WorkerStatus
 
 from lakehouse.run_processes import RunLauncher, fail_dead_runs, one_process, running_here
-from lakehouse.settings import PROJECT_ROOT
 
 RUN = "00000000-0000-4000-8000-000000000000"
 STARTED = dg.DagsterRunStatus.STARTED
@@ -25,15 +22,6 @@ def holds_its_lock(context: dg.OpExecutionContext) -> None:
 @dg.job(executor_def=one_process)
 def some_job() -> None:
     holds_its_lock()
-
-
-@pytest.fixture
-def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """An instance with the project's own dagster.yaml."""
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    (tmp_path / "dagster.yaml").write_bytes((PROJECT_ROOT / "dagster.yaml").read_bytes())
-    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
-        yield made
 
 
 def started(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
