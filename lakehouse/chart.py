@@ -76,7 +76,7 @@ class Chart:
             "High": price(max(rows["high"])),
             "Low": price(min(rows["low"])),
             "Close": price(close),
-            "Volume": f"{sum(rows['volume']):,}",
+            "Volume": f"{sum(rows['volume'].drop_nulls()):,}",
             # A futures spread can stand at zero or below, where a percentage says nothing.
             "Change": f"{(close / base - 1) * 100:+.2f}% since {since}"
             if base > 0
@@ -157,10 +157,12 @@ def read_chart(
         stored = lake.select(config.table("bars"), connection, {"session": one["session"]})
         # The bars of a session are on the basis of its daily bar.
         prices = next((daily[name][0] / stored_daily[name][0] for name in _PRICES if stored_daily[name][0]), 1.0)
-        shares = daily["volume"][0] / stored_daily["volume"][0]
+        # An adjusted volume that 64 bits can't hold is NULL.
+        volume = daily["volume"][0]
+        shares = "NULL" if volume is None else repr(volume / stored_daily["volume"][0])
         scaled = ", ".join(f"{name} * {prices!r} AS {name}" for name in _PRICES)
         bars = connection.execute(
-            f"SELECT interval, start_at, end_at, {scaled}, round(volume * {shares!r})::BIGINT AS volume "
+            f"SELECT interval, start_at, end_at, {scaled}, TRY_CAST(round(volume * {shares}) AS BIGINT) AS volume "
             f"FROM ({stored}) "
             f"WHERE {predicate(one)} AND is_traded ORDER BY start_at"
         ).pl()

@@ -218,9 +218,10 @@ def _draw_volumes(
 ) -> None:
     from matplotlib.collections import PolyCollection
 
-    bars = [_box(x, width, 0, row["volume"]) for x, width, row in zip(middles, widths, rows, strict=True)]
+    heights = [row["volume"] or 0 for row in rows]
+    bars = [_box(x, width, 0, height) for x, width, height in zip(middles, widths, heights, strict=True)]
     axes.add_collection(PolyCollection(bars, facecolors=[_colour(row) for row in rows], linewidths=0))
-    axes.set_ylim(0, 1.08 * max(row["volume"] for row in rows))
+    axes.set_ylim(0, 1.08 * max(*heights, 1))
 
 
 def _box(middle: float, width: float, low: float, high: float) -> list[tuple[float, float]]:

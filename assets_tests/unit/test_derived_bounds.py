@@ -19,6 +19,7 @@ from lakehouse.lake.engine import connect
 from lakehouse.lake.validation import broken_rules, good, predicates_of
 from lakehouse.market import bars, official, windows
 from lakehouse.market.adjustment import adjusted, factors, with_changes
+from lakehouse.market.sanity import daily_differences
 from lakehouse.sources.config import source_named
 
 SESSIONS = [date(2020, 11, 2), date(2020, 11, 3), date(2020, 11, 4)]
@@ -94,6 +95,43 @@ def test_daily_bars_of_accepted_bars_keep_their_contract(
         "(SELECT *, NULL::DATE AS prev_session, NULL::DOUBLE AS prev_close, NULL::DOUBLE AS change_pct FROM daily)"
     )
     assert broken(connection, config.contract("daily_bars"), with_changes(unlinked)) == {}
+
+
+@pytest.mark.parametrize("step_us", [1_000_000, 1_000, 1])
+def test_volumes_near_their_bound_in_as_many_bars_as_a_day_can_have_do_not_overflow(
+    step_us: int, connection: duckdb.DuckDBPyConnection
+) -> None:
+    """100,000 bars of one instrument with 10^14 shares each, a microsecond apart, were accepted, and daily bars raised.
+    By now there is a bound for each fineness of time."""
+    start = datetime(2020, 11, 2, 15, tzinfo=UTC) + timedelta(microseconds=step_us)
+    quantities = [10**power - 1 for power in range(1, 19)]
+    rows = [
+        row | {"start_at": start, "row_number": number}
+        for number, quantity in enumerate(quantities)
+        for row in bar_rows([FLAT | {"volume": quantity}])
+    ]
+    largest = accepted(connection, contract_of("raw_bars"), rows)["volume"].max()
+    assert isinstance(largest, int)
+    at_seconds = (10**14 - 1) * 90_000
+    assert largest * (90_000 * 1_000_000 // step_us) + (0 if step_us == 1_000_000 else at_seconds) < 2**63
+
+
+def test_sums_of_volumes_beyond_64_bits_break_the_contract_and_do_not_raise(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    """Bars that a lake holds from a release without bounds."""
+    frame = pl.DataFrame(bar_rows([FLAT | {"volume": 2**62}] * 2 + [FLAT] * 2))
+    made = frame.with_columns(segment=pl.lit("regular"), is_traded=True, is_adjusted=pl.lit(None, pl.Boolean)).select(
+        pl.col("*"), *[pl.lit(None, pl.String).alias(name) for name in ("symbol", "name", "instrument_type")]
+    )
+    connection.register("bars", made.with_columns(pl.col("vwap").cast(pl.Float64)).to_arrow())
+    connection.register("complete", pl.DataFrame({"session": SESSIONS, "is_complete": True}).to_arrow())
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE daily AS {bars.daily('bars', 'complete', 'UTC')}")
+    assert connection.execute("SELECT volume, trades, bar_count FROM daily ORDER BY session").fetchall() == [
+        (None, None, 2), (2, 2, 2),
+    ]  # fmt: skip
+    assert broken(connection, contract_of("daily_bars"), bars.with_previous("daily", "daily")) == {"volume_present": 1}
+    assert connection.execute(daily_differences("daily", "bars")).fetchall()[0][-1] == "values differ"
 
 
 DAILY = {

@@ -346,3 +346,11 @@ def test_a_session_of_one_bar_is_drawn() -> None:
 def test_names_of_files() -> None:
     assert default_name("BMW", SESSIONS[0], SESSIONS[1]) == "BMW_2024-03-26_2024-03-27.png"
     assert default_name("../EUR/USD ", SESSIONS[0], SESSIONS[0]) == ".._EUR_USD__2024-03-26_2024-03-26.png"
+
+
+def test_adjusted_volumes_beyond_64_bits_are_left_out() -> None:
+    """They are NULL, and a chart of them raised."""
+    rows = [daily_row(day, (80.0, 80.5, 79.5, 80.25), volume=None if day == SESSIONS[0] else 5) for day in SESSIONS]
+    chart = daily_chart(rows)
+    assert chart.figures["Volume"] == "20"
+    draw(chart)

@@ -60,7 +60,9 @@ def daily(bars_relation: str, completeness: str, time_zone: str, volume_unit: fl
     """Daily bars without what depends on earlier sessions: one row an instrument, currency and session with a
     traded regular bar.
 
-    Sums of prices run in the order of time, so that they don't depend on the order in which threads add.
+    Sums of prices run in the order of time, so that they don't depend on the order in which threads add. The bounds of
+    the raw contract keep every sum within its type; of bars that an earlier release accepted, a sum beyond it is NULL,
+    which the contract of daily bars reports.
 
     Args:
         bars_relation: relation of the table bars.
@@ -75,7 +77,7 @@ def daily(bars_relation: str, completeness: str, time_zone: str, volume_unit: fl
             arg_max_null(instrument_type, start_at) AS instrument_type,
             currency, session,
             arg_min(open, start_at) AS open, max(high) AS high, min(low) AS low, arg_max(close, start_at) AS close,
-            sum(volume)::BIGINT AS volume, sum(trades)::BIGINT AS trades,
+            TRY_CAST(sum(volume) AS BIGINT) AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
             sum({value} ORDER BY start_at) AS turnover,
             CASE WHEN count(vwap) = count(*) THEN sum(vwap * volume ORDER BY start_at) / sum(volume) END AS vwap,
             count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at,
