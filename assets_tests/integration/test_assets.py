@@ -244,7 +244,7 @@ def test_a_refused_object_holds_back_the_publication_and_no_bars(
     result = lake.run(instance, LAST, LAST)
 
     assert not result.success
-    found = failed_checks(result)["xetra/daily_bars few_rows_refused"]
+    found = failed_checks(result)["xetra/daily_bars enough_rows_kept"]
     assert "a price is zero or negative" in found
     assert f"No row was kept of {LAST}/{path.name}" in found
     assert {"xetra/raw_bars", "xetra/bars", "xetra/daily_bars"} <= set(materialized(result))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import dagster as dg
 import pytest
 from rich.console import Console
 
 from assets_tests.folder_source import DAY, FolderSource, bar_line
-from lakehouse.components.checks import check_result
-from lakehouse.pipeline.checks import Check, Finding, checks_of
+from lakehouse.pipeline.checks import Finding, checks_of
 from lakehouse.pipeline.load import load
 from lakehouse.pipeline.refused import refusal
 from lakehouse.pipeline.status import Status, status
@@ -35,9 +33,17 @@ def lines(good: int, bad: int) -> list[str]:
     return made + [bar_line(number % 60, **NO_PRICE) for number in range(bad)]
 
 
-def checked(source: FolderSource) -> tuple[Check, Finding]:
-    check = next(check for check in checks_of(source.config) if check.name == "few_rows_refused")
-    return check, check.run(source.lake, source.config, [DAY])
+def checked(source: FolderSource, name: str) -> Finding:
+    check = next(check for check in checks_of(source.config) if check.name == name)
+    return check.run(source.lake, source.config, [DAY])
+
+
+def few(source: FolderSource) -> Finding:
+    return checked(source, "few_rows_refused")
+
+
+def enough(source: FolderSource) -> Finding:
+    return checked(source, "enough_rows_kept")
 
 
 def printed(found: Status) -> str:
@@ -47,39 +53,46 @@ def printed(found: Status) -> str:
 
 
 @pytest.mark.parametrize(
-    ("good", "bad", "passed", "severity"),
+    ("good", "bad", "few_refused", "enough_kept"),
     [
-        (100, 0, True, None),
-        (199, 1, True, None),
-        (99, 1, False, "WARN"),
-        (81, 19, False, "WARN"),
-        (80, 20, False, "ERROR"),
-        (79, 20, False, "WARN"),
-        (0, 1, False, "ERROR"),
+        (100, 0, True, True),
+        (199, 1, True, True),
+        (99, 1, False, True),
+        (81, 19, False, True),
+        (80, 20, False, False),
+        (79, 20, False, True),
+        (0, 1, False, False),
     ],
 )
-def test_the_share_decides(source: FolderSource, good: int, bad: int, passed: bool, severity: str | None) -> None:
+def test_the_share_decides(source: FolderSource, good: int, bad: int, few_refused: bool, enough_kept: bool) -> None:
     source.put(*lines(good, bad))
     source.take()
-    check, finding = checked(source)
-    assert (check.table, check.blocking, finding.passed) == ("daily_bars", True, passed)
-    assert finding.facts["rows_refused"] == bad
-    if severity:
-        assert check_result(check, dg.AssetKey(["xetra", "daily_bars"]), finding).severity.value == severity
-        assert f"{bad} of {good + bad} rows" in finding.summary
-        assert "open is missing or not a double" in finding.summary
+    assert (few(source).passed, enough(source).passed) == (few_refused, enough_kept)
+    for finding in (few(source), enough(source)):
+        assert finding.facts["rows_refused"] == bad
+        if not finding.passed:
+            assert f"{bad} of {good + bad} rows" in finding.summary
+            assert "open is missing or not a double" in finding.summary
+
+
+def test_a_share_to_look_at_holds_nothing_back(source: FolderSource) -> None:
+    """The automation lets what was loaded by hand be published when every blocking check passed."""
+    found = {check.name: check for check in checks_of(source.config)}
+    warns, holds_back = found["few_rows_refused"], found["enough_rows_kept"]
+    assert (warns.table, warns.blocking, warns.severity) == ("raw_bars", False, "warn")
+    assert (holds_back.table, holds_back.blocking, holds_back.severity) == ("daily_bars", True, "error")
 
 
 def test_an_object_that_kept_none_fails_beside_thousands_that_did(source: FolderSource) -> None:
     source.put(*lines(300, 0), hour=8)
     source.put(bar_line(1, **NO_PRICE, hour=9), hour=9)
     source.take()
-    _, finding = checked(source)
-    assert (finding.severity, finding.facts["objects_kept_none"]) == ("error", 1)
+    finding = enough(source)
+    assert (finding.passed, finding.facts["objects_kept_none"]) == (False, 1)
     assert "No row was kept of 2017-07-07/2017-07-07_BINS_XETR09.csv" in finding.summary
     source.put(bar_line(1, hour=9), hour=9)
     source.take()
-    assert checked(source)[1].passed
+    assert enough(source).passed
 
 
 def test_rows_outside_the_calendar_do_not_count(source: FolderSource) -> None:
@@ -101,13 +114,14 @@ def test_rows_outside_the_calendar_do_not_count(source: FolderSource) -> None:
 def test_the_thresholds_are_the_yamls(source: FolderSource) -> None:
     source.put(*lines(9, 1))
     source.take()
+    assert not few(source).passed
     bounds = source.config.refusals.model_copy(update={"warn_pct": 11.0})
-    assert not checked(source)[1].passed
     source.config = source.config.model_copy(update={"refusals": bounds})
-    assert checked(source)[1].passed
+    assert few(source).passed
+    assert enough(source).passed
     bounds = source.config.refusals.model_copy(update={"fail_pct": 5.0, "fail_rows": 10})
     source.config = source.config.model_copy(update={"refusals": bounds})
-    assert checked(source)[1].severity == "error"
+    assert not enough(source).passed
 
 
 def test_status_says_how_much_was_refused_and_which_sessions_are_empty(source: FolderSource) -> None:

@@ -74,14 +74,14 @@ FEED = "iex"
 FEED_MARTS = {f"marts/{name}" for name in ("dim_resolution", "fct_quote_window", "percentage_gains", "top_stocks")}
 BAR_CHECKS = """
 {}/bars        conservation!  contract!  key_is_unique!  no_suspect_bars
-{}/daily_bars  consistent_with_bars!  contract!  few_rows_refused!  instruments_present  key_is_unique!  volume_usual
+{}/daily_bars  consistent_with_bars!  contract!  enough_rows_kept!  instruments_present  key_is_unique!  volume_usual
 """
 OTHER_CHECKS = """
-alpha_vantage/raw_bars           contract!  key_is_unique!  objects_readable  readings_current  rows_entered  session_complete
-binance/raw_bars                 contract!  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered  session_complete
-xetra/raw_bars                   contract!  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered  session_complete
-alpha_vantage/raw_daily          contract!  key_is_unique!  objects_readable  readings_current  rows_entered
-alpha_vantage/official_daily     conservation!  contract!  few_rows_refused!  key_is_unique!
+alpha_vantage/raw_bars           contract!  few_rows_refused  key_is_unique!  objects_readable  readings_current  rows_entered  session_complete
+binance/raw_bars                 contract!  few_rows_refused  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered  session_complete
+xetra/raw_bars                   contract!  few_rows_refused  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered  session_complete
+alpha_vantage/raw_daily          contract!  few_rows_refused  key_is_unique!  objects_readable  readings_current  rows_entered
+alpha_vantage/official_daily     conservation!  contract!  enough_rows_kept!  key_is_unique!
 alpha_vantage/corporate_actions  contract!  key_is_unique!
 alpha_vantage/reconciliation     reconciles
 iex/quotes                       contract!  key_is_unique!  polls_answered

@@ -53,7 +53,7 @@ def check_result(check: Check, asset: dg.AssetKey, finding: Finding) -> dg.Asset
         asset_key=asset,
         check_name=check.name,
         passed=finding.passed,
-        severity=_SEVERITY[finding.severity or check.severity],
+        severity=_SEVERITY[check.severity],
         description=in_markdown(finding.summary),
         metadata={
             **finding.facts,

@@ -46,8 +46,6 @@ class Finding:
     summary: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, int] = field(default_factory=dict)
-    severity: str | None = None
-    """How bad it is, where that is not the check's own severity."""
 
 
 @dataclass(frozen=True)
@@ -243,22 +241,33 @@ def _readable(product: type[Product]) -> Check:
     )
 
 
-def _few_refused(product: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+def _refused(product: type[Product], severe: bool, lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
+    """Whether so little was refused that nobody has to look, or (`severe`) that what was kept may be published."""
     found = refusal(lake, config, product, sessions)
-    verdict = found.verdict(config)
     rows = [{"reason": reason, "rows": count} for reason, count in found.reasons.items()]
     rows += [{"reason": "no row was kept", "object": name} for name in found.kept_none]
     facts = {"rows_received": found.received, "rows_refused": found.refused, "objects_kept_none": len(found.kept_none)}
-    return Finding(verdict == "good", str(found), rows[:_SHOWN], facts, "warn" if verdict == "warn" else "error")
+    verdict = found.verdict(config)
+    return Finding(verdict == "good" or (severe and verdict == "warn"), str(found), rows[:_SHOWN], facts)
 
 
-def _refused(table: str, product: type[Product]) -> Check:
+def _few_refused(product: type[Product]) -> Check:
+    return Check(
+        product.raw_table,
+        "few_rows_refused",
+        "Few of the rows received were refused. Rows outside the calendar don't count.",
+        partial(_refused, product, False),
+        severity="warn",
+    )
+
+
+def _enough_kept(table: str, product: type[Product]) -> Check:
     """On the table that is published: what is derived before it is derived all the same."""
     return Check(
         table,
-        "few_rows_refused",
-        "Few of the rows received were refused, and of no object all. Rows outside the calendar don't count.",
-        partial(_few_refused, product),
+        "enough_rows_kept",
+        "Most of the rows received were kept, and some of every object. Rows outside the calendar don't count.",
+        partial(_refused, product, True),
         blocking=True,
     )
 
@@ -301,6 +310,7 @@ _BARS: tuple[Check, ...] = (
     _readable(Bars),
     _entered(Bars),
     _current(Bars),
+    _few_refused(Bars),
     Check(
         "raw_bars",
         "session_complete",
@@ -323,7 +333,7 @@ _BARS: tuple[Check, ...] = (
         severity="warn",
     ),
     *of_every_table("daily_bars"),
-    _refused("daily_bars", Bars),
+    _enough_kept("daily_bars", Bars),
     Check(
         "daily_bars",
         "consistent_with_bars",
@@ -354,8 +364,9 @@ _OFFICIAL: tuple[Check, ...] = tuple(
         _readable(OfficialDaily),
         _entered(OfficialDaily),
         _current(OfficialDaily),
+        _few_refused(OfficialDaily),
         *of_every_table("official_daily"),
-        _refused("official_daily", OfficialDaily),
+        _enough_kept("official_daily", OfficialDaily),
         Check(
             "official_daily",
             "conservation",
