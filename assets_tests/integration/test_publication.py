@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -16,7 +17,9 @@ from assets_tests.integration.conftest import FirstLoad
 from lakehouse.lake import Lake
 from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.settings import settings
-from lakehouse.sources.config import source_named
+from lakehouse.sources.config import configured_sources, source_named
+from lakehouse.sources.errors import SourceError
+from lakehouse.warehouse import connection
 from lakehouse.warehouse.publish import AuditFailed, differing_marts, publish
 
 # More rows than DuckDB reads ahead, so that a reader has to go back to its file.
@@ -60,6 +63,28 @@ def test_a_failed_test_leaves_the_published_file_and_its_readers_alone(
     assert rebuild(Lake.open(), source_named("xetra")).differs
     publish(settings())
     assert differing_marts(settings()) == []
+
+
+def test_a_broken_yaml_holds_back_the_marts_and_not_the_loads_of_other_sources(
+    first_load: FirstLoad, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, error = first_load.lake, SourceError("defs/binance/defs.yaml, line 7: first_session: Field required")
+    (lake.home / "lake" / "binance" / "daily_bars").mkdir(parents=True)
+    others = {name: config for name, config in configured_sources().items() if name != "binance"}
+    monkeypatch.setattr(connection, "configured_sources", lambda: others)
+    monkeypatch.setattr(connection, "broken_files", lambda: {Path("defs.yaml"): error})
+    published = lake.warehouse.read_bytes()
+    lake.exchange.write(lake.feed, "corrected")
+    loaded = lake.rows("ingest_ledger").height
+    result = lake.run(instance)
+
+    assert lake.rows("ingest_ledger").height == loaded + 1
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert failure.step_key == "marts"
+    told = failure.step_failure_data.user_failure_data
+    assert told is not None
+    assert str(told.description).startswith(f"Not published: the marts would lose the rows of binance: {error}.")
+    assert lake.warehouse.read_bytes() == published
 
 
 def test_a_failure_outside_dagster_says_what_failed(first_load: FirstLoad) -> None:

@@ -32,22 +32,21 @@ def folder(tmp_path: Path) -> Path:
         (BINANCE.replace("first_session:", "first_sesion:"), "first_session: Field required"),
         (BINANCE.replace("first_session: ", "first_session: soon #"), f"line {LINE}: first_session: Input should be"),
         (BINANCE.replace("first_session:", "  : : ["), f"line {LINE}: "),
-        ("- a list\n- \xe9\n", None),
+        ("- a list\n- \xe9\n", "its type is missing; set it to lakehouse.components.MarketSource or"),
+        (BINANCE.replace("MarketSource", "MarketSorce"), "its type is 'lakehouse.components.MarketSorce'; set it to"),
+        (f"{BINANCE}\n---\n", "its type is missing"),
         ("type: lakehouse.components.MarketSource\n", "line 1: source: Field required"),
         (b"\xff\xfe\x00", "can't decode"),
-        ("", None),
+        ("", "its type is missing"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line_and_the_others_go_on(
-    broken: str | bytes, words: str | None, folder: Path
+    broken: str | bytes, words: str, folder: Path
 ) -> None:
     path = folder / "market" / "binance" / "defs.yaml"
     path.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
     assert sorted(configured_sources(folder)) == ["alpha_vantage", "xetra"]
     assert list(configured_feeds(folder)) == ["iex"]
-    if words is None:
-        assert broken_files(folder) == {}
-        return
     assert list(broken_files(folder)) == [path]
     with pytest.raises(SourceError) as found:
         described_sources(folder).named("binance", "source")
@@ -55,6 +54,13 @@ def test_a_broken_file_is_named_with_its_line_and_the_others_go_on(
     assert words in str(found.value)
     with pytest.raises(SourceError, match=r"no source 'xerta'.*did you mean 'xetra'"):
         described_sources(folder).named("xerta", "source")
+
+
+def test_a_component_that_is_none_of_ours_is_left_to_dagster(folder: Path) -> None:
+    path = folder / "market" / "binance" / "defs.yaml"
+    path.write_text("type: other_project.Component\n")
+    assert sorted(configured_sources(folder)) == ["alpha_vantage", "xetra"]
+    assert broken_files(folder) == {}
 
 
 def test_status_names_the_broken_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -17,7 +19,11 @@ import pytest
 from lakehouse.lake import Lake
 from lakehouse.lake.errors import MartsUnavailable
 from lakehouse.settings import settings
-from lakehouse.warehouse.publish import publication
+from lakehouse.sources.config import configured_sources
+from lakehouse.sources.errors import SourceError
+from lakehouse.warehouse import connection
+from lakehouse.warehouse import publish as warehouse
+from lakehouse.warehouse.publish import OF_BARS, build_part, differing_marts, marts_as_of, publication
 
 _STRANGER = """
 import sys, duckdb
@@ -177,3 +183,41 @@ def test_queries_without_marts_do_not_open_a_damaged_file(
         assert str(published) in caplog.text
     with pytest.raises(MartsUnavailable, match=f"the published marts in {published} can't be opened"):
         price()
+
+
+@pytest.fixture
+def broken(published: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The YAML of binance and iex can't be read, and the lake has tables of binance; what is wrong."""
+    (Path(Lake.open().uri) / "binance" / "daily_bars").mkdir(parents=True)
+    error = SourceError("defs/binance/defs.yaml, line 7: first_session: Field required")
+    monkeypatch.setattr(connection, "broken_files", lambda: {Path("defs.yaml"): error})
+    others = {name: config for name, config in configured_sources().items() if name != "binance"}
+    monkeypatch.setattr(connection, "configured_sources", lambda: others)
+    monkeypatch.setattr(connection, "configured_feeds", dict)
+    return str(error)
+
+
+def test_no_publication_loses_the_rows_of_a_source_whose_yaml_is_broken(published: Path, broken: str) -> None:
+    """They were left out of the marts without a word."""
+    before = published.read_bytes()
+    told = rf"^the marts would lose the rows of binance: {re.escape(broken)}.*published file stays as it was$"
+    with pytest.raises(SourceError, match=told):
+        warehouse.publish(settings())
+    with pytest.raises(SourceError, match=told), publication(settings()):
+        build_part(settings(), OF_BARS)
+    with pytest.raises(SourceError, match=told):
+        differing_marts(settings(), OF_BARS)
+    with pytest.raises(SourceError, match=told):
+        marts_as_of(datetime.now(UTC))
+    assert published.read_bytes() == before
+
+
+def test_what_a_broken_yaml_can_not_lose_is_published(published: Path, broken: str) -> None:
+    """A source without tables in the lake, and the models of the other domain."""
+    connection.require_descriptions(Lake.open(), (connection.FEED,))
+    (Path(Lake.open().uri) / "binance" / "daily_bars").rmdir()
+    connection.require_descriptions(Lake.open())
+    (Path(Lake.open().uri) / "iex" / "quote_windows").mkdir(parents=True)
+    connection.require_descriptions(Lake.open(), (connection.MARKET,))
+    with pytest.raises(SourceError, match="rows of iex"):
+        connection.require_descriptions(Lake.open())

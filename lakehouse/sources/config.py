@@ -16,11 +16,10 @@ from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.api_config import Api, symbols_of
-from lakehouse.sources.described import DEFS, Descriptions, described
+from lakehouse.sources.described import DEFS, MARKET_SOURCE, Descriptions, described
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.products import Bars, OfficialDaily, Product, Strict
 
-COMPONENT = "lakehouse.components.MarketSource"
 _TAKEN = ("lake", "marts", "market", "feed", "calendar", "warehouse")
 
 
@@ -256,7 +255,7 @@ def configured_sources(folder: Path = DEFS) -> dict[str, SourceConfig]:
 @cache
 def described_sources(folder: Path = DEFS) -> Descriptions[SourceConfig]:
     """The sources of bars, and which `defs.yaml` can't be read."""
-    return described(COMPONENT, SourceConfig, folder)
+    return described(MARKET_SOURCE, SourceConfig, folder)
 
 
 def source_named(name: str) -> SourceConfig:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import yaml
 
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
+MARKET_SOURCE, QUOTE_FEED = "lakehouse.components.MarketSource", "lakehouse.components.QuoteFeed"
+_OWN = "lakehouse.components."
 
 Described = TypeVar("Described", bound=Strict)
 
@@ -75,8 +77,15 @@ def _described_in(path: Path, component: str, model: type[Described]) -> dict[st
         raise SourceError(f"{path}{line}: {error.problem}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SourceError(f"{path}: {error}") from error
+    kinds = [document.get("type") if isinstance(document, dict) else None for document in documents] or [None]
+    for kind in kinds:
+        if not isinstance(kind, str) or (kind.startswith(_OWN) and kind not in (MARKET_SOURCE, QUOTE_FEED)):
+            raise SourceError(
+                f"{path}: its type is {'missing' if kind is None else repr(kind)}; set it to {MARKET_SOURCE} or "
+                f"{QUOTE_FEED}, or remove the file"
+            )
     for number, document in enumerate(documents):
-        if not isinstance(document, dict) or document.get("type") != component:
+        if kinds[number] != component:
             continue
         attributes = document.get("attributes") or {}
         try:

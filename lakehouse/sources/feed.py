@@ -18,11 +18,10 @@ from lakehouse.market.windows import WindowRule
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.api_config import Api
 from lakehouse.sources.config import described_sources, not_taken
-from lakehouse.sources.described import DEFS, Descriptions, described
+from lakehouse.sources.described import DEFS, QUOTE_FEED, Descriptions, described
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.products import Strict
 
-COMPONENT = "lakehouse.components.QuoteFeed"
 QUOTES, WINDOWS, ERRORS = "quotes", "quote_windows", "poll_errors"
 TOP, GAINS = "top_stocks", "percentage_gains"
 """Views of the windows."""
@@ -131,7 +130,7 @@ def configured_feeds(folder: Path = DEFS) -> dict[str, FeedConfig]:
 @cache
 def described_feeds(folder: Path = DEFS) -> Descriptions[FeedConfig]:
     """The feeds of quotes, and which `defs.yaml` can't be read."""
-    return described(COMPONENT, FeedConfig, folder)
+    return described(QUOTE_FEED, FeedConfig, folder)
 
 
 def broken_files(folder: Path = DEFS) -> dict[Path, SourceError]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from lakehouse.lake.literals import literal
 from lakehouse.market import adjustment, splits
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.config import SourceConfig, configured_sources
-from lakehouse.sources.feed import WINDOWS, configured_feeds
+from lakehouse.sources.errors import SourceError
+from lakehouse.sources.feed import WINDOWS, broken_files, configured_feeds
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,6 +38,25 @@ Relation = Callable[[str], str]
 def tables_of(source: SourceConfig) -> list[str]:
     """The tables of a source that models read."""
     return [table for table in TABLES if source.official_daily is not None or table not in _WITH_OFFICIAL_DAILY]
+
+
+def require_descriptions(lake: Lake, domains: Collection[str] = (MARKET, FEED)) -> None:
+    """Makes sure that no source or feed of the `domains` that the lake holds is left out, since its YAML is broken: the
+    models would be built without its rows. One whose YAML was removed is left out on purpose.
+
+    Raises:
+        SourceError: a YAML can't be read, and the lake has tables of a source that no other YAML describes.
+    """
+    broken = broken_files()
+    if not broken:
+        return
+    known = configured_sources().keys() | configured_feeds().keys()
+    stored = {source for domain in domains for source in lake.sources(domain)}
+    if lost := sorted(stored - known):
+        raise SourceError(
+            f"the marts would lose the rows of {', '.join(lost)}: {'; '.join(map(str, broken.values()))}. "
+            "Correct the file and publish again; the published file stays as it was"
+        )
 
 
 def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse") -> None:

@@ -19,9 +19,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.errors import MartsUnavailable
+from lakehouse.lake.lake import Lake
 from lakehouse.lake.literals import literal
 from lakehouse.lake.published import attach_published, log_of
 from lakehouse.settings import Settings, settings
+from lakehouse.warehouse.connection import FEED, MARKET, require_descriptions
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ built apart from all others, which follow each load of bars.
 """
 OF_FEEDS = ("--select", f"tag:{FEED_TAG}")
 OF_BARS = ("--exclude", f"tag:{FEED_TAG}")
+_DOMAINS = {OF_FEEDS: (FEED,), OF_BARS: (MARKET,), (): (MARKET, FEED)}
+"""What the parts of the models are made from."""
 
 
 _log = logging.getLogger(__name__)
@@ -111,8 +115,13 @@ def _sync(path: Path) -> None:
 def build_part(config: Settings, part: tuple[str, ...], on_event: Callable[[Event], None] | None = None) -> list[str]:
     """Builds and tests a part of the models (OF_FEEDS, OF_BARS) inside a `publication`, and returns what failed. The
     others stay as they are published; where the publication begins without a file, all are built.
+
+    Raises:
+        SourceError: see `require_descriptions`.
     """
-    return run_dbt((*BUILD, *part) if build_path(config).exists() else BUILD, config, on_event)
+    part = part if build_path(config).exists() else ()
+    require_descriptions(Lake.open(config), _DOMAINS[part])
+    return run_dbt((*BUILD, *part), config, on_event)
 
 
 def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[[Event], None] | None = None) -> None:
@@ -120,7 +129,9 @@ def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[
 
     Raises:
         AuditFailed: something failed; nothing was published.
+        SourceError: see `require_descriptions`.
     """
+    require_descriptions(Lake.open(config))
     with publication(config, from_scratch=full_refresh):
         failures = run_dbt(BUILD, config, on_event)
         if failures:
@@ -142,8 +153,10 @@ def marts_as_of(moment: datetime, models: Collection[str] | None = None, config:
 
     Raises:
         AuditFailed: a model failed.
+        SourceError: see `require_descriptions`.
     """
     config = config or settings()
+    require_descriptions(Lake.open(config))
     with _private_build(config) as build:
         wanted = () if models is None else ("--select", *(f"+{model}" for model in sorted(models)))
         failures = run_dbt(("run", *wanted), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
@@ -168,9 +181,14 @@ def _private_build(config: Settings) -> Iterator[Path]:
 def differing_marts(config: Settings, part: tuple[str, ...] = ()) -> list[str]:
     """The published models, all or those of a part, that a rebuild from scratch would give otherwise; every one of
     them, where nothing is published yet or the published file is damaged.
+
+    Raises:
+        AuditFailed: a model failed.
+        SourceError: see `require_descriptions`.
     """
     import duckdb
 
+    require_descriptions(Lake.open(config), _DOMAINS[part])
     with _private_build(config) as build:
         failures = run_dbt(("run", *part), config)
         if failures:

@@ -13,7 +13,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from lakehouse.components.metadata import in_markdown
 from lakehouse.settings import settings
-from lakehouse.sources.config import configured_sources
+from lakehouse.sources.config import SourceError, configured_sources
 from lakehouse.sources.feed import WINDOWS, configured_feeds
 from lakehouse.warehouse.connection import FEED, MARKET, tables_of
 from lakehouse.warehouse.dbt import Event, manifest_path
@@ -166,6 +166,8 @@ def _published(context: dg.AssetExecutionContext, part: tuple[str, ...]) -> Iter
                     },
                     allow_retries=False,
                 )
+    except SourceError as error:
+        raise dg.Failure(description=f"Not published: {error}.", allow_retries=False) from error
     finally:
         checks, outputs = _sorted(context, raw_events)
         yield from checks
