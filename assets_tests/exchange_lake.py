@@ -58,12 +58,20 @@ class ExchangeLake:
         return self.home / "warehouse.duckdb"
 
     def run(
-        self, instance: dg.DagsterInstance, first: date = FIRST, last: date = LAST, job: str = "xetra_update"
+        self,
+        instance: dg.DagsterInstance,
+        first: date = FIRST,
+        last: date = LAST,
+        job: str = "xetra_update",
+        assets: Sequence[str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Runs a job over the sessions from `first` to `last` in this process."""
+        """Runs a job, or those of its `assets`, over the sessions from `first` to `last` in this process."""
+        selection = None if assets is None else [dg.AssetKey(asset.split("/")) for asset in assets]
         definition = code_location().resolve_job_def(job)
         tags = range_tags(first, last)
-        return definition.execute_in_process(instance=instance, tags=tags, raise_on_error=False, run_config=_QUIET)
+        return definition.execute_in_process(
+            instance=instance, tags=tags, asset_selection=selection, raise_on_error=False, run_config=_QUIET
+        )
 
     def rows(self, table: str) -> pl.DataFrame:
         """A stored table."""

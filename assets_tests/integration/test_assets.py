@@ -16,8 +16,11 @@ from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, TABLES, ExchangeLa
 from assets_tests.integration.conftest import FirstLoad
 from lakehouse.components import assets, loading
 from lakehouse.lake import Lake
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
+from lakehouse.sources.config import source_named
 
+CHAIN = [f"xetra/{table}" for table in ("raw_bars", "bars", "daily_bars")]
 KEYS = [session.isoformat() for session in SESSIONS]
 COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
 
@@ -306,3 +309,34 @@ def test_any_other_fault_fails_at_once(
     assert not [event for event in result.all_events if event.is_step_up_for_retry]
     (failure,) = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
     assert "set LAKEHOUSE_XETRA_URL to a folder or an s3:// URL" in failure.to_string()
+
+
+def test_the_reload_job_reads_stored_objects_again_and_a_second_run_changes_nothing(
+    first_load: FirstLoad, instance: dg.DagsterInstance
+) -> None:
+    """The last session was read while the YAML named the wrong columns."""
+    lake, right = first_load.lake, source_named("xetra")
+    columns = {**right.bars.columns, "open": "EndPrice", "close": "StartPrice"}
+    wrong = right.model_copy(update={"bars": right.bars.model_copy(update={"columns": columns})})
+    misread = load(Lake.open(), wrong, wrong.bars, [LAST], reread=True)
+    for derive in (derive_bars, derive_daily_bars):
+        derive(Lake.open(), wrong, [LAST])
+    closes = lake.rows("xetra/daily_bars").filter(pl.col("session") == LAST)["close"].to_list()
+    assert closes != daily_truth(lake, "first").filter(pl.col("session") == LAST)["close"].to_list()
+
+    # A run that is no reload leaves what was read as it is.
+    versions = lake.versions()
+    assert lake.run(instance, LAST, LAST, assets=["xetra/raw_bars"]).success
+    assert lake.versions() == versions
+
+    result = lake.run(instance, LAST, LAST, job="xetra_reload")
+    assert result.success
+    assert metadata_of(result, "xetra/raw_bars")["rows_received"] == misread.rows_received > 0
+    assert "xetra/raw_bars readings_current" not in failed_checks(result)
+    assert_daily_bars(lake, "first")
+
+    versions = lake.versions()
+    again = lake.run(instance, LAST, LAST, job="xetra_reload", assets=CHAIN)
+    assert again.success
+    assert metadata_of(again, "xetra/raw_bars")["rows_received"] == 0
+    assert lake.versions() == versions
