@@ -10,10 +10,11 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import date, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -140,25 +141,47 @@ def sql(
     ] = False,
 ) -> None:
     """Ask the lake in SQL. All tables go by their names: xetra.daily_bars, lake.quarantine, marts.fct_daily_bar, ..."""
-    import duckdb
-
-    from lakehouse.lake.engine import spill_folder
-    from lakehouse.lake.lake import Lake
-    from lakehouse.lake.locked import QueryNotAllowed, for_whole_process
-    from lakehouse.settings import settings
-
     output_format = named_format or format_of(output)
     if output_format is Format.parquet and output is None and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is binary: name a file with --output, or pipe it")
+    answer = partial(_answer, query, output_format, output, as_of, locked=locked)
+    if locked:
+        from lakehouse.own_process import run_in_own_process
+
+        with _explained():
+            raise typer.Exit(run_in_own_process(partial(_exit_after, answer), output, _print_error))
+    answer()
+
+
+def _exit_after(answer: Callable[[], None]) -> None:
+    try:
+        answer()
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+
+
+def _answer(query: str, output_format: Format, output: Path | None, as_of: datetime | None, *, locked: bool) -> None:
+    """Prints a query's result, and ends the command where there is none."""
+    import duckdb
+
+    from lakehouse.lake.engine import spill_folder
+    from lakehouse.lake.errors import QueryNotAllowed
+    from lakehouse.lake.lake import Lake
+    from lakehouse.lake.locked import for_whole_process
+    from lakehouse.settings import settings
+
     with _explained():
         lake = Lake.open(settings(), as_of=as_of, locked=locked)
         try:
-            with for_whole_process(lake.limits) as lake.limits:
+            with (
+                for_whole_process(lake.limits) as lake.limits,
+                lake.limits.explained() if lake.limits else nullcontext(),
+            ):
                 print_result(console, lake.sql(query), output_format, output)
         except BrokenPipeError:
             end_quietly()
         except (duckdb.Error, OSError, MemoryError, QueryNotAllowed) as error:
-            _print_error(lake.limits.explained(error) if lake.limits else error)
+            _print_error(error)
             raise typer.Exit(2) from None
         except (KeyboardInterrupt, RuntimeError) as error:
             if not _is_ctrl_c(error):

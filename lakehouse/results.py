@@ -122,6 +122,11 @@ def write_result(relation: duckdb.DuckDBPyRelation, output_format: Format, targe
     write(relation, target)
 
 
+def partial_of(output: Path, process: int) -> Path:
+    """The file that a process writes, until all is written and it takes the place of `output`."""
+    return output.with_name(f".{output.name}.{process}.partial")
+
+
 @contextmanager
 def _replacing(output: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `output` once all is written: what ended early never looks complete. A device or a
@@ -131,7 +136,7 @@ def _replacing(output: Path) -> Iterator[BinaryIO]:
         with output.open("wb") as target:
             yield target
         return
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    partial = partial_of(output, os.getpid())
     try:
         target = partial.open("wb")
     except OSError as error:

@@ -41,9 +41,10 @@ ARROWS = {
     "terminal": {"pipeline", "printable"},
     "printable": set(),
     "results": {"printable"},
+    "own_process": {"lake", "results", "settings"},
     "cli": {
-        *("chart", "demo", "feeding", "lake", "pipeline", "plot", "results", "runs", "settings", "sources"),
-        *("streaming", "terminal", "ui", "warehouse", "watching"),
+        *("chart", "demo", "feeding", "lake", "own_process", "pipeline", "plot", "results", "runs", "settings"),
+        *("sources", "streaming", "terminal", "ui", "warehouse", "watching"),
     },
 }
 ORCHESTRATION = {"components", "defs", "definitions", "event_log", "run_history", "run_processes", "runs"}

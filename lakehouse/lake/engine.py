@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _SPILL_LIMIT = "20GB"
 
 
-def spill_folder() -> str:
-    """Where the queries of this process put what doesn't fit into memory."""
-    return f"{tempfile.gettempdir()}/lakehouse-spill-{os.getpid()}"
+def spill_folder(process: int | None = None) -> str:
+    """Where the queries of a process, by default this one, put what doesn't fit into memory."""
+    return f"{tempfile.gettempdir()}/lakehouse-spill-{process or os.getpid()}"
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyConnection:

@@ -27,6 +27,14 @@ class TableMissing(LookupError):
     """A table was asked for that nobody has written yet."""
 
 
+class QueryNotAllowed(RuntimeError):
+    """A query asks for more than a locked lake answers; the message says what."""
+
+
+class QueryLimitReached(QueryNotAllowed):
+    """A query on a locked lake took more time or memory than it may; the message names the limit and what to do."""
+
+
 class TableOutdated(RuntimeError):
     """A stored table lacks columns of its contract: an older version of this project wrote it."""
 

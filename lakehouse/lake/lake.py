@@ -7,11 +7,11 @@ import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
@@ -19,7 +19,7 @@ from lakehouse.lake.errors import LakeUnavailable, MartsUnavailable, TableMissin
 from lakehouse.lake.folders import folders, require_folder
 from lakehouse.lake.literals import Partitions, literal, moment_literal, parse_moment, predicate
 from lakehouse.lake.location import is_remote
-from lakehouse.lake.locked import Limits, check_query, lock
+from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
 from lakehouse.lake.published import attach_published
 from lakehouse.lake.table import LakeTable
 from lakehouse.settings import Settings, settings
@@ -224,6 +224,8 @@ class Lake:
         Raises:
             duckdb.Error: the query is wrong; where a table is unknown, the message names those that there are.
             QueryNotAllowed: the lake is locked, and the query does more than select from its tables.
+            QueryLimitReached: the lake is locked, and the query takes too long or too much memory; so do the methods of
+                the relation.
         """
         import duckdb
 
@@ -246,7 +248,11 @@ class Lake:
         if self.limits is not None:
             lock(connection, self.uri, self.limits)
         try:
-            return connection.sql(query)
+            with self.limits.explained() if self.limits is not None else nullcontext():
+                found = connection.sql(query)
+            if self.limits is None or found is None:
+                return found
+            return cast("duckdb.DuckDBPyRelation", LimitedRelation(found, self.limits))
         except duckdb.CatalogException as error:
             tables = [f"{schema}.{table}" for schema, table in self.tables()]
             has_marts = self.as_of or (self.warehouse is not None and self.warehouse.exists())

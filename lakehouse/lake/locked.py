@@ -6,11 +6,14 @@ is locked: files of the lake alone, no network, no extensions, no other settings
 needed, since DuckDB lets a COPY write into the folders that it may read.
 
 DuckDB's memory limit is about its buffers, not about single strings and lists. `process_limits` bounds these too; it
-is for a process that runs such a query alone.
+is for a process that runs such a query alone, and ends it by a signal: `lakehouse.own_process` says what happened.
+
+What ends at a limit raises DuckDB's errors, or Arrow's. `LimitedRelation` makes `QueryLimitReached` of them.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import resource
@@ -22,10 +25,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.lake.errors import QueryLimitReached, QueryNotAllowed
 from lakehouse.lake.literals import literal
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 _TABLE_FUNCTIONS = {"generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest"}
 """Those that make their rows from their arguments."""
@@ -38,11 +43,10 @@ _GRACE_S = 5.0
 """After the time limit, for what DuckDB can't interrupt."""
 _MEMORY_TIMES = 3
 """The process may take so many times the memory limit, beside what it has."""
+_OUT_OF_TIME = re.compile(r"\b(INTERRUPT|Connection) Error: ")
+"""DuckDB's words after the time limit, from whichever library they come: the connection is interrupted and closed."""
+_OUT_OF_MEMORY = re.compile(r"\bOut of Memory Error: ")
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-
-
-class QueryNotAllowed(RuntimeError):
-    """A query asks for more than a locked lake answers; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,89 @@ class Limits:
             raise ValueError(f"'{self.memory}' is not an amount of memory; write it as 500MB or 2GB")
         return int(float(found[1]) * _UNITS[found[2].lower()])
 
-    def explained(self, error: Exception) -> Exception:
-        """An error of a query, by the limit that it met if it did."""
-        import duckdb
+    def out_of_time(self) -> QueryLimitReached:
+        """The error of a query that met the time limit."""
+        return QueryLimitReached(
+            f"stopped after {self.seconds:g} s, the longest time of a query on a locked lake: ask for less, such as "
+            "fewer sessions, or set LAKEHOUSE_LOCKED_SECONDS higher"
+        )
 
-        if isinstance(error, duckdb.InterruptException | duckdb.ConnectionException):
-            return QueryNotAllowed(f"stopped after {self.seconds:g} s, the longest time of a query on a locked lake")
-        if isinstance(error, duckdb.OutOfMemoryException | MemoryError):
-            return QueryNotAllowed(f"stopped: it takes more than {self.memory}, the memory of a query on a locked lake")
-        return error
+    def out_of_memory(self) -> QueryLimitReached:
+        """The error of a query that met the memory limit."""
+        return QueryLimitReached(
+            f"stopped: it takes more than {self.memory}, the memory of a query on a locked lake: ask for less, such as "
+            "fewer sessions, or set LAKEHOUSE_LOCKED_MEMORY higher"
+        )
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns an error of a query that met a limit into the lake's own.
+
+        Raises:
+            QueryLimitReached: it met one.
+        """
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            yield
+        except MemoryError as error:
+            raise self.out_of_memory() from error
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if _OUT_OF_MEMORY.search(str(error)):
+                raise self.out_of_memory() from error
+            if _OUT_OF_TIME.search(str(error)):
+                raise self.out_of_time() from error
+            raise
+
+
+class LimitedRelation:
+    """A relation of a locked lake: DuckDB's, with the lake's own errors where it meets a limit."""
+
+    def __init__(self, relation: duckdb.DuckDBPyRelation, limits: Limits) -> None:
+        self._relation = relation
+        self._limits = limits
+
+    def __getattr__(self, name: str) -> Any:
+        with self._limits.explained():
+            return self._limited(getattr(self._relation, name))
+
+    def __repr__(self) -> str:
+        with self._limits.explained():
+            return repr(self._relation)
+
+    def __len__(self) -> int:
+        with self._limits.explained():
+            return len(self._relation)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._relation
+
+    def __getitem__(self, name: str) -> Any:
+        return self._limited(self._relation[name])
+
+    def _limited(self, value: Any) -> Any:
+        import duckdb
+        import pyarrow as pa
+
+        if isinstance(value, duckdb.DuckDBPyRelation):
+            return LimitedRelation(value, self._limits)
+        if isinstance(value, pa.RecordBatchReader):
+            return pa.RecordBatchReader.from_batches(value.schema, self._batches(value))
+        if not callable(value):
+            return value
+
+        @functools.wraps(value)
+        def call(*given: Any, **named: Any) -> Any:
+            plain = [each._relation if isinstance(each, LimitedRelation) else each for each in given]
+            with self._limits.explained():
+                return self._limited(value(*plain, **named))
+
+        return call
+
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        with self._limits.explained():
+            yield from reader
 
 
 def check_query(query: str, schemas: Collection[str], macros: Sequence[tuple[str, str]]) -> None:
