@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from assets_tests.feed_lake import FeedLake, said
 from assets_tests.folder_source import DAY, FolderSource, bar_line
 from lakehouse.pipeline.checks import Finding, checks_of
+from lakehouse.pipeline.feed_checks import FEED_CHECKS
 from lakehouse.pipeline.load import load
 from lakehouse.pipeline.refused import refusal
 from lakehouse.pipeline.status import Status, status
+from lakehouse.sources.config import RefusalWarning
 from lakehouse.sources.products import Bars
+from lakehouse.sources.quotes import Heard
 from lakehouse.terminal import print_status
 
 NO_PRICE = {"StartPrice": "", "MaxPrice": ""}
@@ -148,3 +154,62 @@ def test_a_failed_object_counts_where_it_is_named(source: FolderSource) -> None:
     text = printed(status(source.lake, source.config))
     assert "objects 1 loaded" in text
     assert "failed objects none" in text
+
+
+# Feeds.
+
+FEED_DAY = date(2021, 3, 1)
+
+
+def told(symbol: str, second: int, price: float | None = 1.0, day: date = FEED_DAY) -> Heard:
+    return said(symbol, datetime(day.year, day.month, day.day, 15, tzinfo=UTC) + timedelta(seconds=second), price)
+
+
+def few_of_feed(lake: FeedLake, day: date | None = FEED_DAY) -> Finding:
+    check = next(check for check in FEED_CHECKS if check.name == "few_rows_refused")
+    assert (check.table, check.blocking, check.severity) == ("quotes", False, "warn")
+    return check.run(lake.lake, lake.config, None if day is None else [day])
+
+
+@pytest.mark.parametrize(("good", "bad", "passed"), [(0, 0, True), (100, 1, True), (99, 1, False), (2, 8, False)])
+def test_a_feed_of_which_much_is_refused_warns_with_share_and_reasons(good: int, bad: int, passed: bool) -> None:
+    """The quarantine filled, and no check said so."""
+    lake = FeedLake()
+    for _ in range(2):
+        lake.store([told("AAPL", second, None if second >= good else 1.0 + second) for second in range(good + bad)])
+    finding = few_of_feed(lake)
+    assert finding.passed == passed
+    assert (finding.facts["rows_received"], finding.facts["rows_refused"]) == (good + bad, bad)
+    if not passed:
+        assert f"{bad} of {good + bad} rows" in finding.summary
+        assert finding.rows == [{"reason": "latest_price is missing or not a double", "rows": bad}]
+
+
+def test_only_the_days_of_the_run_count() -> None:
+    lake = FeedLake()
+    lake.store([told("AAPL", 0, None), told("AAPL", 1), *(told("AAPL", n, day=date(2021, 3, 2)) for n in range(300))])
+    assert not few_of_feed(lake).passed
+    assert few_of_feed(lake, date(2021, 3, 2)).passed
+    assert few_of_feed(lake, None).passed
+
+
+def test_a_symbol_of_which_every_answer_is_refused_warns_among_hundreds_of_quotes() -> None:
+    lake = FeedLake()
+    nameless = told("AAPL", 0)
+    assert isinstance(nameless.document, dict)
+    junk = replace(nameless, asked=None, text="pushed", document=nameless.document | {"symbol": None})
+    lake.store([*(told("AAPL", second) for second in range(300)), junk])
+    assert few_of_feed(lake).passed
+    lake.store([told("NIO", 0, None)])
+    finding = few_of_feed(lake)
+    assert not finding.passed
+    assert "No row was kept of quotes/NIO" in finding.summary
+    lake.store([told("NIO", 1)])
+    assert few_of_feed(lake).passed
+
+
+def test_the_share_at_which_a_feed_warns_is_the_yamls() -> None:
+    lake = FeedLake()
+    lake.store([told("AAPL", 0, None), told("AAPL", 1)])
+    lake.config = lake.config.model_copy(update={"refusals": RefusalWarning(warn_pct=51)})
+    assert few_of_feed(lake).passed

@@ -84,7 +84,7 @@ alpha_vantage/raw_daily          contract!  few_rows_refused  key_is_unique!  ob
 alpha_vantage/official_daily     conservation!  contract!  enough_rows_kept!  key_is_unique!
 alpha_vantage/corporate_actions  contract!  key_is_unique!
 alpha_vantage/reconciliation     reconciles
-iex/quotes                       contract!  key_is_unique!  polls_answered
+iex/quotes                       contract!  few_rows_refused  key_is_unique!  polls_answered
 iex/quote_windows                consistent_with_quotes!  contract!  key_is_unique!
 """  # noqa: E501
 """Blocking checks end in an exclamation mark."""

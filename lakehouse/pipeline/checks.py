@@ -23,7 +23,7 @@ from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.conservation import COUNTS, conservation_of
 from lakehouse.pipeline.entered import QUARANTINE, unentered_rows
 from lakehouse.pipeline.readings import read_otherwise
-from lakehouse.pipeline.refused import refusal
+from lakehouse.pipeline.refused import Refusal, refusal
 from lakehouse.pipeline.skipped import last_skipped
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.feed import FeedConfig
@@ -244,11 +244,16 @@ def _readable(product: type[Product]) -> Check:
 def _refused(product: type[Product], severe: bool, lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
     """Whether so little was refused that nobody has to look, or (`severe`) that what was kept may be published."""
     found = refusal(lake, config, product, sessions)
+    verdict = found.verdict(config)
+    return refusal_finding(found, verdict == "good" or (severe and verdict == "warn"))
+
+
+def refusal_finding(found: Refusal, passed: bool) -> Finding:
+    """What was refused, as a finding."""
     rows = [{"reason": reason, "rows": count} for reason, count in found.reasons.items()]
     rows += [{"reason": "no row was kept", "object": name} for name in found.kept_none]
     facts = {"rows_received": found.received, "rows_refused": found.refused, "objects_kept_none": len(found.kept_none)}
-    verdict = found.verdict(config)
-    return Finding(verdict == "good" or (severe and verdict == "warn"), str(found), rows[:_SHOWN], facts)
+    return Finding(passed, str(found), rows[:_SHOWN], facts)
 
 
 def _few_refused(product: type[Product]) -> Check:

@@ -6,8 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.literals import literal, moment_literal
-from lakehouse.pipeline.checks import Check, Finding, Sessions, of_every_table
-from lakehouse.pipeline.quotes import last_of_its_slot
+from lakehouse.pipeline.checks import Check, Finding, Sessions, of_every_table, refusal_finding
+from lakehouse.pipeline.entered import QUARANTINE
+from lakehouse.pipeline.quotes import last_of_its_slot, object_of
+from lakehouse.pipeline.refused import Refusal
 from lakehouse.pipeline.windows import derive_windows
 from lakehouse.sources.feed import ERRORS, QUOTES, WINDOWS, FeedConfig
 
@@ -59,6 +61,43 @@ def _polls_answered(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
     return Finding(not silent, said if silent else "nothing found", silent[:20], facts)
 
 
+def _few_refused(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
+    found = feed_refusal(lake, feed, days)
+    return refusal_finding(found, not found.kept_none and found.pct < feed.refusals.warn_pct)
+
+
+def feed_refusal(lake: Lake, feed: FeedConfig, days: Sessions) -> Refusal:
+    """What was refused of the answers and messages about `days` (None: of all), each counted once however often the
+    vendor repeats it. The objects of which none was kept are those of symbols without a quote on these days.
+    """
+    within = f"source = {literal(feed.source)}"
+    if days is not None:
+        within += f" AND session IN ({', '.join(map(literal, days))})"
+    with lake.connect() as connection:
+        connection.execute(
+            f"""
+            CREATE TEMP TABLE told AS SELECT symbol, count(*) AS quotes
+            FROM ({lake.table(feed.table(QUOTES)).snapshot().select_sessions(days)}) GROUP BY symbol;
+            CREATE TEMP TABLE refused AS SELECT object, reasons
+            FROM ({lake.table(QUARANTINE).snapshot().select_where(within)})
+            """
+        )
+        kept, refused = connection.execute(
+            "SELECT (SELECT coalesce(sum(quotes), 0)::BIGINT FROM told), (SELECT count(*) FROM refused)"
+        ).fetchall()[0]
+        reasons = connection.execute(
+            "SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM refused) "
+            "GROUP BY reason ORDER BY count(*) DESC, reason"
+        ).fetchall()
+        kept_none = connection.execute(
+            f"""
+            SELECT DISTINCT object FROM refused ANTI JOIN told ON object = {literal(f"{QUOTES}/")} || symbol
+            WHERE object <> {literal(object_of(None))} ORDER BY object
+            """
+        ).fetchall()
+    return Refusal(kept + refused, refused, dict(reasons), [name for (name,) in kept_none])
+
+
 def _days(lake: Lake, feed: FeedConfig) -> list[date]:
     known = lake.table(feed.table(WINDOWS)).snapshot().partition_values("day")
     return [date.fromisoformat(day) for day in known]
@@ -71,6 +110,13 @@ FEED_CHECKS: tuple[Check, ...] = (
         "polls_answered",
         "No symbol went without an answer in more than 5% of the last hour's rounds, or in all of them.",
         _polls_answered,
+        severity="warn",
+    ),
+    Check(
+        QUOTES,
+        "few_rows_refused",
+        "Few of the answers received were refused, and of no symbol all. One that is repeated counts once.",
+        _few_refused,
         severity="warn",
     ),
     *of_every_table(WINDOWS),

@@ -162,6 +162,11 @@ class QuoteLog:
             self._newest[symbol] = (event_time, price)
 
 
+def object_of(symbol: str | None) -> str:
+    """Under which name the quarantine keeps what was refused of a symbol, or of none."""
+    return f"{QUOTES}/{symbol or 'unnamed'}"
+
+
 def _now() -> datetime:
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
@@ -223,7 +228,7 @@ def _append_refused(
     ).iter_rows():
         if number not in against:
             continue
-        name = f"{QUOTES}/{heard[number].asked or symbol or 'unnamed'}"
+        name = object_of(heard[number].asked or symbol)
         # What was pushed comes again as the same text; an answer to a poll may differ in members that don't matter.
         text = None if heard[number].asked else heard[number].text
         said = sha256(repr((symbol, price, against[number], text)).encode()).hexdigest()[:16]

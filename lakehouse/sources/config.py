@@ -64,10 +64,15 @@ class Updates(Strict):
     sweep_months: int = Field(2, ge=1, description="How many months before the current one the sweep fetches again.")
 
 
-class Refusals(Strict):
-    """How much of what a source sends may be refused, rows outside the calendar's sessions not counted."""
+class RefusalWarning(Strict):
+    """How much of what a vendor sends may be refused without a word."""
 
     warn_pct: float = Field(1.0, gt=0, le=100, description="From this share on a run warns.")
+
+
+class Refusals(RefusalWarning):
+    """How much of what a source sends may be refused, rows outside the calendar's sessions not counted."""
+
     fail_pct: float = Field(
         20.0,
         gt=0,

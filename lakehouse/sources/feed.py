@@ -17,7 +17,7 @@ from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.market.windows import WindowRule
 from lakehouse.settings import Settings, settings
 from lakehouse.sources.api_config import Api
-from lakehouse.sources.config import described_sources, not_taken
+from lakehouse.sources.config import RefusalWarning, described_sources, not_taken
 from lakehouse.sources.described import DEFS, QUOTE_FEED, Descriptions, described
 from lakehouse.sources.errors import SourceError
 from lakehouse.sources.products import Strict
@@ -86,6 +86,7 @@ class FeedConfig(Strict):
     time_unit: Literal["s", "ms", "us", "ns"] = Field("ms", description="Unit of the vendor's update time since 1970.")
     broker: Broker | None = Field(None, description="Where the same objects are pushed, for those who listen instead.")
     windows: Windows = Windows()
+    refusals: RefusalWarning = RefusalWarning()
     fresh_s: int = Field(120, ge=1, description="Seconds without a quote after which the feed counts as stopped.")
 
     _is_no_schema_of_its_own = field_validator("source")(not_taken)
