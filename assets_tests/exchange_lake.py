@@ -16,6 +16,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 import polars as pl
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from lakehouse.components.resources import lake_resources
 from lakehouse.components.sessions import range_tags
@@ -115,10 +116,15 @@ def simulated_exchange(instruments: int = 15) -> Exchange:
 
 def tick(instance: dg.DagsterInstance, cursor: str | None = None) -> tuple[list[dg.RunRequest], str | None]:
     """What the source's sensor asks for, and what it says when it doesn't."""
+    found = evaluated(instance, cursor)
+    return list(found.run_requests or []), found.skip_message
+
+
+def evaluated(instance: dg.DagsterInstance, cursor: str | None = None) -> SensorExecutionData:
+    """A tick of the source's sensor."""
     resources = lake_resources()
     with dg.build_sensor_context(instance=instance, resources=resources, cursor=cursor) as context:
-        found = code_location().resolve_sensor_def("xetra_objects").evaluate_tick(context)
-    return list(found.run_requests or []), found.skip_message
+        return code_location().resolve_sensor_def("xetra_objects").evaluate_tick(context)
 
 
 def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str]:

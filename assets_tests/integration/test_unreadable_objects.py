@@ -7,20 +7,28 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime, timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import botocore.session
+import dagster as dg
 import obstore
+import polars as pl
 import pytest
 
+from assets_tests.exchange_lake import evaluated
 from assets_tests.reference import HEADER, csv_line
 from assets_tests.servers.ministack import MinistackS3
+from lakehouse.components import sensor
+from lakehouse.components.sessions import RANGE_END_TAG, RANGE_START_TAG
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.ledger import ledger_of
+from lakehouse.pipeline import withheld
 from lakehouse.pipeline.load import Loaded, load
+from lakehouse.pipeline.withheld import Asking, readable_again
 from lakehouse.sources.config import source_named
 from lakehouse.sources.errors import SourceUnavailable
 from lakehouse.sources.landing import Landing
@@ -44,6 +52,7 @@ class RefusingBucket(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.objects = {f"feed/{name}": body(hour) for name, hour in zip(NAMES, HOURS, strict=True)}
         self.refused: dict[str, tuple[int, str]] = {}
+        self.refusals = 0
 
 
 class _Answers(BaseHTTPRequestHandler):
@@ -61,6 +70,7 @@ class _Answers(BaseHTTPRequestHandler):
             listing = f"<IsTruncated>false</IsTruncated><KeyCount>{len(self.server.objects)}</KeyCount>{entries}"
             self._answer(200, f"<ListBucketResult>{listing}</ListBucketResult>".encode(), "list")
         elif key in self.server.refused:
+            self.server.refusals += 1
             status, code = self.server.refused[key]
             self._answer(status, f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode(), "error")
         else:
@@ -115,6 +125,72 @@ def test_an_object_that_s3_refuses_fails_alone_and_is_taken_once_it_can_be_read(
     bucket.refused = {}
     _, again = load_session()
     assert again.objects == {"loaded": 2, "empty": 0, "failed": 0}
+
+
+def failed_at() -> datetime:
+    moment = Lake.open().table("ingest_ledger").to_polars().filter(pl.col("is_withheld"))["ingested_at"].max()
+    assert isinstance(moment, datetime)
+    return moment
+
+
+def test_the_sensor_asks_for_an_object_that_became_readable_in_the_same_version(
+    bucket: RefusingBucket, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backfill took it, the sensor did not see it; one that stays forbidden asks for no run."""
+    (first,) = evaluated(instance).run_requests or []
+    bucket.refused = {f"feed/{NAMES[0]}": (403, "AccessDenied")}
+    load_session()
+    since, cursor, asked = failed_at(), None, []
+    for minutes in (0.5, 1.5, 1.9, 2.1, 3.9, 4.1):
+        before = bucket.refusals
+        moment = since + timedelta(minutes=minutes)
+        monkeypatch.setattr(sensor, "_now", lambda moment=moment: moment)
+        found = evaluated(instance, cursor)
+        assert not found.run_requests
+        assert str(found.skip_message).startswith("no new or changed objects")
+        cursor = found.cursor
+        asked.append(bucket.refusals - before)
+    assert asked == [0, 1, 0, 1, 0, 1]
+
+    bucket.refused = {}
+    assert not evaluated(instance, cursor).run_requests
+    monkeypatch.setattr(sensor, "_now", lambda: since + timedelta(minutes=9))
+    found = evaluated(instance, cursor)
+    (request,) = found.run_requests or []
+    assert request.tags[RANGE_START_TAG] == request.tags[RANGE_END_TAG] == str(SESSION)
+    # Dagster launches a request of a known key no second time.
+    assert request.run_key != first.run_key
+    assert [one.run_key for one in evaluated(instance, cursor).run_requests or []] == [request.run_key]
+    assert not evaluated(instance, found.cursor).run_requests
+    _, loaded = load_session()
+    assert loaded.objects == {"loaded": 1, "empty": 0, "failed": 0}
+    assert not evaluated(instance, None).run_requests
+
+
+def test_an_object_that_stays_forbidden_is_asked_for_once_a_day(bucket: RefusingBucket) -> None:
+    bucket.refused = {f"feed/{name}": (403, "InvalidObjectState") for name in NAMES}
+    lake, _ = load_session()
+    config, since, before = source_named("xetra"), failed_at(), bucket.refusals
+    ticks = [since + timedelta(minutes=10 * number) for number in range(1, 7 * 144)]
+    store, ledger = objects_at(config.url()), ledger_of(lake, "xetra").collect().lazy()
+    listed, last = store.list().objects, None
+    for moment in ticks:
+        assert readable_again(store, listed, ledger, Asking(last, moment)).is_empty()
+        last = moment
+    # Of a week: the minutes 1 to 8 at once, 16 to 1,024, and each day.
+    assert bucket.refusals - before == len(NAMES) * (1 + 7 + 6)
+
+
+def test_of_very_many_objects_kept_back_some_are_asked_for_at_a_time(
+    bucket: RefusingBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withheld, "_MOST", 2)
+    bucket.refused = {f"feed/{name}": (403, "AccessDenied") for name in NAMES}
+    lake, _ = load_session()
+    before, listed = bucket.refusals, objects_at(source_named("xetra").url())
+    asking = Asking(None, failed_at() + timedelta(minutes=1))
+    assert readable_again(listed, listed.list().objects, ledger_of(lake, "xetra"), asking).is_empty()
+    assert bucket.refusals - before == 2
 
 
 def test_an_object_that_is_removed_meanwhile_stops_no_other(bucket: RefusingBucket) -> None:

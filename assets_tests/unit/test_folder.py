@@ -87,6 +87,10 @@ def test_an_object_without_permission_is_unreadable_and_the_others_are_not(folde
         assert source.fetch(OBJECT[0], None).read() == b"a"
         with pytest.raises(ObjectUnreadable, match=r"b\.csv can't be read: Permission denied; make it readable"):
             source.fetch("b.csv", None)
+        assert (source.can_read(OBJECT[0]), source.can_read("b.csv")) == (True, False)
+    (folder / "b.csv").chmod(0o644)
+    with unprivileged():
+        assert source.can_read("b.csv")
 
 
 def test_links_are_followed_within_the_folder_alone(folder: Path) -> None:

@@ -5,12 +5,15 @@ What is still to be loaded is not remembered here: it is what the source lists a
     restart, or a backfill that got there first, therefore needs no special care. What a run was asked for
     stands in the run's tags: while one is on its way no second is asked for, and one that failed, before or
     after its objects were loaded, is tried again up to a limit and then reported.
+
+An object that the store kept back becomes readable without a new version. It is asked for again at growing intervals
+(see `lakehouse.pipeline.withheld`), by the sensor itself: only one that can be read by now asks for a run.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -20,6 +23,7 @@ from lakehouse.lake.ledger import ledger_of
 from lakehouse.pipeline.pending import PendingObject, discover
 from lakehouse.pipeline.readings import read_otherwise
 from lakehouse.pipeline.skipped import record_skipped
+from lakehouse.pipeline.withheld import Asking
 from lakehouse.sources.config import SourceConfig, SourceError
 
 CHANGES_TAG = "lakehouse/changes"
@@ -67,7 +71,9 @@ def stretches(pending: Sequence[PendingObject], sessions: Sequence[date]) -> lis
 def _digest(objects: Sequence[PendingObject]) -> str:
     digest = hashlib.sha256()
     for item in sorted(objects, key=lambda item: (item.name, item.version)):
-        digest.update(f"{item.name}\0{item.version}\n".encode())
+        # One that is asked for again is another request each time.
+        slot = f"\0{item.slot}" if item.slot else ""
+        digest.update(f"{item.name}\0{item.version}{slot}\n".encode())
     return digest.hexdigest()[:16]
 
 
@@ -87,8 +93,11 @@ def source_sensor(config: SourceConfig, partitions: dg.PartitionsDefinition, job
         except SourceError as error:
             yield dg.SkipReason(str(error))
             return
-        opened = lake.open()
-        found = discover(opened, config, config.bars, config.calendar_frame(), retry_failed=False)
+        opened, now, busy = lake.open(), _now(), _runs_in_progress(context.instance, config)
+        ask_again = False if busy else Asking(_asked_until(context.cursor), now)
+        found = discover(opened, config, config.bars, config.calendar_frame(), retry_failed=ask_again)
+        if not busy:
+            context.update_cursor(now.isoformat())
         record_skipped(opened, config.source, found.skipped)
         notes = [str(entry) for entry in found.skipped if entry.objects]
         if outdated := read_otherwise(config, ledger_of(opened, config.source)).height:
@@ -100,7 +109,7 @@ def source_sensor(config: SourceConfig, partitions: dg.PartitionsDefinition, job
         if not fresh and not failed:
             yield dg.SkipReason(f"no new or changed objects{noted}")
             return
-        if busy := _runs_in_progress(context.instance, config):
+        if busy:
             yield dg.SkipReason(
                 f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {config.source}{noted}"
             )
@@ -120,6 +129,19 @@ def source_sensor(config: SourceConfig, partitions: dg.PartitionsDefinition, job
             yield dg.SkipReason(message)
 
     return new_objects
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _asked_until(cursor: str | None) -> datetime | None:
+    """Up to when objects that were kept back have been asked for again; the cursor holds nothing else."""
+    try:
+        moment = datetime.fromisoformat(cursor or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def failed_stretches(instance: dg.DagsterInstance, config: SourceConfig) -> list[tuple[Stretch, int]]:

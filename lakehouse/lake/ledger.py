@@ -176,7 +176,8 @@ def _next(entries: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _says_same(last: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    return last["status"] != "failed" or (last["status"], last["error"]) == (row["status"], row["error"])
+    said = ("status", "error", "is_withheld")
+    return last["status"] != "failed" or all(last.get(name) == row.get(name) for name in said)
 
 
 def _overtaken(row: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> bool:

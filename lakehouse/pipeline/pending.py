@@ -12,6 +12,7 @@ from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of, pending, stored_version
 from lakehouse.market.calendar import SessionCalendar
 from lakehouse.pipeline.skipped import Skipped, skipped
+from lakehouse.pipeline.withheld import Asking, readable_again
 from lakehouse.sources.config import SourceConfig
 from lakehouse.sources.landing import Landing
 from lakehouse.sources.objects import ObjectSource, objects_at
@@ -38,6 +39,8 @@ class PendingObject:
     last_session: date
     values: dict[str, str] = field(default_factory=dict)
     """What its name says beside the day."""
+    slot: int = 0
+    """Of a version that the store kept back, the slot in which it was asked for again (see `withheld`)."""
 
     @property
     def is_one_day(self) -> bool:
@@ -66,7 +69,7 @@ def discover(
     product: Product,
     calendar: SessionCalendar,
     *,
-    retry_failed: bool,
+    retry_failed: bool | Asking,
     sessions: Sequence[date] | None = None,
     reread: bool = False,
 ) -> Discovery:
@@ -74,13 +77,16 @@ def discover(
     session are none.
 
     Args:
-        retry_failed: offer versions again that could not be read, since somebody asks for them.
+        retry_failed: offer versions again that could not be read, since a person asks for them; or, of a folder or
+            bucket, those that the store kept back, that are due, and that can be read by now.
         sessions: leave out objects that are about none of these.
         reread: offer what the source holds again where it was read by other settings.
 
     Raises:
         SourceUnavailable: the source can't be listed.
     """
+    import polars as pl
+
     store = store_of(lake, config, product)
     listed = store.list(prefixes(product, sessions)) if isinstance(store, Landing) else store.list()
     ledger = ledger_of(lake, config.source)
@@ -88,10 +94,13 @@ def discover(
     waiting = pending(
         listed.objects,
         ledger,
-        retry_failed=retry_failed,
+        retry_failed=retry_failed is True,
         answers=product.request is not None,
         reading=reading if reread else None,
     )
+    if isinstance(retry_failed, Asking) and not isinstance(store, Landing):
+        again = readable_again(store, listed.objects, ledger, retry_failed)
+        waiting = pl.concat([waiting, again], how="diagonal")
     wanted = None if sessions is None else set(sessions)
     found = []
     for row in waiting.iter_rows(named=True):
@@ -151,4 +160,5 @@ def _described(
         first_session=first,
         last_session=between[-1] if between else first,
         values=named.values,
+        slot=row.get("slot") or 0,  # type: ignore[arg-type]
     )

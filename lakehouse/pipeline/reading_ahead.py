@@ -19,7 +19,7 @@ from lakehouse.sources.landing import Landing
 from lakehouse.sources.objects import ObjectSource
 from lakehouse.sources.products import Product
 from lakehouse.sources.received import BlockReader, Received, read_whole
-from lakehouse.sources.unpacked import ObjectDamaged
+from lakehouse.sources.unpacked import ObjectDamaged, ObjectWithheld
 
 _THREADS = 4
 _BATCH_BYTES = 48_000_000
@@ -111,6 +111,6 @@ def _read(
     except ObjectDamaged as damage:
         return damage
     except ObjectUnreadable as refusal:
-        return ObjectDamaged(str(refusal))
+        return ObjectWithheld(str(refusal))
     except ObjectReplaced:
         return None

@@ -26,7 +26,7 @@ from lakehouse.sources.products import Product
 from lakehouse.sources.reading import reading_of
 from lakehouse.sources.received import BlockReader, Received
 from lakehouse.sources.typed import YEARS, typed, untyped_columns
-from lakehouse.sources.unpacked import ObjectDamaged
+from lakehouse.sources.unpacked import ObjectDamaged, ObjectWithheld
 
 if TYPE_CHECKING:
     import duckdb
@@ -317,6 +317,7 @@ def _ledger_row(
         "size": item.size,
         "status": "failed" if error is not None else "loaded" if count else "empty",
         "error": error,
+        "is_withheld": isinstance(received, ObjectWithheld),
         "first_session": item.first_session,
         "last_session": item.last_session,
         "rows_received": count,

@@ -84,6 +84,25 @@ class Bucket:
                 ) from error
             raise SourceUnavailable(f"{self.url}: object {path} can't be read: {_said(error)}") from error
 
+    def can_read(self, path: str) -> bool:
+        """Whether the object at `path`, which is listed, can be read by now. A HEAD would not say so of an archived
+        one; of a GET nothing but the header is read.
+
+        Raises:
+            SourceUnavailable: the store doesn't answer, or refuses all.
+        """
+        import obstore
+
+        try:
+            obstore.get(self._store, path)
+        except FileNotFoundError:
+            return False
+        except (OSError, obstore.exceptions.BaseError) as error:
+            if _is_about_one_object(error):
+                return False
+            raise SourceUnavailable(f"{self.url}: object {path} can't be read: {_said(error)}") from error
+        return True
+
     def holds(self, path: str, tag: str | None) -> bool:
         """Whether the object at `path` is still the version that was listed; what has gone, or is kept back, was not
         replaced.

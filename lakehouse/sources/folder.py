@@ -136,6 +136,21 @@ class Folder:
                 ) from error
             raise SourceUnavailable(f"{self._folder}: {path} can't be read: {error.strerror}") from error
 
+    def can_read(self, path: str) -> bool:
+        """Whether the file at `path`, which is listed, can be read by now.
+
+        Raises:
+            SourceUnavailable: the folder can't be read.
+        """
+        try:
+            with open(self._folder / path, "rb") as file:
+                file.read(1)
+        except OSError as error:
+            if error.errno in _OF_ONE_ENTRY:
+                return False
+            raise SourceUnavailable(f"{self._folder}: {path} can't be read: {error.strerror}") from error
+        return True
+
     def holds(self, path: str, tag: str | None) -> bool:
         """Whether the file at `path` is still the version that was listed; what has gone, or is kept back, was not
         replaced.

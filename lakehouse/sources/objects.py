@@ -33,6 +33,13 @@ class ObjectSource(Protocol):
             SourceUnavailable: none can.
         """
 
+    def can_read(self, path: str) -> bool:
+        """Whether an object that could not be read can be by now.
+
+        Raises:
+            SourceUnavailable: the store doesn't answer.
+        """
+
     def holds(self, path: str, tag: str | None) -> bool:
         """Whether the object at `path` is still the version that was listed; what has gone was not replaced.
 

@@ -42,6 +42,10 @@ class ObjectDamaged(ValueError):
     """
 
 
+class ObjectWithheld(ObjectDamaged):
+    """The store kept the object back: what it holds was not seen."""
+
+
 @dataclass(frozen=True)
 class Lines:
     """Whole lines of an object, or (`is_cut`) the first bytes of one that is too long to be a row."""
