@@ -22,6 +22,7 @@ from assets_tests.servers.ministack import MinistackS3
 from assets_tests.servers.nats import NatsServer
 from assets_tests.servers.process import MissingBinary
 from assets_tests.servers.s3 import S3Server
+from assets_tests.soak import soak_count
 
 AnyServer = TypeVar("AnyServer", bound=S3Server | NatsServer)
 
@@ -36,10 +37,10 @@ TIERS = {
     "faults": "crashes, races, broken input and servers that go away",
 }
 
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=soak_count(25, 200))
 hypothesis.settings.register_profile(
-    "ci", derandomize=True, deadline=None, max_examples=50, database=None, print_blob=True
+    "ci", hypothesis.settings.get_profile("dev"), derandomize=True, database=None, print_blob=True
 )
-hypothesis.settings.register_profile("dev", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("ci" if "CI" in os.environ else "dev")
 
 
@@ -51,7 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with the tier of its folder; a test outside the tiers stops the run."""
+    """Marks each test with the tier of its folder, and properties as what a soak looks at; a test outside the tiers
+    stops the run.
+    """
     homeless = []
     for item in items:
         if not item.path.is_relative_to(TESTS):
@@ -59,6 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         tier = item.path.relative_to(TESTS).parts[0]
         if tier in TIERS:
             item.add_marker(tier)
+            if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker(pytest.mark.soak)
         else:
             homeless.append(item.nodeid)
     if homeless:

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakehouse.lake.contract import Contract, contract_of
@@ -69,7 +69,6 @@ def bar_rows(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=40)
 @given(
     values=st.lists(st.fixed_dictionaries({**BAR, "close": any_price}), min_size=1, max_size=6),
     negative_prices=st.booleans(),
@@ -143,7 +142,6 @@ DAILY = {
 }
 
 
-@settings(max_examples=40)
 @given(
     values=st.lists(st.fixed_dictionaries(DAILY), min_size=1, max_size=3),
     convention=st.sampled_from(["crsp", "reinvest"]),
@@ -186,7 +184,6 @@ def test_adjusted_prices_of_accepted_daily_rows_are_finite(
 QUOTE = st.one_of(st.just(0.0), price)
 
 
-@settings(max_examples=40)
 @given(prices=st.lists(QUOTE, min_size=1, max_size=6))
 @example(prices=[1e-320, 1.0])
 @example(prices=[1e-12, 9.9e11])

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stdnum import isin as isin_number
 
@@ -105,7 +105,6 @@ def test_plain_files_have_the_same_rows_and_the_same_truth(exchange: Exchange) -
         assert f"{name}.gz" == exchange.truth.damaged_object or gzip.decompress(packed[f"{name}.gz"]) == body
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     instruments=st.integers(1, 6),

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.market.splits import RATIOS, session_splits
 
-few = settings(max_examples=40)
 FIRST = date(2024, 1, 1)
 BOTH_WAYS = [pair for new, old in RATIOS for pair in ((new, old), (old, new))]
 
@@ -87,7 +86,6 @@ def jump(ratio: float, move: float, volume: float, history: int = 15) -> Series:
     return Series([*closes, closes[-1] / ratio * (1 + move)], [10_000.0] * history + [10_000 * volume])
 
 
-@few
 @given(st.sampled_from(BOTH_WAYS), st.floats(-0.015, 0.015), st.floats(0.95, 1.2), st.integers(1, 40))
 def test_session_splits__an_unannounced_split_is_suspected(
     ratio: tuple[int, int], move: float, volume: float, history: int
@@ -99,7 +97,6 @@ def test_session_splits__an_unannounced_split_is_suspected(
     assert found([series]) == {("x", "EUR", day(history)): (1.0, f"{new}:{old}")}
 
 
-@few
 @given(st.sampled_from(BOTH_WAYS), st.floats(-0.015, 0.015), st.floats(1, 20))
 def test_session_splits__news_bring_volume_that_no_split_brings(
     ratio: tuple[int, int], move: float, volume: float
@@ -109,7 +106,6 @@ def test_session_splits__news_bring_volume_that_no_split_brings(
     assert found([jump(new / old, move, 1 / volume if new > old else volume)]) == {}
 
 
-@few
 @given(st.floats(-0.15, 0.15), st.floats(0.1, 10))
 def test_session_splits__an_ordinary_move_is_none(move: float, volume: float) -> None:
     assert found([jump(1, move, volume)]) == {}
@@ -125,7 +121,6 @@ def test_session_splits__what_often_jumps_is_not_splitting() -> None:
     assert found([Series(closes, [10_000.0] * 7 + [20_000])]) == {}
 
 
-@few
 @given(st.sampled_from(BOTH_WAYS), st.floats(0.2, 5))
 def test_session_splits__an_announced_split_counts_and_is_not_suspected(ratio: tuple[int, int], volume: float) -> None:
     factor = ratio[0] / ratio[1]

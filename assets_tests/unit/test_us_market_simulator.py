@@ -10,7 +10,7 @@ from math import isclose, prod
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.simulators.us_market import UsMarket
@@ -277,7 +277,6 @@ def test_the_same_seed_gives_the_same_answers() -> None:
     assert all(one != another for one, another in zip(first, other, strict=True))
 
 
-@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), symbols=st.integers(1, 30), count=st.integers(1, len(SESSIONS)))
 def test_any_market_is_sound(seed: int, symbols: int, count: int) -> None:
     vendor = UsMarket(SESSIONS[:count], seed=seed, symbols=symbols)
