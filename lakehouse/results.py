@@ -1,6 +1,7 @@
 """How the result of `lakehouse sql` leaves the process: as a page on a terminal, or whole, into a pipe or a file.
 
-Belongs here: the formats and the layout of tables. Which errors end the command belongs in `cli`.
+Belongs here: the formats and the layout of tables. Values that a format can't hold belong in `result_values`; which
+errors end the command belongs in `cli`.
 
 Results of any size are streamed in Arrow batches: writing 20 million rows takes the memory of one batch. A table's
 columns are as wide as their values in the first batch; a wider value of a later batch widens its own line only, as in
@@ -15,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
@@ -23,14 +23,24 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from lakehouse.printable import printable
+from lakehouse.result_values import (
+    AS_OWN_TEXT,
+    BATCH_ROWS,
+    IN_PARQUET,
+    INSIDE_JSON,
+    NESTED,
+    cast,
+    columns_of,
+    distinct_names,
+    frames,
+    stream,
+)
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 _SIGPIPE_STATUS = 141
 """128 + SIGPIPE, as a shell reports a program that wrote into a closed pipe."""
-_BATCH_ROWS = 20_000
 _SMALLEST_PAGE = 10
 """Rows that a page has at least, on however low a terminal."""
 _WIDEST_CELL = 40
@@ -42,13 +52,6 @@ _NUMBERS = {
     *("tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint", "usmallint", "uinteger", "ubigint"),
     *("uhugeint", "float", "double", "decimal", "bignum"),
 }
-_NESTED = {"list", "array", "struct", "map", "union"}
-_AS_TEXT = {"interval", "blob", "bit", "bignum", "uhugeint", "union", "time with time zone", "uuid", "variant"}
-"""Types without a counterpart in the formats: written as DuckDB's text of them."""
-_OTHER_MAP = "map of other keys"
-"""A map whose keys are no text, as the members of a JSON object are."""
-_OWN_TEXT = {"date", "time"}
-"""Types of which Polars' text would be another than DuckDB's (years before 1, 24:00:00)."""
 
 
 class Format(StrEnum):
@@ -153,19 +156,25 @@ def _write_csv(relation: duckdb.DuckDBPyRelation, target: Target) -> None:
     import polars as pl
 
     # CSV knows no lists: they are written as JSON.
-    reader = _reader(relation, {*_AS_TEXT, *_OWN_TEXT}, {*_NESTED, _OTHER_MAP})
-    target.write(pl.DataFrame(reader.schema.empty_table()).write_csv().encode())
-    for batch in reader:
-        target.write(pl.DataFrame(batch).write_csv(include_header=False).encode())
+    columns = [
+        f"to_json({cast(value, kind, {})})" if kind.id in NESTED else cast(value, kind, AS_OWN_TEXT)
+        for value, kind in columns_of(relation)
+    ]
+    names = pl.DataFrame(schema=dict.fromkeys(distinct_names(relation.columns), pl.String))
+    target.write(names.write_csv().encode())
+    for frame in frames(relation, columns, "%Y-%m-%dT%H:%M:%S%.6f", "%z"):
+        target.write(frame.write_csv(include_header=False).encode())
 
 
 def _write_json(relation: duckdb.DuckDBPyRelation, target: Target) -> None:
-    import polars as pl
-
+    columns = [
+        cast(value, kind, INSIDE_JSON if kind.id in NESTED else AS_OWN_TEXT, keys="VARCHAR")
+        for value, kind in columns_of(relation)
+    ]
     before = b"["
-    for batch in _reader(relation, {*_AS_TEXT, *_OWN_TEXT}, {_OTHER_MAP}):
-        if batch.num_rows:
-            target.write(before + pl.DataFrame(batch).write_json().encode()[1:-1])
+    for frame in frames(relation, columns, "%Y-%m-%d %H:%M:%S%.f", "%:z"):
+        if frame.height:
+            target.write(before + frame.write_json().encode()[1:-1])
             before = b","
     target.write(b"[]" if before == b"[" else b"]")
 
@@ -173,52 +182,11 @@ def _write_json(relation: duckdb.DuckDBPyRelation, target: Target) -> None:
 def _write_parquet(relation: duckdb.DuckDBPyRelation, target: Any) -> None:
     from pyarrow import parquet
 
-    reader = _reader(relation, _AS_TEXT, set())
+    columns = [cast(value, kind, IN_PARQUET) for value, kind in columns_of(relation)]
+    reader = stream(relation, dict(zip(distinct_names(relation.columns), columns, strict=True)))
     with parquet.ParquetWriter(target, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)
-
-
-def _reader(relation: duckdb.DuckDBPyRelation, as_text: set[str], as_json: set[str]) -> pa.RecordBatchReader:
-    """The result as a stream of batches, with columns of some types as text, or as JSON (also those that have the first
-    somewhere inside).
-    """
-    columns = []
-    names = _distinct(relation.columns)
-    for number, (name, kind) in enumerate(zip(names, relation.types, strict=True), start=1):
-        value = f"#{number}"
-        if kind.id in as_text:
-            value = f"{value}::VARCHAR"
-        elif _sort_of(kind) in as_json or (kind.id in _NESTED and _kinds_inside(kind) & _AS_TEXT):
-            value = f"to_json({value})"
-        columns.append(f"{value} AS {_quoted(name)}")
-    return relation.project(", ".join(columns)).to_arrow_reader(_BATCH_ROWS)
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """The names of a result's columns, with a number after each that came before: a join may repeat one."""
-    found: list[str] = []
-    for name in names:
-        repeated = (f"{name}_{number}" for number in count(1))
-        found.append(name if name not in found else next(each for each in repeated if each not in {*names, *found}))
-    return found
-
-
-def _sort_of(kind: duckdb.sqltypes.DuckDBPyType) -> str:
-    is_map = kind.id == "map"
-    return _OTHER_MAP if is_map and str(dict(kind.children)["key"]) != "VARCHAR" else kind.id
-
-
-def _kinds_inside(kind: duckdb.sqltypes.DuckDBPyType) -> set[str]:
-    """The types that a nested type is made of."""
-    if kind.id not in _NESTED:
-        return {kind.id}
-    parts = [part for _, part in kind.children if not isinstance(part, (int, list))]
-    return {kind.id}.union(*(_kinds_inside(part) for part in parts))
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
@@ -321,7 +289,7 @@ def _with_gaps(columns: Sequence[_Column], shown: set[int], width: int) -> tuple
 def _texts(relation: duckdb.DuckDBPyRelation) -> Iterator[list[tuple[str, ...]]]:
     """The rows as text that a terminal can show, batch by batch."""
     columns = ", ".join(f"#{number}::VARCHAR AS c{number}" for number in range(1, len(relation.columns) + 1))
-    for batch in relation.project(columns).to_arrow_reader(_BATCH_ROWS):
+    for batch in relation.project(columns).to_arrow_reader(BATCH_ROWS):
         texts = [["NULL" if text is None else printable(text) for text in column.to_pylist()] for column in batch]
         yield list(zip(*texts, strict=True))
 

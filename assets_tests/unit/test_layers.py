@@ -40,7 +40,8 @@ ARROWS = {
     "watching": {"chart", "lake", "pipeline", "sources"},
     "terminal": {"pipeline", "printable"},
     "printable": set(),
-    "results": {"printable"},
+    "result_values": set(),
+    "results": {"printable", "result_values"},
     "own_process": {"lake", "results", "settings"},
     "cli": {
         *("chart", "demo", "feeding", "lake", "own_process", "pipeline", "plot", "results", "runs", "settings"),

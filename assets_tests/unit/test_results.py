@@ -108,6 +108,55 @@ def test_write_result__values_that_polars_cannot_write(
     assert text in target.getvalue().decode()
 
 
+INFINITE = ["infinity", "-infinity"]
+FAR = ["290000-01-01", "0044-03-15 (BC)"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts"),
+    [
+        *((kind, INFINITE + FAR) for kind in ("TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "DATE")),
+        ("TIMESTAMP_NS", INFINITE),
+    ],
+)
+@pytest.mark.parametrize("inside", ["{}", "[{}]", "{{'a': {}}}", "MAP{{'k': {}}}", "array_value({})", "row({}, 1)"])
+def test_write_result__moments_beyond_the_calendar_are_text(
+    database: duckdb.DuckDBPyConnection, kind: str, texts: list[str], inside: str
+) -> None:
+    for text in texts:
+        query = f"SELECT {inside.format(f'{text!r}::{kind}')} AS v"
+        for output_format in (Format.csv, Format.json):
+            assert text in written(database, query, output_format).decode()
+        assert pl.read_parquet(written(database, query, Format.parquet)).height == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_csv", "in_json"),
+    [
+        ("TIMESTAMP", "2024-02-29T09:30:00.500000", "2024-02-29 09:30:00.500"),
+        ("TIMESTAMPTZ", "2024-02-29T09:30:00.500000+0000", "2024-02-29T09:30:00.500+00:00"),
+        ("TIMESTAMP_MS", "2024-02-29T09:30:00.500", "2024-02-29 09:30:00.500"),
+        ("TIMESTAMP_NS", "2024-02-29T09:30:00.500000000", "2024-02-29 09:30:00.500"),
+    ],
+)
+def test_write_result__a_moment_looks_the_same_beside_an_infinite_one(
+    database: duckdb.DuckDBPyConnection, kind: str, in_csv: str, in_json: str
+) -> None:
+    for others, found in (("", []), (", ('infinity'), (NULL)", ["infinity", None])):
+        query = f"SELECT v::{kind} AS v FROM (VALUES ('2024-02-29 09:30:00.5'){others}) t(v)"
+        rows = list(csv.reader(io.StringIO(written(database, query, Format.csv).decode())))
+        assert [row[0] if row else None for row in rows] == ["v", in_csv, *found]
+        assert [row["v"] for row in json.loads(written(database, query, Format.json))] == [in_json, *found]
+
+
+def test_write_result__nested_values_of_such_types_stay_nested(database: duckdb.DuckDBPyConnection) -> None:
+    query = "SELECT [INTERVAL 1 DAY] AS a, MAP{DATE '2024-02-29': '24:00'::TIME} AS b, row(1, INTERVAL 2 DAY) AS c"
+    assert json.loads(written(database, query, Format.json)) == [
+        {"a": ["1 day"], "b": {"2024-02-29": "24:00:00"}, "c": {"v1": 1, "v2": "2 days"}}
+    ]
+    assert pl.read_parquet(written(database, query, Format.parquet))["a"].to_list() == [["1 day"]]
+
+
 def test_write_result__columns_of_one_name(database: duckdb.DuckDBPyConnection) -> None:
     assert written(database, 'SELECT 1 AS "a""b", 2 AS c', Format.csv) == b'"a""b",c\n1,2\n'
     lines = written(database, "SELECT 1 AS a, 2 AS a", Format.table).decode().splitlines()
