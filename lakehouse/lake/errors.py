@@ -23,6 +23,10 @@ class MartsUnavailable(LakeUnavailable):
     """The published file of the marts is damaged."""
 
 
+class TableDamaged(LakeUnavailable):
+    """A file of a table's log is empty, cut off or missing; the message names it."""
+
+
 class TableMissing(LookupError):
     """A table was asked for that nobody has written yet."""
 

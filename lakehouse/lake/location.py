@@ -24,11 +24,11 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from lakehouse.lake.errors import LakeUnavailable
+from lakehouse.lake.damage import LOG, diagnosed, require_never_written, require_whole_log
+from lakehouse.lake.errors import LakeUnavailable, TableDamaged
 
 # Patterns, partition values, what is decoded twice, what is taken for a separator, and what is no text.
 _HARD = re.compile(r'[*?\[\]=\\^|<>"`\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}')
-_LOG = "_delta_log"
 
 
 def is_remote(uri: str) -> bool:
@@ -76,9 +76,31 @@ class Location:
         if is_remote(self._uri):
             return True
         try:
-            return stat.S_ISDIR(os.stat(os.path.join(self._uri, _LOG)).st_mode)
+            return stat.S_ISDIR(os.stat(os.path.join(self._uri, LOG)).st_mode)
         except FileNotFoundError:
             return False
+
+    def require_whole(self, version: int | None) -> None:
+        """Makes sure that no damage hides rows of a version (None: of a table that seems never to have been written).
+
+        Raises:
+            TableDamaged: it does.
+        """
+        if is_remote(self._uri):
+            return
+        if version is None:
+            require_never_written(self._uri)
+        else:
+            require_whole_log(self._uri, version)
+
+    def damage(self) -> TableDamaged | None:
+        """Why the table can't be opened, where that is damage of its log and the log can be read."""
+        if is_remote(self._uri):
+            return None
+        try:
+            return diagnosed(self._uri)
+        except OSError:
+            return None
 
     def open(self) -> None:
         """Makes the alias show what is in the folder. Call it before a table is opened, for its log, and again after
@@ -105,7 +127,7 @@ class Location:
             return
         _make_private(self._alias.parent)
         self._alias.mkdir(exist_ok=True)
-        for name in (_LOG, *partitions):
+        for name in (LOG, *partitions):
             os.makedirs(os.path.join(self._uri, name), exist_ok=True)
             self._link(name)
 

@@ -72,6 +72,7 @@ class Snapshot:
         if self.delta is not None:
             self.delta.update_incremental()
             self.table.location.open()
+            self.table.location.require_whole(self.delta.version())
         return Snapshot(self.table, self.delta)
 
     def partition_values(self, column: str) -> list[str]:

@@ -67,6 +67,7 @@ class LakeTable:
 
         Raises:
             LakeUnavailable: the storage can't be read.
+            TableDamaged: a file of the table's log is empty, cut off or missing.
             TableOutdated: it lacks a required column of its contract. One that may be NULL reads as NULL, and is
                 added by the next write.
         """
@@ -75,13 +76,18 @@ class LakeTable:
 
         try:
             if not self.location.exists():
+                self.location.require_whole(None)
                 return Snapshot(self, None)
             self.location.open()
             delta = DeltaTable(self.location.uri, storage_options=self.storage_options)
             self.location.open()
+            self.location.require_whole(delta.version())
         except TableNotFoundError:
+            self.location.require_whole(None)
             return Snapshot(self, None)
         except (OSError, DeltaError) as error:
+            if damage := self.location.damage():
+                raise damage from error
             raise LakeUnavailable(f"{self.uri} can't be opened: {in_one_line(error)}") from error
         snapshot = Snapshot(self, delta)
         if lacking := [name for name in snapshot.lacking if not self.contract.column(name).nullable]:
