@@ -6,7 +6,9 @@ dbt's manifest is parsed once a process: a build takes a second then, and three 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,7 @@ from dbt.contracts.graph.manifest import Manifest
 
 from assets_tests import lakes
 from lakehouse.lake.lake import Lake
+from lakehouse.settings import settings
 from lakehouse.sources.config import SourceConfig, configured_sources
 from lakehouse.sources.feed import FeedConfig
 from lakehouse.warehouse import connection
@@ -208,10 +211,7 @@ class Warehouse:
 
     def dbt(self, *arguments: str) -> dbtRunnerResult:
         """One dbt command; the DuckDB file is closed when it returns."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(self.path))
-            patch.setattr(connection, "configured_sources", lambda: self.sources)
-            patch.setattr(connection, "configured_feeds", lambda: self.feeds)
+        with self._named():
             try:
                 # A manifest remembers what was compiled with it, so each command needs its own.
                 return dbtRunner(manifest=manifest().deepcopy()).invoke(
@@ -222,14 +222,30 @@ class Warehouse:
                     DuckDBConnectionManager._ENV.close()
                 DuckDBConnectionManager.close_all_connections()
 
-    def build(self, *arguments: str) -> None:
-        """Builds and checks everything, or fails with what dbt said."""
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """In the block the plugin knows the warehouse's file, its sources and its feeds, and no others."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(self.path))
+            patch.setattr(connection, "configured_sources", lambda: self.sources)
+            patch.setattr(connection, "configured_feeds", lambda: self.feeds)
+            yield
+
+    def build(self, *arguments: str) -> dict[str, str]:
+        """Builds and checks everything, or fails with what dbt said.
+
+        Returns: check -> the query, as dbt ran it, for the rows that it objects to.
+        """
         result = self.dbt("build", "--exclude-resource-type", "unit_test", *arguments)
         assert result.success, result.exception or [(r.node.name, r.message) for r in result.result if r.message]
+        checks = [r.node for r in result.result if r.node.resource_type == "test"]
+        # A check fails for each row that its query gives, whatever it is.
+        assert all((node.config.fail_calc, node.config.severity) == ("count(*)", "ERROR") for node in checks)
+        return {node.name: node.compiled_code for node in checks}
 
-    def run(self, select: str) -> None:
-        """Builds the selected models without their checks, or fails with what dbt said."""
-        result = self.dbt("run", "--select", select)
+    def run(self, *select: str) -> None:
+        """Builds the selected models, by default all, without their checks, or fails with what dbt said."""
+        result = self.dbt("run", *(("--select", *select) if select else ()))
         assert result.success, result.exception or [(r.node.name, r.message) for r in result.result if r.message]
 
     def failed(self, *arguments: str) -> set[str]:
@@ -243,14 +259,37 @@ class Warehouse:
         with duckdb.connect(str(self.path), read_only=True) as file:
             return file.execute(sql).fetchall()
 
+    @contextmanager
+    def opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file beside the lake, as models and checks see them while dbt runs."""
+        with self._named(), duckdb.connect(str(self.path)) as file:
+            connection.attach_lake(file)
+            yield file
+
     def change(self, sql: str) -> None:
         """Changes the file behind dbt's back."""
         with duckdb.connect(str(self.path)) as file:
             file.execute(sql)
 
-    def content(self) -> dict[str, list[tuple]]:
-        """Every row of every mart, sorted."""
-        return {mart: self.query(f"select * from marts.{mart} order by all") for mart in [*MARTS, *VIEWS]}
+    def begin_with(self, built: Path) -> None:
+        """Goes on from a file that another warehouse has built."""
+        shutil.copyfile(built, self.path)
+
+    def content(self, marts: Iterable[str] = (*MARTS, *VIEWS)) -> dict[str, list[tuple]]:
+        """Every row of the marts, sorted."""
+        return {mart: self.query(f"select * from marts.{mart} order by all") for mart in marts}
+
+
+@contextmanager
+def built_elsewhere(folder: Path, *sources: str, feeds: Sequence[FeedConfig] = ()) -> Iterator[Warehouse]:
+    """A warehouse over a lake below `folder`, for tests that begin with what it builds: in the block, this process
+    means that lake.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAKEHOUSE_HOME", str(folder / "home"))
+        settings.cache_clear()
+        yield Warehouse(folder / "warehouse", *sources, feeds=feeds)
+    settings.cache_clear()
 
 
 @cache

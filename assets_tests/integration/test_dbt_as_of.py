@@ -85,7 +85,7 @@ def test_an_action_counts_from_when_it_was_known(
     monkeypatch.setenv("LAKEHOUSE_AS_OF", moment.isoformat())
     settings.cache_clear()
     warehouse = Warehouse(tmp_path / "warehouse", VENDOR)
-    warehouse.build()
+    warehouse.run("+returns", "fct_corporate_action")
 
     assert warehouse.query("select count(*) from marts.fct_corporate_action") == [(dividends,)]
     assert warehouse.query(

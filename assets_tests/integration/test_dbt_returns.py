@@ -26,10 +26,12 @@ from assets_tests.dbt_warehouse import (
     Closes,
     Key,
     Warehouse,
+    built_elsewhere,
     write,
     write_actions,
     write_official,
 )
+from lakehouse.warehouse.publish import OF_BARS
 
 # Four weeks of New York without a holiday.
 SESSIONS = [date(2024, 1, 16) + timedelta(days) for days in range(32)]
@@ -111,8 +113,9 @@ def shares() -> list[Share]:
     return made
 
 
-@pytest.fixture
-def warehouse(tmp_path: Path, shares: list[Share]) -> Warehouse:
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory, shares: list[Share]) -> Warehouse:
+    """What the shares' lake is built to, once for the tests that look at it."""
     bars: Bars = {
         Key(each.name, session, each.currency): Bar(
             each.as_sent(session), each.symbol(session), adjusted_as_of=each.adjusted_as_of
@@ -123,12 +126,12 @@ def warehouse(tmp_path: Path, shares: list[Share]) -> Warehouse:
     closes: Closes = {
         Key(each.name, session, each.currency): close for each in shares for session, close in each.official.items()
     }
-    write(bars, VENDOR)
-    write_official(closes)
-    write_actions([action for each in shares for action in each.actions()])
-    write(WEEK)
-    made = Warehouse(tmp_path / "warehouse", FILES, VENDOR)
-    made.build()
+    with built_elsewhere(tmp_path_factory.mktemp("shares"), FILES, VENDOR) as made:
+        write(bars, VENDOR)
+        write_official(closes)
+        write_actions([action for each in shares for action in each.actions()])
+        write(WEEK)
+        made.build(*OF_BARS)
     return made
 
 
@@ -222,7 +225,7 @@ def test_a_jump_that_looks_like_a_split_is_flagged_and_not_ranked(tmp_path: Path
     bars |= {Key("NEWS", days[-1], "USD"): Bar(301.0, "NEWS", 9000)}
     write(bars, VENDOR)
     warehouse = Warehouse(tmp_path / "warehouse", VENDOR)
-    warehouse.build()
+    warehouse.run("+daily_movers", "+daily_summary", "+returns")
     last = f"session = '{days[-1]}'"
     for mart in ("fct_daily_bar", "daily_summary", "returns"):
         assert warehouse.query(
@@ -248,7 +251,7 @@ def test_an_instrument_known_by_its_actions_alone_is_not_lost(tmp_path: Path) ->
     write({Key("TRADED", WEDNESDAY, "USD"): Bar(10, "TRADED")}, VENDOR)
     write_actions([Action("TRADED", TUESDAY, "split", 2), Action("UNSEEN", THURSDAY, "dividend", 1)])
     warehouse = Warehouse(tmp_path / "warehouse", VENDOR)
-    warehouse.build()
+    warehouse.run("+fct_corporate_action")
     assert warehouse.query(
         "select symbol, valid_from, ex_date, price_factor, is_skipped from marts.fct_corporate_action "
         "join marts.dim_instrument using (instrument_key) order by symbol"
