@@ -172,15 +172,23 @@ def negative(config: SourceConfig) -> Contract:
 
 
 prices = st.one_of(st.floats(), st.floats(-2, 2), st.sampled_from([0.0, -0.0, 1.0, 1e15, 9.9e14, 1e-320, 1e-12]))
+LIMITS = {0: 10**14, 1000: 10**9, 1: 10**6}
+"""Of quantities, by the fraction of a second (in microseconds) at which the bar starts."""
+quantities = st.one_of(
+    st.integers(-2, 2),
+    st.integers(-(2**63), 2**63 - 1),
+    st.sampled_from([limit - 1 for limit in LIMITS.values()]),
+)
 ROW = st.fixed_dictionaries(
     {
         "open": prices,
         "high": prices,
         "low": prices,
         "close": prices,
-        "volume": st.one_of(st.integers(-2, 2), st.integers(-(2**63), 2**63 - 1)),
-        "trades": st.one_of(st.none(), st.integers(-2, 2), st.integers(-(2**63), 2**63 - 1)),
+        "volume": quantities,
+        "trades": st.one_of(st.none(), quantities),
         "vwap": st.one_of(st.none(), prices),
+        "fraction_us": st.sampled_from([0, 1000, 1]),
         "instrument_id": st.one_of(
             st.sampled_from(["DE0005190003", "DE0005190004", isin("US000SIM001")]), st.text(max_size=13)
         ),
@@ -200,13 +208,15 @@ def is_sound(row: dict, negative_prices: bool) -> bool:
         return False
     if row["high"] < max(values) or row["low"] > min(values):
         return False
-    if not 0 <= row["volume"] < 10**14 or not 0 <= (row["trades"] or 0) < 10**14:
+    limit = LIMITS[row["fraction_us"]]
+    if not 0 <= row["volume"] < limit or not 0 <= (row["trades"] or 0) < limit:
         return False
     return isin_is_valid(row["instrument_id"]) and follows("currency", row["currency"])
 
 
 TYPES = dict.fromkeys(("open", "high", "low", "close", "vwap"), "DOUBLE")
 TYPES |= {"volume": "BIGINT", "trades": "BIGINT", "instrument_id": "VARCHAR", "currency": "VARCHAR"}
+TYPES |= {"fraction_us": "BIGINT"}
 
 
 @pytest.fixture(scope="module")
@@ -215,9 +225,10 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         columns = ", ".join(f"{name} {kind}" for name, kind in TYPES.items())
         opened.execute(f"CREATE TABLE given (number BIGINT, {columns})")
         opened.execute(
-            """CREATE VIEW received AS SELECT *, '1min' AS interval, now() AS start_at, now() AS end_at, current_date AS session,
+            """CREATE VIEW received AS SELECT *, '1min' AS interval, now() AS end_at, current_date AS session,
+            TIMESTAMPTZ '2020-11-02 15:00:00+00' + to_microseconds(fraction_us) AS start_at,
             'o' AS object, 'v' AS object_version, 1 AS row_number, now() AS published_at, now() AS ingested_at,
-            NULL::VARCHAR AS symbol, NULL::BIGINT AS vendor_revision FROM given"""  # noqa: E501
+            NULL::VARCHAR AS symbol, NULL::BIGINT AS vendor_revision FROM given"""
         )
         yield opened
 
