@@ -7,7 +7,10 @@ are. They stay when the run that wrote them goes.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +18,8 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster._core.events import AssetCheckEvaluationPlanned
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 
 RETENTION = timedelta(days=30)
@@ -42,8 +47,33 @@ _SUPERSEDED_CHECKS = """
 """
 
 
+@lru_cache(maxsize=16)
+def _engine(conn_string: str) -> sa.Engine:
+    """SQLAlchemy's engine of an SQLite file; with it go the statements that SQLAlchemy has compiled."""
+    return sa.create_engine(conn_string, poolclass=sa.NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
+
+
 class EventLog(SqliteEventLogStorage):
-    """Dagster's event log in DAGSTER_HOME, where it has always been."""
+    """Dagster's event log in DAGSTER_HOME, where it has always been.
+
+    Dagster makes an engine for each statement, and SQLAlchemy then compiles it anew: together a sixth of a backfill's
+    time. This log keeps the engines; connections are opened and closed as before.
+    """
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[sa.Connection]:
+        with self._db_lock:
+            engine = _engine(self.conn_string_for_shard(shard))
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the file over all runs has a table; Dagster asks at every event."""
+        with _engine(self.conn_string_for_shard(INDEX_SHARD_NAME)).connect() as connection:
+            return sa.inspect(connection).has_table(table_name)
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
