@@ -4,6 +4,7 @@ a reason, or the whole object is refused with an error that names it. No byte se
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 from datetime import UTC, date, datetime
@@ -18,7 +19,7 @@ from assets_tests.objects import read_object
 from assets_tests.reference import HEADER, csv_line, isin
 from lakehouse.sources.config import SourceConfig, source_named
 from lakehouse.sources.products import Bars, Named, Product
-from lakehouse.sources.received import BlockReader, Received
+from lakehouse.sources.received import BlockReader, Received, _records
 from lakehouse.sources.typed import typed
 from lakehouse.sources.unpacked import ObjectDamaged
 
@@ -421,3 +422,18 @@ def test_a_wrong_byte_in_a_parquet_object_is_no_accident(place: int, value: int)
         read(PARQUET[:place] + bytes([value]) + PARQUET[place + 1 :], xetra(format="parquet"))
     except ObjectDamaged as damage:
         assert NAME in str(damage)  # noqa: PT017
+
+
+@given(line=st.text(st.sampled_from('ab ,;"\r\x0b\x1c\u2028\x00é'), min_size=1), delimiter=st.sampled_from(",;"))
+def test_a_line_is_split_as_the_csv_module_does(line: str, delimiter: str) -> None:
+    """Lines without quotes and line breaks are split without it."""
+    told = list(_records(line.encode(), xetra(delimiter=delimiter)))
+    text = line.removesuffix("\r")
+    if not line.encode().strip():
+        assert told == []
+        return
+    try:
+        fields: list[str] | str = next(csv.reader([text], delimiter=delimiter, strict=True))
+    except csv.Error:
+        fields = "a quote or a line break in the row makes its fields uncertain"
+    assert told == [(text, fields)]

