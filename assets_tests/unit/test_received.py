@@ -60,6 +60,21 @@ def test_sound_rows_keep_their_text_and_their_numbers() -> None:
     assert received.malformed == {}
 
 
+@pytest.mark.parametrize("blank", ["\n", "\r\n", " \t\n\n", "\n" * 200_000])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "BOM"])
+def test_blank_lines_before_the_header_do_not_make_an_object_empty(blank: str, mark: bytes) -> None:
+    received = read(mark + blank.encode() + body(BMW, changed(Time="08:01")))
+    assert fields(received) == [BMW, changed(Time="08:01")]
+    assert received.frame["row_number"].to_list() == [1, 2]
+    assert received.text([2]) == [csv_line(changed(Time="08:01"))]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b" \r\n\n"])
+def test_an_object_of_blank_lines_alone_is_empty(data: bytes) -> None:
+    with pytest.raises(ObjectDamaged, match="is empty"):
+        read(data)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "BOM"])
 @pytest.mark.parametrize("last", [True, False], ids=["ended", "not ended"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 # The standard limit is below that of the fast reader, and below that of a line.
 csv.field_size_limit(LONGEST_LINE)
+_BLANK_LINES = re.compile(rb"\A(?:[ \t\r\f\v]*\n)+")
 _BOM = b"\xef\xbb\xbf"
 _QUOTED_OF_A_LONG_LINE = 1_000
 _FRAME_BYTES = 32_000_000
@@ -137,9 +139,11 @@ def _require_columns(name: str, found: list[str], product: Product) -> None:
 
 
 def _csv_blocks(name: str, blocks: Iterator[Lines], product: Product) -> Iterator[Received]:
-    start = next(blocks, Lines(b""))
+    # Blank lines before the header count as little as those between rows.
+    start = next((lines for lines in blocks if lines.data.strip()), Lines(b""))
+    start = replace(start, data=_BLANK_LINES.sub(b"", start.data, count=1))
     first, _, rest = start.data.partition(b"\n")
-    if not first.strip():
+    if not first:
         raise ObjectDamaged(f"{name} is empty; even an hour without trades has a header. Have it sent again")
     columns = _header(name, first if not start.is_cut else None, product)
     headless = product.header is not None and columns[0] != product.header[0]
