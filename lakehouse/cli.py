@@ -235,7 +235,7 @@ def status() -> None:
     """Per source: sessions loaded, missing and failed, what the quarantine holds and why, and the last publication."""
     from lakehouse.lake.lake import Lake
     from lakehouse.pipeline.feed_status import feed_status
-    from lakehouse.pipeline.status import last_published, status
+    from lakehouse.pipeline.status import publication_of, status
     from lakehouse.sources.config import configured_sources
     from lakehouse.sources.feed import broken_files, configured_feeds
 
@@ -248,11 +248,7 @@ def status() -> None:
             print_feed_status(console, feed_status(lake, feed))
         for broken in broken_files().values():
             _print_error(broken)
-        published = last_published(lake)
-        console.print(
-            f"marts: {f'published {published:%Y-%m-%d %H:%M:%S} UTC' if published else 'never published'}",
-            highlight=False,
-        )
+        console.print(f"marts: {escape(str(publication_of(lake)))}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -398,8 +394,12 @@ _OS_HINTS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "A file is where a folder is needed: remove it or rename it"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ENOENT: "Restore it, or set LAKEHOUSE_HOME to a folder that can be made",
+    errno.EISDIR: "A folder is where a file is needed: remove it or rename it",
 }
 """What to do about faults of the file system."""
+_CHECK_DISK = "Check this file and its disk, or set LAKEHOUSE_HOME to another folder"
 
 
 @contextmanager
@@ -430,10 +430,12 @@ def _explained() -> Iterator[None]:
     ) as error:
         _print_error(error)
         raise typer.Exit(2) from None
+    except BrokenPipeError:
+        # Typer ends it quietly.
+        raise
     except OSError as error:
-        if error.errno not in _OS_HINTS:
-            raise
-        _print_error(HomeUnavailable(f"{error.filename or 'the home'}: {error.strerror}. {_OS_HINTS[error.errno]}"))
+        what = f"{error.filename or 'the home'}: {error.strerror}" if error.strerror else str(error)
+        _print_error(HomeUnavailable(f"{what}. {_OS_HINTS.get(error.errno or 0, _CHECK_DISK)}"))
         raise typer.Exit(2) from None
     except (KeyboardInterrupt, RuntimeError) as error:
         if not _is_ctrl_c(error):

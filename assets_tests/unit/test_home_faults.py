@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 import typer
+from typer.testing import CliRunner
 
-from lakehouse.cli import _explained
+from lakehouse.cli import _explained, app
 from lakehouse.event_log import opened_instance, storage_faults_explained
 from lakehouse.lake import Lake
 from lakehouse.lake.errors import HomeUnavailable
@@ -71,9 +72,48 @@ def test_faults_of_the_file_system_have_a_hint(number: int, hint: str, capsys: p
     assert f"Error /data/home/dagster: {os.strerror(number)}. {hint}" in capsys.readouterr().err
 
 
-def test_another_fault_keeps_its_traceback() -> None:
-    with pytest.raises(OSError, match="Bad file descriptor"), _explained():
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO), "/data/home"), "/data/home: Input/output error. Check this file"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "/data/home"), "/data/home: File name too long. Choose a"),
+        (OSError("no answer"), "no answer. Check this file and its disk"),
+    ],
+)
+def test_a_fault_without_a_hint_of_its_own_has_no_traceback(
+    error: OSError, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, _explained():
+        raise error
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err.startswith(f"Error {said}")
+
+
+def test_a_closed_pipe_ends_a_command_quietly(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BrokenPipeError), _explained():
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("home", "command", "said"),
+    [
+        (f"/var/tmp/{'a' * 300}", ["status"], "File name too long"),
+        ("/proc/foo", ["backfill", "xetra", "--from", "2024-03-01"], "/proc/foo: No such file or directory. Restore"),
+    ],
+    ids=["a name of 300 characters", "/proc"],
+)
+def test_a_home_that_cannot_be_made_has_no_traceback(
+    home: str, command: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"HOME": home, "XETRA_URL": str(tmp_path)}.items():
+        monkeypatch.setenv(f"LAKEHOUSE_{name}", value)
+    settings.cache_clear()
+    ended = CliRunner().invoke(app, command)
+    assert ended.exit_code == 2
+    assert said in ended.output
+    assert home in ended.output
+    assert len(ended.output.strip().splitlines()) == 1
 
 
 def test_a_read_only_home_ends_dev_with_a_sentence(home: Path) -> None:

@@ -8,14 +8,16 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
+from lakehouse.cli import app
 from lakehouse.lake import Lake
 from lakehouse.lake.errors import MartsUnavailable
 from lakehouse.settings import settings
@@ -160,6 +162,47 @@ def test_a_damaged_file_is_replaced_from_scratch(damage, caplog: pytest.LogCaptu
     assert f"{settings().warehouse} is damaged" in caplog.text
     with duckdb.connect(str(settings().warehouse), read_only=True) as connection:
         assert connection.execute("FROM duckdb_tables()").fetchall() == []
+
+
+def shown() -> str:
+    ended = CliRunner().invoke(app, ["status"])
+    assert ended.exit_code == 0
+    return ended.output.splitlines()[-1]
+
+
+def test_status__shows_the_time_of_the_published_file_alone(published: Path) -> None:
+    assert re.fullmatch(r"marts: published \d{4}-\d\d-\d\d [\d:]{8} UTC", shown())
+    published.unlink()
+    assert shown() == "marts: never published"
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, overwritten])
+def test_status__says_that_the_published_file_is_damaged(published: Path, damage: Callable[[Path], None]) -> None:
+    published.chmod(0o644)
+    damage(published)
+    assert shown().startswith(f"marts: {published} ")
+    assert "the next publication replaces it: run `lakehouse rebuild`" in shown()
+
+
+def test_status__says_that_something_else_is_in_the_published_files_place(published: Path) -> None:
+    published.unlink()
+    with duckdb.connect(str(published)) as connection:
+        connection.execute("CREATE TABLE prices AS SELECT 1 AS price")
+    assert f"{published} is another program's database, without the schema marts" in shown()
+    published.unlink()
+    published.mkdir()
+    assert f"{published} is not a file; move it away" in shown()
+    published.rmdir()
+    published.symlink_to("nowhere")
+    assert f"{published} is not a file; move it away" in shown()
+
+
+def test_status__says_that_another_program_has_the_published_file(published: Path) -> None:
+    with stranger(published):
+        log(published).rename(published.with_name("aside"))
+        assert f"another program has {published} open for writing" in shown()
+        published.with_name("aside").rename(log(published))
+    assert f"another program's log lies beside {published}" in shown()
 
 
 @pytest.mark.parametrize("damage", [cut, overwritten])

@@ -37,7 +37,11 @@ def require_folder(home: Path) -> None:
     """Makes sure that the home is no file.
 
     Raises:
-        HomeUnavailable: it is one.
+        HomeUnavailable: it is one, or has a name that no folder can have.
     """
-    if home.is_file():
+    try:
+        is_file = home.is_file()
+    except OSError as error:
+        raise HomeUnavailable(f"{home}: {error.strerror}; set LAKEHOUSE_HOME to another name") from error
+    if is_file:
         raise HomeUnavailable(f"{home} is a file, and a lake's home is a folder: set LAKEHOUSE_HOME to another name")

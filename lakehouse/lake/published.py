@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from lakehouse.lake.literals import literal
 if TYPE_CHECKING:
     import duckdb
 
+_REPLACED = "the next publication replaces it: run `lakehouse rebuild` for any source"
 _LOCKED = "Could not set lock on file"
 _log = logging.getLogger(__name__)
 
@@ -26,6 +29,45 @@ _log = logging.getLogger(__name__)
 def log_of(path: Path) -> Path:
     """DuckDB's write-ahead log of a file."""
     return path.with_name(f"{path.name}.wal")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is in the place of the published file: the time of the file, and why it isn't what was published then."""
+
+    at: datetime | None
+    fault: str | None
+
+    def __str__(self) -> str:
+        if self.fault:
+            return self.fault
+        return f"published {self.at:%Y-%m-%d %H:%M:%S} UTC" if self.at else "never published"
+
+
+def found_publication(path: Path) -> Publication:
+    """Looks at the published file, without reading its rows."""
+    import duckdb
+
+    if not path.exists() and not path.is_symlink():
+        return Publication(None, None)
+    if not path.is_file():
+        return Publication(None, f"{path} is not a file; move it away, and run `lakehouse rebuild` for any source")
+    at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    if log_of(path).exists():
+        return Publication(at, f"published, but another program's log lies beside {path}; {_REPLACED}")
+    try:
+        with duckdb.connect() as connection:
+            _attach(connection, path, "published")
+            schemas = connection.execute(
+                "SELECT count(*) FROM duckdb_schemas() WHERE (database_name, schema_name) = ('published', 'marts')"
+            ).fetchall()
+    except duckdb.Error as error:
+        if _LOCKED in str(error):
+            return Publication(at, f"published, but another program has {path} open for writing; close it there")
+        return Publication(at, f"{path} can't be opened, it is damaged or not DuckDB's; {_REPLACED}")
+    if schemas == [(0,)]:
+        return Publication(at, f"{path} is another program's database, without the schema marts; {_REPLACED}")
+    return Publication(at, None)
 
 
 def attach_published(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:

@@ -5,11 +5,12 @@ marts were last published.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.ledger import ledger_of, newest_entries
+from lakehouse.lake.published import Publication, found_publication
 from lakehouse.pipeline.completeness import missing_objects, unreadable_objects
 from lakehouse.pipeline.entered import QUARANTINE
 from lakehouse.pipeline.readings import read_otherwise
@@ -128,8 +129,6 @@ def quarantine_by_reason(lake: Lake, source: str) -> list[dict[str, object]]:
         )
 
 
-def last_published(lake: Lake) -> datetime | None:
-    """When the warehouse was last published, or None if it never was."""
-    if lake.warehouse is None or not lake.warehouse.exists():
-        return None
-    return datetime.fromtimestamp(lake.warehouse.stat().st_mtime, UTC)
+def publication_of(lake: Lake) -> Publication:
+    """What is in the place of the published marts."""
+    return Publication(None, None) if lake.warehouse is None else found_publication(lake.warehouse)
