@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).parents[1]
@@ -74,6 +74,14 @@ class Settings(BaseSettings):
         default=60.0, gt=0, le=86_400, description="Longest time of a query on a locked lake."
     )
 
+    @field_validator("home", "lake_uri", mode="before")
+    @classmethod
+    def _require_a_name(cls, value: object) -> object:
+        """An empty one would be the current folder."""
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("it names no folder")
+        return value
+
     def model_post_init(self, context: object) -> None:
         self.home = self.home.expanduser().absolute()
 
@@ -82,7 +90,7 @@ class Settings(BaseSettings):
         """The lake's root: an absolute folder or an s3:// URI, without a trailing slash."""
         if self.lake_uri is None:
             return str(self.home / "lake")
-        if self.lake_uri.startswith("file://"):
+        if self.lake_uri.startswith("file:///"):
             return str(Path(unquote(self.lake_uri.removeprefix("file://"))).absolute())
         if "://" in self.lake_uri:
             if not self.lake_uri.removeprefix("s3://").strip("/") or not self.lake_uri.startswith("s3://"):

@@ -27,8 +27,27 @@ def test_a_lake_is_opened_by_its_home_or_by_the_folder_of_its_tables(lake: Lake,
         assert opened.uri == lake.uri
         assert opened.warehouse == lake.warehouse
         assert opened.table("xetra/bars").to_polars().height == lake.table("xetra/bars").to_polars().height > 0
-    with pytest.raises(LakeUnavailable, match="is no folder"):
-        Lake.open(home / "lak")
+    for wrong in (home / "lak", f"/{'a' * 300}"):
+        with pytest.raises(LakeUnavailable, match="is no folder"):
+            Lake.open(wrong)
+
+
+@pytest.mark.parametrize("place", ["", "  "])
+def test_an_empty_name_is_not_the_current_folder(place: str) -> None:
+    with pytest.raises(LakeUnavailable, match="names no lake; name a home"):
+        Lake.open(place)
+
+
+def test_a_table_that_a_source_never_has_is_missing_and_not_empty(lake: Lake) -> None:
+    for name, known in {
+        "xetra/quotes": "xetra in the lake at .* has no table quotes; it has .*daily_bars",
+        "xetra/quarantine": "xetra in the lake at .* has no table quarantine; it has .*daily_bars",
+        "daily_bars": "itself has no table daily_bars; it has .*quarantine",
+    }.items():
+        with pytest.raises(TableMissing, match=known):
+            lake.table(name).to_polars()
+    assert lake.table("xetra/official_daily").to_polars().height == 0
+    assert lake.table("reconciliation_breaks").to_polars().height == 0
 
 
 def test_a_moment_may_be_a_text(lake: Lake) -> None:
@@ -54,8 +73,13 @@ def test_a_stored_version_or_moment_is_read(lake: Lake) -> None:
     assert last is not None
     assert ledger.at(version=last).scan().collect().equals(ledger.to_polars())
     assert ledger.at("2999-01-01").version == last
-    with pytest.raises(TableMissing, match="ingest_ledger cannot be read at 99999"):
-        ledger.at(version=99_999)
+    for wrong in (99_999, -1, 2**70):
+        with pytest.raises(
+            TableMissing, match=f"ingest_ledger cannot be read at {wrong}; its versions are 0 to {last},"
+        ):
+            ledger.at(version=wrong)
+    with pytest.raises(TableMissing, match=f"its versions are 0 to {last}, since 20.* UTC"):
+        ledger.at("2000-01-01")
     with pytest.raises(TypeError, match="either a moment or version="):
         ledger.at()
 

@@ -62,6 +62,8 @@ def test_a_lake_may_be_given_as_a_file_url() -> None:
     [
         ("LOCKED_MEMORY", "bogus"),
         ("LOCKED_MEMORY", ""),
+        ("HOME", ""),
+        ("LAKE_URI", " "),
         ("LOCKED_SECONDS", "abc"),
         ("LOCKED_SECONDS", "inf"),
         ("OBJECT_MAX_BYTES", "8GiB"),
@@ -79,3 +81,8 @@ def test_an_address_of_an_unknown_kind_is_no_empty_lake(uri: str, monkeypatch: p
     monkeypatch.setenv("LAKEHOUSE_LAKE_URI", uri)
     with pytest.raises(SettingsError, match=r"set it to a folder or to s3://bucket/prefix"):
         _ = settings().lake
+
+
+def test_a_lake_without_a_name_is_not_the_current_folder() -> None:
+    with pytest.raises(SettingsError, match="set it to a folder"):
+        Settings(lake_uri="file://").lake  # noqa: B018

@@ -358,10 +358,14 @@ class Lake:
 
 def _settings_at(place: str | os.PathLike[str]) -> Settings:
     """The settings of the home at `place`, or of the lake whose tables are there."""
+    if not os.fspath(place).strip():
+        raise LakeUnavailable(
+            "'' names no lake; name a home (LAKEHOUSE_HOME), the folder of its tables or an s3:// URI"
+        )
     if is_remote(os.fspath(place)):
         return Settings(lake_uri=os.fspath(place))
     folder = Path(place).expanduser().absolute()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise LakeUnavailable(f"{folder} is no folder; name a home (LAKEHOUSE_HOME), or the folder of a lake's tables")
     if (folder / "lake").is_dir():
         return Settings(home=folder, lake_uri=str(folder / "lake"))

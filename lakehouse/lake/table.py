@@ -13,10 +13,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from datetime import datetime
-from typing import TYPE_CHECKING, TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from lakehouse.lake.contract import Contract, contract_of
+from lakehouse.lake.contract import Contract, contract_of, contracts
 from lakehouse.lake.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableOutdated, did_you_mean, in_one_line
 from lakehouse.lake.folders import folders
 from lakehouse.lake.literals import parse_moment
@@ -104,7 +104,7 @@ class LakeTable:
             moment: also as text in ISO 8601, in UTC where it names no offset.
 
         Raises:
-            TableMissing: the table did not exist then.
+            TableMissing: the table did not exist then, or has no such version; the message names those that it has.
         """
         wanted = parse_moment(moment) if isinstance(moment, str) else version if moment is None else moment
         if wanted is None or (moment is not None and version is not None):
@@ -114,11 +114,26 @@ class LakeTable:
         found = self.snapshot()
         if found.delta is None:
             raise TableMissing(f"{self.uri} has never been written")
+        if isinstance(wanted, int) and not 0 <= wanted <= found.delta.version():
+            raise self._without(wanted)
         try:
             found.delta.load_as_version(wanted)
         except DeltaError as error:
-            raise TableMissing(f"{self.uri} cannot be read at {wanted}: {error}") from error
+            raise self._without(wanted) from error
+        self.location.require_whole(found.delta.version())
+        # Of a moment before the first version delta-rs gives the first.
+        written = [_moment_of(commit) for commit in found.delta.history(1)]
+        if isinstance(wanted, datetime) and any(moment > wanted for moment in written):
+            raise self._without(wanted)
         return Snapshot(self, found.delta)
+
+    def _without(self, wanted: int | datetime) -> TableMissing:
+        """The error of a table without a version, which names those that there are."""
+        delta = self.snapshot().delta
+        kept = sorted((commit["version"], _moment_of(commit)) for commit in delta.history()) if delta else []
+        since = f", since {kept[0][1]:%Y-%m-%d %H:%M:%S} UTC" if kept else ""
+        versions = f"{kept[0][0]} to {kept[-1][0]}{since}" if kept else "none that can be read"
+        return TableMissing(f"{self.uri} cannot be read at {wanted}; its versions are {versions}")
 
     def scan(self) -> pl.LazyFrame:
         """A lazy Polars scan of the current rows; filters and columns are pushed down to the Parquet files.
@@ -132,6 +147,7 @@ class LakeTable:
         return snapshot.scan()
 
     def _require_source(self) -> None:
+        """Raises TableMissing where no load can ever write the table at this path."""
         source, _, table = self.name.rpartition("/")
         lake = self.uri.removesuffix(f"/{self.name}")
         known = folders(lake)
@@ -141,7 +157,20 @@ class LakeTable:
                 f"the lake at {lake} has nothing of {source}: {self.name} has never been written"
                 f"{did_you_mean(self.name, tables)}"
             )
+        domains = _domains(folders(f"{lake}/{source}")) if source else {""}
+        if domains and self.contract.domain not in domains:
+            tables = [name for name, contract in contracts().items() if contract.domain in domains]
+            of = f"{source} in the lake at {lake}" if source else f"the lake at {lake} itself"
+            raise TableMissing(f"{of} has no table {table}; it has {', '.join(tables)}")
 
     def to_polars(self) -> pl.DataFrame:
         """The current rows as a Polars frame, columns in the contract's order."""
         return self.scan().collect()
+
+
+def _moment_of(commit: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+
+
+def _domains(tables: list[str]) -> set[str]:
+    return {contracts()[name].domain for name in tables if name in contracts()}
