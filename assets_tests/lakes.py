@@ -14,7 +14,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from lakehouse.cli import app
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
@@ -56,24 +58,28 @@ class Lakehouse:
     home: Path
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        """The `lakehouse` command as a process of its own, not waited for."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("LAKEHOUSE_", "AWS_")) and name != "DAGSTER_HOME"
-        }
-        environment = {**kept, "PYTHON_DOTENV_DISABLED": "1", "AWS_EC2_METADATA_DISABLED": "true", "COLUMNS": "200"}
-        environment |= {"LAKEHOUSE_HOME": str(self.home), **self.variables, **variables}
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The `lakehouse` command as a process of its own, not waited for; its imports alone take five seconds."""
+        others = {name: value for name, value in os.environ.items() if not _is_setting(name)}
         self.home.mkdir(parents=True, exist_ok=True)
         command = [str(Path(sys.executable).with_name("lakehouse")), *arguments]
         return subprocess.Popen(
-            command, env=environment, cwd=self.home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env={**others, **self.environment},
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
-    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
-        """The command's exit code and everything that it printed."""
-        return finished(self.start(*arguments, **variables))
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Runs the `lakehouse` command in the test's own process: its exit code and everything that it printed."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with self._meant():
+            result = CliRunner().invoke(app, list(arguments))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
 
     def succeed(self, *arguments: str) -> str:
         """What the command printed; it has to end well."""
@@ -84,17 +90,43 @@ class Lakehouse:
     @contextmanager
     def opened(self) -> Iterator[Lake]:
         """The lake, opened in the test's own process by the same settings."""
+        with self._meant():
+            yield Lake.open()
+
+    @contextmanager
+    def _meant(self) -> Iterator[None]:
+        """Makes this process mean this installation."""
         with pytest.MonkeyPatch.context() as patch:
-            for name, value in {"LAKEHOUSE_HOME": str(self.home), **self.variables}.items():
+            for name in filter(_is_setting, list(os.environ)):
+                patch.delenv(name)
+            for name, value in self.environment.items():
                 patch.setenv(name, value)
             settings.cache_clear()
-            yield Lake.open()
-        settings.cache_clear()
+            try:
+                yield
+            finally:
+                settings.cache_clear()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Everything that the environment says of this installation and of no other."""
+        none_of_the_users = {
+            "PYTHON_DOTENV_DISABLED": "1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_CONFIG_FILE": os.devnull,
+        }
+        homes = {"LAKEHOUSE_HOME": str(self.home), "DAGSTER_HOME": str(self.home / "dagster")}
+        return {**none_of_the_users, "COLUMNS": "200", **homes, **self.variables}
 
     def rows(self, *tables: str) -> dict[str, pl.DataFrame]:
         """The rows of tables, without what depends on place and time, in one order."""
         with self.opened() as lake:
             return {table: _comparable(lake.sql(f"FROM {table}").pl()) for table in tables}
+
+
+def _is_setting(variable: str) -> bool:
+    return variable.startswith(("LAKEHOUSE_", "AWS_")) or variable == "DAGSTER_HOME"
 
 
 def finished(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str]:

@@ -4,10 +4,8 @@ end as one undisturbed load and derivation would have left them.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from assets_tests.reference import HEADER, csv_line
+from assets_tests.writers import run_at_once
 from lakehouse.lake.errors import StaleSnapshot
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.literals import predicate
@@ -29,44 +28,6 @@ from lakehouse.sources.config import source_named
 
 SESSIONS = [date(2017, 6, day) for day in (27, 28, 29, 30)] + [date(2017, 7, day) for day in (3, 4, 5, 6)]
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")
-WORKERS = multiprocessing.get_context("forkserver")
-WORKERS.set_forkserver_preload(
-    [
-        "assets_tests.faults.test_concurrency",
-        "deltalake",
-        "duckdb",
-        "obstore",
-        "polars",
-        "pyarrow",
-        "pycountry",
-        "stdnum.isin",
-    ]
-)
-
-
-def work(home: str, vendor: str, sessions: list[date], start: object, pause: float) -> None:
-    """A run of the product: loads its sessions and derives them."""
-    os.environ.update(LAKEHOUSE_HOME=home, LAKEHOUSE_XETRA_URL=vendor)
-    settings.cache_clear()
-    start.wait(60)
-    time.sleep(pause)
-    config, lake = source_named("xetra"), Lake.open()
-    load(lake, config, config.bars, sessions)
-    derive_bars(lake, config, sessions)
-    derive_daily_bars(lake, config, sessions)
-
-
-def run_at_once(home: Path, vendor: Path, shares: list[list[date]], jitter: random.Random) -> None:
-    start = WORKERS.Barrier(len(shares))
-    running = [
-        WORKERS.Process(target=work, args=(str(home), str(vendor), share, start, jitter.uniform(0, 0.1)))
-        for share in shares
-    ]
-    for process in running:
-        process.start()
-    for process in running:
-        process.join(120)
-    assert [process.exitcode for process in running] == [0] * len(shares)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +44,12 @@ def vendor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(vendor: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     """The tables as one run on its own leaves them."""
     home = tmp_path_factory.mktemp("undisturbed")
-    run_at_once(home, vendor, [SESSIONS], random.Random(0))
+    run_at_once(variables(home, vendor), [SESSIONS], random.Random(0))
     return contents(Lake(str(home / "lake")))
+
+
+def variables(home: Path, vendor: Path) -> dict[str, str]:
+    return {"LAKEHOUSE_HOME": str(home), "LAKEHOUSE_XETRA_URL": str(vendor)}
 
 
 def contents(lake: Lake) -> dict[str, pl.DataFrame]:
@@ -116,7 +81,7 @@ def test_different_sessions_at_once(
 ) -> None:
     jitter = random.Random(seed)
     shuffled = jitter.sample(SESSIONS, len(SESSIONS))
-    run_at_once(tmp_path, vendor, [shuffled[place::workers] for place in range(workers)], jitter)
+    run_at_once(variables(tmp_path, vendor), [shuffled[place::workers] for place in range(workers)], jitter)
     assert_same(contents(Lake(str(tmp_path / "lake"))), undisturbed)
 
 
@@ -132,7 +97,7 @@ def test_the_same_sessions_at_once_are_loaded_once(
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
     settings.cache_clear()
-    run_at_once(tmp_path, vendor, [SESSIONS] * workers, random.Random(seed))
+    run_at_once(variables(tmp_path, vendor), [SESSIONS] * workers, random.Random(seed))
     lake = Lake(str(tmp_path / "lake"))
     assert_same(contents(lake), undisturbed)
     assert_conserved(lake)

@@ -1,0 +1,56 @@
+"""Processes that load and derive at the same time, as Dagster's runs do: the pipeline's functions without Dagster.
+
+Belongs here: starting them together. What the tables hold afterwards is asserted in the tests.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from datetime import date
+from multiprocessing.synchronize import Barrier
+
+from lakehouse.lake.lake import Lake
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.load import Loaded, load
+from lakehouse.settings import settings
+from lakehouse.sources.config import source_named
+
+WORKERS = multiprocessing.get_context("forkserver")
+WORKERS.set_forkserver_preload(
+    ["assets_tests.writers", "deltalake", "duckdb", "obstore", "polars", "pyarrow", "pycountry", "stdnum.isin"]
+)
+
+
+def load_and_derive(sessions: list[date]) -> Loaded:
+    """What a run of the product does to the tables: loads Xetra's sessions and derives them; what was loaded."""
+    config, lake = source_named("xetra"), Lake.open()
+    loaded = load(lake, config, config.bars, sessions)
+    derive_bars(lake, config, sessions)
+    derive_daily_bars(lake, config, sessions)
+    return loaded
+
+
+def _after_the_others(variables: Mapping[str, str], sessions: list[date], start: Barrier, pause: float) -> None:
+    os.environ.update(variables)
+    settings.cache_clear()
+    start.wait(60)
+    time.sleep(pause)
+    load_and_derive(sessions)
+
+
+def run_at_once(variables: Mapping[str, str], shares: Sequence[list[date]], jitter: random.Random) -> None:
+    """Runs a process for each share of the sessions, all at the same time to within a tenth of a second."""
+    start = WORKERS.Barrier(len(shares))
+    running = [
+        WORKERS.Process(target=_after_the_others, args=(dict(variables), share, start, jitter.uniform(0, 0.1)))
+        for share in shares
+    ]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(120)
+    assert [process.exitcode for process in running] == [0] * len(shares)
