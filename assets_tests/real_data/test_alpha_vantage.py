@@ -1,5 +1,5 @@
 """Alpha Vantage's one-minute bars of twenty symbols, 2020-10-26 to 2021-01-08, as its API would give them: asked for
-over HTTP by the command line, and held against a second computation.
+over HTTP, held against a second computation and against the vendor's own official series.
 
 Bars and daily bars are made a second time here, from the files, with the standard library alone.
 """
@@ -12,10 +12,13 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from assets_tests.vendor_lake import (
     HALF_DAYS,
@@ -39,27 +42,37 @@ MINUTE = timedelta(minutes=1)
 NUMBERS = ("open", "high", "low", "close", "volume")
 
 
-class Backfilled(NamedTuple):
-    """The lake after `lakehouse backfill`, what the command printed, and its exit code."""
+class Filled(NamedTuple):
+    """A lake that was filled, what it held then, and what `lakehouse backfill` said of it afterwards."""
 
     lake: VendorLake
+    versions: dict[str, int | None]
+    landed: list[Path]
+    requests: int
     code: int
     output: str
 
 
+def landed(lake: VendorLake) -> list[Path]:
+    """The answers that are kept."""
+    return sorted(path for path in (lake.home / "lake" / "landing").rglob("*") if path.is_file())
+
+
 @pytest.fixture(scope="module")
-def backfilled(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backfilled]:
+def filled(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     content = ServedFiles(shared_data / "alphavantage", until=LAST)
     api = VendorApi(content, api_key=KEY, clock=DOWNLOADED)
     with vendor_lake(tmp_path_factory.mktemp("vendor"), api, content.symbols, adjusted=True) as lake:
-        yield Backfilled(lake, *lake.cli.run("backfill", SOURCE, "--from", str(FIRST), "--to", str(LAST)))
+        lake.update(lake.config.calendar_frame().between(FIRST, LAST))
+        before = lake.versions(), landed(lake), len(api.requests)
+        yield Filled(lake, *before, *lake.cli.run("backfill", SOURCE, "--from", str(FIRST), "--to", str(LAST)))
 
 
 @pytest.fixture
-def lake(backfilled: Backfilled, monkeypatch: pytest.MonkeyPatch) -> VendorLake:
+def lake(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> VendorLake:
     """Each test has the settings of that lake, not of one of its own."""
-    backfilled.lake.use(monkeypatch)
-    return backfilled.lake
+    filled.lake.use(monkeypatch)
+    return filled.lake
 
 
 # The second opinion
@@ -76,11 +89,15 @@ class Bar(NamedTuple):
     values: tuple[float, ...]
 
 
+hours_of = cache(hours)
+
+
 def _bar(symbol: str, row: dict[str, str]) -> Bar:
-    ends = datetime.strptime(row["timestamp"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=NEW_YORK).astimezone(UTC)
-    starts = ends - MINUTE
-    session = starts.astimezone(NEW_YORK).date()
-    opening, closing = hours(session)
+    # A minute that began and ended on one side of a change of clocks, as all at which shares are traded.
+    local = datetime.fromisoformat(row["timestamp"]) - MINUTE
+    starts = local.replace(tzinfo=NEW_YORK).astimezone(UTC)
+    ends, session = starts + MINUTE, local.date()
+    opening, closing = hours_of(session)
     segment = "pre" if starts < opening else "regular" if starts < closing else "post"
     return Bar(symbol, starts, ends, session, segment, tuple(float(row[name]) for name in NUMBERS))
 
@@ -139,16 +156,16 @@ def daily_of(bars: list[Bar]) -> dict[tuple[str, date], dict[str, Any]]:
 
 
 def test_bars_are_the_files(lake: VendorLake, expected: list[Bar]) -> None:
-    stored = {(row["symbol"], row["start_at"]): row for row in lake.rows(f"{SOURCE}.bars").iter_rows(named=True)}
-    assert len(expected) == len(stored) > 500_000
-    for bar in expected:
-        row = stored[bar.symbol, bar.start_at]
-        assert (row["end_at"], row["session"], row["segment"]) == (bar.end_at, bar.session, bar.segment), bar
-        assert tuple(row[name] for name in NUMBERS) == bar.values, bar
-        assert row["is_traded"] == (bar.values[4] > 0)
-        assert (row["instrument_id"], row["currency"], row["interval"]) == (bar.symbol, "USD", "1min")
-    assert Counter(bar.segment for bar in expected) == Counter(row["segment"] for row in stored.values())
-    assert min(Counter(bar.segment for bar in expected).values()) > 50_000
+    key, columns = ["symbol", "start_at"], ["symbol", "start_at", "end_at", "session", "segment", *NUMBERS]
+    wanted = pl.DataFrame([(*bar[:-1], *bar.values) for bar in expected], schema=columns, orient="row").sort(key)
+    stored = lake.rows(f"{SOURCE}.bars").sort(key)
+    assert stored.height > 500_000
+    assert not stored.select(key).is_duplicated().any()
+    assert_frame_equal(stored.select(columns), wanted, check_dtypes=False, check_exact=True)
+    assert (stored["is_traded"] == (stored["volume"] > 0)).all()
+    assert (stored["instrument_id"] == stored["symbol"]).all()
+    assert stored.select("currency", "interval").unique().rows() == [("USD", "1min")]
+    assert min(count for _, count in stored["segment"].value_counts().rows()) > 50_000
 
 
 def test_daily_bars_are_those_of_the_regular_session(lake: VendorLake, expected: list[Bar]) -> None:
@@ -244,7 +261,7 @@ def test_nothing_is_lost(lake: VendorLake, expected: list[Bar], shared_data: Pat
     assert object_name("HCAC", "2021-01", adjusted=True) in empty
 
 
-def test_a_symbol_without_a_series_fails_alone(backfilled: Backfilled, lake: VendorLake) -> None:
+def test_a_symbol_without_a_series_fails_alone(filled: Filled, lake: VendorLake) -> None:
     """The run goes on without it, and ends with the failed check."""
     failed = lake.failed()
     assert sorted(failed) == [object_name(symbol) for symbol in WITHOUT_OFFICIAL]
@@ -254,23 +271,127 @@ def test_a_symbol_without_a_series_fails_alone(backfilled: Backfilled, lake: Ven
         assert "Check the symbol" in error
     assert Counter(
         request.symbol for request in lake.api.requests if request.answer == "invalid_call"
-    ) == dict.fromkeys(WITHOUT_OFFICIAL, 1)
-    assert backfilled.code == 1
-    assert "9 objects could not be read" in backfilled.output
+    ) == dict.fromkeys(WITHOUT_OFFICIAL, 2)
+    assert filled.code == 1
+    assert "9 objects could not be read" in filled.output
 
 
-def test_the_key_is_nowhere(backfilled: Backfilled, lake: VendorLake) -> None:
-    assert KEY not in backfilled.output
+def test_the_key_is_nowhere(filled: Filled, lake: VendorLake) -> None:
+    assert KEY not in filled.output
     assert sum(path.is_file() for path in lake.home.rglob("*")) > 300
     assert files_with(lake.home, KEY.encode()) == []
 
 
-def test_a_second_run_changes_nothing(backfilled: Backfilled, lake: VendorLake) -> None:
-    versions, before = lake.versions(), len(lake.api.requests)
-    landed = sorted(path for path in (lake.home / "lake" / "landing").rglob("*") if path.is_file())
-    code, output = lake.cli.run("backfill", SOURCE, "--from", str(FIRST), "--to", str(LAST))
-    assert code == backfilled.code, output
-    assert len(lake.api.requests) - before == before == 20 * (len(MONTHS) + 1)
-    assert lake.versions() == versions
-    assert sorted(path for path in (lake.home / "lake" / "landing").rglob("*") if path.is_file()) == landed
-    assert files_with(lake.home, KEY.encode()) == []
+def test_a_second_run_changes_nothing(filled: Filled, lake: VendorLake) -> None:
+    """The command asks again for everything that the first one asked for."""
+    assert len(lake.api.requests) - filled.requests == filled.requests == 20 * (len(MONTHS) + 1)
+    assert lake.versions() == filled.versions
+    assert landed(lake) == filled.landed != []
+
+
+# Against the official daily series: every break with its explanation
+
+
+def queried(lake: VendorLake, query: str) -> list[tuple[Any, ...]]:
+    found = lake.lake.sql(query)
+    assert found is not None
+    return found.fetchall()
+
+
+# Dividend, ex-date, and the sessions that came on another basis than most of the instrument's. Where only these lack
+# it, ours is above the official prices by D / C, with C the close of the ex-date; where it was taken off only these,
+# below by D / (C + D).
+LACKING = {
+    # Put together from downloads of several days: this session came before the dividend of 2020-12-03.
+    "BAC": (0.18, date(2020, 12, 3), [date(2020, 11, 18)]),
+    # The four sessions before Christmas were downloaded before the dividend of 2021-01-08.
+    "T": (0.52, date(2021, 1, 8), [date(2020, 12, day) for day in (21, 22, 23, 24)]),
+}
+TAKEN_OFF = {
+    # These were downloaded after the dividend, the sessions before them earlier.
+    "MSFT": (0.56, date(2020, 11, 18), [date(2020, 11, day) for day in (6, 9, 10, 11, 12, 13, 16, 17)]),
+    "NVDA": (
+        0.16,
+        date(2020, 12, 3),
+        [date(2020, 11, day) for day in (19, 20, 23, 24, 25, 27, 30)] + [date(2020, 12, day) for day in (1, 2)],
+    ),
+}
+OTHERS = {
+    # The eve of quarterly results: the closing auction printed 0.7% above the last minute's trade.
+    ("AAPL", date(2020, 10, 29), "close", "close"): -69.38,
+    # A tick of three cents at 277 dollars, just beyond the tolerance.
+    ("FB", date(2020, 12, 28), "price", "high"): -1.08,
+    # The auction of the inclusion in the S&P 500 is in no minute bar: half of the day's volume, at the day's high.
+    ("TSLA", date(2020, 12, 18), "close", "close"): -431.80,
+    ("TSLA", date(2020, 12, 18), "price", "high"): -147.48,
+    ("TSLA", date(2020, 12, 18), "volume", "volume"): 0.4626,
+}
+
+
+def official_close(folder: Path, symbol: str, session: date) -> float:
+    (path,) = (folder / "alphavantage" / "daily_adjusted").glob(f"DA-{symbol}-T-*.csv.gz")
+    with gzip.open(path, "rt", newline="") as lines:
+        return next(float(row["close"]) for row in csv.DictReader(lines) if row["timestamp"] == str(session))
+
+
+def test_every_break_is_explained(lake: VendorLake, shared_data: Path) -> None:
+    columns = "symbol, session, kind, field, coalesce(deviation_bp, ratio), source, against"
+    found = {row[:4]: row[4:] for row in queried(lake, f"SELECT {columns} FROM lake.reconciliation_breaks")}
+    expected: dict[tuple[str, date, str, str], float] = dict(OTHERS)
+    for cases, lacking in ((LACKING, True), (TAKEN_OFF, False)):
+        for symbol, (amount, ex_date, sessions) in cases.items():
+            close = official_close(shared_data, symbol, ex_date)
+            off = amount / close if lacking else -amount / (close + amount)
+            expected |= {(symbol, session, "basis", "close"): off * 10_000 for session in sessions}
+    assert found.keys() == expected.keys()
+    for key, (size, *names) in found.items():
+        # Adjusted prices in the files are rounded to four decimals.
+        assert size == pytest.approx(expected[key], abs=0.01), key
+        assert names == [SOURCE, f"{SOURCE}.official_daily"]
+    assert found["BAC", date(2020, 11, 18), "basis", "close"][0] == pytest.approx(62.26, abs=0.01)
+    assert found["T", date(2020, 12, 24), "basis", "close"][0] == pytest.approx(179.19, abs=0.01)
+
+
+def test_daily_bars_brought_to_the_official_basis(lake: VendorLake) -> None:
+    """AAPL's file came with the dividend of 2020-11-06 taken off; as traded it opened at 114.01 on 2020-10-26."""
+    day = date(2020, 10, 26)
+    relation = lake.lake.daily_bars(SOURCE, adjusted="none")
+    traded = {
+        (row["symbol"], row["session"]): row for row in relation.pl().iter_rows(named=True) if row["symbol"] == "AAPL"
+    }
+    series = lake.rows(f"{SOURCE}.official_daily").filter(symbol="AAPL")
+    theirs = {row["session"]: row for row in series.iter_rows(named=True)}
+    assert len(traded) == 52
+    for (_, session), row in traded.items():
+        for name in ("open", "high", "low"):
+            assert row[name] == pytest.approx(theirs[session][name], rel=1e-4), session
+        assert (row["adjustment"], row["prices_as_of"]) == ("none", None)
+    assert traded["AAPL", day]["open"] == pytest.approx(theirs[day]["open"], rel=1e-5)
+    (stored,) = queried(
+        lake,
+        f"SELECT open, adjusted_as_of FROM {SOURCE}.daily_bars WHERE symbol = 'AAPL' AND session = '{day}'",
+    )
+    dividend, close = 0.205, theirs[date(2020, 11, 6)]["close"]
+    assert stored == (pytest.approx(theirs[day]["open"] * close / (close + dividend), rel=1e-5), LAST)
+
+
+def test_both_ways_to_adjusted_bars_agree(lake: VendorLake) -> None:
+    """In Python, in SQL, and by the command line as of a moment: the same rows."""
+    options = {"adjusted": "splits_and_dividends", "convention": "reinvest", "as_of": date(2020, 12, 31)}
+    by_python = lake.lake.daily_bars(SOURCE, **options)  # type: ignore[arg-type]
+    macro = (
+        f"{SOURCE}.adjusted_daily_bars(adjusted := 'splits_and_dividends', convention := 'reinvest', "
+        "as_of := DATE '2020-12-31')"
+    )
+    rows = queried(lake, f"FROM {macro} ORDER BY symbol, session")
+    assert by_python.order("symbol, session").fetchall() == rows
+    assert len(rows) == len(queried(lake, f"FROM {SOURCE}.daily_bars"))
+    now = datetime.now(UTC).isoformat()
+    query = f"SELECT count(*) AS n, sum(close) AS closes, sum(volume) AS volumes FROM {macro}"
+    output = lake.cli.succeed("sql", query, "--as-of", now, "--format", "csv").splitlines()
+    counted, closes, volumes = output[-1].split(",")
+    wanted = queried(lake, query)[0]
+    assert (int(counted), float(closes), int(volumes)) == (wanted[0], pytest.approx(wanted[1]), wanted[2])
+    # Before anything was loaded there is nothing to adjust.
+    output = lake.cli.succeed("sql", query, "--as-of", "2020-01-01", "--format", "csv").splitlines()
+    assert output[-1].startswith("0,")
