@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,24 +16,45 @@ DAILY_BARS = dg.AssetKey(["xetra", "daily_bars"])
 Tick = Callable[[], set[str]]
 
 
-@pytest.fixture
-def tick(first_load: FirstLoad, instance: dg.DagsterInstance) -> Tick:
-    """Looks at the conditions, as the daemon does, and says which assets it would run. The lake is up to date."""
-    cursor = None
+@dataclass
+class Daemon:
+    """Dagster's daemon: it looks at the conditions, and says which assets it would run."""
 
-    def look() -> set[str]:
-        nonlocal cursor
+    instance: dg.DagsterInstance
+    cursor: Any = None
+    looks: list[set[str]] = field(default_factory=list)
+
+    def look(self) -> set[str]:
         found = dg.evaluate_automation_conditions(
-            code_location(), instance, asset_selection=dg.AssetSelection.groups("warehouse"), cursor=cursor
+            code_location(), self.instance, asset_selection=dg.AssetSelection.groups("warehouse"), cursor=self.cursor
         )
-        cursor = found.cursor
+        self.cursor = found.cursor
         keys = {result.key for result in found.results if result.true_subset.size}
-        return {key.path[-1] for key in keys if isinstance(key, dg.AssetKey)}
+        self.looks.append({key.path[-1] for key in keys if isinstance(key, dg.AssetKey)})
+        return self.looks[-1]
 
-    look()
-    assert first_load.lake.run(instance).success
-    look()
-    return look
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """One for all tests, each of which leaves nothing to do."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield Daemon(made)
+
+
+@pytest.fixture
+def instance(daemon: Daemon) -> dg.DagsterInstance:
+    return daemon.instance
+
+
+@pytest.fixture
+def tick(first_load: FirstLoad, daemon: Daemon) -> Tick:
+    """The daemon's look at the conditions. The lake is up to date."""
+    if not daemon.looks:
+        daemon.look()
+        assert first_load.lake.run(daemon.instance).success
+        daemon.look()
+    assert daemon.look() == set()
+    return daemon.look
 
 
 def materialize_by_hand(instance: dg.DagsterInstance) -> None:
@@ -75,3 +98,4 @@ def test_daily_bars_that_failed_a_blocking_check_wait_until_they_pass(tick: Tick
     assert tick() == set()
     check(instance, consistent=True)
     assert "fct_daily_bar" in tick()
+    assert tick() == set()

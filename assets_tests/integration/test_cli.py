@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import re
@@ -27,6 +28,7 @@ from lakehouse.event_log import opened_instance
 from lakehouse.lake import Lake
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
+from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.settings import settings
 from lakehouse.sources.config import source_named
 
@@ -220,11 +222,8 @@ def test_status_names_what_is_missing_failed_and_refused(first_load: FirstLoad) 
     assert "marts: published 20" in text
 
 
-@pytest.mark.parametrize("table", ["bars", "daily_bars"])
-def test_rebuild_finds_and_mends_what_was_tampered_with(first_load: FirstLoad, table: str) -> None:
-    intact = said("rebuild", "xetra", "--verify", code=0)
-    assert "0 rows differ" in intact
-    assert "marts: nothing differs" in intact
+def tamper(table: str) -> pl.DataFrame:
+    """Changes the closes of one partition behind the lake's back; the table as it was."""
     stored = Lake.open().table(f"xetra/{table}")
     before = stored.to_polars()
     partition = stored.contract.partition_by[0]
@@ -232,24 +231,40 @@ def test_rebuild_finds_and_mends_what_was_tampered_with(first_load: FirstLoad, t
     rows = before.filter(pl.col(partition) == value).with_columns(pl.col("close") * 1.01)
     arrow = rows.to_arrow().cast(stored.contract.arrow_schema)
     write_deltalake(stored.uri, arrow, mode="overwrite", predicate=f"{partition} = '{value}'")
+    return before.sort(stored.contract.key)
+
+
+def test_rebuild_finds_and_mends_what_was_tampered_with(first_load: FirstLoad) -> None:
+    """Bars, daily bars and a mart; afterwards nothing differs."""
+    before = {table: tamper(table) for table in ("bars", "daily_bars")}
+    gc.collect()  # an answer that an earlier error still holds keeps the file open for reading
+    with duckdb.connect(str(first_load.lake.warehouse)) as connection:
+        connection.execute("UPDATE marts.average_range SET average_range_pct = average_range_pct + 1")
 
     versions = first_load.lake.versions()
     text = said("rebuild", "xetra", "--verify", code=1)
-    assert f"xetra.{table}: {before.height:,} rows in 5 sessions, 0 rows differ" not in text
+    for table, rows in before.items():
+        assert re.search(rf"xetra\.{table}: {rows.height:,} rows, [1-9][\d,]* rows differ", text)
+    assert re.search(r"marts: [a-z_, ]*average_range[a-z_, ]* differ", text)
     assert "Run the command without --verify to mend them" in text
     assert first_load.lake.versions() == versions
     said("rebuild", "xetra", code=0)
-    key = list(stored.contract.key)
-    assert stored.to_polars().sort(key).equals(before.sort(key))
-    said("rebuild", "xetra", "--verify", code=0)
+    for table, rows in before.items():
+        assert (
+            first_load.lake.rows(f"xetra/{table}").sort(Lake.open().table(f"xetra/{table}").contract.key).equals(rows)
+        )
+    intact = said("rebuild", "xetra", "--verify", code=0)
+    assert intact.count(" rows, 0 rows differ") == len(before)
+    assert "marts: nothing differs" in intact
 
 
-def test_rebuild_mends_the_published_marts(first_load: FirstLoad) -> None:
-    with duckdb.connect(str(first_load.lake.warehouse)) as connection:
-        connection.execute("UPDATE marts.daily_summary SET close = close + 1")
-    assert "marts: daily_summary differ" in said("rebuild", "xetra", "--verify", code=1)
-    said("rebuild", "xetra", code=0)
-    said("rebuild", "xetra", "--verify", code=0)
+@pytest.mark.parametrize("table", ["bars", "daily_bars"])
+def test_rebuild_finds_and_mends_a_single_tampered_table(first_load: FirstLoad, table: str) -> None:
+    config, before = source_named("xetra"), tamper(table)
+    assert rebuild(Lake.open(), config, verify=True).tables[table].rows_changed > 0
+    rebuild(Lake.open(), config)
+    assert first_load.lake.rows(f"xetra/{table}").sort(Lake.open().table(f"xetra/{table}").contract.key).equals(before)
+    assert not rebuild(Lake.open(), config, verify=True).differs
 
 
 def processor_seconds() -> float:

@@ -135,8 +135,8 @@ def daily_of(files: dict[tuple[str, date], list[Kline]]) -> dict[tuple[str, date
     return found
 
 
-def assert_holds(lake: ExchangeLake, *without: tuple[str, date]) -> None:
-    """Bars, daily bars and the published marts are what the files say, those `without` left out."""
+def assert_holds(lake: ExchangeLake, *without: tuple[str, date], published: bool = True) -> None:
+    """Bars, daily bars and the `published` marts are what the files say, those `without` left out."""
     files = told(lake.feed, *without)
     bars = lake.rows("binance/bars").sort("instrument_id", "start_at")
     wanted = [
@@ -161,9 +161,11 @@ def assert_holds(lake: ExchangeLake, *without: tuple[str, date]) -> None:
         # In the quote currency: the bars' closes instead of each trade's price make but a little difference.
         assert turnover == pytest.approx(float(sum(line.quote_volume for line in lines)), rel=1e-3)
 
+    if not published:
+        return
     names = ["mic", "instrument_id", "currency", "session", "close", "volume", "prev_close"]
-    published = lake.marts(f"SELECT {', '.join(names)} FROM fct_daily_bar WHERE source = 'binance' ORDER BY 2, 4")
-    assert published == [("XXXX", *(row[name] for name in names[1:])) for row in daily.values()]
+    facts = lake.marts(f"SELECT {', '.join(names)} FROM fct_daily_bar WHERE source = 'binance' ORDER BY 2, 4")
+    assert facts == [("XXXX", *(row[name] for name in names[1:])) for row in daily.values()]
 
 
 def offered(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
@@ -275,11 +277,11 @@ def test_the_late_day_and_the_mended_zip_are_offered_and_taken_in(
     assert offered(instance) == []
     publish(lake.feed, DAMAGED[1], MISSING)
     assert offered(instance) == [(str(DAMAGED[1]), str(MISSING))]
-    result = lake.run(instance, DAMAGED[1], MISSING, job=JOB)
+    result = lake.run(instance, DAMAGED[1], MISSING, job=JOB, marts=False)
 
     assert result.success
     assert failed_checks(result).keys() == {"binance/raw_bars objects_known"}
-    assert_holds(lake)
+    assert_holds(lake, published=False)
     assert lake.rows("binance/daily_bars")["is_complete"].all()
     # The sessions of the run, and the next one, whose previous close is another.
     following = MISSING + timedelta(days=1)

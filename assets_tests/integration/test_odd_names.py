@@ -14,18 +14,21 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from assets_tests.exchange_lake import SESSIONS, simulated_exchange
-from assets_tests.lakes import Lakehouse
 from assets_tests.servers.ministack import MinistackS3
+from lakehouse.cli import app
 from lakehouse.lake.errors import LakeUnavailable
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.literals import predicate
 from lakehouse.lake.location import Location, _aliases, plain_folder
 from lakehouse.lake.maintenance import compact_partitions, maintain_table
 from lakehouse.lake.table import LakeTable
+from lakehouse.settings import settings as configuration
 from lakehouse.simulators.truth import Stage
 from lakehouse.sources.objects import objects_at, store_at
+from lakehouse.warehouse.dbt import manifest_path
 
 TABLE = "iex/poll_errors"
 DAYS = [date(2024, 3, 1), date(2024, 3, 4)]
@@ -137,17 +140,24 @@ def test_objects_of_any_name_in_a_folder_of_any_name_are_fetched(folder: str, na
             assert source.fetch(row["path"], row["tag"]).read() == name.encode()
 
 
-def test_a_backfill_in_a_home_of_an_odd_name_is_published(tmp_path: Path) -> None:
+def test_a_backfill_in_a_home_of_an_odd_name_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "my [x] jürgen's #?%20{=" / "day=2024-03-01\\*"
     exchange = simulated_exchange()
     stages: tuple[Stage, ...] = ("first", "late", "repaired")
     for stage in stages:
         exchange.write(folder / "feed", stage=stage)
-    house = Lakehouse(folder / "home", {"LAKEHOUSE_XETRA_URL": str(folder / "feed")})
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(folder / "home"))
+    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(folder / "feed"))
+    # A backfill puts it into its process's environment; it goes with the test.
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "home" / "dagster"))
+    configuration.cache_clear()
+    # What the marts' definitions are made from, where another home has not made them in this process.
+    assert manifest_path(configuration()).is_file()
     session = str(SESSIONS[0])
-    house.succeed("backfill", "xetra", "--from", session, "--to", session)
+    made = CliRunner().invoke(app, ["backfill", "xetra", "--from", session, "--to", session])
+    assert made.exit_code == 0, (made.output, made.exception)
     query = "SELECT (SELECT count(*) FROM marts.fct_daily_bar) = count(*) AS same FROM xetra.daily_bars"
-    assert house.succeed("sql", query, "--format", "csv").split() == ["same", "true"]
+    assert CliRunner().invoke(app, ["sql", query, "--format", "csv"]).stdout.split() == ["same", "true"]
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("my")] == [folder.parent.name]
 
 
@@ -158,7 +168,7 @@ def bucket(ministack_s3: MinistackS3, monkeypatch: pytest.MonkeyPatch) -> str:
     return ministack_s3.create_bucket(f"odd-names-{secrets.token_hex(4)}")
 
 
-@pytest.mark.parametrize("name", ["my lake", "jürgen", "a#b", "a%b", "{a,b}", "a+b", "it's"])
+@pytest.mark.parametrize("name", ["my jürgen's lake", "a#b%c", "{a,b}+c"])
 def test_a_lake_below_a_prefix_of_that_name_is_read_as_it_was_written(name: str, bucket: str) -> None:
     check(Lake(f"s3://{bucket}/{name}/lake"))
 

@@ -12,9 +12,11 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 
-from assets_tests.exchange_lake import FIRST, LAST, failed_checks
+from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, failed_checks
 from assets_tests.integration.conftest import FirstLoad
 from lakehouse.lake import Lake
+from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
+from lakehouse.pipeline.load import load
 from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.settings import settings
 from lakehouse.sources.config import configured_sources, source_named
@@ -96,17 +98,18 @@ def test_a_failure_outside_dagster_says_what_failed(first_load: FirstLoad) -> No
     assert first_load.lake.warehouse.read_bytes() == published
 
 
-def test_a_reader_keeps_what_it_opened_during_a_publication(
-    first_load: FirstLoad, instance: dg.DagsterInstance
-) -> None:
-    lake = first_load.lake
+def test_a_reader_keeps_what_it_opened_during_a_publication(first_load: FirstLoad) -> None:
+    lake, config = first_load.lake, source_named("xetra")
     before = lake.marts("SELECT count(*), sum(bar_count) FROM fct_daily_bar")
     with duckdb.connect(str(lake.warehouse), read_only=True) as reader:
         answer = reader.execute(_LONG)
         seen = len(answer.fetchmany(10))
         for stage in ("late", "repaired", "corrected"):
             lake.exchange.write(lake.feed, stage)  # type: ignore[arg-type]
-        assert lake.run(instance).success
+        assert load(Lake.open(), config, config.bars, SESSIONS).rows_received > 0
+        derive_bars(Lake.open(), config, SESSIONS)
+        derive_daily_bars(Lake.open(), config, SESSIONS)
+        publish(settings())
         seen += len(answer.fetchall())
         assert reader.execute("SELECT count(*), sum(bar_count) FROM marts.fct_daily_bar").fetchall() == before
 
@@ -118,15 +121,21 @@ def test_a_reader_keeps_what_it_opened_during_a_publication(
 def test_two_publications_at_once_both_succeed(first_load: FirstLoad) -> None:
     lake = first_load.lake
     before = lake.marts("FROM fct_daily_bar ORDER BY ALL")
-    imports = "from lakehouse.settings import settings; from lakehouse.warehouse.publish import publish"
-    program = f"{imports}; publish(settings())"
-    publishers = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    for publisher in publishers:
-        _, errors = publisher.communicate(timeout=120)
-        assert publisher.returncode == 0, errors
+    program = """if True:
+        from dbt.cli.main import dbtRunner
+        from lakehouse.settings import settings
+        from lakehouse.warehouse.publish import publish
+        print("ready", flush=True)
+        publish(settings())
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "ready\n"
+        publish(settings())
+        _, errors = other.communicate(timeout=120)
+        assert other.returncode == 0, errors
 
     assert lake.marts("FROM fct_daily_bar ORDER BY ALL") == before
     assert sorted(path.name for path in (lake.home / "dbt" / "build").iterdir()) == ["warehouse.lock"]
