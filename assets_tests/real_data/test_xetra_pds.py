@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from assets_tests.soak import soak_count
 from lakehouse.lake.lake import Lake
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
 from lakehouse.pipeline.load import load
@@ -130,10 +131,13 @@ def test_a_second_run_leaves_every_table_as_it_was(lake: Lake, xetra: SourceConf
     assert [lake.table(name).snapshot().version for name in TABLES] == versions
 
 
-def test_sessions_one_by_one_in_any_order_give_the_same(lake: Lake, xetra: SourceConfig, tmp_path: Path) -> None:
-    other = Lake(str(tmp_path / "lake"))
-    for session in random.Random(20170714).sample(sessions_of(xetra), len(sessions_of(xetra))):
-        run(other, xetra, [session])
+@pytest.mark.soak
+def test_sessions_in_any_order_give_the_same(lake: Lake, xetra: SourceConfig, tmp_path: Path) -> None:
+    """In five random shares; one by one in a soak."""
+    other, sessions = Lake(str(tmp_path / "lake")), sessions_of(xetra)
+    shuffled, runs = random.Random(20170714).sample(sessions, len(sessions)), soak_count(5, len(sessions))
+    for start in range(runs):
+        run(other, xetra, sorted(shuffled[start::runs]))
     made = [each.table("xetra/daily_bars").to_polars().sort(KEY) for each in (other, lake)]
     assert_frame_equal(*made, check_exact=True)
     key = ["instrument_id", "currency", "start_at"]
