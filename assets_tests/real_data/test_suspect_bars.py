@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from datetime import date, datetime, timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,15 +19,6 @@ from lakehouse.market.suspect import suspect_bars
 
 NEW_YORK = ZoneInfo("America/New_York")
 PRICES = ("open", "high", "low", "close")
-SCHEMA = {
-    **dict.fromkeys(("instrument_id", "symbol", "currency", "segment"), pl.String),
-    "session": pl.Date,
-    "start_at": pl.Datetime("us", "UTC"),
-    **dict.fromkeys(PRICES, pl.Float64),
-    "volume": pl.Int64,
-    "is_traded": pl.Boolean,
-}
-
 # Every bar that is flagged. Each is explainable: one price, nowhere near those of its minute, that was traded hours or
 # a session before, as trades that are reported late are (08:01 brings those of the evening and night before).
 FLAGGED = """
@@ -73,46 +64,44 @@ TSLA 2020-12-22 16:40 open 621.31
 """Symbol, end of the minute in New York, price that is off, its value."""
 
 
-def bars_of(path: Path) -> list[dict[str, Any]]:
-    """The bars of a vendor's file, oldest first. One file has a broken header, an empty first field in every row, and
-    an error message as its last line.
+def rows_of(path: Path) -> list[tuple[Any, ...]]:
+    """Symbol, label, prices and volume of a vendor's file, oldest first. One file has a broken header, an empty first
+    field in every row, and an error message as its last line.
     """
     symbol = path.name.removeprefix("intraday_1min_").removesuffix(".csv.gz")
-    bars = []
+    rows = []
     with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
         for row in csv.reader(lines):
-            fields = [field for field in row if field]
-            if len(fields) != 6 or not fields[0].startswith("20"):
-                continue
-            end = datetime.fromisoformat(fields[0])
-            clock, volume = f"{end:%H:%M}", int(float(fields[5]))
-            bar = {
-                "instrument_id": symbol,
-                "symbol": symbol,
-                "currency": "USD",
-                "session": end.date(),
-                "segment": "pre" if clock <= "09:30" else "regular" if clock <= "16:00" else "post",
-                "start_at": (end - timedelta(minutes=1)).replace(tzinfo=NEW_YORK),
-                "volume": volume,
-                "is_traded": volume > 0,
-            }
-            bars.append(bar | dict(zip(PRICES, map(float, fields[1:5]), strict=True)))
-    return bars[::-1]
+            label, *numbers = [field for field in row if field] or [""]
+            if len(numbers) == 5 and label.startswith("20"):
+                rows.append((symbol, label, *map(float, numbers)))
+    return rows[::-1]
 
 
 @pytest.fixture(scope="module")
-def bars(shared_data: Path) -> list[dict[str, Any]]:
+def bars(shared_data: Path) -> pl.DataFrame:
     files = sorted((shared_data / "alphavantage" / "intraday_1min").glob("*.csv.gz"))
-    return [bar for path in files for bar in bars_of(path)]
+    read = pl.DataFrame(
+        [row for path in files for row in rows_of(path)], schema=["symbol", "end", *PRICES, "volume"], orient="row"
+    ).with_columns(pl.col("end").str.to_datetime(time_unit="us"))
+    clock, traded = pl.col("end").dt.time(), pl.col("volume") > 0
+    segment = pl.when(clock <= time(9, 30)).then(pl.lit("pre")).when(clock <= time(16)).then(pl.lit("regular"))
+    return read.select(
+        "symbol",
+        *PRICES,
+        pl.col("volume").cast(pl.Int64),
+        instrument_id=pl.col("symbol"),
+        currency=pl.lit("USD"),
+        segment=segment.otherwise(pl.lit("post")),
+        session=pl.col("end").dt.date(),
+        start_at=pl.col("end").dt.offset_by("-1m").dt.replace_time_zone(str(NEW_YORK)).dt.convert_time_zone("UTC"),
+        is_traded=traded,
+    )
 
 
 @pytest.fixture(scope="module")
 def connection() -> duckdb.DuckDBPyConnection:
     return connect("")
-
-
-def frame_of(bars: list[dict[str, Any]]) -> pl.DataFrame:
-    return pl.DataFrame(bars, schema=SCHEMA)
 
 
 def suspects(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -> list[dict[str, Any]]:
@@ -121,8 +110,8 @@ def suspects(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -> list
 
 
 @pytest.fixture(scope="module")
-def flagged(connection: duckdb.DuckDBPyConnection, bars: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return suspects(connection, frame_of(bars))
+def flagged(connection: duckdb.DuckDBPyConnection, bars: pl.DataFrame) -> list[dict[str, Any]]:
+    return suspects(connection, bars)
 
 
 def test_the_bad_tick_of_nio_is_found(flagged: list[dict[str, Any]]) -> None:
@@ -131,23 +120,23 @@ def test_the_bad_tick_of_nio_is_found(flagged: list[dict[str, Any]]) -> None:
     assert (tick["price"], tick["value"], tick["level"], tick["deviation_pct"]) == ("high", 51.59, 43.8314, 17.7)
 
 
-def test_these_and_no_others_are_flagged(flagged: list[dict[str, Any]], bars: list[dict[str, Any]]) -> None:
+def test_these_and_no_others_are_flagged(flagged: list[dict[str, Any]], bars: pl.DataFrame) -> None:
     ends = [(row["start_at"] + timedelta(minutes=1)).astimezone(NEW_YORK) for row in flagged]
     found = [
         f"{row['symbol']} {end:%Y-%m-%d %H:%M} {row['price']} {row['value']}"
         for row, end in zip(flagged, ends, strict=True)
     ]
     assert found == FLAGGED.split("\n")[1:-1]
-    assert len(found) < len(bars) / 10_000
+    assert len(found) < bars.height / 10_000
 
 
-def test_each_flagged_price_was_traded_earlier(flagged: list[dict[str, Any]], bars: list[dict[str, Any]]) -> None:
+def test_each_flagged_price_was_traded_earlier(flagged: list[dict[str, Any]], bars: pl.DataFrame) -> None:
     """In the same session or in the one before, extended hours included."""
     unexplained = []
     for row in flagged:
-        own = [bar for bar in bars if bar["symbol"] == row["symbol"] and bar["start_at"] < row["start_at"]]
-        recent = sorted({bar["session"] for bar in own})[-2:]
-        if not any(bar["low"] <= row["value"] <= bar["high"] for bar in own if bar["session"] in recent):
+        own = bars.filter(pl.col("symbol") == row["symbol"], pl.col("start_at") < row["start_at"])
+        recent = own.filter(pl.col("session").is_in(own["session"].unique().sort().tail(2).implode()))
+        if recent.filter(pl.col("low") <= row["value"], pl.col("high") >= row["value"]).is_empty():
             unexplained.append(row)
     assert unexplained == []
 
@@ -155,32 +144,34 @@ def test_each_flagged_price_was_traded_earlier(flagged: list[dict[str, Any]], ba
 @pytest.mark.parametrize(("segment", "times"), [("regular", 15), ("pre", 45), ("post", 45)])
 def test_injected_spikes_are_found(
     connection: duckdb.DuckDBPyConnection,
-    bars: list[dict[str, Any]],
+    bars: pl.DataFrame,
     flagged: list[dict[str, Any]],
     segment: str,
     times: int,
 ) -> None:
     """One in every session and instrument, `times` its usual move there and half a percent."""
     groups: dict[tuple[str, date], list[int]] = {}
-    for place, bar in enumerate(bars):
-        if bar["segment"] == segment and bar["is_traded"]:
-            groups.setdefault((bar["symbol"], bar["session"]), []).append(place)
-    random, changed, injected = Random(51), list(bars), {}
+    chosen = bars.with_row_index().filter(segment=segment, is_traded=True)
+    for symbol, session, place in chosen.select("symbol", "session", "index").iter_rows():
+        groups.setdefault((symbol, session), []).append(place)
+    price: dict[str, list[float]] = {name: bars[name].to_list() for name in PRICES}
+    changed = {name: list(price[name]) for name in PRICES}
+    random, injected = Random(51), {}
     already = {(row["symbol"], row["start_at"]) for row in flagged}
-    for places in groups.values():
+    for (symbol, _), places in groups.items():
         place = random.choice(places[3:-3]) if len(places) >= 20 else places[0]
-        spiked = dict(bars[place])
-        key = spiked["symbol"], spiked["start_at"]
+        key = symbol, bars["start_at"][place]
         if len(places) < 20 or key in already:
             continue
-        moves = sorted(max(bars[i]["high"], bars[i - 1]["close"]) - min(bars[i]["low"], bars[i - 1]["close"])
+        moves = sorted(max(price["high"][i], price["close"][i - 1]) - min(price["low"][i], price["close"][i - 1])
                        for i in places[1:])  # fmt: skip
-        size = times * moves[len(moves) * 3 // 4] + 0.005 * spiked["close"]
+        size = times * moves[len(moves) * 3 // 4] + 0.005 * price["close"][place]
         side, off = random.choice((("high", "high"), ("low", "low"), ("high", "close"), ("low", "close")))
-        spiked[side] += size if side == "high" else -size
-        spiked[off] = spiked[side]
-        changed[place], injected[key] = spiked, off
-    found = {(row["symbol"], row["start_at"]): row["price"] for row in suspects(connection, frame_of(changed))}
+        changed[side][place] += size if side == "high" else -size
+        changed[off][place] = changed[side][place]
+        injected[key] = off
+    spiked = bars.with_columns(pl.Series(name, values) for name, values in changed.items())
+    found = {(row["symbol"], row["start_at"]): row["price"] for row in suspects(connection, spiked)}
     assert len(injected) > 600
     assert len(injected.keys() & found.keys()) > 0.95 * len(injected)
     assert all(found[key] == off for key, off in injected.items() if key in found)
