@@ -24,8 +24,8 @@ from lakehouse.simulators.vendor_answers import DAILY_HEADER, INTRADAY, INTRADAY
 from lakehouse.simulators.vendor_api import VendorApi
 from lakehouse.sources.config import source_named
 
-SYMBOLS = [f"S{number:03}" for number in range(soak_count(120, 500))]
-SYMBOL = SYMBOLS[101]
+SYMBOLS = [f"S{number:03}" for number in range(soak_count(30, 500))]
+SYMBOL = SYMBOLS[21]
 # When bars end, in New York: within the regular hours of half-days too.
 ENDS = ("09:31:00", "11:00:00", "13:00:00")
 LAST = len(ENDS) - 1

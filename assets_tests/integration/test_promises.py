@@ -36,6 +36,7 @@ from assets_tests.reference import (
     isin,
     same_row,
 )  # fmt: skip
+from assets_tests.soak import soak_count
 from lakehouse.lake.lake import Lake
 from lakehouse.pipeline import load as loading
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
@@ -477,11 +478,11 @@ def assert_bar(row: dict[str, Any], wanted: Bar, reference: Reference) -> None:
 
 
 Lakes.TestCase.settings = settings(
-    max_examples=10,
+    max_examples=soak_count(4, 20),
     stateful_step_count=16,
     # To shrink a history takes minutes; add Phase.shrink where a failure's own is too long to read.
     phases=(Phase.explicit, Phase.generate),
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-TestPromises = pytest.mark.usefixtures("own_environment")(Lakes.TestCase)
+TestPromises = pytest.mark.soak(pytest.mark.usefixtures("own_environment")(Lakes.TestCase))

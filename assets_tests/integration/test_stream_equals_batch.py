@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from assets_tests.feed_lake import SOURCE, FeedLake, said
+from assets_tests.soak import soak_count
 from assets_tests.window_reference import DEFAULT, Lengths, assert_same, closed_windows
 from lakehouse.lake.lake import Lake
 from lakehouse.pipeline.windows import derive_windows
@@ -138,8 +139,11 @@ some_rounds = st.lists(
 )
 
 
+@pytest.mark.soak
 @settings(
-    max_examples=10, phases=[Phase.explicit, Phase.reuse, Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=soak_count(4, 20),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 @given(some_rounds)
 def test_windows_made_as_quotes_come_are_those_derived_from_all(rounds: list[Round]) -> None:
@@ -168,12 +172,13 @@ def a_session(seed: int, rounds: int) -> list[Round]:
     return told
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "lengths", [DEFAULT, Lengths((1,), 60, 0, 61), Lengths((2, 3), 20, 7, 0)], ids=["as usual", "minutes", "at once"]
 )
 def test_a_session_with_pauses_and_restarts(lengths: Lengths) -> None:
     with empty_lake(lengths) as lake:
-        story = tell(lake, a_session(7, 25))
+        story = tell(lake, a_session(12, soak_count(14, 40)))
         assert story.lake.windows["revision"].max() >= 2  # type: ignore[operator]
         # As of a moment the lake knows the windows of its feeds' descriptions alone.
         assert_told_right(story, lengths, as_of=lengths is DEFAULT)
@@ -202,7 +207,7 @@ def test_windows_of_many_symbols_are_opened_again_together() -> None:
 
 def test_a_derivation_of_some_symbols_leaves_the_others_alone() -> None:
     with empty_lake() as lake:
-        tell(lake, a_session(5, 12))
+        tell(lake, a_session(5, 6))
         windows, rule = lake.windows, lake.config.windows.rule
         lake.lake.table("iex/quote_windows").snapshot().overwrite(windows.head(0).to_arrow(), "symbol <> 'GME'")
         assert set(lake.windows["symbol"]) == {"GME"}

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from polars.testing import assert_frame_equal
 
+from assets_tests.soak import soak_count
 from assets_tests.vendor_lake import (
     DAYS,
     KEY,
@@ -279,11 +280,11 @@ class VendorsLakes(RuleBasedStateMachine):
 
 
 VendorsLakes.TestCase.settings = settings(
-    max_examples=6,
+    max_examples=soak_count(2, 12),
     stateful_step_count=14,
     # To shrink a history takes minutes; add Phase.shrink where a failure's own is too long to read.
     phases=(Phase.explicit, Phase.generate),
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-TestVendorPromises = pytest.mark.usefixtures("own_environment")(VendorsLakes.TestCase)
+TestVendorPromises = pytest.mark.soak(pytest.mark.usefixtures("own_environment")(VendorsLakes.TestCase))
