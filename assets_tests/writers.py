@@ -1,6 +1,7 @@
-"""Processes that load and derive at the same time, as Dagster's runs do: the pipeline's functions without Dagster.
+"""Processes that load and derive, at the same time or until they are killed: the pipeline's functions without Dagster.
 
-Belongs here: starting them together. What the tables hold afterwards is asserted in the tests.
+Belongs here: what runs in them, so that they need not import the tests. What the tables hold afterwards is asserted in
+the tests.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import deltalake
 
 from lakehouse.lake.lake import Lake
 from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
@@ -40,6 +45,33 @@ def _after_the_others(variables: Mapping[str, str], sessions: list[date], start:
     start.wait(60)
     time.sleep(pause)
     load_and_derive(sessions)
+
+
+def load_and_die(
+    variables: Mapping[str, str], stretches: Sequence[list[date]], die_at: int | None, after: bool
+) -> None:
+    """Loads and derives some sessions after the others; kills itself before or after its commit number `die_at`."""
+    os.environ.update(variables)
+    settings.cache_clear()
+    if die_at is not None:
+        _die(die_at, after)
+    for sessions in stretches:
+        load_and_derive(sessions)
+
+
+def _die(die_at: int, after: bool) -> None:
+    write: Callable[..., None] = deltalake.write_deltalake
+    commits = iter(range(1, die_at + 1))
+
+    def deadly(*args: Any, **more: Any) -> None:
+        last = next(commits) == die_at
+        if last and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(*args, **more)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    deltalake.write_deltalake = deadly
 
 
 def run_at_once(variables: Mapping[str, str], shares: Sequence[list[date]], jitter: random.Random) -> None:

@@ -15,6 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from assets_tests.reference import HEADER, csv_line
+from assets_tests.soak import soak_count
 from assets_tests.writers import run_at_once
 from lakehouse.lake.errors import StaleSnapshot
 from lakehouse.lake.lake import Lake
@@ -74,7 +75,8 @@ def assert_conserved(lake: Lake) -> None:
     assert all(received == fates for received, fates in rows)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(soak_count(2, 6)))
 @pytest.mark.parametrize("workers", [2, 4])
 def test_different_sessions_at_once(
     workers: int, seed: int, vendor: Path, undisturbed: dict[str, pl.DataFrame], tmp_path: Path
@@ -85,7 +87,8 @@ def test_different_sessions_at_once(
     assert_same(contents(Lake(str(tmp_path / "lake"))), undisturbed)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(soak_count(2, 6)))
 @pytest.mark.parametrize("workers", [2, 4])
 def test_the_same_sessions_at_once_are_loaded_once(
     workers: int,

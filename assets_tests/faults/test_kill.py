@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,58 +14,23 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from assets_tests.soak import SOAKS, soak_count
+from assets_tests.writers import WORKERS, load_and_die
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
-from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
-from lakehouse.sources.config import source_named
 
-# A month's end lies between the two weeks, as it does in the four of a soak.
-FIRST, LAST = (date(2017, 6, 19), date(2017, 7, 14)) if SOAKS else (date(2017, 6, 26), date(2017, 7, 7))
+# Four weeks in a soak, otherwise the two halves of a few days. A month's end and a Saturday lie between two of them.
+FIRST, LAST = (date(2017, 6, 19), date(2017, 7, 14)) if SOAKS else (date(2017, 6, 29), date(2017, 7, 4))
 DAYS = [FIRST + timedelta(days) for days in range((LAST - FIRST).days + 1)]
 SESSIONS = [day for day in DAYS if day.weekday() < 5]
-WEEKS = [SESSIONS[start : start + 5] for start in range(0, len(SESSIONS), 5)]
+AT_ONCE = soak_count(2, 5)
+STRETCHES = [SESSIONS[start : start + AT_ONCE] for start in range(0, len(SESSIONS), AT_ONCE)]
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")
-KILLS, KILLS_A_LAKE = soak_count(12, 50), soak_count(6, 8)
-WORKERS = multiprocessing.get_context("forkserver")
-WORKERS.set_forkserver_preload(
-    ["assets_tests.faults.test_kill", "deltalake", "duckdb", "obstore", "polars", "pyarrow", "pycountry", "stdnum.isin"]
-)
-
-
-def run(home: str, vendor: str, die_at: int | None, after: bool) -> None:
-    """Loads and derives the month week by week; kills itself before or after its commit number `die_at`."""
-    os.environ.update(LAKEHOUSE_HOME=home, LAKEHOUSE_XETRA_URL=vendor)
-    settings.cache_clear()
-    if die_at is not None:
-        _die(die_at, after)
-    config, lake = source_named("xetra"), Lake.open()
-    for week in WEEKS:
-        load(lake, config, config.bars, week)
-        derive_bars(lake, config, week)
-        derive_daily_bars(lake, config, week)
-
-
-def _die(die_at: int, after: bool) -> None:
-    import deltalake
-
-    write: Callable[..., None] = deltalake.write_deltalake
-    commits = iter(range(1, die_at + 1))
-
-    def deadly(*args: Any, **more: Any) -> None:
-        last = next(commits) == die_at
-        if last and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        write(*args, **more)
-        if last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    deltalake.write_deltalake = deadly
+KILLS, KILLS_A_LAKE = soak_count(6, 50), soak_count(6, 8)
 
 
 def start(home: Path, vendor: Path, die_at: int | None = None, after: bool = False) -> Any:
-    process = WORKERS.Process(target=run, args=(str(home), str(vendor), die_at, after))
+    variables = {"LAKEHOUSE_HOME": str(home), "LAKEHOUSE_XETRA_URL": str(vendor)}
+    process = WORKERS.Process(target=load_and_die, args=(variables, STRETCHES, die_at, after))
     process.start()
     return process
 
@@ -81,7 +43,7 @@ def finish(process: Any) -> int:
 
 @pytest.fixture(scope="module")
 def vendor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulated month with all its dirt: broken rows, a cut object, bars on a Saturday, header-only objects."""
+    """A simulated feed with all its dirt: broken rows, a cut object, bars on a Saturday, header-only objects."""
     folder = tmp_path_factory.mktemp("vendor")
     opens = {day: datetime(day.year, day.month, day.day, 7, tzinfo=UTC) for day in SESSIONS}
     hours = [(day, opening, opening + timedelta(hours=2)) for day, opening in opens.items()]
@@ -151,6 +113,6 @@ def test_a_run_killed_at_every_commit(
     while finish(start(tmp_path, vendor, die_at, after)) != 0:
         deaths += 1
         assert deaths < 60, "runs make no progress"
-    # Each week is written to raw_bars, ledger, bars and daily_bars, and where it has dirt to the quarantine.
-    assert deaths >= 4 * len(WEEKS)
+    # Each stretch is written to raw_bars, ledger, bars and daily_bars, and where it has dirt to the quarantine.
+    assert deaths >= 4 * len(STRETCHES)
     assert_whole(tmp_path, vendor, tables)
