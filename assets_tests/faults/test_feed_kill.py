@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
+import pytest
 from polars.testing import assert_frame_equal
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.feed_lake import EPOCH, TOKEN, FeedLake, assert_served_and_stored
 from assets_tests.lakes import Lakehouse, finished
 from assets_tests.servers.process import ServerProcess
+from assets_tests.soak import soak_count
 from assets_tests.window_reference import assert_same, closed_windows
 from lakehouse.simulators.quote_faults import FAULTS
 
@@ -38,9 +40,9 @@ SPEED = 30
 # Feed time starts in the past, so that it never passes the clock; less than an hour, so that quotes of `future`, which
 # are an hour ahead of it, are ahead of the clock and thus no quotes.
 BEHIND = timedelta(minutes=55)
-FEED_MINUTES = 40 if os.environ.get("LAKEHOUSE_LONG_TESTS") else 12
+FEED_MINUTES = soak_count(6, 40)
 EVERY_S = 0.3
-KILLS, COMMITS = 5, (8, 0, 12, 3, 16)
+KILLS, COMMITS = soak_count(3, 5), (8, 0, 3, 12, 16)
 # A slot, and what a busy machine adds to it.
 _ABOUT = timedelta(seconds=1)
 _TOTALS = re.compile(
@@ -194,6 +196,7 @@ def assert_windows(lake: FeedLake) -> None:
     assert_same(lake.windows, closed_windows(lake.told()))
 
 
+@pytest.mark.soak
 def test_killed_at_random_moments_and_started_again(tmp_path: Path) -> None:
     """What a service may lose when it is killed is what it was told since its third last commit, unless it is told
     again: an answer that came while a commit was made waits for the next one, which may have been handed over already.
