@@ -151,21 +151,34 @@ def test_the_partitions_that_people_choose_from_are_the_sessions(house: House) -
     assert len(partitions) == len(set(partitions))
 
 
-def test_a_partition_materialized_by_hand_reaches_the_marts(house: House) -> None:
-    house.publish(BY_HAND)
+@dataclass(frozen=True)
+class Launched:
+    """What was launched by hand: the id of a run, and that of a backfill."""
+
+    run: str
+    backfill: str
+
+
+@pytest.fixture(scope="module")
+def launched(house: House) -> Launched:
+    """Both at once: the daemon looks at backfills and at the marts' automation but every half a minute."""
+    house.publish([*BY_HAND, *BACKFILLED])
     run = house.dagster.materialize(*CHAIN, partition=str(BY_HAND[0]))
-    house.assert_succeeded(run)
+    backfill = house.dagster.backfill(*CHAIN, partitions=[str(session) for session in BACKFILLED])
+    return Launched(run, backfill)
+
+
+def test_a_partition_materialized_by_hand_reaches_the_marts(house: House, launched: Launched) -> None:
+    house.assert_succeeded(launched.run)
 
     house.assert_stored(BY_HAND, "first")
     assert (house.home / "reports/xetra" / f"xetra_daily_report_{BY_HAND[0]}.parquet").exists()
     until(lambda: house.are_published(BY_HAND, "first"), 120, "the marts' own automation")
 
 
-def test_a_backfill_of_a_range_is_one_run(house: House) -> None:
-    house.publish(BACKFILLED)
-    backfill = house.dagster.backfill(*CHAIN, partitions=[str(session) for session in BACKFILLED])
+def test_a_backfill_of_a_range_is_one_run(house: House, launched: Launched) -> None:
     # Its run ends half a minute before the daemon looks at the backfill again and calls it completed.
-    tag = {"key": "dagster/backfill", "value": backfill}
+    tag = {"key": "dagster/backfill", "value": launched.backfill}
     until(lambda: bool(house.dagster.runs(tags=[tag])), 90, "the backfill's run")
     (run,) = house.dagster.runs(tags=[tag])
     house.assert_succeeded(run["runId"])
@@ -177,19 +190,31 @@ def test_a_backfill_of_a_range_is_one_run(house: House) -> None:
     assert len(house.dagster.runs(tags=[tag])) == 1
 
 
-def test_a_new_file_makes_the_sensor_run_through_to_the_marts_once(house: House) -> None:
+@dataclass(frozen=True)
+class Sensed:
+    """When the sensor's run had ended, and the runs of the marts' automation until then."""
+
+    ended: float
+    publishers: list[str]
+
+
+@pytest.fixture(scope="module")
+def sensed(house: House, launched: Launched) -> Sensed:
+    """A new file, after everything else has been published, and the run of the sensor that finds it."""
+    before = [*BY_HAND, *BACKFILLED]
+    until(lambda: house.are_published(before, "first"), 180, "what was launched by hand")
     house.publish(SENSED)
-    before = house.runs_of(PUBLISHER)
+    publishers = house.runs_of(PUBLISHER)
+    for run in publishers:
+        house.assert_succeeded(run)
     house.dagster.start_sensor(LOADER)
     house.assert_succeeded(house.dagster.wait_for_sensor_run(LOADER))
-    ended = time.time()
+    return Sensed(time.time(), publishers)
 
+
+def test_a_new_file_makes_the_sensor_run_through_to_the_marts(house: House, sensed: Sensed) -> None:
     house.assert_stored(SENSED, "first")
     assert house.are_published(SENSED, "first")
-    # The run has published: the next look of the marts' automation finds nothing left to do.
-    until(lambda: any(tick > ended for tick in house.ticks(PUBLISHER)), 90, "the next tick")
-    assert len(house.runs_of(LOADER)) == 1
-    assert house.runs_of(PUBLISHER) == before
 
 
 @pytest.mark.parametrize(
@@ -201,12 +226,17 @@ def test_a_new_file_makes_the_sensor_run_through_to_the_marts_once(house: House)
         ("/locations/__repository__@lakehouse/sensors/xetra_objects", "new, changed or late objects"),
     ],
 )
-def test_the_pages_that_people_look_at(house: House, tmp_path: Path, page: str, words: str) -> None:
-    if "partition=" in page and not house.are_published(BY_HAND, "first"):
-        house.publish(BY_HAND)
-        house.assert_succeeded(house.dagster.materialize(*CHAIN, partition=str(BY_HAND[0])))
+def test_the_pages_that_people_look_at(house: House, launched: Launched, tmp_path: Path, page: str, words: str) -> None:
+    house.assert_succeeded(launched.run)
     try:
         picture = house.dagster.screenshot(page, tmp_path / "page.png", wait_for=words)
     except MissingBinary as missing:
         pytest.skip(str(missing))
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sensors_run_is_one_and_no_publication_follows_it(house: House, sensed: Sensed) -> None:
+    """The run has published: the next look of the marts' automation finds nothing left to do."""
+    until(lambda: any(tick > sensed.ended for tick in house.ticks(PUBLISHER)), 90, "the next tick")
+    assert len(house.runs_of(LOADER)) == 1
+    assert house.runs_of(PUBLISHER) == sensed.publishers
