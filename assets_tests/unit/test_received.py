@@ -237,6 +237,46 @@ def test_any_text_comes_back_as_it_was_written(rows: list[tuple[str, ...]], ragg
     assert fields(received) == [tuple(value or None for value in row) for row in rows]
 
 
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+@pytest.mark.parametrize(
+    ("line", "is_refused"),
+    [
+        ('x,"",2', False),
+        ("x,1,2,", True),
+        ('x,1,2,""', True),
+        ('"x"y,1,2', True),
+        ('"""x"" y",1,2', False),
+        ('""x"",1,2', True),
+        ("\ufeffx,1,2", False),
+        (",,", False),
+    ],
+    ids=[
+        "quoted empty",
+        "trailing delimiter",
+        "trailing empty",
+        "after quote",
+        "escaped",
+        "doubled",
+        "BOM",
+        "all empty",
+    ],
+)
+def test_a_row_is_read_the_same_whatever_stands_beside_it(line: str, is_refused: bool, delimiter: str) -> None:
+    product = xetra(delimiter=delimiter, columns={"isin": "a", "volume": "b", "close": "c"}, nulls=())
+    product = product.model_copy(update={"time": product.time.model_copy(update={"columns": ("a",)})})
+
+    def read_with(*others: str) -> tuple[int, list[tuple[str | None, ...]], dict[int, tuple[str, str]]]:
+        received = read("\n".join(["a,b,c", line, "y,3,4", *others]).replace(",", delimiter).encode(), product)
+        rows = [] if received.frame is None else received.frame.select("row_number", "a", "b", "c").rows()
+        return received.rows, rows, received.malformed
+
+    count, rows, malformed = read_with()
+    beside, rows_beside, malformed_beside = read_with("ragged")
+    assert (beside, rows_beside) == (count + 1, rows)
+    assert malformed_beside.keys() == {*malformed, 3}
+    assert (1 in malformed) == is_refused
+
+
 @pytest.mark.parametrize("broken", [(), (BMW[:-1],)], ids=["sound", "with a ragged row"])
 @pytest.mark.parametrize("nulls", [("NA", "-"), ("", "NA", "-")])
 def test_the_sources_texts_for_no_value_are_null_and_so_is_an_empty_field(broken: tuple, nulls: tuple) -> None:

@@ -182,7 +182,7 @@ def _header(name: str, line: bytes | None, product: Product) -> list[str]:
 def _csv_block(columns: list[str], data: bytes, product: Product, before: int) -> Received:
     import polars as pl
 
-    if not data.strip():
+    if not data.strip() and product.delimiter.encode() not in data:
         return Received(0, None, before=before, size=len(data))
     if data.count(b"\r") != data.count(b"\r\n"):
         # The fast reader would take such a line break for text.
@@ -195,17 +195,36 @@ def _csv_block(columns: list[str], data: bytes, product: Product, before: int) -
             new_columns=columns,
             separator=product.delimiter,
             infer_schema=False,
-            null_values=list(product.nulls),
+            null_values=["", *product.nulls],
         )
     except (UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return _read_line_by_line(columns, data, product, before)
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
     # A block of another width than the header is read slowly. Fewer fields than the header has would be filled up with
-    # NULL, and a quoted line break shifts the line numbers: both are rare, and are read slowly, too.
+    # NULL, an empty one too many would be dropped, and a quoted line break shifts the line numbers: all are rare, and
+    # are read slowly, too.
     if frame.columns != columns or frame.height != lines or frame.to_series(-1).null_count():
+        return _read_line_by_line(columns, data, product, before)
+    if _is_guessed(body, product.delimiter.encode()):
         return _read_line_by_line(columns, data, product, before)
     rows = frame.select(product.object_columns).with_row_index("row_number", 1 + before)
     return Received(frame.height, rows, before=before, size=len(data), _body=body)
+
+
+def _is_guessed(body: bytes, delimiter: bytes) -> bool:
+    """Whether the fast reader makes something of lines that the careful way refuses or reads otherwise; no last field
+    is empty.
+    """
+    ends = (b"\n", b"\r\n")
+    too_many = (delimiter, delimiter + b'""')
+    if body.startswith(_BOM) or body.endswith(too_many) or any(last + end in body for last in too_many for end in ends):
+        return True
+    if b'"' not in body:
+        return False
+    # A quoted field that goes on behind its quote. What begins like one inside a field costs time only.
+    separator = re.escape(delimiter)
+    goes_on = rb'(?:\A|[\n%b])"[^"]*+(?:""[^"]*+)*+(?:\Z|"(?!%b|\r?\n|\r?\Z))' % (separator, separator)
+    return re.search(goes_on, body) is not None
 
 
 def _read_line_by_line(columns: list[str], data: bytes, product: Product, before: int) -> Received:
@@ -246,7 +265,7 @@ def _records(data: bytes, product: Product) -> Iterator[tuple[str, list[str] | s
     line: form feeds and the separators of Unicode may stand in a name.
     """
     for line in data.split(b"\n"):
-        if not line.strip():
+        if not line.strip() and product.delimiter.encode() not in line:
             continue
         try:
             text = line.removesuffix(b"\r").decode(product.encoding)
