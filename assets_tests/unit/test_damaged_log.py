@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 
 from assets_tests.dbt_warehouse import TUESDAY, VENDOR, Bar, Key, write
 from lakehouse.lake import Lake
+from lakehouse.lake.damage import require_never_written
 from lakehouse.lake.errors import TableDamaged
 from lakehouse.lake.table import LakeTable
 
@@ -80,6 +81,10 @@ def test_snapshot__a_log_without_commits_beside_data_is_damage(table: LakeTable)
     Path(table.uri, "_delta_log").rmdir()
     with pytest.raises(TableDamaged, match="has no commits"):
         table.snapshot()
+
+
+def test_require_never_written__a_table_that_another_writer_has_just_filled_is_whole(table: LakeTable) -> None:
+    require_never_written(table.uri)
 
 
 def test_snapshot__a_checkpoint_that_is_damaged_or_missing_is_named(table: LakeTable) -> None:

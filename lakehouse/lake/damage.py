@@ -47,8 +47,17 @@ def require_never_written(table: str) -> None:
             data = next((entry.name for entry in entries if "=" in entry.name), None)
     except (FileNotFoundError, NotADirectoryError):
         return
-    if data:
+    # Another writer may have created and filled the table since it was looked for.
+    if data and not _has_commits(table):
         raise _damaged(os.path.join(table, LOG), f"has no commits, though the table has data ({data})")
+
+
+def _has_commits(table: str) -> bool:
+    try:
+        with os.scandir(os.path.join(table, LOG)) as entries:
+            return any(_COMMIT.fullmatch(entry.name) or _CHECKPOINT.fullmatch(entry.name) for entry in entries)
+    except FileNotFoundError:
+        return False
 
 
 def diagnosed(table: str) -> TableDamaged | None:
