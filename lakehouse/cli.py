@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lakehouse.results import Format, end_quietly, format_of, print_result
+from lakehouse.results import Format, end_quietly, format_of, partial_of, print_result
 from lakehouse.terminal import SafeConsole, print_feed_status, print_status
 
 app = typer.Typer(
@@ -189,6 +189,9 @@ def _answer(query: str, output_format: Format, output: Path | None, as_of: datet
             # DuckDB's threads may compute on for minutes, and the interpreter would wait for them at its end.
             errors.print("Stopped.")
             shutil.rmtree(spill_folder(), ignore_errors=True)
+            if output is not None:
+                # Polars raises KeyboardInterrupt before Python does: the second may have ended the clean-up.
+                partial_of(output, os.getpid()).unlink(missing_ok=True)
             os._exit(_SIGINT_STATUS)
 
 

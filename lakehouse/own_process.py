@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from lakehouse.lake.engine import spill_folder
@@ -23,6 +24,8 @@ from lakehouse.settings import settings
 
 _FAILED = 2
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_GRACE_S = 1.0
+"""How long the process has to end by itself after Ctrl-C."""
 
 
 def run_in_own_process(
@@ -34,13 +37,24 @@ def run_in_own_process(
     config = settings()
     limits = Limits(config.locked_memory, config.locked_seconds)
     sys.stdout.flush()
-    process = multiprocessing.get_context("fork").Process(target=answer)
+    process = multiprocessing.get_context("fork").Process(target=partial(_stoppable, answer))
+    # What arrives before both are ready to be stopped waits until they are.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     process.start()
-    # The terminal sends Ctrl-C to both; what else stops the command is passed on.
-    before = {number: signal.signal(number, lambda *_: process.terminate()) for number in _STOPS[1:]}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What stops the command is passed on, but for what it ignores (nohup).
+    heeded = [number for number in _STOPS[1:] if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: process.terminate()) for number in heeded}
+    interrupted = False
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         process.join()
+    except KeyboardInterrupt:
+        # A terminal sends Ctrl-C to both; who interrupts the command alone means the query, too.
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process.join(_GRACE_S)
+        process.kill()
+        process.join()
+        interrupted = True
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -51,11 +65,18 @@ def run_in_own_process(
     shutil.rmtree(spill_folder(process.pid), ignore_errors=True)
     if output is not None:
         partial_of(output, process.pid).unlink(missing_ok=True)
+    if interrupted:
+        return 128 + signal.SIGINT
     ended_by = signal.Signals(-process.exitcode)
     if ended_by in _STOPS:
         return 128 + ended_by
     print_error(_explained(ended_by, limits))
     return _FAILED
+
+
+def _stoppable(answer: Callable[[], None]) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    answer()
 
 
 def _explained(ended_by: signal.Signals, limits: Limits) -> Exception:

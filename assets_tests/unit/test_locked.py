@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -16,11 +17,12 @@ import duckdb
 import pytest
 
 from assets_tests.dbt_warehouse import THURSDAY, TUESDAY, VENDOR, Action, Bar, Key, write, write_actions
+from lakehouse import cli
 from lakehouse.lake import Lake
 from lakehouse.lake.errors import QueryLimitReached, QueryNotAllowed
 from lakehouse.lake.locked import Limits, check_query, process_limits
 from lakehouse.own_process import run_in_own_process
-from lakehouse.results import partial_of
+from lakehouse.results import Format, partial_of
 from lakehouse.settings import settings
 
 HOSTILE = [
@@ -283,6 +285,61 @@ def test_run_in_own_process__a_partial_file_is_left_by_none(
     assert bool(errors) == bool(said)
     assert list(tmp_path.iterdir()) == []
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+INTERRUPTED = """
+import os, signal, sys
+from pathlib import Path
+from lakehouse import own_process
+from lakehouse.results import partial_of
+
+own_process._GRACE_S = 0.05
+signal.signal(signal.SIGINT, signal.default_int_handler)
+output = Path(sys.argv[1])
+
+def answer():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    partial_of(output, os.getpid()).write_text("a")
+    os.kill(os.getppid(), signal.SIGINT)
+    signal.alarm(20)
+    signal.pause()
+
+sys.exit(own_process.run_in_own_process(answer, output, print))
+"""
+
+
+def test_run_in_own_process__an_interrupt_of_the_command_alone_ends_the_query(tmp_path: Path) -> None:
+    """In a process without other threads, as the command is when it forks."""
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED, str(tmp_path / "rows.csv")], timeout=60, check=False)
+    assert ended.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_in_own_process__nohup_is_heeded() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_in_own_process(lambda: os.kill(os.getppid(), signal.SIGHUP), None, pytest.fail) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_sql__an_interrupted_clean_up_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polars raises KeyboardInterrupt, and then Python does: the second one may meet the clean-up after the first."""
+    output = tmp_path / "rows.csv"
+
+    def interrupted(*_: object) -> None:
+        partial_of(output, os.getpid()).write_text("a\n1\n")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "print_result", interrupted)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: cli._answer("SELECT 1", Format.csv, output, None, locked=False)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 130
+    assert list(tmp_path.glob(".*.partial")) == []
 
 
 def test_run_in_own_process__its_exit_status_is_the_commands() -> None:

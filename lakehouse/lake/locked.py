@@ -136,7 +136,10 @@ class LimitedRelation:
         if isinstance(value, duckdb.DuckDBPyRelation):
             return LimitedRelation(value, self._limits)
         if isinstance(value, pa.RecordBatchReader):
-            return pa.RecordBatchReader.from_batches(value.schema, self._batches(value))
+            # Not a generator: one that Ctrl-C leaves unfinished is closed at some later time, where a second
+            # KeyboardInterrupt (Polars raises its own before Python's) would be printed as ignored.
+            batches = iter(functools.partial(self._next_batch, value), None)
+            return pa.RecordBatchReader.from_batches(value.schema, batches)
         if not callable(value):
             return value
 
@@ -148,9 +151,9 @@ class LimitedRelation:
 
         return call
 
-    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    def _next_batch(self, reader: pa.RecordBatchReader) -> pa.RecordBatch:
         with self._limits.explained():
-            yield from reader
+            return reader.read_next_batch()
 
 
 def check_query(query: str, schemas: Collection[str], macros: Sequence[tuple[str, str]]) -> None:
