@@ -27,6 +27,7 @@ from rich.console import Console
 
 from assets_tests.exchange_lake import failed_checks, materialized
 from assets_tests.feed_lake import SOURCE, TOKEN, FeedLake, assert_served_and_stored, polled, said
+from assets_tests.soak import soak_count
 from assets_tests.window_reference import assert_same, closed_windows
 from lakehouse.components import QuoteFeed as QuoteFeedComponent
 from lakehouse.components import feed_assets
@@ -43,7 +44,8 @@ from lakehouse.streaming import run_stream
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 SYMBOLS = ("AAPL", "GME", "MSFT", "NIO", "TSLA")
-EVERY_S = 0.5
+EVERY_S = 0.25
+COMMITS = soak_count(100, 400)
 TABLES = ("quotes", "poll_errors", "quote_windows")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -62,9 +64,9 @@ def definitions() -> Iterator[dg.Definitions]:
 
 @pytest.fixture
 def feed() -> QuoteFeed:
-    """A vendor whose time runs forty times as fast, and stays in the past."""
-    start = datetime.now(UTC) - timedelta(minutes=20)
-    return QuoteFeed(RandomQuotes(SYMBOLS, seed=6), token=TOKEN, start=start, speed=40)
+    """A vendor whose time runs eighty times as fast, and stays in the past."""
+    start = datetime.now(UTC) - timedelta(minutes=40)
+    return QuoteFeed(RandomQuotes(SYMBOLS, seed=6), token=TOKEN, start=start, speed=80)
 
 
 @pytest.fixture
@@ -280,12 +282,13 @@ def test_a_tampered_window_is_found_and_blocks(
     assert metadata_of(again, "quote_windows")["windows_changed"] == 1
 
 
+@pytest.mark.soak
 def test_hundreds_of_files_become_few_while_the_stream_goes_on(
     definitions: dg.Definitions, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     feed = QuoteFeed(RandomQuotes(SYMBOLS, seed=8), token=TOKEN)
     with polled(tmp_path / "home", feed, SYMBOLS) as lake:
-        _commit_each(lake, 200)
+        _commit_each(lake, COMMITS)
         before, stop, told = lake.quotes, threading.Event(), list[Round]()
         service = threading.Thread(target=_until, args=(lake, stop, told))
         service.start()
@@ -305,7 +308,7 @@ def test_hundreds_of_files_become_few_while_the_stream_goes_on(
     assert failed_checks(result) == {}
     assert [made.trouble for made in told] == [None] * len(told)
     facts = metadata_of(result, "compaction")
-    assert facts["quotes_files_before"] >= 200
+    assert facts["quotes_files_before"] >= COMMITS
     # One, and what was appended meanwhile.
     assert facts["quotes_files_after"] <= 1 + len(told)
     assert len(files) <= 2 + len(told)

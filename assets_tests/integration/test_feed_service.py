@@ -112,7 +112,7 @@ def test_who_stops_it_does_not_wait_for_a_vendor_that_hangs(tmp_path: Path) -> N
     feed, told = quote_feed(slow_seconds=60.0), []
     with polled(tmp_path, feed, SYMBOLS) as lake:
         feed.fail("TSLA", "timeout")
-        config = lake.config.model_copy(update={"every_s": 20.0, "patience_s": 0.5})
+        config = lake.config.model_copy(update={"every_s": 6.0, "patience_s": 0.5})
 
         async def stopped() -> float:
             stop = asyncio.Event()
@@ -125,7 +125,7 @@ def test_who_stops_it_does_not_wait_for_a_vendor_that_hangs(tmp_path: Path) -> N
             await poll(Lake.open(), config, stop, told=tell)
             return (datetime.now(UTC) - told[0].slot_at).total_seconds()
 
-        assert asyncio.run(stopped()) < 5
+        assert asyncio.run(stopped()) < 4
         assert_all_stored(lake, feed)
         errors = lake.errors.select("symbol", "kind", "error").rows()
     assert errors == [("TSLA", "unfinished", "it was given up before there was an answer")]
