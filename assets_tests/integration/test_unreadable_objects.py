@@ -181,6 +181,20 @@ def test_an_object_that_stays_forbidden_is_asked_for_once_a_day(bucket: Refusing
     assert bucket.refusals - before == len(NAMES) * (1 + 7 + 6)
 
 
+def test_an_object_that_failed_by_a_clock_that_was_ahead_is_asked_for_before_that_moment(
+    bucket: RefusingBucket,
+) -> None:
+    bucket.refused = {f"feed/{NAMES[0]}": (403, "AccessDenied")}
+    lake, _ = load_session()
+    config, now, before = source_named("xetra"), failed_at() - timedelta(days=9, hours=1), bucket.refusals
+    store, ledger = objects_at(config.url()), ledger_of(lake, "xetra")
+    for hours in (0, 2, 26):
+        asking = Asking(None if hours == 0 else now, now + timedelta(hours=hours))
+        assert readable_again(store, store.list().objects, ledger, asking).is_empty()
+        now += timedelta(hours=hours)
+    assert bucket.refusals - before == 3
+
+
 def test_of_very_many_objects_kept_back_some_are_asked_for_at_a_time(
     bucket: RefusingBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,13 +61,17 @@ def _due(ledger: pl.LazyFrame, asking: Asking) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for name, stored, failed_at in withheld.select("object", "object_version", "ingested_at").collect().iter_rows():
         slot = _slot(asking.now - failed_at)
-        if slot > (0 if asking.since is None else _slot(asking.since - failed_at)):
+        if slot != (0 if asking.since is None else _slot(asking.since - failed_at)):
             rows.append({"name": name, "version": listed_version(stored), "slot": slot})
     return pl.DataFrame(rows, schema={"name": pl.String, "version": pl.String, "slot": pl.Int64})
 
 
 def _slot(age: timedelta) -> int:
-    """The number of slots that have begun since an object failed."""
+    """The number of slots that have begun since an object failed; below zero where it failed by a clock that was
+    ahead, so that it is asked for before that moment, too.
+    """
+    if age < timedelta(0):
+        return -_slot(-age)
     if age < _DAY:
-        return max(age // _FIRST, 0).bit_length()
+        return (age // _FIRST).bit_length()
     return _SLOTS_OF_FIRST_DAY + age // _DAY
