@@ -1,10 +1,7 @@
-"""What Dagster loads: the assets and what is said of them, and how light loading is."""
+"""What Dagster loads: the assets and what is said of them."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +11,6 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
-from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.exchange_lake import code_location
 from lakehouse.lake.contract import contract_of
 from lakehouse.settings import settings
@@ -101,50 +97,23 @@ def spelt_out(line: str) -> str:
 
 WANTED = [spelt_out(line) for line in ASSETS.strip().splitlines()]
 BERLIN = ZoneInfo("Europe/Berlin")
-IMPORTED = "import json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where dbt's parsed project and the calendar are kept, as they are from the first start on."""
+    """Where dbt's parsed project and the calendar are kept."""
     folder = tmp_path_factory.mktemp("definitions")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("LAKEHOUSE_HOME", str(folder))
         settings.cache_clear()
         code_location()
     settings.cache_clear()
-    subprocess.run([sys.executable, "-c", "import lakehouse.definitions as d; d.defs()"], cwd=PROJECT_ROOT, check=True,
-                   env={"LAKEHOUSE_HOME": str(folder), "PYTHON_DOTENV_DISABLED": "1"})  # fmt: skip
     return folder
 
 
 @pytest.fixture(scope="module")
 def graph(home: Path) -> dg.AssetGraph:
     return code_location().resolve_asset_graph()  # type: ignore[return-value]
-
-
-def loaded_modules(home: Path, program: str) -> set[str]:
-    """The top-level packages that a fresh interpreter has imported after `program`."""
-    environment = {"LAKEHOUSE_HOME": str(home), "PYTHON_DOTENV_DISABLED": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", f"{program}\n{IMPORTED}"],
-        cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return set(json.loads(done.stdout.splitlines()[-1]))
-
-
-def test_the_code_location_loads_without_what_only_runs_need(home: Path) -> None:
-    loaded = loaded_modules(home, "from lakehouse.definitions import defs; defs()")
-    assert {"dagster", "dagster_dbt"} <= loaded
-    assert not loaded & {"pandas", "matplotlib", "exchange_calendars", "obstore", "dbt.cli"}
-
-
-@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["status"]])
-def test_questions_are_answered_without_dagster_and_dbt(home: Path, command: list[str]) -> None:
-    program = f"from lakehouse.cli import app; app({command!r}, standalone_mode=False)"
-    loaded = loaded_modules(home, program)
-    assert "duckdb" in loaded
-    assert not loaded & {"dagster", "dagster_dbt", "dbt", "pandas", "matplotlib", "exchange_calendars"}
 
 
 def test_the_assets_are_these(graph: dg.AssetGraph) -> None:
