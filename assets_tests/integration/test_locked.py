@@ -265,7 +265,7 @@ def test_sql__killed_without_a_word_at_the_time_limit(tmp_path: Path) -> None:
     [
         (signal.SIGALRM, 2, "stopped after 60 s"),
         (signal.SIGKILL, 2, "more than 1GB"),
-        (signal.SIGXCPU, 2, "SIGXCPU ended the query's process"),
+        (signal.SIGUSR1, 2, "SIGUSR1 ended the query's process"),
         (signal.SIGHUP, 129, ""),
     ],
 )
