@@ -7,14 +7,14 @@ import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lakehouse.lake.contract import contracts
-from lakehouse.lake.engine import Connections, Engine, connect, shared_engine
+from lakehouse.lake.engine import connect, prepare
 from lakehouse.lake.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
 from lakehouse.lake.folders import folders, require_folder
 from lakehouse.lake.literals import Partitions, literal, moment_literal, parse_moment, predicate
@@ -40,6 +40,9 @@ _CATALOG = re.compile(r"\b(show|describe|pragma|duckdb_\w+|information_schema|pg
 _QUALIFIED = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
 
 _log = logging.getLogger(__name__)
+
+Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
+"""Opens an in-memory DuckDB and closes it at the end."""
 
 Adjustment = Literal["none", "splits", "splits_and_dividends"]
 Convention = Literal["crsp", "reinvest"]
@@ -68,8 +71,7 @@ class Lake:
         self.uri = uri
         self.warehouse = warehouse
         self.as_of = as_of
-        is_usual = connections is None and not is_remote(uri)
-        self._engine = shared_engine() if is_usual else Engine(uri, connections)
+        self._connections = connections
         self._config = config
         self.limits = limits
         self._marts_as_of: dict[frozenset[str] | None, Any] = {}
@@ -177,8 +179,12 @@ class Lake:
         import duckdb
 
         try:
-            with self._engine.connection() as connection:
-                yield connection
+            if self._connections is None:
+                with connect(self.uri) as connection:
+                    yield connection
+            else:
+                with self._connections() as connection:
+                    yield prepare(connection, self.uri)
         except duckdb.IOException as error:
             raise LakeUnavailable(f"{self.uri} can't be read: {error}") from error
 
