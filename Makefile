@@ -23,7 +23,7 @@ dev: install
 	@$(BIN)/lakehouse dev
 
 test: install-dev check
-	$(BIN)/python -m pytest assets_tests -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest assets_tests -n 3 --dist loadfile --no-loadscope-reorder
 
 # Under a minute: lint, types, and the tests that need no server and no process beside them.
 test-fast: install-dev check

@@ -109,7 +109,8 @@ def test_a_password_gets_in_and_is_never_shown(
             await client.jetstream().add_stream(name=STREAM, subjects=["quotes.>"])
             await client.close()
 
-        with pytest.raises(SourceError, match="Authorization Violation") as wrong:
+        # The server says why and hangs up; on a busy machine the client may see only the latter.
+        with pytest.raises(SourceError, match=r"Authorization Violation|reset by peer") as wrong:
             asyncio.run(log_in("wr0ng-w0rd").__aenter__())
         asyncio.run(with_stream())
         listener = log_in("p%40ss%2Fw0rd")

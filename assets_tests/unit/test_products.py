@@ -397,3 +397,13 @@ def test_a_source_names_the_currencies_that_it_has(tmp_path: Path, monkeypatch: 
     assert (refused["object"][:7], refused["reasons"]) == ("BTCUSDT", ["currency is none of USDC, EUR"])
     standard = source_named("binance").model_copy(update={"currencies": None})
     assert load(Lake(str(tmp_path / "other")), standard, standard.bars, [DAY]).rows_quarantined == 2
+
+
+def test_a_changed_copy_keeps_nothing_that_was_computed_before() -> None:
+    product = source_named("xetra").bars
+    assert product.object_columns
+    columns = {"isin": "a", "volume": "b"}
+    copied = product.model_copy(
+        update={"columns": columns, "time": product.time.model_copy(update={"columns": ("c",)})}
+    )
+    assert copied.object_columns == ["a", "b", "c"]
