@@ -37,6 +37,7 @@ check: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # Pins the newest versions that pyproject.toml allows, with hashes and without any index's address.
 COMPILE := $(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 \

@@ -17,12 +17,12 @@ from typing import TypeVar
 import hypothesis
 import pytest
 
-from assets_tests.servers.ceph import CephS3
-from assets_tests.servers.ministack import MinistackS3
-from assets_tests.servers.nats import NatsServer
-from assets_tests.servers.process import MissingBinary
-from assets_tests.servers.s3 import S3Server
-from assets_tests.soak import soak_count
+from assets_tests.support.servers.ceph import CephS3
+from assets_tests.support.servers.ministack import MinistackS3
+from assets_tests.support.servers.nats import NatsServer
+from assets_tests.support.servers.process import MissingBinary
+from assets_tests.support.servers.s3 import S3Server
+from assets_tests.support.soak import soak_count
 
 AnyServer = TypeVar("AnyServer", bound=S3Server | NatsServer)
 

@@ -35,7 +35,7 @@ def child() -> None:
     """What `lakehouse backfill` runs, with its steps' times printed."""
     from rich.console import Console
 
-    from lakehouse.runs import Display, backfill_source, show_outcome
+    from lakehouse.local_dagster.backfill import Display, backfill_source, show_outcome
 
     with Display(Console(stderr=True)) as display:
         outcome = backfill_source("xetra", FIRST, LAST, display)

@@ -66,10 +66,10 @@ def use(home: Path) -> dict[str, str]:
 
 def built(data: Path, count: int, home: Path) -> date:
     """Fills a lake with `count` sessions; the one that will be corrected lies five sessions before the end."""
+    from lakehouse.domains.market.bars.config import source_named
+    from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+    from lakehouse.ingest.load import load
     from lakehouse.lake.lake import Lake
-    from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-    from lakehouse.pipeline.load import load
-    from lakehouse.sources.config import source_named
 
     variables = use(home)
     config, lake = source_named("xetra"), Lake.open()
@@ -89,11 +89,11 @@ def run_over(session: date) -> list[str]:
 
 def corrected(home: Path, session: date, found: dict[str, list[tuple[float, float]]]) -> None:
     """Takes in one correction by steps, another by a whole run; adds the (wall, CPU) seconds of each to `found`."""
+    from lakehouse.domains.market.bars.checks import checks_of
+    from lakehouse.domains.market.bars.config import source_named
+    from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+    from lakehouse.ingest.load import load
     from lakehouse.lake.lake import Lake
-    from lakehouse.pipeline.checks import checks_of
-    from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-    from lakehouse.pipeline.load import load
-    from lakehouse.sources.config import source_named
 
     variables = use(home)
     config, lake = source_named("xetra"), Lake.open()

@@ -9,11 +9,11 @@ from pathlib import Path
 import dagster as dg
 from dagster_shared.record import replace
 
-from lakehouse.run_processes import one_process
+from lakehouse.components.run_processes import one_process
+from lakehouse.domains.market.quotes.config import broken_files
+from lakehouse.errors import SourceError
+from lakehouse.ingest.defs_yaml import DEFS
 from lakehouse.settings import PROJECT_ROOT
-from lakehouse.sources.described import DEFS
-from lakehouse.sources.errors import SourceError
-from lakehouse.sources.feed import broken_files
 
 _log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from assets_tests.exchange_lake import SESSIONS, simulated_exchange
-from assets_tests.servers.process import free_port, log_tail
+from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
+from assets_tests.support.servers.process import free_port, log_tail
 
 LAKEHOUSE = Path(sys.executable).with_name("lakehouse")
 KILLED, NEW = SESSIONS[0], SESSIONS[-1]

@@ -14,18 +14,18 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets_tests.reference import HEADER, csv_line
-from assets_tests.soak import soak_count
-from assets_tests.writers import run_at_once
-from lakehouse.lake.errors import StaleSnapshot
+from assets_tests.support.reference import HEADER, csv_line
+from assets_tests.support.soak import soak_count
+from assets_tests.support.writers import run_at_once
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.errors import StaleSnapshot
+from lakehouse.ingest.load import load
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import predicate
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
+from lakehouse.lake.sql import predicate
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
-from lakehouse.sources.config import source_named
 
 SESSIONS = [date(2017, 6, day) for day in (27, 28, 29, 30)] + [date(2017, 7, day) for day in (3, 4, 5, 6)]
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")

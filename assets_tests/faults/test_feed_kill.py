@@ -28,11 +28,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from assets_tests.conftest import PROJECT_ROOT
-from assets_tests.feed_lake import EPOCH, TOKEN, FeedLake, assert_served_and_stored
-from assets_tests.lakes import Lakehouse, finished
-from assets_tests.servers.process import ServerProcess
-from assets_tests.soak import soak_count
-from assets_tests.window_reference import assert_same, closed_windows
+from assets_tests.support.feed_lake import EPOCH, TOKEN, FeedLake, assert_served_and_stored
+from assets_tests.support.lakes import Lakehouse, finished
+from assets_tests.support.servers.process import ServerProcess
+from assets_tests.support.soak import soak_count
+from assets_tests.support.window_reference import assert_same, closed_windows
 from lakehouse.simulators.quote_faults import FAULTS
 
 SYMBOLS = ("AAPL", "AMZN", "GME", "FSLR", "TSLA", "NIO", "GOOG", "MSFT", "AMC", "BBBY")

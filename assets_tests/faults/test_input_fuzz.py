@@ -18,14 +18,14 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets_tests.mutations import KINDS, Kind
-from assets_tests.reference import HEADER, csv_line, isin
-from assets_tests.soak import soak_count
+from assets_tests.support.mutations import KINDS, Kind
+from assets_tests.support.reference import HEADER, csv_line, isin
+from assets_tests.support.soak import soak_count
+from lakehouse.derive.conservation import COUNTS
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.ingest.load import Loaded, load
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.conservation import COUNTS
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import Loaded, load
-from lakehouse.sources.config import source_named
 
 A_KIND = soak_count(1, 9)
 HOURS = 22  # later ones are of the next day in Frankfurt

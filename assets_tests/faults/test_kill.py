@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets_tests.soak import SOAKS, soak_count
-from assets_tests.writers import WORKERS, load_and_die
+from assets_tests.support.soak import SOAKS, soak_count
+from assets_tests.support.writers import WORKERS, load_and_die
 from lakehouse.lake.lake import Lake
 from lakehouse.simulators.exchange import Exchange
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import dagster as dg
 import pytest
 
-from assets_tests.exchange_lake import ExchangeLake, simulated_exchange
+from assets_tests.support.exchange_lake import ExchangeLake, simulated_exchange
 from lakehouse.settings import settings
 
 

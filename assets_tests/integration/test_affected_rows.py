@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from assets_tests.reference import HEADER, csv_line
+from assets_tests.support.reference import HEADER, csv_line
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.ingest.load import load
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
-from lakehouse.sources.config import source_named
 
 FIRST, SECOND, THIRD, FOURTH = date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3), date(2017, 7, 4)
 MUCH_LATER = date(2018, 2, 1)

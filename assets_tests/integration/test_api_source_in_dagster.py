@@ -16,8 +16,8 @@ import pytest
 import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 
-from assets_tests.exchange_lake import ExchangeLake, code_location, failed_checks, materialized
-from assets_tests.vendor_lake import (
+from assets_tests.support.exchange_lake import ExchangeLake, code_location, failed_checks, materialized
+from assets_tests.support.vendor_lake import (
     DAYS,
     KEY,
     NEW_YORK,
@@ -29,16 +29,16 @@ from assets_tests.vendor_lake import (
     vendor_lake,
 )
 from lakehouse.components import MarketSource
+from lakehouse.components.bars.run_tags import range_tags
 from lakehouse.components.resources import lake_resources
-from lakehouse.components.sessions import range_tags
 from lakehouse.defs.warehouse.marts import marts
-from lakehouse.pipeline.derive_official import OFFICIAL_TABLES
-from lakehouse.pipeline.rebuild import rebuild
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.bars.config import DEFS
+from lakehouse.domains.market.corporate_actions.derive import OFFICIAL_TABLES
 from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_answers import DAILY, INTRADAY
 from lakehouse.simulators.vendor_api import VendorApi
-from lakehouse.sources.config import DEFS
 from lakehouse.warehouse.publish import OF_BARS, differing_marts
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")

@@ -12,13 +12,14 @@ import pytest
 from deltalake import write_deltalake
 from polars.testing import assert_frame_equal
 
-from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, TABLES, ExchangeLake, failed_checks, materialized
 from assets_tests.integration.conftest import FirstLoad
-from lakehouse.components import assets, loading
+from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, TABLES, ExchangeLake, failed_checks, materialized
+from lakehouse.components import retries as loading
+from lakehouse.components.bars import assets
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.ingest.load import load
 from lakehouse.lake import Lake
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
-from lakehouse.sources.config import source_named
 
 CHAIN = [f"xetra/{table}" for table in ("raw_bars", "bars", "daily_bars")]
 KEYS = [session.isoformat() for session in SESSIONS]

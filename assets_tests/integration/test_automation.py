@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets_tests.exchange_lake import FIRST, LAST, code_location
 from assets_tests.integration.conftest import FirstLoad
+from assets_tests.support.exchange_lake import FIRST, LAST, code_location
 
 DAILY_BARS = dg.AssetKey(["xetra", "daily_bars"])
 Tick = Callable[[], set[str]]

@@ -19,7 +19,7 @@ import nats
 import polars as pl
 import pytest
 
-from assets_tests.pushed_quotes import (
+from assets_tests.support.pushed_quotes import (
     EPOCH,
     STREAM,
     feed_pushed_by,
@@ -31,16 +31,16 @@ from assets_tests.pushed_quotes import (
     true_quotes,
     unsettled,
 )
-from assets_tests.servers.nats import NatsServer
+from assets_tests.support.quote_pusher import Pushed, QuotePusher
+from assets_tests.support.servers.nats import NatsServer
+from lakehouse.domains.market.quotes.config import FeedConfig, feed_named
+from lakehouse.domains.market.quotes.nats import consumer as broker_consumer
+from lakehouse.domains.market.quotes.nats.subscriber import Listener
+from lakehouse.domains.market.quotes.store import QuoteLog
+from lakehouse.errors import SourceError
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.quotes import QuoteLog
 from lakehouse.settings import settings
-from lakehouse.simulators.quote_pusher import Pushed, QuotePusher
 from lakehouse.simulators.quote_source import RandomQuotes
-from lakehouse.sources import broker_consumer
-from lakehouse.sources.broker import Listener
-from lakehouse.sources.errors import SourceError
-from lakehouse.sources.feed import FeedConfig, feed_named
 
 WORKERS = multiprocessing.get_context("forkserver")
 WORKERS.set_forkserver_preload(
@@ -222,7 +222,7 @@ def test_everything_acknowledged_is_stored_once_with_kills_on_both_sides(
 ) -> None:
     quick_again(monkeypatch)
     faults = {"late": 0.03, "out_of_order": 0.03, "repeated": 0.05, "null_price": 0.02, "wrong_json": 0.02}
-    command = [sys.executable, "-m", "lakehouse.simulators.quote_pusher", "--url", nats_server.url, "--symbols", "30"]
+    command = [sys.executable, "-m", "assets_tests.support.quote_pusher", "--url", nats_server.url, "--symbols", "30"]
     command += ["--seconds", "7", "--every", "0.05", "--update-every", "0.2", "--faults", json.dumps(faults)]
     chance, record = random.Random(5), tmp_path / "record.jsonl"
     with record.open("w") as lines, subprocess.Popen(command, stdout=lines) as pusher:

@@ -11,14 +11,14 @@ from pathlib import Path
 import nats
 import pytest
 
-from assets_tests.pushed_quotes import DURABLE, STREAM, feed_pushed_by, publish, quote_text
-from assets_tests.servers.nats import NatsServer
-from assets_tests.servers.process import MissingBinary, free_port
-from lakehouse.sources import broker_consumer
-from lakehouse.sources.broker import Listener
-from lakehouse.sources.broker_address import BrokerAddress
-from lakehouse.sources.errors import SourceError
-from lakehouse.sources.feed import FeedConfig
+from assets_tests.support.pushed_quotes import DURABLE, STREAM, feed_pushed_by, publish, quote_text
+from assets_tests.support.servers.nats import NatsServer
+from assets_tests.support.servers.process import MissingBinary, free_port
+from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.nats import consumer as broker_consumer
+from lakehouse.domains.market.quotes.nats.address import BrokerAddress
+from lakehouse.domains.market.quotes.nats.subscriber import Listener
+from lakehouse.errors import SourceError
 
 PASSWORD = "p@ss/w0rd"
 
@@ -162,7 +162,8 @@ def test_a_missing_server_names_its_debian_package(tmp_path: Path, monkeypatch: 
 
 
 def test_nothing_of_nats_is_imported_before_it_is_needed() -> None:
-    code = "import sys, lakehouse.sources.broker, lakehouse.simulators.quote_pusher; print('nats' in sys.modules)"
+    modules = "lakehouse.domains.market.quotes.nats.subscriber, assets_tests.support.quote_pusher"
+    code = f"import sys, {modules}; print('nats' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert printed.strip() == "False"

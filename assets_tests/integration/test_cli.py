@@ -21,16 +21,16 @@ from click.testing import Result
 from deltalake import write_deltalake
 from typer.testing import CliRunner
 
-from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake
 from assets_tests.integration.conftest import FirstLoad
-from lakehouse.cli import app
-from lakehouse.event_log import opened_instance
+from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake
+from lakehouse.cli.app import app
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.ingest.load import load
 from lakehouse.lake import Lake
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
-from lakehouse.pipeline.rebuild import rebuild
+from lakehouse.local_dagster.instance import opened_instance
 from lakehouse.settings import settings
-from lakehouse.sources.config import source_named
 
 COMMANDS = ("backfill", "reload", "stream", "watch", "sql", "plot", "status", "rebuild", "dev", "demo")
 RANGE = ["--from", str(FIRST), "--to", str(LAST)]

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import polars as pl
 import pytest
 
-from assets_tests.soak import soak_count
-from assets_tests.vendor_lake import KEY, NEW_YORK, SOURCE, TABLES, VendorLake, object_name, vendor_lake
+from assets_tests.support.soak import soak_count
+from assets_tests.support.vendor_lake import KEY, NEW_YORK, SOURCE, TABLES, VendorLake, object_name, vendor_lake
+from lakehouse.domains.market.bars.config import source_named
 from lakehouse.simulators.vendor_answers import DAILY_HEADER, INTRADAY, INTRADAY_HEADER
 from lakehouse.simulators.vendor_api import VendorApi
-from lakehouse.sources.config import source_named
 
 SYMBOLS = [f"S{number:03}" for number in range(soak_count(30, 500))]
 SYMBOL = SYMBOLS[21]

@@ -18,15 +18,15 @@ import polars as pl
 import pytest
 
 from assets_tests.conftest import PROJECT_ROOT
-from assets_tests.exchange_lake import ExchangeLake, code_location, failed_checks, materialized
 from assets_tests.integration.conftest import FirstLoad, Kept
+from assets_tests.support.crypto_files import CryptoExchange
+from assets_tests.support.exchange_lake import ExchangeLake, code_location, failed_checks, materialized
+from lakehouse.components.bars.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from lakehouse.components.resources import lake_resources
-from lakehouse.components.sessions import RANGE_END_TAG, RANGE_START_TAG
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.bars.config import source_named
 from lakehouse.lake import Lake
-from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.settings import settings
-from lakehouse.simulators.crypto_files import CryptoExchange
-from lakehouse.sources.config import source_named
 
 JOB = "binance_update"
 # A weekend, the new year with its other unit of time, and the first files with a header.

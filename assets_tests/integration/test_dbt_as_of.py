@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from assets_tests.dbt_warehouse import VENDOR, Warehouse
+from assets_tests.support.dbt_warehouse import VENDOR, Warehouse
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assets_tests.dbt_warehouse import (
+from assets_tests.support.dbt_warehouse import (
     FILES,
     SATURDAY,
     THURSDAY,
@@ -26,7 +26,7 @@ from assets_tests.dbt_warehouse import (
     write_official,
     write_windows,
 )
-from lakehouse.sources.feed import feed_named
+from lakehouse.domains.market.quotes.config import feed_named
 
 
 @pytest.fixture

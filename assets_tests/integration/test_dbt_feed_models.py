@@ -15,7 +15,7 @@ from hypothesis import Phase, assume, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from assets_tests.dbt_warehouse import (
+from assets_tests.support.dbt_warehouse import (
     WEEK,
     Place,
     Warehouse,
@@ -25,11 +25,11 @@ from assets_tests.dbt_warehouse import (
     write,
     write_windows,
 )
-from assets_tests.feed_lake import FeedLake, said
-from assets_tests.soak import soak_count
+from assets_tests.support.feed_lake import FeedLake, said
+from assets_tests.support.soak import soak_count
+from lakehouse.domains.market.quotes.config import FeedConfig, feed_named
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
-from lakehouse.sources.feed import FeedConfig, feed_named
 from lakehouse.warehouse.publish import FEED_TAG, OF_BARS, OF_FEEDS, build_part, differing_marts, publication
 
 NOON = {day: datetime(2024, 1, day, 12, 0, 5, tzinfo=UTC) for day in (2, 3, 4)}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from assets_tests.dbt_warehouse import (
+from assets_tests.support.dbt_warehouse import (
     FILES,
     FRIDAY,
     MARTS,
@@ -30,7 +30,7 @@ from assets_tests.dbt_warehouse import (
     built_elsewhere,
     write,
 )
-from assets_tests.soak import soak_count
+from assets_tests.support.soak import soak_count
 
 
 @pytest.fixture

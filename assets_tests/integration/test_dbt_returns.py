@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 
-from assets_tests.dbt_warehouse import (
+from assets_tests.support.dbt_warehouse import (
     FILES,
     THURSDAY,
     TUESDAY,

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets_tests.feed_lake import SOURCE, FeedLake, said
-from assets_tests.lakes import Lakehouse
-from lakehouse.pipeline.feed_status import feed_status
-from lakehouse.pipeline.rebuild import rebuild_feed
-from lakehouse.sources.feed import WINDOWS
-from lakehouse.sources.poller import Inbox, PollError
+from assets_tests.support.feed_lake import SOURCE, FeedLake, said
+from assets_tests.support.lakes import Lakehouse
+from lakehouse.derive.rebuild import rebuild_feed
+from lakehouse.domains.market.quotes.config import WINDOWS
+from lakehouse.domains.market.quotes.poller import Inbox, PollError
+from lakehouse.domains.market.quotes.status import feed_status
 
 OPENS = datetime(2026, 3, 2, 23, 50, tzinfo=UTC)
 ROUNDS = 120  # twenty minutes, from one day to the next

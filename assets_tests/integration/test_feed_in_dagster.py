@@ -25,21 +25,21 @@ from deltalake import DeltaTable
 from polars.testing import assert_frame_equal
 from rich.console import Console
 
-from assets_tests.exchange_lake import failed_checks, materialized
-from assets_tests.feed_lake import SOURCE, TOKEN, FeedLake, assert_served_and_stored, polled, said
-from assets_tests.soak import soak_count
-from assets_tests.window_reference import assert_same, closed_windows
+from assets_tests.support.exchange_lake import failed_checks, materialized
+from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, assert_served_and_stored, polled, said
+from assets_tests.support.soak import soak_count
+from assets_tests.support.window_reference import assert_same, closed_windows
+from lakehouse.cli.stream import run_stream
 from lakehouse.components import QuoteFeed as QuoteFeedComponent
-from lakehouse.components import feed_assets
+from lakehouse.components.bars.run_tags import PARTITION_TAG, range_tags
+from lakehouse.components.quotes import assets as feed_assets
 from lakehouse.components.resources import lake_resources
-from lakehouse.components.sessions import PARTITION_TAG, range_tags
-from lakehouse.feeding.intake import Round, Totals
-from lakehouse.feeding.service import poll
+from lakehouse.domains.market.quotes.ingest import Round, Totals
+from lakehouse.domains.market.quotes.service import poll
+from lakehouse.ingest.defs_yaml import DEFS
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed, RandomQuotes
-from lakehouse.sources.described import DEFS
-from lakehouse.streaming import run_stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 

@@ -11,8 +11,8 @@ import dagster as dg
 import duckdb
 import pytest
 
-from assets_tests.dbt_warehouse import Place, Window, write_windows
-from assets_tests.exchange_lake import code_location, failed_checks
+from assets_tests.support.dbt_warehouse import Place, Window, write_windows
+from assets_tests.support.exchange_lake import code_location, failed_checks
 from lakehouse.settings import settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")

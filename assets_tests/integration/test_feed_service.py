@@ -25,17 +25,17 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from assets_tests.feed_lake import TOKEN, FeedLake, assert_served_and_stored, polled
-from assets_tests.servers.ministack import MinistackS3
-from assets_tests.vendor_lake import files_with
-from assets_tests.window_reference import assert_same, closed_windows
-from lakehouse.cli import app
-from lakehouse.feeding.intake import Round, Totals
-from lakehouse.feeding.service import FeedStopped, poll
+from assets_tests.support.feed_lake import TOKEN, FeedLake, assert_served_and_stored, polled
+from assets_tests.support.servers.ministack import MinistackS3
+from assets_tests.support.vendor_lake import files_with
+from assets_tests.support.window_reference import assert_same, closed_windows
+from lakehouse.cli.app import app
+from lakehouse.cli.stream import run_stream
+from lakehouse.domains.market.quotes.ingest import Round, Totals
+from lakehouse.domains.market.quotes.service import FeedStopped, poll
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed, RandomQuotes
-from lakehouse.streaming import run_stream
 
 SYMBOLS = ("AAPL", "GME", "NIO", "TSLA")
 EVERY_S = 0.25

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from assets_tests.feed_lake import FeedLake, said
-from assets_tests.lakes import Lakehouse
-from assets_tests.window_reference import Place, Told, closed_windows, filled_windows
+from assets_tests.support.feed_lake import FeedLake, said
+from assets_tests.support.lakes import Lakehouse
+from assets_tests.support.window_reference import Place, Told, closed_windows, filled_windows
+from lakehouse.domains.market.quotes import views as feed_views
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline import feed_views
 from lakehouse.settings import settings
 
 Row = tuple[Any, ...]

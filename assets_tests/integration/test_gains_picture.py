@@ -15,10 +15,10 @@ import pytest
 from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 
-from assets_tests.feed_lake import FeedLake, said
-from assets_tests.window_reference import closed_windows
-from lakehouse.components import pictures
-from lakehouse.components.pictures import gains_picture
+from assets_tests.support.feed_lake import FeedLake, said
+from assets_tests.support.window_reference import closed_windows
+from lakehouse.components.bars import figures as pictures
+from lakehouse.components.bars.figures import gains_picture
 from lakehouse.lake.lake import Lake
 
 START = datetime(2026, 3, 3, 14, 30, tzinfo=UTC)

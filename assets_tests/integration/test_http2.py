@@ -14,9 +14,9 @@ import trustme
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
+from lakehouse.domains.market.quotes.config import feed_named
+from lakehouse.domains.market.quotes.poller import Poller
 from lakehouse.settings import settings
-from lakehouse.sources.feed import feed_named
-from lakehouse.sources.poller import Poller
 
 SYMBOLS = [f"S{number}" for number in range(20)]
 UPDATED = int(datetime(2026, 3, 2, 15, 0, tzinfo=UTC).timestamp() * 1000)

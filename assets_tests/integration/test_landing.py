@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets_tests.servers.ministack import MinistackS3
-from lakehouse.sources.errors import SourceUnavailable
-from lakehouse.sources.landing import Landing, published
-from lakehouse.sources.listing import listing_schema
+from assets_tests.support.servers.ministack import MinistackS3
+from lakehouse.errors import SourceUnavailable
+from lakehouse.ingest.landing import Landing, published
+from lakehouse.ingest.listing import listing_schema
 
 NAME = "bars/2020-11/adjusted=false/AAPL"
 NOON = datetime(2020, 12, 1, 12, tzinfo=UTC)

@@ -19,19 +19,20 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets_tests.folder_source import DAY, FolderSource, bar_line
-from assets_tests.reference import HEADER
-from assets_tests.soak import soak_count
+from assets_tests.support.folder_source import DAY, FolderSource, bar_line
+from assets_tests.support.reference import HEADER
+from assets_tests.support.soak import soak_count
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.derive import derive_bars
+from lakehouse.ingest import formats as received
+from lakehouse.ingest import load as loading
+from lakehouse.ingest import stage as receive
+from lakehouse.ingest import unpacked
+from lakehouse.ingest.discover import PendingObject
+from lakehouse.ingest.formats import BlockReader, read_whole
+from lakehouse.ingest.load import load
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline import load as loading
-from lakehouse.pipeline import receive
-from lakehouse.pipeline.derive import derive_bars
-from lakehouse.pipeline.load import load
-from lakehouse.pipeline.pending import PendingObject
 from lakehouse.settings import settings
-from lakehouse.sources import received, unpacked
-from lakehouse.sources.config import source_named
-from lakehouse.sources.received import BlockReader, read_whole
 
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "quarantine", "ingest_ledger")
 LINES = [

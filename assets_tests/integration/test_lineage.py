@@ -6,9 +6,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
-from assets_tests.exchange_lake import code_location
-from lakehouse.sources.config import SourceConfig, configured_sources
-from lakehouse.sources.feed import configured_feeds
+from assets_tests.support.exchange_lake import code_location
+from lakehouse.domains.market.bars.config import SourceConfig, configured_sources
+from lakehouse.domains.market.quotes.config import configured_feeds
 
 
 @pytest.fixture

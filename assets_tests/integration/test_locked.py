@@ -16,13 +16,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from assets_tests.dbt_warehouse import THURSDAY, TUESDAY, VENDOR, Action, Bar, Key, write, write_actions
-from lakehouse import cli
+from assets_tests.support.dbt_warehouse import THURSDAY, TUESDAY, VENDOR, Action, Bar, Key, write, write_actions
+from lakehouse.cli.app import app as cli
+from lakehouse.cli.own_process import run_in_own_process
+from lakehouse.cli.results import Format, partial_of
+from lakehouse.errors import QueryLimitReached, QueryNotAllowed
 from lakehouse.lake import Lake
-from lakehouse.lake.errors import QueryLimitReached, QueryNotAllowed
 from lakehouse.lake.locked import Limits, check_query, process_limits
-from lakehouse.own_process import run_in_own_process
-from lakehouse.results import Format, partial_of
 from lakehouse.settings import settings
 
 HOSTILE = [
@@ -232,7 +232,7 @@ def test_sql__a_single_huge_string_ends_the_query_and_not_the_machine(lake: Lake
 
 def asked(query: str, *arguments: str, **variables: str) -> tuple[int, str]:
     """The exit status of `lakehouse sql --locked` and what it printed; the grace after the time limit is short."""
-    program = "from lakehouse.lake import locked; locked._GRACE_S = 0.1; from lakehouse.cli import app; app()"
+    program = "from lakehouse.lake import locked; locked._GRACE_S = 0.1; from lakehouse.cli.app import app; app()"
     ended = subprocess.run(
         [sys.executable, "-c", program, "sql", "--locked", *arguments, query],
         env=os.environ | {"LAKEHOUSE_HOME": str(settings().home), "COLUMNS": "300"} | variables,
@@ -296,7 +296,7 @@ INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from lakehouse import own_process
-from lakehouse.results import partial_of
+from lakehouse.cli.results import partial_of
 
 own_process._GRACE_S = 0.05
 signal.signal(signal.SIGINT, signal.default_int_handler)

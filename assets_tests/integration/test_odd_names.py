@@ -16,18 +16,18 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from assets_tests.exchange_lake import SESSIONS, simulated_exchange
-from assets_tests.servers.ministack import MinistackS3
-from lakehouse.cli import app
-from lakehouse.lake.errors import LakeUnavailable
+from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
+from assets_tests.support.servers.ministack import MinistackS3
+from lakehouse.cli.app import app
+from lakehouse.errors import LakeUnavailable
+from lakehouse.ingest.object_store import objects_at, store_at
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import predicate
 from lakehouse.lake.location import Location, _aliases, plain_folder
 from lakehouse.lake.maintenance import compact_partitions, maintain_table
+from lakehouse.lake.sql import predicate
 from lakehouse.lake.table import LakeTable
 from lakehouse.settings import settings as configuration
 from lakehouse.simulators.truth import Stage
-from lakehouse.sources.objects import objects_at, store_at
 from lakehouse.warehouse.dbt import manifest_path
 
 TABLE = "iex/poll_errors"

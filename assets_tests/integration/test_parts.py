@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from assets_tests.reference import HEADER, csv_line
-from assets_tests.unit.scripted_vendor import Reply, Vendor
+from assets_tests.support.reference import HEADER, csv_line
+from assets_tests.support.scripted_vendor import Reply, Vendor
+from lakehouse.derive.conservation import COUNTS
+from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.domains.market.corporate_actions.derive import OFFICIAL_TABLES, derive_official
+from lakehouse.ingest.load import Loaded, load
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.conservation import COUNTS
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.derive_official import OFFICIAL_TABLES, derive_official
-from lakehouse.pipeline.load import Loaded, load
 from lakehouse.settings import settings
-from lakehouse.sources.config import SourceConfig, source_named
 
 SOURCE = "alpha_vantage"
 SESSIONS = [date(2020, 11, day) for day in (2, 3, 4)]

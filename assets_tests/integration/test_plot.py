@@ -10,7 +10,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from assets_tests.dbt_warehouse import (
+from assets_tests.integration.conftest import FirstLoad
+from assets_tests.support.dbt_warehouse import (
     FILES,
     THURSDAY,
     TUESDAY,
@@ -22,14 +23,13 @@ from assets_tests.dbt_warehouse import (
     write,
     write_actions,
 )
-from assets_tests.exchange_lake import FIRST, LAST, SESSIONS
-from assets_tests.integration.conftest import FirstLoad
-from lakehouse.chart import price, read_chart
-from lakehouse.cli import app
+from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS
+from lakehouse.cli.app import app
+from lakehouse.domains.market.bars.chart import price, read_chart
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.ingest.load import load
 from lakehouse.lake import Lake
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
-from lakehouse.sources.config import source_named
 
 EASTER = ["--from", "2024-03-29", "--to", "2024-04-01"]
 RANGE = ["--from", str(FIRST), "--to", str(LAST)]

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from polars.testing import assert_frame_equal
 
-from assets_tests.reference import (
+from assets_tests.support.reference import (
     HEADER,
     MINUTE,
     Bar,
@@ -36,14 +36,14 @@ from assets_tests.reference import (
     isin,
     same_row,
 )  # fmt: skip
-from assets_tests.soak import soak_count
+from assets_tests.support.soak import soak_count
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.ingest import load as loading
+from lakehouse.ingest.load import load
+from lakehouse.ingest.reading import reading_of
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline import load as loading
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
 from lakehouse.settings import settings as lakehouse_settings
-from lakehouse.sources.config import source_named
-from lakehouse.sources.reading import reading_of
 
 # A weekend and a month's end lie between the second session and the third.
 SESSIONS = (date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3), date(2017, 7, 4))

@@ -12,16 +12,16 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 
-from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, failed_checks
 from assets_tests.integration.conftest import FirstLoad
+from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, failed_checks
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.bars.config import configured_sources, source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.errors import SourceError
+from lakehouse.ingest.load import load
 from lakehouse.lake import Lake
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
-from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.settings import settings
-from lakehouse.sources.config import configured_sources, source_named
-from lakehouse.sources.errors import SourceError
-from lakehouse.warehouse import connection
+from lakehouse.warehouse import sources as connection
 from lakehouse.warehouse.publish import AuditFailed, differing_marts, publish
 
 # More rows than DuckDB reads ahead, so that a reader has to go back to its file.

@@ -8,11 +8,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from assets_tests.exchange_lake import SESSIONS
 from assets_tests.integration.conftest import FirstLoad
+from assets_tests.support.exchange_lake import SESSIONS
+from lakehouse.errors import LakeUnavailable, TableMissing
 from lakehouse.lake import Lake
 from lakehouse.lake.contract import ContractError
-from lakehouse.lake.errors import LakeUnavailable, TableMissing
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 import nats
 import pytest
 
-from assets_tests.pushed_quotes import STREAM
-from assets_tests.servers.nats import NatsServer
-from assets_tests.servers.process import free_port
-from lakehouse.simulators.quote_pusher import Pushed, QuotePusher
+from assets_tests.support.pushed_quotes import STREAM
+from assets_tests.support.quote_pusher import Pushed, QuotePusher
+from assets_tests.support.servers.nats import NatsServer
+from assets_tests.support.servers.process import free_port
 from lakehouse.simulators.quote_source import RandomQuotes
 
 START = datetime(2021, 3, 1, 15, tzinfo=UTC)
@@ -89,7 +89,7 @@ def test_the_same_seed_sends_the_same(nats_server: NatsServer) -> None:
 
 
 def test_it_runs_as_a_process_of_its_own(nats_server: NatsServer) -> None:
-    command = [sys.executable, "-m", "lakehouse.simulators.quote_pusher", "--url", nats_server.url]
+    command = [sys.executable, "-m", "assets_tests.support.quote_pusher", "--url", nats_server.url]
     command += ["--symbols", "A,B", "--seconds", "0.3", "--every", "0.1", "--update-every", "0.05"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
 

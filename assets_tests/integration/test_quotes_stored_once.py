@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from assets_tests.feed_lake import TOKEN, FeedLake, polled, said
+from assets_tests.support.feed_lake import TOKEN, FeedLake, polled, said
+from lakehouse.derive.incremental import Derived
+from lakehouse.domains.market.quotes.live import LiveWindows
+from lakehouse.domains.market.quotes.parse import Heard
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.pipeline.changes import Derived
-from lakehouse.pipeline.live_windows import LiveWindows
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import RandomQuotes
-from lakehouse.sources.quotes import Heard
 
 START = datetime(2021, 3, 1, 15, 0, tzinfo=UTC)
 OTHER_PRICE = "a quote with this update time is stored already, with another price"
@@ -59,7 +59,7 @@ def test_moments_of_commits_go_on_whatever_the_clock_and_the_day(
     lake: FeedLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two commits had the same moment where the first brought old quotes alone and another writer's clock stood."""
-    monkeypatch.setattr("lakehouse.pipeline.quotes._now", lambda: START + timedelta(days=10))
+    monkeypatch.setattr("lakehouse.domains.market.quotes.store._now", lambda: START + timedelta(days=10))
     moments = [
         FeedLake().store([quote("AAPL", days * DAY, 100.0 + days)]).ingested_at for days in (9, 8, 7, 3, 2, 1, 0)
     ]
@@ -91,7 +91,7 @@ def test_moments_of_commits_grow_in_their_order_whatever_the_clock_does(
 ) -> None:
     clock = iter([5, 5, 3, 3, 9, 0])
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    monkeypatch.setattr("lakehouse.pipeline.quotes._now", lambda: at + timedelta(seconds=next(clock)))
+    monkeypatch.setattr("lakehouse.domains.market.quotes.store._now", lambda: at + timedelta(seconds=next(clock)))
     writers = [lake, FeedLake()]
     stored = [writers[n % 2].store([quote("AAPL", n)]) for n in range(6)]
     moments = [one.ingested_at for one in stored]
@@ -255,7 +255,7 @@ def test_what_a_vendor_with_faults_served_is_stored_and_nothing_else(
     start = START + timedelta(seconds=second)
     vendor = QuoteFeed(RandomQuotes(symbols, seed=2), token=TOKEN, start=start, speed=0, faults=faults, seed=4)
     # What is an hour ahead for the vendor has to be so for the lake.
-    monkeypatch.setattr("lakehouse.pipeline.quotes._now", vendor.now)
+    monkeypatch.setattr("lakehouse.domains.market.quotes.store._now", vendor.now)
     no_quotes = []
     with polled(tmp_path, vendor, symbols) as lake:
         for _ in range(25):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from assets_tests.conftest import PROJECT_ROOT
-from assets_tests.exchange_lake import FIRST, LAST, ExchangeLake
 from assets_tests.integration.test_cli import said
-from assets_tests.vendor_lake import KEY, small_market
+from assets_tests.support.exchange_lake import FIRST, LAST, ExchangeLake
+from assets_tests.support.vendor_lake import KEY, small_market
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import RandomQuotes

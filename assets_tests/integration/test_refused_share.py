@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from assets_tests.feed_lake import FeedLake, said
-from assets_tests.folder_source import DAY, FolderSource, bar_line
-from lakehouse.pipeline.checks import Finding, checks_of
-from lakehouse.pipeline.feed_checks import FEED_CHECKS
-from lakehouse.pipeline.load import load
-from lakehouse.pipeline.refused import refusal
-from lakehouse.pipeline.status import Status, status
-from lakehouse.sources.config import RefusalWarning
-from lakehouse.sources.products import Bars
-from lakehouse.sources.quotes import Heard
-from lakehouse.terminal import print_status
+from assets_tests.support.feed_lake import FeedLake, said
+from assets_tests.support.folder_source import DAY, FolderSource, bar_line
+from lakehouse.cli.render import print_status
+from lakehouse.domains.market.bars.checks import Finding, checks_of
+from lakehouse.domains.market.bars.config import RefusalWarning
+from lakehouse.domains.market.bars.status import Status, status
+from lakehouse.domains.market.quotes.checks import FEED_CHECKS
+from lakehouse.domains.market.quotes.parse import Heard
+from lakehouse.ingest.dataset import Bars
+from lakehouse.ingest.load import load
+from lakehouse.ingest.refused import refusal
 
 NO_PRICE = {"StartPrice": "", "MaxPrice": ""}
 

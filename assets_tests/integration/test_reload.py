@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from assets_tests.folder_source import DAY, PUBLISHED, FolderSource, bar_line
-from assets_tests.vendor_lake import DAYS, KEY, small_market, vendor_lake
+from assets_tests.support.folder_source import DAY, PUBLISHED, FolderSource, bar_line
+from assets_tests.support.vendor_lake import DAYS, KEY, small_market, vendor_lake
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.bars.checks import checks_of
+from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.domains.market.bars.status import status
+from lakehouse.ingest import load as loading
+from lakehouse.ingest.entered import QUARANTINE
+from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.reading import reading_of
+from lakehouse.ingest.stale_readings import sessions_to_reload
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline import load as loading
-from lakehouse.pipeline.checks import checks_of
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.entered import QUARANTINE
-from lakehouse.pipeline.load import Loaded, load
-from lakehouse.pipeline.readings import sessions_to_reload
-from lakehouse.pipeline.rebuild import rebuild
-from lakehouse.pipeline.status import status
 from lakehouse.simulators.vendor_api import VendorApi
-from lakehouse.sources.config import SourceConfig, source_named
-from lakehouse.sources.reading import reading_of
 
 
 class KilledError(BaseException):

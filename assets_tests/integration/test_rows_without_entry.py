@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from assets_tests.folder_source import DAY, FolderSource, bar_line
-from lakehouse.pipeline import load as loading
-from lakehouse.pipeline.checks import checks_of
-from lakehouse.pipeline.entered import KEPT, remove_unentered
-from lakehouse.pipeline.load import load
+from assets_tests.support.folder_source import DAY, FolderSource, bar_line
+from lakehouse.domains.market.bars.checks import checks_of
+from lakehouse.ingest import load as loading
+from lakehouse.ingest.entered import KEPT, remove_unentered
+from lakehouse.ingest.load import load
 
 BROKEN = bar_line(5, -1.0)
 LATER = 2 * KEPT
@@ -58,7 +58,7 @@ def age(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
         def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
             return datetime.now(UTC) + by
 
-    monkeypatch.setattr("lakehouse.pipeline.entered.datetime", Later)
+    monkeypatch.setattr("lakehouse.ingest.entered.datetime", Later)
 
 
 def stored(source: FolderSource) -> tuple[int, int]:

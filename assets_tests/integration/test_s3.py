@@ -16,14 +16,14 @@ import pytest
 from obstore.store import S3Store
 from polars.testing import assert_frame_equal
 
-from assets_tests.feed_lake import FeedLake, said
-from assets_tests.lakes import MARTS, TABLES, Lakehouse
-from assets_tests.servers.ceph import CephS3
-from assets_tests.servers.ministack import MinistackS3
-from assets_tests.servers.s3 import S3Server
-from assets_tests.writers import load_and_derive, run_at_once
+from assets_tests.support.feed_lake import FeedLake, said
+from assets_tests.support.lakes import MARTS, TABLES, Lakehouse
+from assets_tests.support.servers.ceph import CephS3
+from assets_tests.support.servers.ministack import MinistackS3
+from assets_tests.support.servers.s3 import S3Server
+from assets_tests.support.writers import load_and_derive, run_at_once
+from lakehouse.domains.market.calendar import SessionCalendar, build_sessions
 from lakehouse.lake.lake import Lake
-from lakehouse.market.calendar import SessionCalendar, build_sessions
 from lakehouse.simulators.exchange import Exchange
 
 FIRST, LAST = date(2024, 3, 27), date(2024, 4, 3)

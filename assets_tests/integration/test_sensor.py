@@ -14,16 +14,16 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets_tests.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake, code_location, tick
 from assets_tests.integration.conftest import FirstLoad
-from lakehouse.components.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
-from lakehouse.components.sessions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
+from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake, code_location, tick
+from lakehouse.components.bars.run_tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
+from lakehouse.components.bars.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.errors import SourceUnavailable
+from lakehouse.ingest.load import load
+from lakehouse.ingest.object_store import objects_at
 from lakehouse.lake import Lake
-from lakehouse.pipeline.load import load
 from lakehouse.simulators.truth import Stage
-from lakehouse.sources.config import source_named
-from lakehouse.sources.errors import SourceUnavailable
-from lakehouse.sources.objects import objects_at
 
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
 

@@ -17,10 +17,10 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from obstore.exceptions import AlreadyExistsError, PermissionDeniedError
 
-from assets_tests.servers.ceph import CephS3
-from assets_tests.servers.ministack import MinistackS3
-from assets_tests.servers.process import MissingBinary, ServerError
-from assets_tests.servers.s3 import REGION, S3Server
+from assets_tests.support.servers.ceph import CephS3
+from assets_tests.support.servers.ministack import MinistackS3
+from assets_tests.support.servers.process import MissingBinary, ServerError
+from assets_tests.support.servers.s3 import REGION, S3Server
 
 
 @pytest.fixture(params=["ceph_s3", "ministack_s3"])

@@ -10,14 +10,14 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from assets_tests.exchange_lake import ExchangeLake, tick
+from assets_tests.support.exchange_lake import ExchangeLake, tick
+from lakehouse.cli.render import print_status
+from lakehouse.domains.market.bars.checks import Finding, checks_of
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.status import status
+from lakehouse.ingest.load import load
+from lakehouse.ingest.skipped import SKIPPED, last_skipped
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.checks import Finding, checks_of
-from lakehouse.pipeline.load import load
-from lakehouse.pipeline.skipped import SKIPPED, last_skipped
-from lakehouse.pipeline.status import status
-from lakehouse.sources.config import source_named
-from lakehouse.terminal import print_status
 
 CONFIG = source_named("xetra")
 DAY = "2017-07-07"

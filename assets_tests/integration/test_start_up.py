@@ -40,7 +40,7 @@ def test_the_code_location_loads_without_what_only_runs_need(home: Path) -> None
 
 @pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["status"]])
 def test_questions_are_answered_without_dagster_and_dbt(home: Path, command: list[str]) -> None:
-    program = f"from lakehouse.cli import app; app({command!r}, standalone_mode=False)"
+    program = f"from lakehouse.cli.app import app; app({command!r}, standalone_mode=False)"
     loaded = loaded_modules(home, program)
     assert "duckdb" in loaded
     assert not loaded & {"dagster", "dagster_dbt", "dbt", "pandas", "matplotlib", "exchange_calendars"}

@@ -19,12 +19,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from assets_tests.feed_lake import SOURCE, FeedLake, said
-from assets_tests.soak import soak_count
-from assets_tests.window_reference import DEFAULT, Lengths, assert_same, closed_windows
+from assets_tests.support.feed_lake import SOURCE, FeedLake, said
+from assets_tests.support.soak import soak_count
+from assets_tests.support.window_reference import DEFAULT, Lengths, assert_same, closed_windows
+from lakehouse.domains.market.quotes.config import QUOTES, Windows, feed_named
+from lakehouse.domains.market.quotes.derive import derive_windows
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.windows import derive_windows
-from lakehouse.sources.feed import QUOTES, Windows, feed_named
 
 # Shortly before midnight, half a second off the ends of windows.
 START = datetime(2021, 2, 28, 23, 56, 0, 500_000, tzinfo=UTC)
@@ -188,7 +188,7 @@ def test_a_long_time_is_derived_in_stretches(monkeypatch: pytest.MonkeyPatch) ->
     with empty_lake() as lake:
         story = tell(lake, a_session(3, 10))
         whole = lake.windows
-        monkeypatch.setattr("lakehouse.pipeline.windows._QUOTES_AT_ONCE", 1)
+        monkeypatch.setattr("lakehouse.domains.market.quotes.derive._QUOTES_AT_ONCE", 1)
         assert story.lake.derive_all(verify=True).rows_changed == 0
         stretches = FeedLake(lake.config, Lake(f"{lake.lake.uri}-stretches"))
         shutil.copytree(f"{lake.lake.uri}/{SOURCE}/{QUOTES}", f"{stretches.lake.uri}/{SOURCE}/{QUOTES}")

@@ -19,20 +19,20 @@ import obstore
 import polars as pl
 import pytest
 
-from assets_tests.exchange_lake import evaluated
-from assets_tests.reference import HEADER, csv_line
-from assets_tests.servers.ministack import MinistackS3
-from lakehouse.components import sensor
-from lakehouse.components.sessions import RANGE_END_TAG, RANGE_START_TAG
+from assets_tests.support.exchange_lake import evaluated
+from assets_tests.support.reference import HEADER, csv_line
+from assets_tests.support.servers.ministack import MinistackS3
+from lakehouse.components.bars import sensor
+from lakehouse.components.bars.run_tags import RANGE_END_TAG, RANGE_START_TAG
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.errors import SourceUnavailable
+from lakehouse.ingest import withheld
+from lakehouse.ingest.landing import Landing
+from lakehouse.ingest.ledger import ledger_of
+from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.object_store import objects_at, store_at
+from lakehouse.ingest.withheld import Asking, readable_again
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.ledger import ledger_of
-from lakehouse.pipeline import withheld
-from lakehouse.pipeline.load import Loaded, load
-from lakehouse.pipeline.withheld import Asking, readable_again
-from lakehouse.sources.config import source_named
-from lakehouse.sources.errors import SourceUnavailable
-from lakehouse.sources.landing import Landing
-from lakehouse.sources.objects import objects_at, store_at
 
 SESSION = date(2017, 7, 7)
 HOURS = ("08", "09", "10")

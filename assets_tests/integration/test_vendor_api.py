@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from assets_tests.vendor_lake import (
+from assets_tests.support.vendor_lake import (
     DAYS,
     KEY,
     SOURCE,
@@ -21,15 +21,15 @@ from assets_tests.vendor_lake import (
     small_market,
     vendor_lake,
 )
-from lakehouse.pipeline.checks import checks_of
-from lakehouse.pipeline.load import load
-from lakehouse.pipeline.status import status
+from lakehouse.domains.market.bars.checks import checks_of
+from lakehouse.domains.market.bars.config import SourceError
+from lakehouse.domains.market.bars.status import status
+from lakehouse.ingest.http import client as api_module
+from lakehouse.ingest.load import load
 from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_answers import DAILY, FAULTS, INTRADAY, Fault, Reply, refusal
 from lakehouse.simulators.vendor_api import VendorApi
-from lakehouse.sources import api as api_module
-from lakehouse.sources.config import SourceError
 
 CLOCK = datetime(2020, 11, 28, 12, tzinfo=UTC)
 MONTHS = ("2020-10", "2020-11")

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from polars.testing import assert_frame_equal
 
-from assets_tests.soak import soak_count
-from assets_tests.vendor_lake import (
+from assets_tests.support.soak import soak_count
+from assets_tests.support.vendor_lake import (
     DAYS,
     KEY,
     NEW_YORK,
@@ -34,12 +34,12 @@ from assets_tests.vendor_lake import (
     small_market,
     vendor_lake,
 )
-from assets_tests.vendor_reference import Row, VendorReference, is_answer
+from assets_tests.support.vendor_reference import Row, VendorReference, is_answer
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.ingest.http import client as api_module
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.pipeline.rebuild import rebuild
 from lakehouse.simulators.vendor_answers import DAILY, INTRADAY, Fault, Reply
 from lakehouse.simulators.vendor_api import VendorApi
-from lakehouse.sources import api as api_module
 
 MONTHS = {"2020-10": DAYS[:2], "2020-11": DAYS[2:]}
 SERIES = ("", *MONTHS)

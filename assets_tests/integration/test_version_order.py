@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 
-from assets_tests.folder_source import DAY, PUBLISHED, FolderSource, bar_line
+from assets_tests.support.folder_source import DAY, PUBLISHED, FolderSource, bar_line
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.bars.derive import derive_bars
+from lakehouse.domains.market.bars.status import status
+from lakehouse.ingest.folder import Folder
+from lakehouse.ingest.load import load
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.derive import derive_bars
-from lakehouse.pipeline.load import load
-from lakehouse.pipeline.rebuild import rebuild
-from lakehouse.pipeline.status import status
-from lakehouse.sources.folder import Folder
 
 OLDER = PUBLISHED - timedelta(days=30)
 
@@ -90,7 +90,7 @@ def test_a_failure_that_a_clock_ahead_recorded_ends_with_the_next_version(
     path = source.put(bar_line(1))
     path.write_text("")
     with monkeypatch.context() as patch:
-        patch.setattr("lakehouse.pipeline.load.datetime", Ahead)
+        patch.setattr("lakehouse.ingest.load.datetime", Ahead)
         assert source.take().objects["failed"] == 1
     assert len(status(source.lake, source.config).failed_objects) == 1
     source.put(bar_line(1))
@@ -109,7 +109,7 @@ def test_what_a_clock_ahead_recorded_hides_nothing_that_comes_after_it(
 
     source.put(bar_line(1, 10.0))
     with monkeypatch.context() as patch:
-        patch.setattr("lakehouse.pipeline.load.datetime", Ahead)
+        patch.setattr("lakehouse.ingest.load.datetime", Ahead)
         source.take()
     source.put(bar_line(1, 11.0), at=OLDER)
     source.take()

@@ -29,15 +29,15 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner
 
-from assets_tests.feed_lake import FeedLake, said
-from assets_tests.window_reference import Place, closed_windows
-from lakehouse.cli import app
-from lakehouse.lake.errors import LakeUnavailable
+from assets_tests.support.feed_lake import FeedLake, said
+from assets_tests.support.window_reference import Place, closed_windows
+from lakehouse.cli.app import app
+from lakehouse.cli.watch import drawn, run_watch
+from lakehouse.domains.market.quotes.monitor import HISTORY_ENDS, FeedView, View
+from lakehouse.domains.market.quotes.poller import Inbox, PollError
+from lakehouse.errors import LakeUnavailable
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.feed_view import HISTORY_ENDS, FeedView, View
 from lakehouse.settings import settings
-from lakehouse.sources.poller import Inbox, PollError
-from lakehouse.watching import drawn, run_watch
 
 SYMBOLS = [f"SYM{number:02}" for number in range(12)]
 TWINS = {"SYM03": "SYM04"}
@@ -170,13 +170,13 @@ def test_a_symbol_that_nobody_trades_is_shown_with_its_last_quote(
     """However old that is, unless a day's quotes are too many to be searched."""
     feed = FeedLake(lake=Lake(str(tmp_path / "lake")))
     with monkeypatch.context() as clock:
-        clock.setattr("lakehouse.pipeline.quotes._now", lambda: now() - timedelta(days=3), raising=True)
+        clock.setattr("lakehouse.domains.market.quotes.store._now", lambda: now() - timedelta(days=3), raising=True)
         feed.tell([said("ILLIQUID", now() - timedelta(days=3), 17.0)])
     tell(feed, now() - timedelta(minutes=5), 20, seed=1)
     assert {row["symbol"]: row["last_price"] for row in look(feed).symbols.to_dicts()}["ILLIQUID"] == 17.0
     assert look(feed).quotes_per_minute == feed.lake.table("iex/quotes").to_polars().height - 1
 
-    monkeypatch.setattr("lakehouse.pipeline.feed_view._QUOTES_SEARCHED", 100)
+    monkeypatch.setattr("lakehouse.domains.market.quotes.monitor._QUOTES_SEARCHED", 100)
     assert set(look(feed).symbols["symbol"]) == set(SYMBOLS)
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 
 import lakehouse
 from assets_tests.integration.test_cli import said
-from assets_tests.lakes import Lakehouse, finished
-from lakehouse.demo import RunFailed, play
+from assets_tests.support.lakes import Lakehouse, finished
+from lakehouse.cli.demo import RunFailed, play
 from lakehouse.settings import settings
 
 

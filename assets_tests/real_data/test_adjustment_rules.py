@@ -12,9 +12,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from lakehouse.domains.market.corporate_actions.adjustment import adjusted, factors
+from lakehouse.domains.market.reconciliation.rules import Tolerances, TwoSeries
 from lakehouse.lake.engine import connect
-from lakehouse.market.adjustment import adjusted, factors
-from lakehouse.market.reconciliation import Tolerances, TwoSeries
 
 OFFICIAL = ["AAPL", "AMD", "AMT", "AMZN", "BA", "BAC", "FB", "GE", "IBM", "INTC", "JPM", "MSFT", "NVDA", "T", "TSLA"]
 BOTH = ["AAPL", "AMD", "AMZN", "BA", "BAC", "FB", "INTC", "MSFT", "NVDA", "T", "TSLA"]

@@ -20,7 +20,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets_tests.vendor_lake import (
+from assets_tests.support.served_files import ServedFiles
+from assets_tests.support.vendor_lake import (
     HALF_DAYS,
     KEY,
     NEW_YORK,
@@ -31,7 +32,6 @@ from assets_tests.vendor_lake import (
     object_name,
     vendor_lake,
 )
-from lakehouse.simulators.served_files import ServedFiles
 from lakehouse.simulators.vendor_api import VendorApi
 
 FIRST, LAST = date(2020, 10, 26), date(2021, 1, 8)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from assets_tests.feed_lake import EPOCH, SOURCE, FeedLake
+from assets_tests.support.feed_lake import EPOCH, SOURCE, FeedLake
+from lakehouse.domains.market.quotes.config import feed_named
+from lakehouse.domains.market.quotes.parse import Heard, quote_rows, refused
 from lakehouse.lake.engine import connect
-from lakehouse.sources.feed import feed_named
-from lakehouse.sources.quotes import Heard, quote_rows, refused
 
 SAID_AT = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from assets_tests.vendor_lake import KEY, SOURCE, VendorLake, vendor_lake
-from lakehouse.simulators.served_files import ServedFiles
+from assets_tests.support.served_files import ServedFiles
+from assets_tests.support.vendor_lake import KEY, SOURCE, VendorLake, vendor_lake
 from lakehouse.simulators.vendor_api import VendorApi
 
 OFFICIAL = ("AAPL", "AMD", "AMT", "AMZN", "BA", "BAC", "FB", "GE", "IBM", "INTC", "JPM", "MSFT", "NVDA", "T", "TSLA")

@@ -19,13 +19,13 @@ from typing import NamedTuple
 import polars as pl
 import pytest
 
-from assets_tests.feed_lake import TOKEN, FeedLake, polled
-from assets_tests.vendor_lake import NEW_YORK
-from assets_tests.window_reference import DEFAULT, Lengths, assert_same, closed_windows
+from assets_tests.support.feed_lake import TOKEN, FeedLake, polled
+from assets_tests.support.vendor_lake import NEW_YORK
+from assets_tests.support.window_reference import DEFAULT, Lengths, assert_same, closed_windows
+from lakehouse.domains.market.quotes.config import Windows
+from lakehouse.domains.market.quotes.poller import Poller
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import Quote, ReplayedQuotes
-from lakehouse.sources.feed import Windows
-from lakehouse.sources.poller import Poller
 
 SYMBOLS = ("AAPL", "NIO")
 # The spike of NIO at 15:20 is a part of it; the minute after the last closes the windows.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from lakehouse.market.splits import session_splits
+from lakehouse.domains.market.corporate_actions.splits import session_splits
 
 
 def test_grenkes_split_is_suspected_and_no_other_move_is(shared_data: Path) -> None:

@@ -14,8 +14,8 @@ import duckdb
 import polars as pl
 import pytest
 
+from lakehouse.domains.market.bars.suspect import suspect_bars
 from lakehouse.lake.engine import connect
-from lakehouse.market.suspect import suspect_bars
 
 NEW_YORK = ZoneInfo("America/New_York")
 PRICES = ("open", "high", "low", "close")

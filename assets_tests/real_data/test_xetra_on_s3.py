@@ -12,12 +12,12 @@ import obstore
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from assets_tests.lakes import MARTS, TABLES, Lakehouse
-from assets_tests.servers.ceph import CephS3
-from assets_tests.writers import load_and_derive
-from lakehouse.pipeline.report import export_report
+from assets_tests.support.lakes import MARTS, TABLES, Lakehouse
+from assets_tests.support.servers.ceph import CephS3
+from assets_tests.support.writers import load_and_derive
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.bars.report import export_report
 from lakehouse.settings import settings
-from lakehouse.sources.config import source_named
 from lakehouse.warehouse.publish import publish
 
 # A Saturday of test bars between a short session and two full ones.

@@ -18,11 +18,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from assets_tests.soak import soak_count
+from assets_tests.support.soak import soak_count
+from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.ingest.load import load
 from lakehouse.lake.lake import Lake
-from lakehouse.pipeline.derive import derive_bars, derive_daily_bars
-from lakehouse.pipeline.load import load
-from lakehouse.sources.config import SourceConfig, source_named
 
 FIRST, LAST = date(2017, 6, 20), date(2017, 7, 14)
 KEY = ["instrument_id", "currency", "session"]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assets_tests.unit.scripted_vendor import Vendor
+from assets_tests.support.scripted_vendor import Vendor
+from lakehouse.ingest.http import client as api_module
 from lakehouse.settings import PROJECT_ROOT
-from lakehouse.sources import api as api_module
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
-from assets_tests.exchange_lake import code_location
+from assets_tests.support.exchange_lake import code_location
 from lakehouse.lake.contract import contract_of
 from lakehouse.settings import settings
 

@@ -2,5 +2,5 @@
 schedules and sensors. Work itself is done by `lakehouse.pipeline`.
 """
 
-from lakehouse.components.market_source import MarketSource as MarketSource
-from lakehouse.components.quote_feed import QuoteFeed as QuoteFeed
+from lakehouse.components.bars.component import MarketSource as MarketSource
+from lakehouse.components.quotes.component import QuoteFeed as QuoteFeed

@@ -7,9 +7,9 @@ import dagster as dg
 
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
-from lakehouse.pipeline.checks import Check, Finding
-from lakehouse.sources.config import SourceConfig
-from lakehouse.sources.feed import FeedConfig
+from lakehouse.domains.market.bars.checks import Check, Finding
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.quotes.config import FeedConfig
 
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from lakehouse.lake.errors import did_you_mean
+from lakehouse.errors import did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lakehouse.lake.literals import literal
 from lakehouse.lake.location import is_remote
+from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
     import duckdb

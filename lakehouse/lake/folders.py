@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lakehouse.lake.errors import HomeUnavailable, LakeUnavailable
+from lakehouse.errors import HomeUnavailable, LakeUnavailable
 from lakehouse.lake.location import Location, is_remote
 
 

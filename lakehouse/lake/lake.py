@@ -13,14 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from lakehouse.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
 from lakehouse.lake.contract import contracts
 from lakehouse.lake.engine import connect, prepare
-from lakehouse.lake.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
 from lakehouse.lake.folders import folders, require_folder
-from lakehouse.lake.literals import Partitions, literal, moment_literal, parse_moment, predicate
 from lakehouse.lake.location import is_remote
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
 from lakehouse.lake.published import attach_published
+from lakehouse.lake.sql import Partitions, literal, moment_literal, parse_moment, predicate
 from lakehouse.lake.table import LakeTable
 from lakehouse.settings import Settings, settings
 
@@ -32,7 +32,10 @@ SHARED_SCHEMA = "lake"
 MARTS_SCHEMA = "marts"
 _MARTS_AS_OF = "lakehouse.warehouse.publish:marts_as_of"
 """Builds the marts as of a moment; named, not imported, as the contracts name what derives their tables."""
-_MACROS = {name: f"lakehouse.pipeline.adjust:{name}" for name in ("adjusted_daily_bars", "adjusted_official_daily")}
+_MACROS = {
+    name: f"lakehouse.domains.market.corporate_actions.macros:{name}"
+    for name in ("adjusted_daily_bars", "adjusted_official_daily")
+}
 """Table macros of a source, and what makes them in a connection."""
 _CALL = re.compile(rf'"?(\w+)"?\s*\.\s*({"|".join(_MACROS)})\s*\(', re.IGNORECASE)
 _CATALOG = re.compile(r"\b(show|describe|pragma|duckdb_\w+|information_schema|pg_\w+|sqlite_\w+)\b", re.IGNORECASE)

@@ -24,8 +24,8 @@ from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from lakehouse.errors import LakeUnavailable, TableDamaged
 from lakehouse.lake.damage import LOG, diagnosed, require_never_written, require_whole_log
-from lakehouse.lake.errors import LakeUnavailable, TableDamaged
 
 # Patterns, partition values, what is decoded twice, what is taken for a separator, and what is no text.
 _HARD = re.compile(r'[*?\[\]=\\^|<>"`\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}')

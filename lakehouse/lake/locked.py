@@ -6,7 +6,7 @@ is locked: files of the lake alone, no network, no extensions, no other settings
 needed, since DuckDB lets a COPY write into the folders that it may read.
 
 DuckDB's memory limit is about its buffers, not about single strings and lists. `process_limits` bounds these too; it
-is for a process that runs such a query alone, and ends it by a signal: `lakehouse.own_process` says what happened.
+is for a process that runs such a query alone, and ends it by a signal: `lakehouse.cli.own_process` says what happened.
 
 What ends at a limit raises DuckDB's errors, or Arrow's. `LimitedRelation` makes `QueryLimitReached` of them.
 """
@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.lake.errors import QueryLimitReached, QueryNotAllowed
-from lakehouse.lake.literals import literal
+from lakehouse.errors import QueryLimitReached, QueryNotAllowed
+from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
     import duckdb

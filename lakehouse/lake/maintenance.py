@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.lake.errors import StaleSnapshot
+from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.table import LakeTable, retry_when_stale
 

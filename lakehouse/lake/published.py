@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lakehouse.lake.errors import MartsUnavailable
-from lakehouse.lake.literals import literal
+from lakehouse.errors import MartsUnavailable
+from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
     import duckdb

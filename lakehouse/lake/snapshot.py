@@ -12,9 +12,9 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.errors import LakeUnavailable, StaleSnapshot, in_one_line
 from lakehouse.lake.contract import DUCKDB_TYPES
-from lakehouse.lake.errors import LakeUnavailable, StaleSnapshot, in_one_line
-from lakehouse.lake.literals import Partitions, literal, predicate
+from lakehouse.lake.sql import Partitions, literal, predicate
 
 if TYPE_CHECKING:
     import polars as pl

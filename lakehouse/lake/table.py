@@ -16,12 +16,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lakehouse.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableOutdated, did_you_mean, in_one_line
 from lakehouse.lake.contract import Contract, contract_of, contracts
-from lakehouse.lake.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableOutdated, did_you_mean, in_one_line
 from lakehouse.lake.folders import folders
-from lakehouse.lake.literals import parse_moment
 from lakehouse.lake.location import Location
 from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.sql import parse_moment
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.contract import Contract
-from lakehouse.lake.literals import literal
+from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
     import duckdb

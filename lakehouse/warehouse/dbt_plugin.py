@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dbt.adapters.duckdb.plugins import BasePlugin
 
-from lakehouse.warehouse.connection import attach_lake
+from lakehouse.warehouse.sources import attach_lake
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -18,13 +18,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lakehouse.lake.errors import MartsUnavailable
+from lakehouse.errors import MartsUnavailable
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.literals import literal
 from lakehouse.lake.published import attach_published, log_of
+from lakehouse.lake.sql import literal
 from lakehouse.settings import Settings, settings
-from lakehouse.warehouse.connection import FEED, MARKET, require_descriptions
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
+from lakehouse.warehouse.sources import FEED, MARKET, require_descriptions
 
 if TYPE_CHECKING:
     import duckdb

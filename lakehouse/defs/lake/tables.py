@@ -4,10 +4,10 @@ import dagster as dg
 
 from lakehouse.components.metadata import definition_metadata, records_table
 from lakehouse.components.resources import LakeResource, lake_resources
+from lakehouse.components.run_history import prune
+from lakehouse.domains.market.bars.config import configured_sources
 from lakehouse.lake import Lake
 from lakehouse.lake.contract import contract_of
-from lakehouse.run_history import prune
-from lakehouse.sources.config import configured_sources
 
 _GROUP = "lake"
 
@@ -34,8 +34,8 @@ def _shared(table: str, deps: list[list[str]]) -> dg.AssetSpec:
     "version within the retention needs, and removes Dagster's old runs.",
 )
 def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+    from lakehouse.ingest.entered import remove_unentered
     from lakehouse.lake.maintenance import maintain
-    from lakehouse.pipeline.entered import remove_unentered
 
     opened = lake.open()
     removed = remove_unentered(opened)

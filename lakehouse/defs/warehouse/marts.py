@@ -12,12 +12,12 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtP
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from lakehouse.components.metadata import in_markdown
+from lakehouse.domains.market.bars.config import SourceError, configured_sources
+from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
 from lakehouse.settings import settings
-from lakehouse.sources.config import SourceError, configured_sources
-from lakehouse.sources.feed import WINDOWS, configured_feeds
-from lakehouse.warehouse.connection import FEED, MARKET, tables_of
 from lakehouse.warehouse.dbt import Event, manifest_path
 from lakehouse.warehouse.publish import FEED_TAG, OF_BARS, OF_FEEDS, build_part, publication
+from lakehouse.warehouse.sources import FEED, MARKET, tables_of
 
 _SCHEMA = "marts"
 GROUP = "warehouse"

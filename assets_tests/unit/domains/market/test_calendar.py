@@ -1,0 +1,158 @@
+"""Sessions: daylight saving, half-days, holidays, and the days that are none."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.domains.market.bars.completeness import missing_objects
+from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.domains.market.bars.derive import session_hours
+from lakehouse.domains.market.calendar import NoSuchSession, SessionCalendar, build_sessions
+from lakehouse.domains.market.calendar_cache import load_calendar
+
+FIRST = date(2017, 6, 19)
+DAYS = st.dates(FIRST, date(2021, 12, 31))
+
+
+@pytest.fixture(scope="module")
+def xetr() -> SessionCalendar:
+    return SessionCalendar("XETR", "Europe/Berlin", build_sessions("XETR", FIRST))
+
+
+@pytest.fixture(scope="module")
+def xnys() -> SessionCalendar:
+    return SessionCalendar("XNYS", "America/New_York", build_sessions("XNYS", FIRST))
+
+
+def utc(day: date, clock: str) -> datetime:
+    return datetime.fromisoformat(f"{day}T{clock}+00:00")
+
+
+@pytest.mark.parametrize(
+    ("day", "opens", "closes"),
+    [
+        (date(2017, 10, 27), "07:00", "15:30"),
+        (date(2017, 10, 30), "08:00", "16:30"),
+        (date(2018, 3, 23), "08:00", "16:30"),
+        (date(2018, 3, 26), "07:00", "15:30"),
+    ],
+)
+def test_xetra_moves_with_daylight_saving(day: date, opens: str, closes: str, xetr: SessionCalendar) -> None:
+    assert xetr.hours(day) == (utc(day, opens), utc(day, closes))
+
+
+@pytest.mark.parametrize(
+    ("day", "opens", "closes", "early"),
+    [
+        (date(2020, 10, 30), "13:30", "20:00", False),
+        (date(2020, 11, 2), "14:30", "21:00", False),
+        (date(2020, 11, 27), "14:30", "18:00", True),
+        (date(2020, 12, 24), "14:30", "18:00", True),
+        (date(2021, 3, 15), "13:30", "20:00", False),
+    ],
+)
+def test_new_york_has_half_days_and_its_own_daylight_saving(
+    day: date, opens: str, closes: str, early: bool, xnys: SessionCalendar
+) -> None:
+    assert xnys.hours(day) == (utc(day, opens), utc(day, closes))
+    assert xnys.frame.filter(pl.col("session") == day)["is_early_close"].to_list() == [early]
+
+
+@pytest.mark.parametrize(
+    "day",
+    [date(2017, 6, 24), date(2017, 7, 1), date(2017, 12, 25), date(2018, 3, 30), date(2018, 5, 1), date(2018, 12, 24)],
+)
+def test_weekends_and_holidays_are_no_sessions(day: date, xetr: SessionCalendar) -> None:
+    assert not xetr.is_session(day)
+    with pytest.raises(NoSuchSession, match=f"{day} is no session of XETR"):
+        xetr.hours(day)
+
+
+def test_thanksgiving_is_no_session_in_new_york_alone(xnys: SessionCalendar, xetr: SessionCalendar) -> None:
+    assert not xnys.is_session(date(2020, 11, 26))
+    assert xetr.is_session(date(2020, 11, 26))
+    assert xnys.session_on_or_after(date(2020, 11, 26)) == date(2020, 11, 27)
+
+
+@given(day=DAYS)
+def test_the_session_on_or_after_a_day_is_the_next_there_is(day: date, xetr: SessionCalendar) -> None:
+    found = xetr.session_on_or_after(day)
+    assert found is not None
+    assert found >= day
+    assert xetr.is_session(found)
+    assert not any(xetr.is_session(day + timedelta(days)) for days in range((found - day).days))
+
+
+@pytest.mark.parametrize("day", [FIRST - timedelta(1), FIRST - timedelta(3), FIRST - timedelta(400), date(2100, 1, 4)])
+def test_days_outside_the_calendar_belong_to_no_session(day: date, xetr: SessionCalendar) -> None:
+    assert xetr.session_on_or_after(day) is None
+
+
+@given(one=DAYS, other=DAYS)
+def test_sessions_between_two_days(one: date, other: date, xetr: SessionCalendar) -> None:
+    days = [one + timedelta(days) for days in range((other - one).days + 1)]
+    assert xetr.between(one, other) == [day for day in days if xetr.is_session(day)]
+
+
+def test_until_today_ends_on_the_exchanges_own_day(xetr: SessionCalendar) -> None:
+    sessions = xetr.until_today(FIRST)
+    assert sessions[0] == FIRST
+    assert sessions[-1] <= datetime.now(UTC).date() + timedelta(1)
+    assert sessions == [day for day in xetr.sessions if day <= sessions[-1]]
+
+
+def test_a_kept_calendar_is_the_calendar(xetr: SessionCalendar, tmp_path: Path) -> None:
+    for _ in range(2):
+        load_calendar.cache_clear()
+        assert load_calendar("XETR", FIRST, "Europe/Berlin", tmp_path).frame.equals(xetr.frame)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    load_calendar.cache_clear()
+    assert load_calendar("XETR", FIRST, "Europe/Berlin", tmp_path).frame.equals(xetr.frame)
+    load_calendar.cache_clear()
+
+
+def test_the_regular_segment_ends_with_the_auction(xetr: SessionCalendar) -> None:
+    hours = session_hours(source_named("xetra"), xetr)
+    row = hours.row(by_predicate=pl.col("session") == date(2017, 7, 12), named=True)
+    assert (row["open_at"], row["regular_end_at"]) == (utc(date(2017, 7, 12), "07:00"), utc(date(2017, 7, 12), "15:40"))
+
+
+@pytest.mark.parametrize(("day", "hours"), [(date(2017, 7, 12), range(7, 16)), (date(2017, 11, 2), range(8, 17))])
+def test_a_session_needs_an_object_for_every_hour_of_trading(day: date, hours: range, xetr: SessionCalendar) -> None:
+    config = source_named("xetra")
+    assert config.expected_objects(day, xetr) == [(day, hour) for hour in hours]
+    ledger = answered_for(day, *(f"{day}/{day}_BINS_XETR{hour:02}.csv" for hour in hours))
+    assert missing_objects(config, xetr, ledger, [day]) == {}
+    first = {day: [f"{day} hour {hours[0]:02}"]}
+    assert missing_objects(config, xetr, ledger[1:], [day]) == first
+    failed = ledger.with_columns(status=pl.lit("failed"))[:1]
+    assert missing_objects(config, xetr, pl.concat([failed, ledger[1:]]), [day]) == first
+    assert missing_objects(config, xetr, ledger.with_columns(product=pl.lit("official_daily")), [day]).keys() == {day}
+    # What can't have been published by then is not missed.
+    assert missing_objects(config, xetr, ledger[1:], [day], due_by=utc(day, f"{hours[0]:02}:59")) == {}
+    assert missing_objects(config, xetr, ledger[1:], [day], due_by=utc(day, f"{hours[1]:02}:00")) == first
+
+
+def answered_for(day: date, *names: str) -> pl.DataFrame:
+    """A ledger's rows of objects of bars that were loaded."""
+    rows = [(name, "bars", "loaded", utc(day, "23:00"), day, day) for name in names]
+    columns = ("object", "product", "status", "published_at", "first_session", "last_session")
+    return pl.DataFrame(rows, schema=list(columns), orient="row")
+
+
+def test_an_hour_is_on_the_clock_of_the_objects_names(xnys: SessionCalendar) -> None:
+    config = source_named("xetra")
+    data = config.model_dump() | {"calendar": "XNYS", "minutes_after_close": 0}
+    data["bars"]["time"] |= {"zone": "America/New_York"}
+    data["venue"] |= {"time_zone": "America/New_York"}
+    eastern = SourceConfig.model_validate(data)
+    for day in (date(2020, 10, 30), date(2020, 11, 2)):
+        assert eastern.expected_objects(day, xnys) == [(day, hour) for hour in range(9, 16)]
+    assert eastern.expected_objects(date(2020, 11, 27), xnys) == [(date(2020, 11, 27), hour) for hour in range(9, 13)]

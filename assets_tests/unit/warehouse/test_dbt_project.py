@@ -1,0 +1,185 @@
+"""The dbt project as dbt parses it: everything is described, contracted and checked. No warehouse is built."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from graphlib import TopologicalSorter
+
+import duckdb
+import pytest
+from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.manifest import Manifest
+from dbt.contracts.graph.nodes import ModelNode
+
+from lakehouse.domains.market.bars.config import configured_sources
+from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
+from lakehouse.lake.contract import contract_of
+from lakehouse.settings import PROJECT_ROOT
+from lakehouse.warehouse.publish import FEED_TAG
+from lakehouse.warehouse.sources import FEED, MARKET, TABLES, attach_lake
+
+PROJECT = PROJECT_ROOT / "dbt_project"
+VIEWS = {"top_stocks", "percentage_gains"}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    folder = tmp_path_factory.mktemp("dbt")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(folder / "warehouse.duckdb"))
+        parsed = dbtRunner().invoke(
+            [
+                *("--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
+                *("--target-path", str(folder / "target"), "--log-path", str(folder / "logs")),
+            ]
+        )
+    assert parsed.success, parsed.exception
+    return parsed.result
+
+
+def models(manifest: Manifest) -> list[ModelNode]:
+    return [node for node in manifest.nodes.values() if node.resource_type == "model"]
+
+
+def published(manifest: Manifest) -> list[ModelNode]:
+    return [model for model in models(manifest) if model.fqn[1] == "marts"]
+
+
+def test_models_are_the_ones_promised(manifest: Manifest) -> None:
+    assert {model.name for model in published(manifest)} == {
+        "dim_venue",
+        "dim_session",
+        "dim_instrument",
+        "fct_daily_bar",
+        "fct_corporate_action",
+        "daily_movers",
+        "average_range",
+        "most_traded_by_value",
+        "daily_summary",
+        "returns",
+        "dim_resolution",
+        "fct_quote_window",
+        "top_stocks",
+        "percentage_gains",
+    }
+
+
+def test_every_model_and_column_is_described(manifest: Manifest) -> None:
+    undescribed = [model.name for model in models(manifest) if not model.description.strip()]
+    undescribed += [
+        f"{model.name}.{column.name}"
+        for model in models(manifest)
+        for column in model.columns.values()
+        if not column.description.strip()
+    ]
+    assert undescribed == []
+    assert all(model.columns for model in models(manifest))
+
+
+def test_every_source_table_is_described(manifest: Manifest) -> None:
+    assert [source.unique_id for source in manifest.sources.values() if not source.description.strip()] == []
+
+
+def test_published_models_are_contracted_tables_in_marts(manifest: Manifest) -> None:
+    for model in published(manifest):
+        assert model.schema == "marts", model.name
+        assert model.config.materialized in {"table", "incremental"} or model.name in VIEWS, model.name
+        assert model.config.contract.enforced, model.name
+
+
+def test_what_is_made_from_feeds_is_built_apart(manifest: Manifest) -> None:
+    """The tag says which models these are; none of them is made from bars too."""
+    made_from: dict[str, set[str]] = {key: {key.split(".")[2]} for key in manifest.sources}
+    for key in TopologicalSorter(
+        {model.unique_id: model.depends_on.nodes for model in models(manifest)}
+    ).static_order():
+        if key in manifest.nodes:
+            made_from[key] = set().union(*(made_from[parent] for parent in manifest.nodes[key].depends_on.nodes))
+    for model in published(manifest):
+        assert (made_from[model.unique_id] == {FEED}) == (FEED_TAG in model.tags), model.name
+        assert FEED_TAG in model.tags or FEED not in made_from[model.unique_id], model.name
+    assert {model.name for model in published(manifest) if FEED_TAG in model.tags} >= VIEWS
+
+
+def test_staging_leaves_no_relation_in_the_published_file(manifest: Manifest) -> None:
+    staging = [model for model in models(manifest) if model not in published(manifest)]
+    assert {model.config.materialized for model in staging} == {"ephemeral"}
+
+
+@pytest.mark.parametrize("table", ["daily_bars", "official_daily", "corporate_actions", "quote_windows"])
+def test_staging_carries_every_column_of_the_lakes_table(manifest: Manifest, table: str) -> None:
+    (staging,) = (model for model in models(manifest) if model.name == f"stg_{table}")
+    contract = contract_of(table)
+    # The storage partition is nothing about the row, unless it is the day.
+    assert set(staging.columns) == {"source", *contract.column_names} - ({*contract.partition_by} - {"day"})
+
+
+def test_nothing_in_the_project_names_a_source() -> None:
+    """A new vendor is a defs.yaml alone."""
+    names = re.compile("|".join([*configured_sources(), *configured_feeds()]), re.IGNORECASE)
+    texts = [path for path in PROJECT.rglob("*") if path.suffix in {".sql", ".yml", ".md"}]
+    assert texts
+    assert [path.name for path in texts if names.search(path.read_text())] == []
+
+
+def test_market_tables_are_those_that_models_can_read(manifest: Manifest) -> None:
+    """Each is attached, and what is made from others names tables of the sources: the lineage follows from it."""
+    market = {source.name: source for source in manifest.sources.values() if source.source_name == MARKET}
+    with duckdb.connect() as connection:
+        attach_lake(connection)
+        attached = connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE database_name = 'lakehouse' AND schema_name = 'market'"
+        ).fetchall()
+    assert sorted(market) == sorted(name for (name,) in attached)
+    made_from = {name: table.config.meta.get("made_from", [name]) for name, table in market.items()}
+    assert {table for tables in made_from.values() for table in tables} == set(TABLES)
+    assert {name for name, tables in made_from.items() if tables == [name]} == set(TABLES)
+
+
+def test_feed_tables_are_those_that_models_can_read(manifest: Manifest) -> None:
+    """Of each feed only its windows are read; what else there is, its YAML says."""
+    feed = {source.name: source for source in manifest.sources.values() if source.source_name == FEED}
+    with duckdb.connect() as connection:
+        attach_lake(connection)
+        attached = connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE database_name = 'lakehouse' AND schema_name = 'feed'"
+        ).fetchall()
+    assert sorted(feed) == sorted(name for (name,) in attached)
+    assert {name for name, table in feed.items() if table.config.meta.get("made_from", [name])} == {WINDOWS}
+
+
+def test_a_column_has_one_type_in_all_marts(manifest: Manifest) -> None:
+    types = defaultdict(set)
+    for model in published(manifest):
+        for column in model.columns.values():
+            types[column.name].add(column.data_type)
+    assert {name: found for name, found in types.items() if len(found) > 1} == {}
+
+
+def test_every_published_model_has_its_key_checked(manifest: Manifest) -> None:
+    checked = {
+        node.attached_node
+        for node in manifest.nodes.values()
+        if node.resource_type == "test" and node.test_metadata.name == "primary_key"
+    }
+    assert checked == {model.unique_id for model in published(manifest)}
+
+
+def test_every_check_says_what_it_asserts(manifest: Manifest) -> None:
+    checks = [node for node in manifest.nodes.values() if node.resource_type == "test"]
+    assert checks
+    # Dagster shows meta.description as the asset check's description.
+    assert [check.name for check in checks if not check.meta.get("description")] == []
+    assert [check.name for check in checks if check.attached_node is None] == []
+    # dbt leaves out what reads a source that isn't there, and says nothing.
+    assert manifest.disabled == {}
+
+
+def test_only_the_marts_read_models_and_only_core_reads_staging(manifest: Manifest) -> None:
+    staging = {model.unique_id for model in models(manifest) if model.fqn[1] == "staging"}
+    for model in published(manifest):
+        if model.fqn[2] == "analytics":
+            reads = set(model.depends_on.nodes)
+            assert not reads & staging, model.name
+            assert not {node for node in reads if node.startswith("source.")}, model.name

@@ -1,0 +1,455 @@
+"""The terminal's front door: `lakehouse backfill`, `reload`, `stream`, `watch`, `sql`, `plot`, `status`, `rebuild`,
+`demo`. Commands parse, call the rooms, and print; they decide nothing.
+
+Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import date, datetime
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from lakehouse.cli.render import SafeConsole, print_feed_status, print_status
+from lakehouse.cli.results import Format, end_quietly, format_of, partial_of, print_result
+
+app = typer.Typer(
+    name="lakehouse",
+    help="Market data from vendors' files to checked, partitioned, published tables.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
+_SIGINT_STATUS = 130
+"""128 + SIGINT."""
+
+
+class Transport(StrEnum):
+    """How a feed's quotes come."""
+
+    poll = "poll"
+    nats = "nats"
+
+
+SourceArgument = Annotated[str, typer.Argument(help="Name of the source, such as xetra.")]
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no date; write it as 2017-06-20") from None
+
+
+def _moment(text: str) -> datetime:
+    from lakehouse.lake.sql import parse_moment
+
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+AsOfOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of",
+        parser=_moment,
+        metavar="TIMESTAMP",
+        help="Answer with what the lake knew then (UTC unless an offset is given).",
+    ),
+]
+
+
+@app.command()
+def backfill(
+    source: SourceArgument,
+    first: Annotated[
+        date, typer.Option("--from", parser=_day, metavar="DATE", help="First session, such as 2017-06-20.")
+    ],
+    last: Annotated[
+        date | None, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; today by default.")
+    ] = None,
+) -> None:
+    """Load, derive, check and publish all sessions from one date to another, in one process.
+
+    Only what the lake doesn't have yet is loaded; a second run changes nothing.
+    """
+    from lakehouse.local_dagster.backfill import Display, backfill_source, show_outcome
+
+    with _explained():
+        with Display(console) as display:
+            outcome = backfill_source(source, first, last or date.today(), display)
+        show_outcome(console, outcome)
+    if not outcome.is_sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reload(
+    source: SourceArgument,
+    first: Annotated[
+        date | None, typer.Option("--from", parser=_day, metavar="DATE", help="First session; all by default.")
+    ] = None,
+    last: Annotated[
+        date | None, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; all by default.")
+    ] = None,
+) -> None:
+    """Read again what was read by other settings, after a fix of the source's YAML, and derive, check and publish it.
+
+    The earlier rows, also those in the quarantine, are superseded; --as-of an earlier moment still shows them.
+    """
+    from lakehouse.local_dagster.backfill import Display, reload_source, show_outcome
+
+    with _explained():
+        with Display(console) as display:
+            outcome = reload_source(source, first, last, display)
+        if outcome is None:
+            console.print(f"{source}: nothing to read again, all objects were read by the present settings")
+            return
+        show_outcome(console, outcome)
+    if not outcome.is_sound:
+        raise typer.Exit(1)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="A DuckDB query over <source>.<table>, lake.<table> and marts.<model>.")],
+    named_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="How to print the result: by default as the output's suffix says, or a table."),
+    ] = None,
+    as_of: AsOfOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
+    ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="For other people's queries: SELECT alone, within memory and time limits.")
+    ] = False,
+) -> None:
+    """Ask the lake in SQL. All tables go by their names: xetra.daily_bars, lake.quarantine, marts.fct_daily_bar, ..."""
+    output_format = named_format or format_of(output)
+    if output_format is Format.parquet and output is None and sys.stdout.isatty():
+        raise typer.BadParameter("Parquet is binary: name a file with --output, or pipe it")
+    answer = partial(_answer, query, output_format, output, as_of, locked=locked)
+    if locked:
+        from lakehouse.cli.own_process import run_in_own_process
+
+        with _explained():
+            raise typer.Exit(run_in_own_process(partial(_exit_after, answer), output, _print_error))
+    answer()
+
+
+def _exit_after(answer: Callable[[], None]) -> None:
+    try:
+        answer()
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+
+
+def _answer(query: str, output_format: Format, output: Path | None, as_of: datetime | None, *, locked: bool) -> None:
+    """Prints a query's result, and ends the command where there is none."""
+    import duckdb
+
+    from lakehouse.errors import QueryNotAllowed
+    from lakehouse.lake.engine import spill_folder
+    from lakehouse.lake.lake import Lake
+    from lakehouse.lake.locked import for_whole_process
+    from lakehouse.settings import settings
+
+    with _explained():
+        lake = Lake.open(settings(), as_of=as_of, locked=locked)
+        try:
+            with (
+                for_whole_process(lake.limits) as lake.limits,
+                lake.limits.explained() if lake.limits else nullcontext(),
+            ):
+                print_result(console, lake.sql(query), output_format, output)
+        except BrokenPipeError:
+            end_quietly()
+        except (duckdb.Error, OSError, MemoryError, QueryNotAllowed) as error:
+            _print_error(error)
+            raise typer.Exit(2) from None
+        except (KeyboardInterrupt, RuntimeError) as error:
+            if not _is_ctrl_c(error):
+                raise
+            # DuckDB's threads may compute on for minutes, and the interpreter would wait for them at its end.
+            errors.print("Stopped.")
+            shutil.rmtree(spill_folder(), ignore_errors=True)
+            if output is not None:
+                # Polars raises KeyboardInterrupt before Python does: the second may have ended the clean-up.
+                partial_of(output, os.getpid()).unlink(missing_ok=True)
+            os._exit(_SIGINT_STATUS)
+
+
+@app.command()
+def plot(
+    instrument: Annotated[str, typer.Argument(help="The instrument_id or the symbol.")],
+    first: Annotated[date, typer.Option("--from", parser=_day, metavar="DATE", help="First session.")],
+    last: Annotated[
+        date, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; one alone shows its minutes.")
+    ],
+    source: Annotated[str | None, typer.Option(help="Look in this source only.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of an instrument with several: this one.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A .png or .html file; <INSTRUMENT>_<from>_<to>.png by default."),
+    ] = None,
+    adjusted: Annotated[
+        bool, typer.Option("--adjusted", help="Adjust prices and volumes for splits and dividends.")
+    ] = False,
+    as_of: AsOfOption = None,
+) -> None:
+    """Draw candlesticks and volume of an instrument: a session's own bars, or the daily bars of several."""
+    from lakehouse.cli.plot import default_name, write
+    from lakehouse.domains.market.bars.chart import read_chart
+    from lakehouse.lake.lake import Lake
+
+    target = output or Path(default_name(instrument, first, last))
+    if target.suffix.lower() not in (".png", ".html"):
+        raise typer.BadParameter(f"'{target}' is no chart; name a file that ends in .png or .html")
+    if last < first:
+        raise typer.BadParameter(f"--to {last} is before --from {first}; swap them")
+    with _explained():
+        chart = read_chart(Lake.open(as_of=as_of), instrument, first, last, source, currency, adjusted=adjusted)
+        try:
+            write(chart, target)
+        except OSError as error:
+            _print_error(error)
+            raise typer.Exit(2) from None
+    console.print(str(target), highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def status() -> None:
+    """Per source: sessions loaded, missing and failed, what the quarantine holds and why, and the last publication."""
+    from lakehouse.domains.market.bars.config import configured_sources
+    from lakehouse.domains.market.bars.status import publication_of, status
+    from lakehouse.domains.market.quotes.config import broken_files, configured_feeds
+    from lakehouse.domains.market.quotes.status import feed_status
+    from lakehouse.lake.lake import Lake
+
+    with _explained():
+        lake = Lake.open()
+        console.print(f"lake: {escape(lake.uri)}", highlight=False, soft_wrap=True)
+        for config in configured_sources().values():
+            print_status(console, status(lake, config))
+        for feed in configured_feeds().values():
+            print_feed_status(console, feed_status(lake, feed))
+        for broken in broken_files().values():
+            _print_error(broken)
+        console.print(f"marts: {escape(str(publication_of(lake)))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def rebuild(
+    source: SourceArgument,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Only compare; exit 1 if the stored tables differ from what raw_bars gives."),
+    ] = False,
+) -> None:
+    """Derive what comes from raw_bars (of a feed: from its quotes) and the marts again, and write what differs."""
+    from lakehouse.derive.rebuild import rebuild as rebuild_tables
+    from lakehouse.derive.rebuild import rebuild_feed
+    from lakehouse.domains.market.bars.config import source_named
+    from lakehouse.domains.market.quotes.config import configured_feeds
+    from lakehouse.lake.lake import Lake
+    from lakehouse.local_dagster.backfill import Display
+    from lakehouse.settings import settings
+    from lakehouse.warehouse.publish import OF_BARS, OF_FEEDS, differing_marts, publish
+
+    with _explained():
+        feed = configured_feeds().get(source)
+        config = None if feed else source_named(source)
+        with Display(console) as display:
+            if feed is not None:
+                result = rebuild_feed(Lake.open(), feed, verify=verify, progress=display.show)
+            elif config is not None:
+                result = rebuild_tables(Lake.open(), config, verify=verify, progress=display.show)
+            display.show("marts", 0, 0)
+            published = settings().warehouse.exists()
+            marts = differing_marts(settings(), OF_FEEDS if feed else OF_BARS) if published or not verify else []
+            if marts and not verify:
+                publish(settings(), full_refresh=True)
+        if result.objects_reordered:
+            console.print(
+                f"{source}: the version that was loaded last counts anew for {result.objects_reordered:,} objects",
+                highlight=False,
+            )
+        for name, derived in result.tables.items():
+            console.print(
+                f"{source}.{name}: {derived.rows:,} rows, {derived.rows_changed:,} rows differ",
+                highlight=False,
+            )
+        about = f"{', '.join(marts)} differ" if marts else "nothing differs" if published else "never published"
+        console.print(f"marts: {about}", highlight=False)
+    if verify and (result.differs or marts):
+        errors.print(
+            "[bold red]The stored tables are not what a rebuild gives.[/] "
+            "Run the command without --verify to mend them."
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def stream(
+    feed: Annotated[str | None, typer.Argument(help="Name of the feed; the only one by default.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=86_400, metavar="SECONDS", help="Time between rounds, instead of the feed's own."),
+    ] = None,
+    transport: Annotated[
+        Transport, typer.Option(help="Poll the vendor's API, or listen to a broker.")
+    ] = Transport.poll,
+) -> None:
+    """Take in a feed's quotes round by round and keep their windows up, until Ctrl-C or SIGTERM.
+
+    Each quote is stored once, however often this is stopped, killed or run beside itself.
+    """
+    from lakehouse.cli.stream import run_stream
+    from lakehouse.domains.market.quotes.config import feed_named
+    from lakehouse.domains.market.quotes.service import FeedStopped
+
+    with _explained():
+        try:
+            totals = run_stream(
+                console, feed_named(feed), rounds=rounds, every_s=every, listens=transport is Transport.nats
+            )
+        except FeedStopped as stopped:
+            _print_error(stopped)
+            raise typer.Exit(1) from None
+    if totals.unanswered:
+        errors.print("[bold red]Error[/] nothing was ever answered", highlight=False)
+        raise typer.Exit(1)
+
+
+@app.command()
+def watch(
+    feed: Annotated[str | None, typer.Argument(help="Name of the feed; the only one by default.")] = None,
+    by_symbol: Annotated[
+        bool, typer.Option("--by-symbol", help="Sort by symbol, not by the gain in the shortest window.")
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print what there is now, and end.")] = False,
+) -> None:
+    """Show a feed's newest quotes, gains and ranks, and how it goes, each second anew, until Ctrl-C.
+
+    Whoever streams, wherever: this reads the lake's tables.
+    """
+    from lakehouse.cli.watch import run_watch
+    from lakehouse.domains.market.quotes.config import feed_named
+
+    with _explained():
+        run_watch(console, feed_named(feed), once=once, by_symbol=by_symbol)
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
+    of_demo: Annotated[bool, typer.Option("--demo", help="On the lake that `lakehouse demo` has made.")] = False,
+) -> None:
+    """Start Dagster's UI and daemon on this lake, with the sensors running."""
+    from lakehouse.cli.demo import RunFailed, use_played
+    from lakehouse.local_dagster.dev import run_ui
+
+    if of_demo:
+        try:
+            use_played()
+        except RunFailed as failure:
+            _print_error(failure)
+            raise typer.Exit(2) from None
+    with _explained():
+        run_ui(console, port)
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Another seed plays another month.")] = 1,
+) -> None:
+    """Play an exchange for a month, run the whole pipeline on it, and show what came out."""
+    from lakehouse.cli.demo import RunFailed, play
+
+    with _explained():
+        try:
+            play(console, seed)
+        except RunFailed as failure:
+            _print_error(failure)
+            raise typer.Exit(1) from None
+
+
+_WRITABLE = "Get permission to write there, or set LAKEHOUSE_HOME to a folder that you may write"
+_FULL = "Free some space and start again; what is in the lake stays as it was committed"
+_OS_HINTS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "A file is where a folder is needed: remove it or rename it"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ENOENT: "Restore it, or set LAKEHOUSE_HOME to a folder that can be made",
+    errno.EISDIR: "A folder is where a file is needed: remove it or rename it",
+}
+"""What to do about faults of the file system."""
+_CHECK_DISK = "Check this file and its disk, or set LAKEHOUSE_HOME to another folder"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Ends the command with an error's own words, without a traceback, where the error explains itself."""
+    from lakehouse.domains.market.bars.chart import ChartError
+    from lakehouse.domains.market.bars.config import SourceError
+    from lakehouse.errors import HomeUnavailable, LakeUnavailable, SourceUnavailable, TableMissing, TableOutdated
+    from lakehouse.lake.contract import ContractError
+    from lakehouse.settings import SettingsError
+    from lakehouse.warehouse.dbt import DbtFailed
+    from lakehouse.warehouse.publish import AuditFailed
+
+    try:
+        yield
+    except (
+        ChartError,
+        ContractError,
+        LakeUnavailable,
+        TableMissing,
+        TableOutdated,
+        SettingsError,
+        SourceError,
+        SourceUnavailable,
+        AuditFailed,
+        DbtFailed,
+    ) as error:
+        _print_error(error)
+        raise typer.Exit(2) from None
+    except BrokenPipeError:
+        # Typer ends it quietly.
+        raise
+    except OSError as error:
+        what = f"{error.filename or 'the home'}: {error.strerror}" if error.strerror else str(error)
+        _print_error(HomeUnavailable(f"{what}. {_OS_HINTS.get(error.errno or 0, _CHECK_DISK)}"))
+        raise typer.Exit(2) from None
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not _is_ctrl_c(error):
+            raise
+        errors.print("Stopped.")
+        raise typer.Exit(_SIGINT_STATUS) from None
+
+
+def _is_ctrl_c(error: BaseException) -> bool:
+    """DuckDB makes a RuntimeError of it."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
+
+
+def _print_error(error: Exception) -> None:
+    errors.print(f"[bold red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,265 @@
+"""The demonstration: an exchange publishes a month of files and a vendor answers its API, both go through the whole
+pipeline, then the exchange's late, repaired and corrected files and the vendor's corrections do. At last two minutes of
+a quote feed run by, twenty times as fast.
+
+It lives in a home of its own below the usual one, so that invented prices never meet real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from lakehouse.domains.market.bars.config import source_named
+from lakehouse.domains.market.quotes.config import feed_named
+from lakehouse.domains.market.quotes.ingest import Round, Totals
+from lakehouse.domains.market.quotes.service import poll
+from lakehouse.lake.lake import Lake
+from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source, show_outcome
+from lakehouse.local_dagster.dev import is_shown
+from lakehouse.settings import settings
+from lakehouse.simulators.exchange import Exchange
+from lakehouse.simulators.quote_feed import QuoteFeed
+from lakehouse.simulators.quote_source import RandomQuotes
+from lakehouse.simulators.truth import Stage
+from lakehouse.simulators.us_market import UsMarket
+from lakehouse.simulators.vendor_api import VendorApi
+
+EXCHANGE, VENDOR, FEED = "xetra", "alpha_vantage", "iex"
+FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
+_DAILY_FROM = date(2023, 9, 1)
+_LATER: tuple[Stage, ...] = ("late", "repaired", "corrected")
+_SYMBOLS = 8
+_ASKED_AT = datetime(2024, 3, 29, 3, tzinfo=UTC)
+_ASKED_AGAIN_AT = datetime(2024, 4, 3, 3, tzinfo=UTC)
+_KEY = "a-key-of-the-demonstration"
+_SPEED = 20
+_FEED_FAULTS = {"http_500": 0.03, "reset": 0.02, "late": 0.03, "repeated": 0.03, "null_price": 0.02}
+
+
+_KEPT = ("cache", "dbt")
+"""Folders of the home that the next demo can use: kept calendars and dbt's parsed project, seconds of work each."""
+
+
+class RunFailed(RuntimeError):
+    """A run of the demonstration did not succeed."""
+
+
+def play(console: Console, seed: int) -> None:
+    """Plays both vendors into `<home>/demo`, runs the pipeline twice on each, and prints what it made and what to try
+    next.
+
+    Raises:
+        RunFailed: a run of the pipeline failed, or Dagster's UI is running on the home that would be removed.
+    """
+    home = settings().home / "demo"
+    for shown in (settings().home, home):
+        if is_shown(shown):
+            raise RunFailed(
+                f"`lakehouse dev` is running on {shown}, and the demo begins with a new lake; stop it first"
+            )
+    _empty(home)
+    _use(home)
+    os.environ["ALPHA_VANTAGE_API_KEY"] = os.environ["IEX_TOKEN"] = _KEY
+    with Display(console) as display:
+        exchange = _exchange(console, display, home / "exchange", seed)
+        display.show("the vendor collects its month", 0, 0)
+        market = _market(seed)
+        vendor = _vendor(console, display, market, seed)
+        feed = _feed(console, display, seed)
+    _print_result(console, EXCHANGE, exchange)
+    _print_result(console, VENDOR, vendor)
+    _print_feed(console, feed)
+    _print_quarantine(console)
+    _print_next(console, home, market.symbols[0])
+
+
+def use_played() -> None:
+    """Makes this process mean the lake that the demonstration has made. It asks no vendor: there are no keys.
+
+    Raises:
+        RunFailed: there is no such lake.
+    """
+    home = settings().home / "demo"
+    if not (home / "lake").is_dir():
+        raise RunFailed(f"there is no lake of the demonstration in {home}; make it by `lakehouse demo`")
+    _use(home)
+
+
+def _empty(home: Path) -> None:
+    """Removes the lake of an earlier demo and everything that was made from it."""
+    for entry in home.iterdir() if home.is_dir() else ():
+        if entry.is_dir() and entry.name not in _KEPT:
+            shutil.rmtree(entry)
+        elif not entry.is_dir():
+            entry.unlink()
+
+
+def _use(home: Path) -> None:
+    os.environ["LAKEHOUSE_HOME"] = str(home)
+    os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
+    # The user's own lake and keys, which `.env` may name, are not the demonstration's.
+    os.environ["PYTHON_DOTENV_DISABLED"] = "1"
+    for name in (
+        "ALPHA_VANTAGE_API_KEY",
+        "IEX_TOKEN",
+        "LAKEHOUSE_LAKE_URI",
+        "LAKEHOUSE_XETRA_REPORT_URL",
+        "LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED",
+        "LAKEHOUSE_IEX_SYMBOLS",
+        "DAGSTER_HOME",
+    ):
+        os.environ.pop(name, None)
+    settings.cache_clear()
+
+
+def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outcome:
+    """An exchange's month of hourly objects, then what it sends later."""
+    calendar = source_named(EXCHANGE).calendar_frame()
+    sessions = calendar.between(FIRST, LAST)
+    exchange = Exchange([(session, *calendar.hours(session)) for session in sessions], seed=seed)
+    display.show("the exchange publishes its month", 0, 0)
+    published = len(exchange.write(feed))
+    console.print(
+        f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {escape(_short(feed))}",
+        highlight=False,
+    )
+    _print_stage(console, "First load", backfill_source(EXCHANGE, FIRST, LAST, display))
+    for stage in _LATER:
+        exchange.write(feed, stage=stage)
+    console.print("The exchange sent a late object, a repaired one and a corrected one", highlight=False)
+    second = backfill_source(EXCHANGE, FIRST, LAST, display)
+    _print_stage(console, "After them", second)
+    return second
+
+
+def _market(seed: int) -> UsMarket:
+    calendar = source_named(VENDOR).calendar_frame()
+    sessions = [(session, *calendar.hours(session)) for session in calendar.between(FIRST, LAST)]
+    return UsMarket(sessions, seed, _SYMBOLS, earlier_sessions=calendar.between(_DAILY_FROM, FIRST - timedelta(days=1)))
+
+
+def _vendor(console: Console, display: Display, market: UsMarket, seed: int) -> Outcome:
+    """A vendor's month by its API, on a bad day, then again after the vendor has corrected it."""
+    with VendorApi(market, api_key=_KEY, clock=_ASKED_AT, seed=seed) as api:
+        os.environ["LAKEHOUSE_ALPHA_VANTAGE_URL"] = f"{api.url}/query"
+        os.environ["LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS"] = ",".join(market.symbols)
+        console.print(
+            f"\nThe vendor's API answers about {_SYMBOLS} symbols, one of them late, one with damaged rows",
+            highlight=False,
+        )
+        api.fail(market.symbols[0], "http_500", "reset")
+        api.fail(market.symbols[1], "damaged_rows", function="TIME_SERIES_INTRADAY")
+        _print_stage(console, "First load", backfill_source(VENDOR, FIRST, LAST, display))
+        api.clock = _ASKED_AGAIN_AT
+        day = market.sessions[7].session
+        market.correct(market.symbols[2], day, time(16, 0), close=_last_close(market, market.symbols[2], day) * 1.01)
+        console.print(f"The vendor corrected a close of {day}, and mended its damaged rows", highlight=False)
+        second = backfill_source(VENDOR, FIRST, LAST, display)
+        _print_stage(console, "After that", second)
+    return second
+
+
+def _feed(console: Console, display: Display, seed: int) -> Totals:
+    """Two minutes of quotes, with the faults that feeds have, in a few seconds."""
+    from lakehouse.local_dagster.feed_reports import report_rounds
+
+    feed = feed_named(FEED)
+    every_s = feed.every_s / _SPEED
+    rounds = int(120 / feed.every_s)
+    start = datetime.now(UTC) - timedelta(minutes=10)
+    with QuoteFeed(
+        RandomQuotes(feed.api.symbols, seed=seed), token=_KEY, start=start, speed=_SPEED, faults=_FEED_FAULTS, seed=seed
+    ) as vendor:
+        os.environ["LAKEHOUSE_IEX_URL"] = vendor.url
+        console.print(f"\nA feed of {len(feed.api.symbols)} symbols runs by, {_SPEED} times as fast", highlight=False)
+        made: list[Round] = []
+
+        def told(of: Round) -> None:
+            made.append(of)
+            display.show("rounds of the feed", min(len(made), rounds), rounds)
+
+        quick = feed.model_copy(update={"every_s": every_s})
+        totals = asyncio.run(poll(Lake.open(), quick, asyncio.Event(), rounds=rounds, told=told))
+    report_rounds(feed, made)
+    return totals
+
+
+def _last_close(market: UsMarket, symbol: str, day: date) -> float:
+    """The close of a symbol's last regular minute."""
+    bars = market.truth_bars().filter(symbol=symbol, session=day, segment="regular").sort("start_at")
+    return float(bars["close"][-1])
+
+
+def _print_stage(console: Console, what: str, outcome: Outcome) -> None:
+    console.print(
+        f"[bold]{what}[/]: {outcome.rows['received']:,} rows received in {sum(outcome.seconds.values()):.1f} s",
+        highlight=False,
+    )
+    for where, name, _, _, found in outcome.failed_checks:
+        console.print(f"  [red]{where} {name}[/]: {found}", highlight=False)
+    if outcome.error:
+        raise RunFailed(f"run {outcome.run_id} failed: {outcome.error}")
+
+
+def _print_result(console: Console, source: str, outcome: Outcome) -> None:
+    console.print(f"\n[bold]{source}[/]", highlight=False)
+    show_outcome(console, outcome)
+
+
+def _print_feed(console: Console, feed: Totals) -> None:
+    console.print(
+        f"\n[bold]{FEED}[/]: {feed.stored:,} quotes stored, {feed.repeated:,} told again, {feed.refused:,} refused, "
+        f"{feed.errors:,} tries without an answer; the latest closed minute:",
+        highlight=False,
+    )
+    rows = Lake.open().sql(
+        f"SELECT symbol, mean_price, last_price, percentage_gain FROM {FEED}.quote_windows "
+        "WHERE resolution_minutes = 1 QUALIFY window_end = max(window_end) OVER () "
+        "ORDER BY percentage_gain DESC NULLS LAST, symbol LIMIT 3"
+    )
+    assert rows is not None
+    for symbol, mean, last, gain in rows.fetchall():
+        console.print(f"  {symbol:<6} mean {mean:>9.2f}  last {last:>9.2f}  {gain:+.2f} %", highlight=False)
+
+
+def _print_quarantine(console: Console) -> None:
+    reasons = Lake.open().sql(
+        "SELECT count(*), reason FROM (SELECT unnest(reasons) AS reason FROM lake.quarantine) "
+        "GROUP BY reason ORDER BY ALL DESC"
+    )
+    assert reasons is not None
+    console.print("\nIn the quarantine, each row with its object and number:")
+    for count, reason in reasons.fetchall():
+        console.print(f"{count:>6,}  {reason}", highlight=False)
+
+
+def _print_next(console: Console, home: Path, instrument: str) -> None:
+    prefix = f"LAKEHOUSE_HOME={shlex.quote(_short(home))} LAKEHOUSE_XETRA_URL={shlex.quote(_short(home / 'exchange'))}"
+    console.print("\nTry next:")
+    for command in (
+        f'{prefix} {_lakehouse()} sql "FROM marts.daily_movers WHERE gain_rank = 1 ORDER BY session"',
+        f'{prefix} {_lakehouse()} sql "FROM lake.reconciliation_breaks"',
+        f'{prefix} {_lakehouse()} sql "FROM {FEED}.top_stocks LIMIT 9"',
+        f"{prefix} {_lakehouse()} plot {instrument} --from {LAST} --to {LAST}",
+        f"{prefix} {_lakehouse()} status",
+        f"{_lakehouse()} dev --demo",
+    ):
+        console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _lakehouse() -> str:
+    """The command as it is typed in the working directory."""
+    return shlex.quote(_short(Path(sys.argv[0]).absolute()))
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,272 @@
+"""Candlestick charts with the volume below, drawn by matplotlib, as pictures and as pages that need nothing else.
+
+What a chart shows is read by `chart`; pictures for Dagster's pages belong in `components.pictures`.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from datetime import date
+from math import ceil
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from lakehouse.domains.market.bars.chart import Chart, price
+from lakehouse.printable import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Blue and vermilion of Okabe and Ito's palette: told apart with every kind of colour vision, and in grey.
+_RISING, _FALLING, _UNCHANGED, _QUIET = "#0072B2", "#D55E00", "#555555", "#666666"
+_HOLLOW_FROM = 0.003
+"""Rising bodies are hollow from this share of the axis on (5 pixels); narrower ones are filled like all others."""
+_LABELS = 13
+"""As many session labels as fit side by side."""
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1300px; margin: 2em auto; padding: 0 1em }}
+h1 {{ font-size: 1.4em; margin: 0 }}
+p {{ color: #555; margin: .2em 0 1em }}
+table {{ border-collapse: collapse }}
+th, td {{ text-align: left; padding: .2em 1.6em .2em 0; font-variant-numeric: tabular-nums }}
+th {{ color: #555; font-weight: normal; border-bottom: 1px solid #ccc }}
+svg {{ width: 100%; height: auto }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>{notes}</p>
+<table><tr>{names}</tr><tr>{values}</tr></table>
+{drawing}
+</body>
+</html>
+"""
+
+
+def default_name(instrument: str, first: date, last: date) -> str:
+    """The name of a picture's file; what a file's name can't hold in an instrument's becomes an underscore."""
+    name = re.sub(r"[^\w.-]", "_", instrument)
+    return f"{name}_{first}_{last}.png"
+
+
+def write(chart: Chart, target: Path) -> None:
+    """Writes the chart: as a page if the name ends in .html, else as a PNG picture of 1690 x 975 pixels.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    if target.suffix.lower() == ".html":
+        target.write_text(_page(chart), encoding="utf-8")
+    else:
+        draw(chart).savefig(target, format="png", dpi=130)
+
+
+def _page(chart: Chart) -> str:
+    import matplotlib
+
+    svg = io.StringIO()
+    # Text stays text, so that it can be found and copied; ids don't depend on chance, nor metadata on the day.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lakehouse"}):
+        nothing: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        draw(chart, header=False).savefig(svg, format="svg", metadata=nothing)
+    drawing = svg.getvalue()
+    return _PAGE.format(
+        title=html.escape(printable(chart.title)),
+        notes=html.escape(printable(" · ".join(chart.notes))),
+        names="".join(f"<th>{name}</th>" for name in chart.figures),
+        values="".join(f"<td>{html.escape(value)}</td>" for value in chart.figures.values()),
+        # What stands before the element declares a file of its own.
+        drawing=drawing[drawing.index("<svg") :],
+    )
+
+
+def draw(chart: Chart, *, header: bool = True) -> Figure:
+    """The chart as a figure of 13 x 7.5 inches: candles above, volume below. Without `header` it has no title and
+    figures, for a page that gives them itself.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, FuncFormatter
+
+    figure = Figure(figsize=(13, 7.5), facecolor="white")
+    top = 0.855 if header else 0.95
+    grid = figure.add_gridspec(2, 1, height_ratios=(4, 1), hspace=0.04, left=0.025, right=0.935, bottom=0.075, top=top)
+    prices = figure.add_subplot(grid[0])
+    volumes = figure.add_subplot(grid[1], sharex=prices)
+    for axes in (prices, volumes):
+        axes.grid(color="#e6e6e6", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.yaxis.tick_right()
+        axes.tick_params(length=0, labelsize=9)
+        axes.spines[:].set_color("#cccccc")
+    prices.tick_params(labelbottom=False)
+    prices.yaxis.set_major_formatter(FuncFormatter(lambda value, _: price(value)))
+    volumes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    volumes.yaxis.set_label_position("left")
+    volumes.set_ylabel("volume", fontsize=8, color=_QUIET)
+
+    along = _sessions_along if chart.bars is None else _times_along
+    middles, widths = along(chart, prices, volumes)
+    rows = (chart.daily if chart.bars is None else chart.bars).to_dicts()
+    left, right = prices.get_xlim()
+    hollow = min(widths) / (right - left) >= _HOLLOW_FROM
+    _draw_candles(prices, rows, middles, widths, hollow=hollow)
+    _draw_volumes(volumes, rows, middles, widths)
+    _mark_closes(prices, chart)
+    if chart.bars is None:
+        _mark_actions(prices, chart)
+    _explain(prices, rows, hollow=hollow)
+    if header:
+        text: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
+        figures = "    ".join(f"{name} {value}" for name, value in chart.figures.items())
+        figure.text(0.025, 0.98, printable(chart.title), fontsize=14, weight="bold", **text)
+        figure.text(0.025, 0.943, figures, fontsize=10.5, **text)
+        figure.text(0.025, 0.91, fill(" · ".join(chart.notes), 160), fontsize=9, color=_QUIET, **text)
+    return figure
+
+
+def _sessions_along(chart: Chart, prices: Axes, volumes: Axes) -> tuple[list[float], list[float]]:
+    """Numbers the sessions, so that days without trading take no room, and labels some. Returns the middles of the
+    daily bars, and how wide they are.
+    """
+    sessions = chart.sessions
+    at = {session: float(index) for index, session in enumerate(sessions)}
+    labelled, form = list(sessions), "%a %d %b" if len(sessions) <= _LABELS else "%d %b"
+    if len(sessions) > 10 * _LABELS:
+        labelled, form = sorted({session.replace(day=1): session for session in reversed(sessions)}.values()), "%b"
+    labelled = labelled[:: ceil(len(labelled) / _LABELS)]
+    years = [0, *(session.year for session in labelled)]
+    texts = [
+        f"{session:{form}}" + (f"\n{session.year}" if session.year != before else "")
+        for session, before in zip(labelled, years, strict=False)
+    ]
+    volumes.set_xticks([at[session] for session in labelled], texts)
+    # A few candles alone would be as wide as walls.
+    spare = max(0.0, (12 - len(sessions)) / 2)
+    prices.set_xlim(-0.7 - spare, len(sessions) - 0.3 + spare)
+    middles = [at[session] for session in chart.daily["session"]]
+    return middles, [0.7] * len(middles)
+
+
+def _times_along(chart: Chart, prices: Axes, volumes: Axes) -> tuple[list[float], list[float]]:
+    """Lays the session on the exchange's clock, and shades what is before and after its regular segment. Returns the
+    middles of the bars, and how wide they are.
+    """
+    from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
+
+    assert chart.bars is not None
+    assert chart.hours is not None
+    zone = ZoneInfo(chart.config.venue.time_zone)
+    starts, ends = date2num(chart.bars["start_at"].to_list()), date2num(chart.bars["end_at"].to_list())
+    opens, closes = date2num(chart.hours)
+    left, right = min(starts[0], opens), max(ends[-1], closes)
+    margin = (right - left) / 150
+    prices.set_xlim(left - margin, right + margin)
+    volumes.xaxis.set_major_locator(AutoDateLocator(tz=zone, minticks=6, maxticks=14))
+    volumes.xaxis.set_major_formatter(DateFormatter("%H:%M", tz=zone))
+    for name, begin, end in (("pre", left - margin, opens), ("post", closes, right + margin)):
+        if end - begin > margin * 1.01:
+            for axes in (prices, volumes):
+                axes.axvspan(begin, end, color="#f0f0f3", zorder=0)
+            where = prices.get_xaxis_transform()
+            prices.text(
+                (begin + end) / 2, 0.985, name, transform=where, ha="center", va="top", fontsize=8, color=_QUIET
+            )
+    # Where little is traded, a minute's width would hardly be seen.
+    lone = min(6.0, max(1.0, (right - left) / (4 * sum(ends - starts))))
+    return list((starts + ends) / 2), list((ends - starts) * 0.75 * lone)
+
+
+def _colour(row: Mapping[str, Any]) -> str:
+    if row["close"] == row["open"]:
+        return _UNCHANGED
+    return _RISING if row["close"] > row["open"] else _FALLING
+
+
+def _draw_candles(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], middles: Sequence[float], widths: Sequence[float], *, hollow: bool
+) -> None:
+    """Two collections, however many candles there are: lines from low to high, and bodies from open to close."""
+    from matplotlib.collections import LineCollection, PolyCollection
+
+    colours = [_colour(row) for row in rows]
+    wicks = [[(x, row["low"]), (x, row["high"])] for x, row in zip(middles, rows, strict=True)]
+    bodies = [_box(x, width, row["open"], row["close"]) for x, width, row in zip(middles, widths, rows, strict=True)]
+    filled = ["white" if hollow and colour == _RISING else colour for colour in colours]
+    line = 1.2 if hollow else 0.7
+    # The body of an unchanged bar is its outline alone.
+    outlines = [1.2 if colour == _UNCHANGED else line for colour in colours]
+    axes.add_collection(LineCollection(wicks, colors=colours, linewidths=line, zorder=2))
+    axes.add_collection(PolyCollection(bodies, facecolors=filled, edgecolors=colours, linewidths=outlines, zorder=3))
+    axes.autoscale_view(scalex=False)
+
+
+def _draw_volumes(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], middles: Sequence[float], widths: Sequence[float]
+) -> None:
+    from matplotlib.collections import PolyCollection
+
+    heights = [row["volume"] or 0 for row in rows]
+    bars = [_box(x, width, 0, height) for x, width, height in zip(middles, widths, heights, strict=True)]
+    axes.add_collection(PolyCollection(bars, facecolors=[_colour(row) for row in rows], linewidths=0))
+    axes.set_ylim(0, 1.08 * max(*heights, 1))
+
+
+def _box(middle: float, width: float, low: float, high: float) -> list[tuple[float, float]]:
+    left, right = middle - width / 2, middle + width / 2
+    return [(left, low), (left, high), (right, high), (right, low)]
+
+
+def _mark_closes(axes: Axes, chart: Chart) -> None:
+    """The last close on the price axis and, in a single session, the close before it as a line."""
+    first, last = chart.daily.row(0, named=True), chart.daily.row(-1, named=True)
+    before = first["prev_close"] if chart.bars is not None else None
+    low, high = axes.get_ylim()
+    # Far away (a split) it would flatten the candles.
+    if before is not None and low - (high - low) < before < high + (high - low):
+        axes.axhline(before, color=_UNCHANGED, linewidth=0.9, linestyle=(0, (5, 4)), zorder=1, label="previous close")
+    where: dict[str, Any] = {"xy": (1, last["close"]), "xycoords": ("axes fraction", "data"), "va": "center"}
+    box = {"boxstyle": "square,pad=0.25", "facecolor": "#333333", "edgecolor": "none"}
+    axes.annotate(
+        price(last["close"]), **where, xytext=(4, 0), textcoords="offset points", fontsize=9, color="white", bbox=box
+    )
+
+
+def _mark_actions(axes: Axes, chart: Chart) -> None:
+    """A letter and a line at the first session from each ex-date on: D for a dividend, S for a split."""
+    where = axes.get_xaxis_transform()
+    letters: dict[int, str] = {}
+    for action in chart.actions:
+        at = bisect_left(chart.sessions, action["ex_date"])
+        letters[at] = letters.get(at, "") + action["kind"][0].upper()
+    for at, text in letters.items():
+        axes.axvline(at, color=_QUIET, linewidth=0.8, linestyle=":", zorder=1)
+        box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": _QUIET, "linewidth": 0.8}
+        axes.text(at, 0.03, text, transform=where, ha="center", fontsize=8, color=_QUIET, bbox=box)
+
+
+def _explain(axes: Axes, rows: Sequence[Mapping[str, Any]], *, hollow: bool) -> None:
+    """What the colours and the line mean, as far as they occur, above the candles."""
+    from matplotlib.patches import Patch
+
+    there = {_colour(row) for row in rows}
+    names = {_RISING: "close above open", _FALLING: "close below open", _UNCHANGED: "unchanged"}
+    handles: list[Any] = [
+        Patch(facecolor="white" if hollow and colour == _RISING else colour, edgecolor=colour, label=name)
+        for colour, name in names.items()
+        if colour in there
+    ]
+    handles += axes.get_legend_handles_labels()[0]
+    axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.005, 0.995), ncols=4, fontsize=8, frameon=False)

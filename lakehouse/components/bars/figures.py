@@ -1,0 +1,195 @@
+"""Pictures for the asset pages: drawn by matplotlib, which is imported only when a run has something to draw."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.quotes.config import WINDOWS, FeedConfig
+from lakehouse.domains.market.reconciliation.views import compared_of
+from lakehouse.lake import Lake
+from lakehouse.lake.sql import literal
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.figure import Figure
+
+_CLIP_PCT = 10.0
+"""Changes beyond this are drawn in the outermost bin, so that one split doesn't flatten the picture."""
+_CLIP_BP = 60.0
+_CLIP_RATIO = 1.5
+_PRICES = ("open", "high", "low", "close")
+_MOVERS = 10
+"""So many symbols of a feed are named: half of them have the highest gains, half the lowest."""
+_MOST_OTHERS = 300
+_GREY = "#c8ccd8"
+_POINTS = 480
+"""Of a line; of a whole day's, every three minutes one."""
+
+
+def session_pictures(lake: Lake, config: SourceConfig, sessions: Sequence[date]) -> dict[str, Any]:
+    """The last of `sessions` that has daily bars: how change_pct is distributed, and how many bars and
+    instruments each hour has.
+    """
+    daily = lake.table(config.table("daily_bars")).snapshot().select_sessions(sessions)
+    with lake.connect() as connection:
+        found = connection.execute(f"SELECT max(session) FROM ({daily})").fetchone()
+        session = found[0] if found else None
+        if session is None:
+            return {}
+        changes = connection.execute(
+            f"""
+            SELECT least(greatest(change_pct, -{_CLIP_PCT}), {_CLIP_PCT}) FROM ({daily})
+            WHERE session = {literal(session)} AND change_pct IS NOT NULL
+            """
+        ).fetchall()
+        bars = lake.table(config.table("bars")).snapshot().select_sessions([session])
+        hours = connection.execute(
+            f"""
+            SELECT hour(start_at AT TIME ZONE {literal(config.venue.time_zone)}) AS hour, count(*),
+                count(DISTINCT instrument_id)
+            FROM ({bars}) WHERE is_traded GROUP BY hour ORDER BY hour
+            """
+        ).fetchall()
+    return {
+        "session_in_pictures": dg.MetadataValue.md(
+            _drawn(session, [change for (change,) in changes], hours, config.venue.time_zone)
+        )
+    }
+
+
+def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]], zone: str) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.hist(changes, bins=41, range=(-_CLIP_PCT, _CLIP_PCT), color="#4f43dd")
+    left.set(
+        title=f"{session}: change of {len(changes):,} instruments",
+        xlabel="change_pct (percent, clipped)",
+        ylabel="instruments",
+    )
+    names = [f"{hour:02}" for hour, _, _ in hours]
+    right.bar(names, [bars for _, bars, _ in hours], color="#9aa5ce")
+    right.set(title=f"{session}: traded bars and instruments per hour", xlabel=f"hour, {zone}", ylabel="bars")
+    instruments = right.twinx()
+    instruments.plot(names, [count for _, _, count in hours], color="#e06c00", marker="o")
+    instruments.set(ylabel="instruments", ylim=(0, 1.1 * max((count for _, _, count in hours), default=1)))
+    return image_markdown(figure, f"distribution of change_pct and coverage per hour of {session}")
+
+
+def deviation_pictures(lake: Lake, config: SourceConfig) -> dict[str, Any]:
+    """How a reconciled source's daily bars lie around the other series, over all compared sessions: each price's
+    deviation, and the volumes' ratio.
+    """
+    with lake.connect() as connection:
+        prices = ", ".join(f"least(greatest({field}_bp, -{_CLIP_BP}), {_CLIP_BP})" for field in _PRICES)
+        compared = compared_of(lake, connection, config)
+        rows = connection.execute(f"SELECT {prices}, least(ratio, {_CLIP_RATIO}) FROM ({compared})").fetchall()
+    if not rows:
+        return {}
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, (field, style) in enumerate(zip(_PRICES, ("-", "--", "-.", ":"), strict=True)):
+        values = [row[number] for row in rows if row[number] is not None]
+        left.hist(values, bins=81, range=(-_CLIP_BP, _CLIP_BP), histtype="step", linestyle=style, label=field)
+    left.set(
+        title=f"{len(rows):,} sessions: prices against the other series",
+        xlabel="deviation (basis points, clipped)",
+        ylabel="sessions",
+        yscale="log",
+    )
+    left.legend(fontsize="small")
+    right.hist([row[-1] for row in rows if row[-1] is not None], bins=60, range=(0, _CLIP_RATIO), color="#9aa5ce")
+    right.set(title="volume as a share of the other's", xlabel="ratio", ylabel="sessions")
+    return {"deviations": dg.MetadataValue.md(image_markdown(figure, "distribution of deviations and volume ratios"))}
+
+
+def gains_picture(lake: Lake, feed: FeedConfig, day: date) -> dict[str, Any]:
+    """What each symbol of a feed gained in the course of a day (UTC), since the first price of the day's shortest
+    windows.
+    """
+    stored = lake.table(feed.table(WINDOWS)).snapshot().select({"day": [day]})
+    windows = f"(SELECT * FROM ({stored}) WHERE resolution_minutes = {min(feed.windows.resolutions_minutes)})"
+    with lake.connect() as connection:
+        # Of each stretch of a line its last point.
+        connection.execute(
+            f"""
+            CREATE TEMP TABLE points AS
+            WITH span AS MATERIALIZED (SELECT min(window_end) AS first, max(window_end) AS last FROM {windows}),
+            stretches AS (
+                SELECT symbol, max(window_end) AS ended, arg_max(last_price, window_end) AS price,
+                    arg_min(first_price, window_end) AS opening
+                FROM {windows} CROSS JOIN span
+                GROUP BY symbol, floor({_POINTS} * epoch(window_end - first) / greatest(epoch(last - first), 1))
+            ),
+            opened AS (SELECT symbol, arg_min(opening, ended) AS opening FROM stretches GROUP BY symbol)
+            SELECT symbol, ended, 100 * (price - opened.opening) / opened.opening AS gain
+            FROM stretches JOIN opened USING (symbol) WHERE opened.opening > 0
+            """
+        )
+        by_gain = [
+            symbol
+            for (symbol,) in connection.execute(
+                "SELECT symbol FROM points GROUP BY symbol ORDER BY arg_max(gain, ended) DESC, symbol"
+            ).fetchall()
+        ]
+        movers = by_gain if len(by_gain) <= _MOVERS else by_gain[: _MOVERS // 2] + by_gain[-_MOVERS // 2 :]
+        others = by_gain[_MOVERS // 2 : -_MOVERS // 2] if len(by_gain) > _MOVERS else []
+        # Of more symbols than can be told apart, some of every gain.
+        shown = others[:: -(-len(others) // _MOST_OTHERS)] if others else []
+        wanted = ", ".join(map(literal, [*movers, *shown]))
+        if not wanted:
+            return {}
+        points = connection.execute(
+            "SELECT symbol, ended AT TIME ZONE 'UTC' AS ended, gain "
+            f"FROM points WHERE symbol IN ({wanted}) ORDER BY symbol, ended"
+        ).pl()
+    lines = {str(symbol): line for (symbol,), line in points.group_by("symbol", maintain_order=True)}
+    title = f"{feed.source} {day}: gains of {len(by_gain):,} symbols"
+    if others:
+        title += f", the {_MOVERS // 2} highest and the {_MOVERS // 2} lowest named"
+    picture = _lines_drawn(title, day, lines, movers, len(others))
+    return {"gains_of_the_day": dg.MetadataValue.md(picture)}
+
+
+def _lines_drawn(title: str, day: date, lines: Mapping[str, pl.DataFrame], movers: Sequence[str], others: int) -> str:
+    """The movers in colour, what else is in `lines` (some of the `others`) in grey; (ended, gain) ascending."""
+    from matplotlib.dates import AutoDateLocator, DateFormatter
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color="black", linewidth=0.6)
+    grey = lines.keys() - set(movers)
+    for symbol in grey:
+        axes.plot(lines[symbol]["ended"], lines[symbol]["gain"], color=_GREY, linewidth=0.5)
+    for number, symbol in enumerate(movers):
+        line = lines[symbol]
+        # A $ would begin a formula.
+        label = f"{symbol} {line['gain'][-1]:+.2f}%".replace("$", r"\$")
+        axes.plot(line["ended"], line["gain"], color=f"C{number % 10}", linewidth=1.2, label=label)
+    if grey:
+        axes.plot([], [], color=_GREY, label=f"{len(grey):,} of {others:,} others" if len(grey) < others else "others")
+    axes.set(title=title, xlabel=f"time on {day} (UTC)", ylabel="gain since the day's first price (percent)")
+    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=10))
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize="small", frameon=False)
+    return image_markdown(figure, title)
+
+
+def image_markdown(figure: Figure, description: str) -> str:
+    """The figure as a Markdown image that carries its own bytes (PNG)."""
+    target = io.BytesIO()
+    figure.savefig(target, format="png", dpi=90)
+    return f"![{description}](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"

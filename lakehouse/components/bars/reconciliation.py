@@ -1,0 +1,81 @@
+"""The asset that holds a source's daily bars against a second, independent series: its page shows how the two are
+distributed around each other, its check names what is beyond the YAML's bounds.
+"""
+
+from collections import Counter
+
+import dagster as dg
+
+from lakehouse.components.asset_specs import declared
+from lakehouse.components.bars.figures import deviation_pictures
+from lakehouse.components.bars.run_tags import tagged_sessions
+from lakehouse.components.metadata import in_markdown, records_table
+from lakehouse.components.resources import LakeResource
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.reconciliation.views import breaks_of, other_bases_of
+
+_WORST = 10
+# A wrong basis or price is worse than a volume; a session that one side lacks can't be measured.
+_ORDER = "kind = 'volume', abs(deviation_bp) DESC NULLS LAST, session DESC, instrument_id, field"
+
+
+def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+    """The asset `<source>/reconciliation` with its check; a check that blocks holds back the marts."""
+    bounds = config.reconciliation
+    assert bounds is not None
+    against = [config.source, bounds.against] if "." not in bounds.against else bounds.against.split(".")
+    deps = [[config.source, "daily_bars"], against]
+    if config.official_daily is not None:
+        deps += [[config.source, table] for table in ("official_daily", "corporate_actions")]
+    asset = dg.AssetKey([config.source, "reconciliation"])
+    blocks = bounds.severity == "block"
+    spec = dg.AssetCheckSpec(
+        "reconciles",
+        asset=asset,
+        blocking=blocks,
+        description=f"Daily bars agree with {'.'.join(against)}: open, high and low within {bounds.price_bp:g} basis "
+        f"points, close within {bounds.close_bp:g}, volume ratio from {bounds.volume_min:g} to "
+        f"{bounds.volume_max:g}.",
+    )
+
+    what = f"Daily bars held against {'.'.join(against)}; the breaks are rows of lake.reconciliation_breaks."
+
+    @dg.asset(
+        **declared(config, "reconciliation", what, [], {"duckdb"})
+        | {"deps": [list(key) for key in dict.fromkeys(map(tuple, deps))]},
+        check_specs=[spec],
+    )
+    def reconciliation(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        opened = lake.open()
+        sessions = tagged_sessions(context.run.tags, config, partitions)
+        with opened.connect() as connection:
+            query = f"FROM ({breaks_of(opened, connection, config, sessions)}) ORDER BY {_ORDER}"
+            breaks = connection.execute(query).to_arrow_table().to_pylist()
+            others = connection.execute(f"FROM ({other_bases_of(opened, connection, config)}) ORDER BY ALL")
+            bases = others.to_arrow_table().to_pylist()
+        kinds = Counter(found["kind"] for found in breaks)
+        counts = {f"breaks_{kind}": count for kind, count in sorted(kinds.items())}
+        said = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items()))
+        shown = [
+            {name: value for name, value in found.items() if name not in ("source", "against")} for found in breaks
+        ]
+        worst = {"worst": dg.MetadataValue.md(records_table(shown[:_WORST]))} if shown else {}
+        found_bases = {"other_bases": dg.MetadataValue.md(records_table(bases))} if bases else {}
+        findings = [f"{len(breaks):,} breaks: {said}"] if breaks else []
+        if bases:
+            # What was recorded is what prices are adjusted by when they are read.
+            symbols = ", ".join(found["symbol"] or found["instrument_id"] for found in bases)
+            findings.append(f"adjusted as of another day than recorded: {symbols}")
+        result = dg.AssetCheckResult(
+            passed=not findings,
+            check_name=spec.name,
+            severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+            description=in_markdown("; ".join(findings) or "nothing found"),
+            metadata={**counts, **worst, **found_bases},
+        )
+        return dg.MaterializeResult(
+            metadata={"breaks": len(breaks), **counts, **found_bases, **deviation_pictures(opened, config)},
+            check_results=[result],
+        )
+
+    return reconciliation

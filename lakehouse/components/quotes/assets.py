@@ -1,0 +1,167 @@
+"""The assets of a feed: quotes -> quote_windows, poll_errors beside them, partitioned by day (UTC), and the compaction
+of their many small files: of a day that is over, and each hour of the one under way.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.components.asset_specs import declared
+from lakehouse.components.bars.figures import gains_picture
+from lakehouse.components.metadata import definition_metadata, stored_metadata
+from lakehouse.components.resources import LakeResource
+from lakehouse.components.retries import transient_faults_retried
+from lakehouse.derive.incremental import Derived
+from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig
+from lakehouse.domains.market.quotes.derive import derive_windows
+from lakehouse.domains.market.quotes.service import poll
+from lakehouse.lake import Lake
+from lakehouse.lake.maintenance import compact_partitions
+from lakehouse.progress import progress
+
+
+class Rounds(dg.Config):
+    """How many rounds a run takes in."""
+
+    rounds: int = 6
+
+
+def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of one feed; each is a thin step around `lakehouse.feeding` and `lakehouse.pipeline`."""
+    partitioned: dict[str, Any] = {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run()}
+
+    @dg.multi_asset(
+        name=f"{feed.source}_quotes",
+        specs=[
+            dg.AssetSpec(
+                **_declared(feed, QUOTES, f"{feed.description}: each quote once, append-only.", []),
+                partitions_def=partitions,
+                freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(seconds=max(feed.fresh_s, 60))),
+            ),
+            dg.AssetSpec(
+                **_declared(feed, ERRORS, "Polls that brought no quote, each try a row.", []),
+                partitions_def=partitions,
+            ),
+        ],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def quotes(context: dg.AssetExecutionContext, config: Rounds, lake: LakeResource) -> Any:
+        """Today's partition polls the feed, as `lakehouse stream` does; the past can't be asked for, and is reported
+        as it is stored.
+        """
+        days, opened, started = _days(context), lake.open(), time.monotonic()
+        facts: dict[str, Any] = {}
+        if datetime.now(UTC).date() in days:
+            with transient_faults_retried(context):
+                made = asyncio.run(poll(opened, feed, asyncio.Event(), rounds=config.rounds))
+            facts = {name: value for name, value in vars(made).items() if name != "windows"}
+
+        def stored(table: str, told: dict[str, Any]) -> dg.MaterializeResult:
+            _report_days(context, opened, feed, table, days)
+            seconds = time.monotonic() - started
+            return dg.MaterializeResult(
+                asset_key=[feed.source, table],
+                metadata=told | stored_metadata(opened, feed.table(table), days, seconds),
+            )
+
+        yield stored(ERRORS, {})
+        if facts and not facts["stored"] + facts["repeated"]:
+            # A materialization would say that the feed is fresh.
+            raise dg.Failure(
+                f"No quote came in {facts['rounds']} rounds: {facts['refused']} answers were refused, "
+                f"{facts['errors']} tries had none. {feed.source}.{ERRORS} and lake.quarantine say why",
+                allow_retries=False,
+            )
+        yield stored(QUOTES, facts)
+
+    @dg.asset(
+        **declared(
+            feed,
+            WINDOWS,
+            "Closed sliding windows over the quotes, a row a window and symbol.",
+            [QUOTES],
+            {"deltalake", "duckdb"},
+        ),
+        **partitioned,
+        metadata=definition_metadata(feed.contract(WINDOWS), Lake.open(), feed.table(WINDOWS)),
+    )
+    def quote_windows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        days, opened, started = _days(context), lake.open(), time.monotonic()
+        result = Derived()
+        with transient_faults_retried(context):
+            for day in days:
+                ends = feed.windows.rule.ends_of(day)
+                result += derive_windows(opened, feed, *ends, progress=progress(context.log.debug))
+        _report_days(context, opened, feed, WINDOWS, days)
+        return dg.MaterializeResult(
+            metadata={"windows": result.rows, "windows_changed": result.rows_changed}
+            | gains_picture(opened, feed, days[-1])
+            | stored_metadata(opened, feed.table(WINDOWS), days, time.monotonic() - started)
+        )
+
+    @dg.asset(
+        **declared(
+            feed,
+            "compaction",
+            "The files of a day, few instead of thousands; readers and the stream go on meanwhile.",
+            [QUOTES, WINDOWS],
+            {"deltalake"},
+        ),
+        **partitioned,
+    )
+    def compaction(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata=_compacted(lake.open(), feed, _days(context)))
+
+    @dg.asset(
+        **declared(
+            feed,
+            "rolling_compaction",
+            "The files of the day under way, few instead of hundreds, so that reads stay fast through the day.",
+            [QUOTES, WINDOWS],
+            {"deltalake"},
+        ),
+    )
+    def rolling_compaction(lake: LakeResource) -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata=_compacted(lake.open(), feed, [datetime.now(UTC).date()]))
+
+    return [quotes, quote_windows, compaction, rolling_compaction]
+
+
+def _compacted(lake: Lake, feed: FeedConfig, days: Sequence[date]) -> dict[str, int]:
+    """Compacts some days of all of the feed's tables; how many files there were, and are."""
+    facts: dict[str, int] = {}
+    for table in (QUOTES, WINDOWS, ERRORS):
+        done = compact_partitions(lake.table(feed.table(table)), "day", [str(day) for day in days])
+        facts |= {f"{table}_files_before": done.files_before, f"{table}_files_after": done.files_after}
+    return facts
+
+
+def _declared(feed: FeedConfig, table: str, description: str, deps: list[str]) -> dict[str, Any]:
+    return declared(feed, table, description, deps, {"deltalake", "polars"}) | {
+        "metadata": definition_metadata(feed.contract(table), Lake.open(), feed.table(table))
+    }
+
+
+def _days(context: dg.AssetExecutionContext) -> list[date]:
+    return [date.fromisoformat(key) for key in context.partition_keys]
+
+
+def _report_days(
+    context: dg.AssetExecutionContext, lake: Lake, feed: FeedConfig, table: str, days: Sequence[date]
+) -> None:
+    """Tells Dagster how many rows each of the run's days holds."""
+    snapshot = lake.table(feed.table(table)).snapshot()
+    with lake.connect() as connection:
+        counts = dict(
+            connection.execute(f"SELECT day, count(*) FROM ({snapshot.select_sessions(days)}) GROUP BY day").fetchall()
+        )
+    for day in days:
+        context.add_asset_metadata(
+            {"dagster/partition_row_count": counts.get(day, 0)},
+            asset_key=[feed.source, table],
+            partition_key=day.isoformat(),
+        )

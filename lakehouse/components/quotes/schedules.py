@@ -1,0 +1,76 @@
+"""What updates a feed in Dagster: a sensor that asks for a run of rounds each minute, for those who don't run
+`lakehouse stream`, a schedule that closes each day, and one that keeps its files few.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+
+from lakehouse.components.bars.run_tags import PARTITION_TAG
+from lakehouse.components.bars.sensor import IN_PROGRESS
+from lakehouse.domains.market.quotes.config import QUOTES, FeedConfig
+from lakehouse.ingest.http.config import lacks_key
+from lakehouse.lake import Lake
+
+
+def feed_sensor(feed: FeedConfig, job_name: str) -> dg.SensorDefinition:
+    """Asks for a run of rounds when none is under way. It is off until somebody turns it on: beside the service it
+    would only ask the vendor twice.
+    """
+
+    @dg.sensor(
+        name=f"{feed.source}_poll",
+        job_name=job_name,
+        minimum_interval_seconds=10,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=f"Polls {feed.source} in runs of a minute, where `lakehouse stream` is not running.",
+    )
+    def poll(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if lacking := lacks_key(feed.source, feed.api):
+            return dg.SkipReason(lacking)
+        under_way = dg.RunsFilter(job_name=job_name, statuses=IN_PROGRESS)
+        if context.instance.get_runs(under_way, limit=1):
+            return dg.SkipReason("a run of rounds is under way")
+        return dg.RunRequest(tags={PARTITION_TAG: datetime.now(UTC).date().isoformat()})
+
+    return poll
+
+
+def feed_schedules(feed: FeedConfig, day_job: str, hour_job: str) -> list[dg.ScheduleDefinition]:
+    """Each day after its end: the windows as the day's quotes give them, fewer files, and the marts by their
+    automation. Each hour: fewer files of the day under way.
+    """
+
+    def lacks_quotes(day: date) -> str | None:
+        days = Lake.open().table(feed.table(QUOTES)).snapshot().partition_values("day")
+        return None if str(day) in days else f"{feed.source} has no quotes of {day}"
+
+    @dg.schedule(
+        name=f"{feed.source}_close_day",
+        job_name=day_job,
+        cron_schedule="30 0 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Closes the day before: windows, compaction.",
+    )
+    def close_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
+        if lacking := lacks_quotes(day):
+            return dg.SkipReason(lacking)
+        return dg.RunRequest(run_key=str(day), tags={PARTITION_TAG: day.isoformat()})
+
+    @dg.schedule(
+        name=f"{feed.source}_compact",
+        job_name=hour_job,
+        cron_schedule="5 * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Compacts the day under way.",
+    )
+    def compact(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = context.scheduled_execution_time.astimezone(UTC).date()
+        if lacking := lacks_quotes(day):
+            return dg.SkipReason(lacking)
+        return dg.RunRequest()
+
+    return [close_day, compact]

@@ -1,0 +1,69 @@
+"""What the assets that load have in common: another try after a passing fault, and what the pages say of a load."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.components.metadata import records_table
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.errors import LakeUnavailable, SourceUnavailable
+from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.load import Loaded
+from lakehouse.ingest.refused import refusal
+from lakehouse.lake import Lake
+from lakehouse.printable import printable
+
+_TRIES_AFTER_FAULT = 3
+_PAUSE_S = 2.0
+
+
+@contextmanager
+def transient_faults_retried(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Asks Dagster for another try when the source or the lake doesn't answer. Any other error would come
+    again, so it fails the run at once.
+    """
+    try:
+        yield
+    except (SourceUnavailable, LakeUnavailable) as fault:
+        raise dg.RetryRequested(
+            max_retries=_TRIES_AFTER_FAULT, seconds_to_wait=_PAUSE_S * 2**context.retry_number
+        ) from fault
+
+
+def loaded_metadata(context: dg.AssetExecutionContext, result: Loaded) -> dict[str, Any]:
+    """What a load did, for its asset's page; what failed goes to the run's log, too."""
+    for name, error in result.errors.items():
+        context.log.error(printable(f"{name}: {error}"))
+    failed = [{"object": name, "error": error} for name, error in result.errors.items()]
+    return {
+        "rows_received": result.rows_received,
+        "rows_quarantined": result.rows_quarantined,
+        **{f"objects_{status}": count for status, count in result.objects.items()},
+        "partitions_with_news": len(result.parts),
+        **({"errors": dg.MetadataValue.md(records_table(failed))} if failed else {}),
+    }
+
+
+def refused_metadata(
+    lake: Lake, config: SourceConfig, product: type[Product], sessions: list[date] | None
+) -> dict[str, Any]:
+    """What was refused of the objects about `sessions` (None: of all), and why."""
+    found = refusal(lake, config, product, sessions)
+    reasons = [{"reason": reason, "rows": rows} for reason, rows in found.reasons.items()]
+    table = {"refused_reasons": dg.MetadataValue.md(records_table(reasons))} if reasons else {}
+    return {"refused_pct": round(found.pct, 2), **table}
+
+
+def report_shared_tables(context: dg.AssetExecutionContext, lake: Lake, result: Loaded) -> None:
+    """Tells Dagster that the shared tables, which a load writes beside its own, have news."""
+    news = {
+        "ingest_ledger": {"rows_received": result.rows_received},
+        "quarantine": {"rows_quarantined": result.rows_quarantined},
+    }
+    for name, facts in news.items():
+        version = lake.table(name).snapshot().version
+        if version is not None:
+            context.log_event(dg.AssetMaterialization(["lake", name], metadata={**facts, "table_version": version}))

@@ -1,0 +1,112 @@
+"""Which revision of a row counts: the rules that all products share, as DuckDB queries over named relations.
+
+The ledger says which version of an object is current, and of each version under which version the rows of each of
+its parts are stored (see the contract of ingest_ledger). What a row means is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lakehouse.ingest.versions import held, parts_of, references
+
+
+@dataclass(frozen=True)
+class Revised:
+    """How the rows of a raw table are told apart and compared."""
+
+    key: tuple[str, ...]
+    content: tuple[str, ...]
+    """What two revisions are compared by: equal content is an exact duplicate, different content a superseded
+    revision.
+    """
+    part: str
+    """The raw table's partition column."""
+    first_by: tuple[str, ...] = ()
+    """Columns that rank before the time of publication: the vendor's own revision number."""
+
+    @property
+    def key_hash(self) -> str:
+        return f"hash({', '.join(self.key)})"
+
+
+def winners(raw: str, ledger: str, rows: Revised) -> str:
+    """The winning revision of each key, with all columns of the raw table.
+
+    Of several revisions the highest wins by (vendor's revision, published_at, ingested_at, object, row_number). The
+    times are those of the object's current version: what it says again, it says anew.
+    Most keys have one revision, and ranking costs more than all else, so only keys whose hash occurs more than
+    once are ranked.
+    """
+    ranking = ", ".join(
+        [
+            *(f"{column} DESC NULLS LAST" for column in rows.first_by),
+            *(f"{column} DESC" for column in ("said_at", "heard_at", "object", "row_number")),
+        ]
+    )
+    return f"""
+        WITH known AS NOT MATERIALIZED (
+            SELECT raw.*, held.published_at AS said_at, held.ingested_at AS heard_at FROM {raw} AS raw
+            JOIN ({held(ledger)}) AS held
+            ON raw.object = held.object AND raw.object_version = held.object_version AND raw.{rows.part} = held.part
+        ),
+        several AS MATERIALIZED ({_repeated("known", rows)})
+        SELECT * EXCLUDE (said_at, heard_at) FROM known WHERE {rows.key_hash} NOT IN (FROM several)
+        UNION ALL
+        SELECT * EXCLUDE (said_at, heard_at) FROM known WHERE {rows.key_hash} IN (FROM several)
+        QUALIFY row_number() OVER (PARTITION BY {", ".join(rows.key)} ORDER BY {ranking}) = 1
+    """
+
+
+def losers(raw: str, ledger: str, rows: Revised) -> str:
+    """The rows of the raw table that did not win, with `fate`: duplicate (the winner of its key says the same) or
+    superseded (it says something else, was withdrawn, or was read again by other rules).
+    """
+    same = " AND ".join(f"raw.{column} IS NOT DISTINCT FROM won.{column}" for column in rows.content)
+    on = " AND ".join(f"raw.{column} = won.{column}" for column in rows.key)
+    # A current row whose key occurs once has won; all others are few.
+    return f"""
+        WITH readable AS NOT MATERIALIZED (
+            SELECT raw.*, stored.is_latest FROM {raw} AS raw JOIN ({references(ledger)}) AS stored
+            ON raw.object = stored.object AND raw.object_version = stored.object_version
+            AND raw.{rows.part} = stored.part AND stored.is_first
+        ),
+        several AS MATERIALIZED ({_repeated("readable", rows)}),
+        contested AS (
+            SELECT * FROM readable
+            WHERE {rows.key_hash} IN (FROM several)
+            OR (object, object_version, {rows.part}) NOT IN (
+                SELECT (object, object_version, part) FROM ({held(ledger)})
+            )
+        )
+        SELECT raw.* EXCLUDE (is_latest),
+            CASE WHEN won.object IS NOT NULL AND {same} AND raw.is_latest THEN 'duplicate' ELSE 'superseded' END AS fate
+        FROM contested AS raw LEFT JOIN ({winners("contested", ledger, rows)}) AS won ON {on}
+        WHERE won.object IS NULL
+        OR (raw.object, raw.object_version, raw.row_number) <> (won.object, won.object_version, won.row_number)
+    """
+
+
+def known_since(raw: str, ledger: str, rows: Revised, content: Sequence[str]) -> str:
+    """The winners with `known_at`: when the lake first came to know the key with the same `content`. Rows that no
+    version in the ledger names count for nothing.
+    """
+    said = ", ".join([*rows.key, *content])
+    return f"""
+        WITH won AS ({winners(raw, ledger, rows)}),
+        first_known AS (
+            SELECT {said}, min(raw.ingested_at) AS known_at FROM {raw} AS raw SEMI JOIN ({parts_of(ledger)}) AS stored
+            ON raw.object = stored.object AND raw.object_version = stored.object_version
+            AND raw.{rows.part} = stored.part GROUP BY {said}
+        )
+        SELECT won.*, first_known.known_at FROM won JOIN first_known
+        ON {" AND ".join(f"won.{column} IS NOT DISTINCT FROM first_known.{column}" for column in [*rows.key, *content])}
+    """
+
+
+def _repeated(relation: str, rows: Revised) -> str:
+    """Hashes of the keys that `relation` may have more than once: two keys may share a hash, no repeated key is
+    left out.
+    """
+    return f"SELECT {rows.key_hash} AS key_hash FROM {relation} GROUP BY key_hash HAVING count(*) > 1"

@@ -1,0 +1,105 @@
+"""Which objects could not be read, and which sessions have all that they need. A header-only object means that nothing
+traded; a missing or failed one means missing data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.calendar import SessionCalendar
+from lakehouse.ingest.ledger import failed_objects
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def unreadable_objects(config: SourceConfig, ledger: pl.LazyFrame) -> list[dict[str, Any]]:
+    """The objects of a source that could not be read at last (see `failed_objects`), without those that the settings no
+    longer ask for: a symbol that was mistyped once, or a series that was taken out of the YAML.
+    """
+    products = {product.name: product for product in config.products}
+    failed = [row for row in failed_objects(ledger).to_dicts() if row["product"] in products]
+    return [row for row in failed if config.asks_for(products[row["product"]], row["object"])]
+
+
+def missing_objects(
+    config: SourceConfig,
+    calendar: SessionCalendar,
+    ledger: pl.DataFrame,
+    sessions: Sequence[date],
+    due_by: datetime | None = None,
+) -> dict[date, list[str]]:
+    """Session -> what it misses, such as `2017-06-29 hour 12`; complete sessions are left out.
+
+    Args:
+        ledger: the source's rows about (at least) these sessions: object, product, status, published_at,
+            first_session, last_session.
+        due_by: leave out what a source can't have published by then, as its hour or day was not over.
+    """
+    import polars as pl
+
+    bars = ledger.filter(pl.col("product") == config.bars.name)
+    if config.bars.request is not None:
+        return _unanswered(config, calendar, bars, sessions, due_by)
+    about = bars.filter(pl.col("first_session").is_in(list(sessions))).sort("object")
+    readable = pl.col("status") != "failed"
+    loaded = [named for name in about.filter(readable)["object"] if (named := config.bars.named_in(name))]
+    there = {(named.first_day, named.hour) for named in loaded}
+    missing: dict[date, list[str]] = {}
+    for session in sessions:
+        for day, hour in config.expected_objects(session, calendar):
+            if (day, hour) not in there and (due_by is None or config.bars.object_end(day, hour) <= due_by):
+                missing.setdefault(session, []).append(str(day) if hour is None else f"{day} hour {hour:02}")
+    # Where an hour or day comes in several objects, one an instrument, one that can't be read is missed beside others.
+    values = [named.values for named in loaded]
+    failed = about.filter(~readable).select("first_session", "object").unique(maintain_order=True)
+    for session, name in failed.iter_rows():
+        named = config.bars.named_in(name)
+        if named and (named.first_day, named.hour) in there and named.values not in values:
+            missing.setdefault(session, []).append(name)
+    return missing
+
+
+def _unanswered(
+    config: SourceConfig,
+    calendar: SessionCalendar,
+    ledger: pl.DataFrame,
+    sessions: Sequence[date],
+    due_by: datetime | None,
+) -> dict[date, list[str]]:
+    """An API's sessions miss each request of their month that was answered before they closed, and not since. A
+    request that was never answered is none of theirs: nobody can tell a missing answer from a symbol that is none.
+    """
+    import polars as pl
+
+    answered = ledger.filter(pl.col("status") != "failed").with_columns(
+        month=pl.col("first_session").dt.truncate("1mo")
+    )
+    newest = answered.group_by("object", "month").agg(pl.col("published_at", "last_session").max())
+    missing: dict[date, list[str]] = {}
+    for session in sessions:
+        closed = config.regular_end(session, calendar)
+        if due_by is not None and closed > due_by:
+            continue
+        about = newest.filter(pl.col("month") == session.replace(day=1))
+        late = about.filter(pl.col("published_at") < closed)
+        # A session that no answer came after the beginning of was not asked for yet.
+        if late.height and about.filter(pl.col("last_session") >= session).height:
+            missing[session] = sorted(late["object"].to_list())
+    return missing
+
+
+def completeness(
+    config: SourceConfig, calendar: SessionCalendar, ledger: pl.DataFrame, sessions: Sequence[date]
+) -> pl.DataFrame:
+    """Returns (session, is_complete) for each of `sessions`, by the source's ledger."""
+    import polars as pl
+
+    missing = missing_objects(config, calendar, ledger, sessions)
+    return pl.DataFrame(
+        {"session": list(sessions), "is_complete": [session not in missing for session in sessions]},
+        schema={"session": pl.Date, "is_complete": pl.Boolean},
+    )

@@ -1,0 +1,248 @@
+"""Deriving: raw_bars become bars, bars become daily bars. Only what differs from what is stored is written.
+
+Each derivation takes the target's snapshot before it reads the inputs, so that a result made from older inputs
+can't be committed over a newer one (see `lakehouse.lake.table`). Running one again changes nothing, and no table gets
+a new version. After a commit it looks whether its inputs are still the ones it read (`derive_until_current`): another
+derivation may meanwhile have found that newer inputs ask for what was stored before, and have written nothing that
+would meet this commit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lakehouse.derive.incremental import Derived, changed_partitions, count, derive_until_current
+from lakehouse.domains.market.bars import rules
+from lakehouse.domains.market.bars.completeness import completeness
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.calendar import SessionCalendar
+from lakehouse.ingest.ledger import LEDGER, about
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.sql import predicate
+from lakehouse.progress import Progress
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+# A session of a large venue has some 100,000 bars: twenty of them keep DuckDB at about 2 GB.
+_SESSIONS_AT_ONCE = 20
+_LOOK_BACK = timedelta(days=62)
+
+
+def derive_bars(
+    lake: Lake,
+    config: SourceConfig,
+    sessions: Sequence[date],
+    *,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Derived:
+    """Brings the table bars of `sessions` in line with raw_bars and the ledger. With `verify` nothing is
+    written, and the result says what would be.
+    """
+    return _in_batches(_bars_batch, "sessions of bars", lake, config, sessions, verify, progress)
+
+
+def derive_daily_bars(
+    lake: Lake,
+    config: SourceConfig,
+    sessions: Sequence[date],
+    *,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Derived:
+    """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from
+    them. `verify` as for `derive_bars`.
+    """
+    return _in_batches(_daily_batch, "sessions of daily bars", lake, config, sessions, verify, progress)
+
+
+def session_hours(config: SourceConfig, calendar: SessionCalendar) -> pl.DataFrame:
+    """(session, open_at, regular_end_at): the regular segment of each session, the closing auction included."""
+    import polars as pl
+
+    return calendar.frame.select(
+        "session",
+        "open_at",
+        (pl.col("close_at") + timedelta(minutes=config.minutes_after_close)).alias("regular_end_at"),
+    )
+
+
+_Batch = Callable[[Lake, SourceConfig, list[date], bool], tuple[Derived, Sequence[Snapshot]]]
+
+
+def _in_batches(
+    derive: _Batch,
+    what: str,
+    lake: Lake,
+    config: SourceConfig,
+    sessions: Sequence[date],
+    verify: bool,
+    progress: Progress,
+) -> Derived:
+    """Derives as many sessions at once as fit into memory, oldest first."""
+    result, ordered = Derived(), sorted(sessions)
+    for start in range(0, len(ordered), _SESSIONS_AT_ONCE):
+        batch = ordered[start : start + _SESSIONS_AT_ONCE]
+        result += derive_until_current(partial(derive, lake, config, batch, verify))
+        progress(what, start + len(batch), len(ordered))
+    return result
+
+
+def _bars_batch(
+    lake: Lake, config: SourceConfig, sessions: list[date], verify: bool
+) -> tuple[Derived, Sequence[Snapshot]]:
+    target = lake.table(config.table("bars")).snapshot()
+    with lake.connect() as connection:
+        wanted = {"session": sessions}
+        connection.register("hours", session_hours(config, config.calendar_frame()))
+        # The ledger's snapshot comes before raw_bars': a load writes raw_bars first, so that every version that
+        # the ledger names has its rows in the raw snapshot.
+        ledger = lake.table(LEDGER).snapshot()
+        raw = lake.table(config.table("raw_bars")).snapshot().select(wanted)
+        derived = rules.bars(f"({raw})", f"({about(ledger, config.source, config.bars.name, sessions)})", "hours")
+        order = "ORDER BY session, instrument_id, start_at"
+        rows = None
+        if target.files(wanted):
+            connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
+        else:
+            # Nothing is stored to compare with: all rows will be written.
+            rows = connection.execute(f"{derived} {order}").to_arrow_table()
+            connection.register("fresh", rows)
+        made = count(connection, "fresh")
+        changed = changed_partitions(connection, target, "session", sessions)
+        if not changed:
+            return Derived(made), (ledger,)
+        if rows is None:
+            rows = connection.execute(
+                f"SELECT * FROM fresh WHERE {predicate({'session': changed})} {order}"
+            ).to_arrow_table()
+        if not verify:
+            target.overwrite(rows, predicate({"session": changed}))
+        by_session = Counter(rows["session"].to_pylist())
+        return Derived(made, frozenset(changed), rows.num_rows, int(not verify), by_session), (ledger,)
+
+
+def _daily_batch(
+    lake: Lake, config: SourceConfig, sessions: list[date], verify: bool
+) -> tuple[Derived, Sequence[Snapshot]]:
+    table = lake.table(config.table("daily_bars"))
+    target = table.snapshot()
+    with lake.connect() as connection:
+        ledger = lake.table(LEDGER).snapshot()
+        bars = lake.table(config.table("bars")).snapshot()
+        known = connection.execute(about(ledger, config.source, config.bars.name, sessions)).pl()
+        connection.register("completeness", completeness(config, config.calendar_frame(), known, sessions))
+        stored = bars.select({"session": sessions})
+        daily = rules.daily(f"({stored})", "completeness", config.venue.time_zone, config.bars.volume_unit)
+        connection.execute(f"CREATE TEMP TABLE fresh AS {daily}")
+        columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
+        _recompute(connection, target, sessions)
+        key = ", ".join(rules.DAILY_KEY)
+        # Rows that stand twice are no other set of rows, but have to be written again all the same.
+        changes = connection.execute(
+            f"""
+            SELECT {columns} FROM recomputed SEMI JOIN (
+                SELECT {key} FROM (SELECT {columns} FROM recomputed EXCEPT SELECT {columns} FROM before)
+                UNION ALL SELECT {key} FROM before_inside GROUP BY {key} HAVING count(*) > 1
+            ) USING ({key})
+            """
+        ).to_arrow_table()
+        connection.register("changes", changes)
+        connection.execute(
+            f"CREATE TEMP TABLE gone AS SELECT {key}, month FROM before ANTI JOIN recomputed USING ({key})"
+        )
+        months = connection.execute(
+            "SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month"
+        ).fetchall()
+        if not months:
+            return Derived(count(connection, "fresh")), (ledger, bars)
+        where = {"month": [month for (month,) in months]}
+        rows = connection.execute(
+            f"""
+            SELECT {columns} FROM ({target.select(where)}) ANTI JOIN changes USING ({key}) ANTI JOIN gone USING ({key})
+            UNION ALL SELECT {columns} FROM changes ORDER BY session, instrument_id, currency
+            """
+        ).to_arrow_table()
+        by_session = connection.execute(
+            "SELECT session, count(*) FROM (SELECT session FROM changes UNION ALL SELECT session FROM gone) "
+            "GROUP BY session"
+        ).fetchall()
+        result = Derived(
+            count(connection, "fresh"),
+            frozenset(session for session, _ in by_session),
+            changes.num_rows + count(connection, "gone"),
+            int(not verify),
+            dict(by_session),
+        )
+        if not verify:
+            # A row follows from its neighbours in other months, so that no two derivations may commit from one
+            # snapshot, whatever months they write.
+            target.overwrite(rows, predicate(where), transactions=[table.name])
+        return result, (ledger, bars)
+
+
+def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> None:
+    """Makes `recomputed` (the fresh rows and the later rows that follow a changed one, with prev_* filled in)
+    and `before` (the same rows as stored).
+    """
+    inside = predicate({"session": sessions})
+    key = ", ".join(rules.DAILY_KEY)
+    series = "instrument_id, currency"
+    months = [date.fromisoformat(month) for month in target.partition_values("month")]
+    later = [month for month in months if month >= sessions[0].replace(day=1)]
+    recent = [month for month in months if month >= (sessions[0] - _LOOK_BACK).replace(day=1)]
+    older = [month for month in months if month not in recent]
+    near = f"({target.select({'month': recent})})"
+
+    connection.execute(f"CREATE TEMP TABLE before_inside AS SELECT * FROM {near} WHERE {inside}")
+    # A later row is touched when the row before it appeared, went, or closes elsewhere: it is the next row of
+    # its series outside the sessions.
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE touched AS SELECT {key}, close FROM fresh EXCEPT SELECT {key}, close FROM before_inside;
+        INSERT INTO touched SELECT {key}, close FROM before_inside ANTI JOIN fresh USING ({key})
+        """
+    )
+    # Their keys first: in a long history few of the later months have any.
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE following AS SELECT {series}, later.session, later.month
+        FROM ({target.select({"month": later})}) AS later
+        JOIN (
+            SELECT {series}, min(session) AS first_touched, max(session) AS last_touched FROM touched GROUP BY {series}
+        ) AS span USING ({series})
+        WHERE NOT later.{inside} AND later.session > span.first_touched
+        QUALIFY later.session <= last_touched
+        OR row_number() OVER (PARTITION BY {series}, later.session > last_touched ORDER BY later.session) = 1
+        """
+    )
+    found = [month for (month,) in connection.execute("SELECT DISTINCT month FROM following").fetchall()]
+    after = target.select({"month": found})
+    connection.execute(f"CREATE TEMP TABLE followers AS SELECT * FROM ({after}) SEMI JOIN following USING ({key})")
+    connection.execute("CREATE TEMP VIEW before AS FROM before_inside UNION ALL FROM followers")
+    connection.execute(
+        "CREATE TEMP VIEW unlinked AS FROM fresh UNION ALL "
+        "FROM (SELECT * EXCLUDE (prev_session, prev_close, change_pct) FROM followers)"
+    )
+    closes = f"SELECT {key}, close FROM {near} WHERE NOT {inside} UNION ALL SELECT {key}, close FROM fresh"
+    connection.execute(f"CREATE TEMP TABLE closes AS {closes}")
+    if older:
+        # Only the series that have no close in the last two months are looked up in the rest of the history.
+        connection.execute(
+            f"""
+            INSERT INTO closes SELECT {key}, close FROM ({target.select({"month": older})}) SEMI JOIN (
+                SELECT DISTINCT unlinked.instrument_id, unlinked.currency FROM unlinked ASOF LEFT JOIN closes AS earlier
+                ON unlinked.instrument_id = earlier.instrument_id AND unlinked.currency = earlier.currency
+                AND unlinked.session > earlier.session
+                WHERE earlier.session IS NULL
+            ) USING ({series})
+            """
+        )
+    connection.execute(f"CREATE TEMP TABLE recomputed AS {rules.with_previous('unlinked', 'closes')}")

@@ -1,0 +1,106 @@
+"""From revisions to bars, from bars to daily bars: the rules, as DuckDB queries over named relations.
+
+Every function takes the names of relations (or parenthesised queries) and returns a query. None of them reads
+or writes a table, so they serve the current lake, the lake as of a past moment, and a rebuild alike.
+"""
+
+from __future__ import annotations
+
+from lakehouse.derive.revisions import Revised, winners
+
+BAR_KEY = ("instrument_id", "currency", "interval", "start_at")
+
+BARS = Revised(
+    key=BAR_KEY,
+    content=(
+        "symbol",
+        "name",
+        "instrument_type",
+        "vendor_id",
+        "end_at",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "trades",
+        "vwap",
+        "vendor_revision",
+        "is_adjusted",
+    ),
+    part="session",
+    first_by=("vendor_revision",),
+)
+"""Rows of raw_bars."""
+
+DAILY_KEY = ("instrument_id", "currency", "session")
+
+
+def bars(raw: str, ledger: str, hours: str) -> str:
+    """The rows of the table bars.
+
+    Args:
+        raw: relation of raw_bars.
+        ledger: relation of the source's ledger.
+        hours: relation of (session, open_at, regular_end_at); the regular segment is
+            open_at <= start_at < regular_end_at.
+    """
+    return f"""
+        SELECT instrument_id, symbol, name, instrument_type, currency, interval, start_at, end_at, session,
+            CASE
+                WHEN start_at < open_at THEN 'pre' WHEN start_at < regular_end_at THEN 'regular' ELSE 'post'
+            END AS segment,
+            open, high, low, close, volume, trades, vwap, volume > 0 AS is_traded, is_adjusted,
+            object, object_version, row_number, published_at, ingested_at
+        FROM ({winners(raw, ledger, BARS)}) JOIN {hours} USING (session)
+    """
+
+
+def daily(bars_relation: str, completeness: str, time_zone: str, volume_unit: float = 1.0) -> str:
+    """Daily bars without what depends on earlier sessions: one row an instrument, currency and session with a
+    traded regular bar.
+
+    Sums of prices run in the order of time, so that they don't depend on the order in which threads add. The bounds of
+    the raw contract keep every sum within its type; of bars that an earlier release accepted, a sum beyond it is NULL,
+    which the contract of daily bars reports.
+
+    Args:
+        bars_relation: relation of the table bars.
+        completeness: relation of (session, is_complete).
+        time_zone: the venue's, on whose clock a publication falls on a day.
+        volume_unit: how much of what prices are for one unit of volume is; the turnover counts it.
+    """
+    value = "close * volume" if volume_unit == 1 else f"close * volume * {volume_unit!r}"
+    return f"""
+        SELECT date_trunc('month', session)::DATE AS month, instrument_id,
+            arg_max_null(symbol, start_at) AS symbol, arg_max_null(name, start_at) AS name,
+            arg_max_null(instrument_type, start_at) AS instrument_type,
+            currency, session,
+            arg_min(open, start_at) AS open, max(high) AS high, min(low) AS low, arg_max(close, start_at) AS close,
+            TRY_CAST(sum(volume) AS BIGINT) AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
+            sum({value} ORDER BY start_at) AS turnover,
+            CASE WHEN count(vwap) = count(*) THEN sum(vwap * volume ORDER BY start_at) / sum(volume) END AS vwap,
+            count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at,
+            timezone('{time_zone}', max(published_at) FILTER (is_adjusted))::DATE AS adjusted_as_of,
+            any_value(is_complete) AS is_complete
+        FROM {bars_relation} JOIN {completeness} USING (session)
+        WHERE is_traded AND segment = 'regular'
+        GROUP BY instrument_id, currency, session
+    """
+
+
+def with_previous(rows: str, closes: str) -> str:
+    """Adds prev_session, prev_close and change_pct to daily rows.
+
+    Args:
+        rows: relation of daily rows without these three columns.
+        closes: relation of (instrument_id, currency, session, close), of every session that may come before one
+            of `rows`.
+    """
+    return f"""
+        SELECT rows.*, earlier.session AS prev_session, earlier.close AS prev_close,
+            CASE WHEN earlier.close > 0 THEN (rows.close / earlier.close - 1) * 100 END AS change_pct
+        FROM {rows} AS rows ASOF LEFT JOIN {closes} AS earlier
+            ON rows.instrument_id = earlier.instrument_id AND rows.currency = earlier.currency
+            AND rows.session > earlier.session
+    """

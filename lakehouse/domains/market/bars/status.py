@@ -1,0 +1,134 @@
+"""How a source stands: sessions loaded, missing and failed, what the quarantine holds and why, and when the
+marts were last published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.derive.rebuild import misordered_entries
+from lakehouse.domains.market.bars.completeness import missing_objects, unreadable_objects
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.entered import QUARANTINE
+from lakehouse.ingest.ledger import ledger_of, newest_entries
+from lakehouse.ingest.refused import Refusal, refusal
+from lakehouse.ingest.skipped import Skipped, last_skipped
+from lakehouse.ingest.stale_readings import read_otherwise
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.published import Publication, found_publication
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Status:
+    """One source's state. `missing` names the sessions between the first and the last loaded one that have no
+    object at all.
+    """
+
+    source: str
+    sessions_loaded: int
+    first_session: date | None
+    last_session: date | None
+    missing: list[date]
+    incomplete: dict[date, list[str]]
+    failed_objects: list[dict[str, object]]
+    objects: dict[str, int]
+    rebuild_due: int
+    """Objects that hold another version than by a rebuild, in a lake from an earlier release."""
+    read_otherwise: int
+    """Objects that were read by other settings than the source has now."""
+    skipped: list[Skipped]
+    """What the last load or tick of the sensor could not take for an object of the source."""
+    rows_received: dict[str, int]
+    """By product: a run's own numbers are those of its bars."""
+    refusals: dict[str, Refusal]
+    """By product, where any row was refused."""
+    empty_sessions: list[date]
+    """Sessions of which every object was empty: nothing traded, or the vendor had a bad day."""
+    quarantine: list[dict[str, object]]
+
+
+def status(lake: Lake, config: SourceConfig) -> Status:
+    """Reads a source's ledger and quarantine; the source itself is not asked."""
+    import polars as pl
+
+    ledger = ledger_of(lake, config.source).collect()
+    readable = ledger.filter(pl.col("status") != "failed")
+    bars = readable.filter(pl.col("product") == config.bars.name)
+    parts = bars["parts"].explode().struct.field("part").drop_nulls().to_list()
+    sessions = sorted({*parts, *bars.filter(pl.col("status") == "empty")["first_session"].to_list()})
+    failed = unreadable_objects(config, ledger.lazy())
+    received = ledger.group_by("product").agg(pl.col("rows_received").sum())
+
+    def refused(product: Product) -> Refusal:
+        return refusal(lake, config, type(product), None)
+
+    calendar = config.calendar_frame()
+    expected = calendar.between(sessions[0], sessions[-1]) if sessions else []
+    return Status(
+        source=config.source,
+        sessions_loaded=len(sessions),
+        first_session=sessions[0] if sessions else None,
+        last_session=sessions[-1] if sessions else None,
+        missing=sorted(set(expected) - set(sessions)),
+        incomplete=missing_objects(
+            config,
+            calendar,
+            ledger,
+            [session for session in sessions if calendar.is_session(session)],
+        ),
+        failed_objects=failed,
+        objects=_counted(newest_entries(ledger.lazy()).collect(), failed),
+        rebuild_due=misordered_entries(config, ledger.lazy()).height,
+        read_otherwise=read_otherwise(config, ledger.lazy()).height,
+        skipped=last_skipped(lake, config.source),
+        rows_received={name: rows for name, rows in sorted(received.iter_rows()) if rows},
+        refusals={product.name: found for product in config.products if (found := refused(product)).refused},
+        empty_sessions=sorted(set(sessions) - _with_rows(bars)),
+        quarantine=quarantine_by_reason(lake, config.source),
+    )
+
+
+def _with_rows(readable: pl.DataFrame) -> set[date]:
+    """The sessions of which an object's newest readable version has rows."""
+    newest = newest_entries(readable.lazy()).collect()
+    return set(newest["parts"].explode().struct.field("part").drop_nulls())
+
+
+def _counted(newest: pl.DataFrame, failed: list[dict[str, Any]]) -> dict[str, int]:
+    """Objects by status; of those that failed, the ones that the source still asks for."""
+    import polars as pl
+
+    readable = newest.filter(pl.col("status") != "failed").group_by("status").len()
+    counts = dict(readable.iter_rows())
+    return counts | ({"failed": len(failed)} if failed else {})
+
+
+def quarantine_by_reason(lake: Lake, source: str) -> list[dict[str, object]]:
+    """(reason, rows, last_session, last_object) of a source's rows in the quarantine, the most frequent first. The last
+    object is the one to look into: a row outside the calendar's sessions counts to the next session.
+    """
+    with lake.connect() as connection:
+        stored = lake.select(QUARANTINE, connection, {"source": [source]})
+        return (
+            connection.execute(
+                f"""
+                SELECT reason, count(*) AS rows, max(session) AS last_session,
+                    arg_max(object, (session, object)) AS last_object
+                FROM (SELECT unnest(reasons) AS reason, session, object FROM ({stored}))
+                GROUP BY reason ORDER BY rows DESC, reason
+                """
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
+
+
+def publication_of(lake: Lake) -> Publication:
+    """What is in the place of the published marts."""
+    return Publication(None, None) if lake.warehouse is None else found_publication(lake.warehouse)

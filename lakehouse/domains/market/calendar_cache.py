@@ -1,0 +1,54 @@
+"""Exchange calendars kept on disk, since building one costs every process the import of pandas.
+
+A kept calendar is a small Parquet file named after the calendar, its first session and the version of
+exchange_calendars; a new version of that package makes new files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import date
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakehouse.domains.market.calendar import SessionCalendar, build_sessions
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_log = logging.getLogger(__name__)
+
+
+def calendar_version() -> str:
+    """The version of exchange_calendars: derivations depend on it."""
+    return version("exchange_calendars")
+
+
+def _keep(frame: pl.DataFrame, kept: Path) -> None:
+    """Keeps a calendar in a home that is there: whoever only reads makes none, and may not be allowed to write."""
+    if not kept.parents[1].is_dir():
+        return
+    written = kept.with_suffix(f".{os.getpid()}.part")
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        frame.write_parquet(written)
+        written.replace(kept)
+    except OSError as error:
+        _log.info("the calendar can't be kept, and is built again each time: %s", error)
+
+
+@cache
+def load_calendar(name: str, first: date, time_zone: str, folder: Path) -> SessionCalendar:
+    """The calendar `name` (a code of exchange_calendars, such as XETR) from `first` on; kept below `folder`."""
+    import polars as pl
+
+    kept = folder / f"{name.replace('/', '-')}-{first}-{calendar_version()}-{date.today():%Y%m}.parquet"
+    try:
+        frame = pl.read_parquet(kept)
+    except (OSError, pl.exceptions.ComputeError):
+        frame = build_sessions(name, first)
+        _keep(frame, kept)
+    return SessionCalendar(name, time_zone, frame)

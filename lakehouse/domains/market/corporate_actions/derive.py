@@ -1,0 +1,53 @@
+"""Deriving the second product: raw_daily becomes official_daily and corporate_actions. Only years that differ from
+what is stored are written; the order of snapshots is that of `derive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from lakehouse.derive.incremental import Derived, changed_partitions, count, derive_until_current
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.corporate_actions import rules as official
+from lakehouse.ingest.dataset import OfficialDaily
+from lakehouse.ingest.ledger import LEDGER
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.sql import literal, predicate
+
+_RULES: dict[str, Callable[[str, str], str]] = {
+    "official_daily": official.official_daily,
+    "corporate_actions": official.corporate_actions,
+}
+OFFICIAL_TABLES = tuple(_RULES)
+
+
+def derive_official(lake: Lake, config: SourceConfig, table: str, *, verify: bool = False) -> Derived:
+    """Brings official_daily or corporate_actions in line with raw_daily and the ledger, over its whole history.
+    With `verify` nothing is written, and the result says what would be.
+    """
+    return derive_until_current(partial(_derived, lake, config, table, verify))
+
+
+def _derived(lake: Lake, config: SourceConfig, table: str, verify: bool) -> tuple[Derived, Sequence[Snapshot]]:
+    target = lake.table(config.table(table)).snapshot()
+    columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
+    with lake.connect() as connection:
+        ledger = lake.table(LEDGER).snapshot()
+        known = f"({ledger.select({'source': [config.source]})})"
+        known = f"(SELECT * FROM {known} WHERE product = {literal(OfficialDaily.name)})"
+        raw = f"({lake.table(config.table(OfficialDaily.raw_table)).snapshot().select()})"
+        connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({_RULES[table](raw, known)})")
+        stored = connection.execute("SELECT DISTINCT year FROM fresh").fetchall()
+        years = sorted({str(year) for (year,) in stored} | set(target.partition_values("year")))
+        changed = changed_partitions(connection, target, "year", years)
+        made = count(connection, "fresh")
+        if not changed:
+            return Derived(made), (ledger,)
+        where = predicate({"year": changed})
+        order = "instrument_id, currency, year" if table == "corporate_actions" else "session, instrument_id"
+        rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
+        if not verify:
+            target.overwrite(rows, where)
+        return Derived(made, frozenset(changed), rows.num_rows, int(not verify)), (ledger,)

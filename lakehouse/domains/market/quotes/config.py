@@ -1,0 +1,151 @@
+"""What a `defs.yaml` says about a feed of quotes: whom to ask or listen to, what its members mean, which windows are
+made of them.
+
+Asking is `poller`'s matter, listening `broker`'s, and reading an answer that of `quotes`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lakehouse.domains.market.bars.config import RefusalWarning, described_sources, not_taken
+from lakehouse.domains.market.quotes.rules import WindowRule
+from lakehouse.errors import SourceError
+from lakehouse.ingest.dataset import Strict
+from lakehouse.ingest.defs_yaml import DEFS, QUOTE_FEED, Descriptions, described
+from lakehouse.ingest.http.config import Api
+from lakehouse.lake.contract import Contract, contract_of
+from lakehouse.settings import Settings, settings
+
+QUOTES, WINDOWS, ERRORS = "quotes", "quote_windows", "poll_errors"
+TOP, GAINS = "top_stocks", "percentage_gains"
+"""Views of the windows."""
+
+
+class Broker(Strict):
+    """A NATS JetStream stream that a feed is pushed to, one quote a message."""
+
+    url: str = Field("nats://127.0.0.1:4222", description="Server; LAKEHOUSE_<SOURCE>_NATS_URL goes before.")
+    stream: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the stream.")
+    subject: str = Field(description="Subjects of the stream that are quotes, such as quotes.>.")
+    durable: str = Field("lakehouse", pattern=r"^[A-Za-z0-9_-]+$", description="Name of the durable consumer.")
+
+
+class Windows(Strict):
+    """The sliding windows over the quotes."""
+
+    resolutions_minutes: tuple[int, ...] = Field((1, 5, 15), min_length=1, description="Lengths of the windows.")
+    period_s: int = Field(10, ge=1, description="Every so many seconds a window of each length ends.")
+    offset_s: int = Field(5, ge=0, description="Of the ends from midnight UTC: with a period of 10, :05, :15, ...")
+    lateness_s: int = Field(
+        20, ge=0, description="Seconds for which a window stays open after quotes behind its end have come."
+    )
+    top: int = Field(3, ge=1, description="Ranks that top_stocks shows.")
+
+    @model_validator(mode="after")
+    def _periods_fit(self) -> Windows:
+        if self.offset_s >= self.period_s or 86_400 % self.period_s:
+            raise ValueError("windows end at the same seconds of every day: period_s divides 86400, offset_s is below")
+        if unfit := [minutes for minutes in self.resolutions_minutes if minutes < 1 or minutes * 60 % self.period_s]:
+            raise ValueError(f"resolutions_minutes {unfit} are no multiples of period_s")
+        return self
+
+    @property
+    def rule(self) -> WindowRule:
+        return WindowRule(
+            tuple(timedelta(minutes=minutes) for minutes in self.resolutions_minutes),
+            timedelta(seconds=self.period_s),
+            timedelta(seconds=self.offset_s),
+            timedelta(seconds=self.lateness_s),
+        )
+
+
+class FeedConfig(Strict):
+    """A feed of quotes, whole."""
+
+    source: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="Name of the feed; the first part of its assets' keys and its SQL schema.",
+    )
+    description: str
+    owners: list[str] = Field([])
+    tags: dict[str, str] = Field({})
+    first_day: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="First day (UTC) that is a partition.")
+    api: Api
+    path: str = Field(description="Address of a symbol's quote below the API's; {symbol} is filled in.")
+    every_s: float = Field(10.0, gt=0, description="Seconds between two rounds, which begin at whole multiples.")
+    patience_s: float = Field(
+        3.0, gt=0, description="Seconds that a round waits for its slowest polls; what comes later goes with the next."
+    )
+    columns: dict[str, str] = Field(description="Member of the vendor's object -> column of quotes.")
+    time_unit: Literal["s", "ms", "us", "ns"] = Field("ms", description="Unit of the vendor's update time since 1970.")
+    broker: Broker | None = Field(None, description="Where the same objects are pushed, for those who listen instead.")
+    windows: Windows = Windows()
+    refusals: RefusalWarning = RefusalWarning()
+    fresh_s: int = Field(120, ge=1, description="Seconds without a quote after which the feed counts as stopped.")
+
+    _is_no_schema_of_its_own = field_validator("source")(not_taken)
+
+    @field_validator("columns")
+    @classmethod
+    def _are_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        known = contract_of(QUOTES).column_names
+        if unknown := sorted(set(columns.values()) - set(known)):
+            raise ValueError(f"{', '.join(unknown)} is no column of quotes; there are {', '.join(known)}")
+        if missing := {"symbol", "latest_price", "event_time"} - set(columns.values()):
+            raise ValueError(f"no member says {', '.join(sorted(missing))}; add it to columns")
+        return columns
+
+    @field_validator("path")
+    @classmethod
+    def _names_a_symbol(cls, path: str) -> str:
+        if "{symbol}" not in path:
+            raise ValueError(f"path {path!r} has no {{symbol}}; write it as /stock/{{symbol}}/quote")
+        return path
+
+    def table(self, name: str) -> str:
+        """The path of this feed's table, such as `iex/quotes`."""
+        return f"{self.source}/{name}"
+
+    def contract(self, table: str) -> Contract:
+        """The contract of one of the feed's tables."""
+        return contract_of(table)
+
+    def broker_url(self, config: Settings | None = None) -> str:
+        """Where the broker is."""
+        assert self.broker is not None
+        return (config or settings()).source_variable(self.source, "nats_url") or self.broker.url
+
+
+@cache
+def configured_feeds(folder: Path = DEFS) -> dict[str, FeedConfig]:
+    """Every feed of quotes that a `defs.yaml` below `folder` describes, by name; broken files are left out."""
+    return described_feeds(folder).found
+
+
+@cache
+def described_feeds(folder: Path = DEFS) -> Descriptions[FeedConfig]:
+    """The feeds of quotes, and which `defs.yaml` can't be read."""
+    return described(QUOTE_FEED, FeedConfig, folder)
+
+
+def broken_files(folder: Path = DEFS) -> dict[Path, SourceError]:
+    """Every `defs.yaml` that can't be read, with what is wrong in it."""
+    return dict(sorted((described_sources(folder).broken | described_feeds(folder).broken).items()))
+
+
+def feed_named(name: str | None) -> FeedConfig:
+    """The feed of that name; without one, the only feed that there is.
+
+    Raises:
+        SourceError: no defs.yaml describes it, or there are several.
+    """
+    known = configured_feeds()
+    if name is None and len(known) == 1:
+        return next(iter(known.values()))
+    return described_feeds().named(name or "", "feed")

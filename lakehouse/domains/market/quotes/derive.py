@@ -1,0 +1,172 @@
+"""Sliding windows of a feed, derived for any stretch of time from the stored quotes. Only what differs is written.
+
+Which quote is in which window, and when a window is closed, is the matter of `rules`; how windows follow the quotes as
+they come, that of `live`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lakehouse.derive.incremental import Derived, count
+from lakehouse.domains.market.quotes import rules
+from lakehouse.domains.market.quotes.config import QUOTES, WINDOWS, FeedConfig, feed_named
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.sql import literal, moment_literal
+from lakehouse.lake.table import retry_when_stale
+from lakehouse.progress import Progress
+
+if TYPE_CHECKING:
+    import duckdb
+
+# About a gigabyte of panes and windows.
+_QUOTES_AT_ONCE = 1_000_000
+
+
+def derive_windows(
+    lake: Lake,
+    feed: FeedConfig,
+    first_end: datetime,
+    last_end: datetime,
+    *,
+    symbols: Sequence[str] = (),
+    reached: Mapping[str, int] | None = None,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Derived:
+    """Brings the windows that end from `first_end` to `last_end` in line with the quotes.
+
+    Args:
+        symbols: these alone, if any are named.
+        reached: what the last commit says (see `Snapshot.append`).
+        verify: write nothing; the result says what would be written.
+    """
+    result = Derived()
+    rule = feed.windows.rule
+    total = max(0, (last_end - first_end) // rule.period + 1)
+    done = 0
+    for start, end in _stretches(lake, feed, first_end, last_end):
+        mark = reached if end == last_end else None
+        result += retry_when_stale(partial(_derive, lake, feed, start, end, symbols, mark, verify))
+        done += (end - start) // rule.period + 1
+        progress("windows", done, total)
+    return result
+
+
+def _stretches(
+    lake: Lake, feed: FeedConfig, first_end: datetime, last_end: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """As many ends at once as their quotes fit into memory. What has no quotes costs nothing, be it years."""
+    rule = feed.windows.rule
+    quotes = lake.table(feed.table(QUOTES)).snapshot()
+    for first, last in _whole_days(quotes, first_end, last_end, rule):
+        inside = quotes.count_at_most(_between(first - rule.longest, last))
+        ends = (last - first) // rule.period + 1
+        at_once = min(ends, max(30, ends * _QUOTES_AT_ONCE // max(inside, 1)))
+        start = first
+        while start <= last:
+            end = min(last, start + (at_once - 1) * rule.period)
+            yield start, end
+            start = end + rule.period
+
+
+def _whole_days(
+    quotes: Snapshot, first_end: datetime, last_end: datetime, rule: rules.WindowRule
+) -> Iterator[tuple[datetime, datetime]]:
+    """Parts the ends between two days where the quotes before become too many for once."""
+    start, together = first_end, 0
+    if first_end.date() < last_end.date():
+        for day, rows in quotes.rows_by("day").items():
+            begin, end = rule.ends_of(date.fromisoformat(day))
+            if end < first_end or begin > last_end:
+                continue
+            if together and together + rows > _QUOTES_AT_ONCE and start < begin:
+                yield start, begin - rule.period
+                start, together = begin, 0
+            together += rows
+    if start <= last_end:
+        yield start, last_end
+
+
+def _derive(
+    lake: Lake,
+    feed: FeedConfig,
+    first_end: datetime,
+    last_end: datetime,
+    symbols: Sequence[str],
+    reached: Mapping[str, int] | None,
+    verify: bool,
+) -> Derived:
+    target = lake.table(feed.table(WINDOWS)).snapshot()
+    quotes = lake.table(feed.table(QUOTES)).snapshot()
+    rule = feed.windows.rule
+    wanted = f" AND symbol IN ({', '.join(map(literal, symbols))})" if symbols else ""
+    where = f"window_end >= {moment_literal(first_end)} AND window_end <= {moment_literal(last_end)}{wanted}"
+    where = f"{_days(first_end, last_end)} AND {where}"
+    columns = ", ".join(target.table.contract.column_names)
+    with lake.connect() as connection:
+        inside = quotes.select_where(_between(first_end - rule.longest, last_end) + wanted)
+        connection.execute(f"CREATE TEMP TABLE quotes AS {inside}")
+        beyond = last_end + rule.lateness + rule.period
+        watching = quotes.select_where(_between(first_end, beyond))
+        later = _first_heard_from(connection, quotes, beyond)
+        windows = rules.closed_windows("quotes", f"({watching})", first_end, last_end, rule, later)
+        connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({windows})")
+        connection.execute(f"CREATE TEMP TABLE stored AS {target.select_where(where)}")
+        changes = count(connection, "(FROM fresh EXCEPT ALL FROM stored)")
+        gone = count(connection, "(FROM stored ANTI JOIN fresh USING (resolution_minutes, window_end, symbol))")
+        made = count(connection, "fresh")
+        if not changes and not gone:
+            return Derived(made)
+        days = connection.execute(
+            "SELECT DISTINCT day FROM ((FROM fresh EXCEPT ALL FROM stored) UNION ALL "
+            "(FROM stored EXCEPT ALL FROM fresh))"
+        ).fetchall()
+        result = Derived(made, frozenset(day for (day,) in days), changes + gone, int(not verify))
+        if verify:
+            return result
+        rows = connection.execute("FROM fresh ORDER BY window_end, resolution_minutes, symbol").to_arrow_table()
+        if count(connection, "stored"):
+            target.overwrite(rows, where, [target.table.name], reached)
+        else:
+            target.append(rows, [target.table.name], reached)
+        return result
+
+
+def _first_heard_from(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, moment: datetime) -> datetime | None:
+    """When the lake came to know the first quote with an event_time from `moment` on."""
+    whole, some = quotes.least_from("ingested_at", "event_time", moment)
+    row = connection.execute(
+        f"SELECT min(ingested_at) FROM ({some}) WHERE event_time >= {moment_literal(moment)}"
+    ).fetchone()
+    found = [whole] if whole else []
+    if row and row[0]:
+        found.append(row[0].astimezone(UTC))
+    return min(found, default=None)
+
+
+def _between(first: datetime, before: datetime) -> str:
+    """Where the quotes of a time are."""
+    return f"{_days(first, before)} AND event_time >= {moment_literal(first)} AND event_time < {moment_literal(before)}"
+
+
+def _days(first: datetime, last: datetime) -> str:
+    return f"day >= {literal(first.date())} AND day <= {literal(last.date())}"
+
+
+def quote_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
+    """The query for `<feed>.quote_windows` as of `lake.as_of`."""
+    feed = feed_named(source)
+    rule = feed.windows.rule
+    table = lake.table(feed.table(WINDOWS))
+    quotes = f"({lake.select(feed.table(QUOTES), connection)})"
+    found = connection.execute(f"SELECT min(event_time), max(event_time) FROM {quotes}").fetchone()
+    if found is None or found[0] is None:
+        return f"SELECT * FROM ({table.snapshot().select()}) WHERE false"
+    first, last = (moment.astimezone(UTC) for moment in found)
+    windows = rules.closed_windows(quotes, quotes, rule.next_end(first), rule.closed_through(last), rule, None)
+    return f"SELECT {', '.join(table.contract.column_names)} FROM ({windows})"

@@ -1,0 +1,198 @@
+"""Windows that follow a feed's quotes as they come. They are the same rows that `windows` derives, made from panes that
+are kept in memory.
+
+How far the windows follow the quotes is said in the commits themselves: `reached` holds the moment (in milliseconds
+since 1970) of the last commit of quotes that they reflect. Whoever starts goes on there.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+from lakehouse.derive.incremental import Derived
+from lakehouse.domains.market.quotes import rules
+from lakehouse.domains.market.quotes.config import QUOTES, WINDOWS, FeedConfig
+from lakehouse.domains.market.quotes.derive import derive_windows
+from lakehouse.domains.market.quotes.store import Stored
+from lakehouse.errors import StaleSnapshot
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.sql import literal, moment_literal
+from lakehouse.progress import Progress
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+# Windows come by one or two. After a pause of the feed they are derived from the table instead.
+_MOST_ENDS = 30
+_MOST_SYMBOLS_NAMED = 100
+
+
+class LiveWindows:
+    """Windows that follow the quotes as they are stored. Panes of the longest resolution are kept in memory; what comes
+    too late for them, or comes after a pause, is derived from the table.
+    """
+
+    def __init__(self, lake: Lake, feed: FeedConfig) -> None:
+        import duckdb
+
+        self.lake, self.feed, self.rule = lake, feed, feed.windows.rule
+        self.table = lake.table(feed.table(WINDOWS))
+        self._mark = f"{feed.table(QUOTES)} until"
+        self._connection = duckdb.connect()
+        self._connection.execute("SET TimeZone = 'UTC'")
+        # How often the windows had been written when we wrote last, and the quotes when we read them last.
+        self._commits = self._seen = -1
+        self._latest: datetime | None = None
+        """The latest event time; None before the first quote."""
+
+    @property
+    def closed_through(self) -> datetime | None:
+        """The end of the last windows that are closed; None before the first quote."""
+        return None if self._latest is None else self.rule.closed_through(self._latest)
+
+    def catch_up(self, progress: Progress = lambda *_: None) -> Derived:
+        """Brings the windows in line with all that is stored, from where they were left, and takes up their panes."""
+        target = self.table.snapshot()
+        quotes = self.lake.table(self.feed.table(QUOTES)).snapshot()
+        done = target.reached(self._mark)
+        with self.lake.connect() as connection:
+            known = f"ingested_at <= {moment_literal(_moment(done))}"
+            before = _latest_event(connection, quotes, known) if done else None
+            self._latest = _latest_event(connection, quotes, "true")
+            unknown = quotes.select_where(f"NOT ({known})")
+            news = connection.execute(f"SELECT min(event_time), max(ingested_at) FROM ({unknown})").fetchone()
+            closed = self.rule.closed_through(before) if before else None
+            before_closed = f"event_time < {moment_literal(closed)}" if closed else "false"
+            late = connection.execute(f"SELECT symbol, event_time FROM ({unknown}) WHERE {before_closed}").pl()
+        result = Derived()
+        if news and news[0] and self.closed_through:
+            first = self.rule.next_end(news[0].astimezone(UTC))
+            if closed is not None:
+                # What is late may be years late: what lies between is left alone.
+                result += self._reopened(late, closed)
+                first = closed + self.rule.period
+            reached = {self._mark: _milliseconds(news[1].astimezone(UTC))}
+            result += derive_windows(
+                self.lake, self.feed, first, self.closed_through, reached=reached, progress=progress
+            )
+        self._take_up(quotes)
+        self._commits = target.commits(self.table.name) + result.commits
+        self._seen = quotes.commits(quotes.table.name)
+        return result
+
+    def advance(self, stored: Stored) -> Derived:
+        """Makes the windows that the newly stored quotes close, and those anew for which they came too late."""
+        if stored.quotes.is_empty():
+            return Derived()
+        before = self.closed_through
+        if before is None or self._latest is None or stored.commit != self._seen + 1:
+            return self.catch_up()
+        if self._others_went_on(self.table.snapshot(), 0):
+            return self.catch_up()
+        latest = max(self._latest, cast(datetime, stored.quotes["event_time"].max()))
+        through = self.rule.closed_through(latest)
+        if (through - before) // self.rule.period > _MOST_ENDS:
+            return self.catch_up()
+        self._latest, self._seen = latest, stored.commit
+        self._connection.register("news", stored.quotes.to_arrow())
+        self._connection.execute(f"INSERT INTO panes {rules.panes('news', self.rule)}")
+        self._connection.unregister("news")
+        # First what is late: the commit of the closed windows says that all quotes are in their windows.
+        late = stored.quotes.filter(stored.quotes["event_time"] < before)
+        result = self._reopened(late, before)
+        if through > before:
+            try:
+                result += self._closed(before, through, stored.ingested_at, result.commits)
+            except StaleSnapshot:
+                return result + self.catch_up()
+        self._commits += result.commits
+        self._connection.execute(f"DELETE FROM panes WHERE pane_start < {moment_literal(through - self.rule.longest)}")
+        return result
+
+    def _others_went_on(self, target: Snapshot, our_commits: int) -> bool:
+        """Whether somebody else has written windows since we did, up to `target`, apart from `our_commits`."""
+        return target.commits(self.table.name) != self._commits + our_commits
+
+    def _closed(self, before: datetime, through: datetime, ingested_at: datetime, our_commits: int) -> Derived:
+        """Commits the windows that end after `before` and up to `through`.
+
+        Raises:
+            StaleSnapshot: somebody else has written windows, perhaps these.
+        """
+        target = self.table.snapshot()
+        if self._others_went_on(target, our_commits):
+            raise StaleSnapshot(f"{self.table.name} has been written by somebody else")
+        period = self.rule.period // timedelta(microseconds=1)
+        first, last = (
+            f"{moment_literal(before + self.rule.period)}::TIMESTAMPTZ",
+            f"{moment_literal(through)}::TIMESTAMPTZ",
+        )
+        ends = f"(SELECT unnest(generate_series({first}, {last}, to_microseconds({period}))) AS window_end)"
+        columns = ", ".join(target.table.contract.column_names)
+        made = f"""
+            SELECT {", ".join(rules.WINDOW_COLUMNS)}, window_end::DATE AS day, 1 AS revision,
+                {moment_literal(ingested_at)}::TIMESTAMPTZ AS closed_at
+            FROM ({rules.windows_at("panes", ends, self.rule)})
+        """
+        rows = self._connection.execute(
+            f"SELECT {columns} FROM ({made}) ORDER BY window_end, resolution_minutes, symbol"
+        ).to_arrow_table()
+        if not rows.num_rows:
+            return Derived()
+        target.append(rows, [target.table.name], {self._mark: _milliseconds(ingested_at)})
+        return Derived(rows.num_rows, frozenset({before.date(), through.date()}), rows.num_rows, 1)
+
+    def _reopened(self, late: pl.DataFrame, through: datetime) -> Derived:
+        """Derives the closed windows, up to `through`, which quotes (symbol, event_time) have come to too late."""
+        result = Derived()
+        if late.is_empty():
+            return result
+        for _, several in late.group_by(late["event_time"].dt.truncate("1h")):
+            moments = several["event_time"]
+            first, last = cast(datetime, moments.min()), cast(datetime, moments.max())
+            symbols = several["symbol"].unique().to_list()
+            result += derive_windows(
+                self.lake,
+                self.feed,
+                self.rule.next_end(first),
+                min(through, self.rule.last_end(last + self.rule.longest)),
+                symbols=symbols if len(symbols) <= _MOST_SYMBOLS_NAMED else (),
+            )
+        return result
+
+    def _take_up(self, quotes: Snapshot) -> None:
+        """Makes the panes that windows still to be closed are made of."""
+        where = "false"
+        if self.closed_through is not None:
+            oldest = self.closed_through + self.rule.period - self.rule.longest
+            where = f"day >= {literal(oldest.date())} AND event_time >= {moment_literal(oldest)}"
+        with self.lake.connect() as connection:
+            made = rules.panes(f"({quotes.select_where(where)})", self.rule)
+            found = connection.execute(made).to_arrow_table()
+        self._connection.register("found", found)
+        self._connection.execute("CREATE OR REPLACE TABLE panes AS FROM found")
+        self._connection.unregister("found")
+
+
+def _latest_event(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, known: str) -> datetime | None:
+    """The latest event time of the quotes for which `known` holds: on the last day that has any."""
+    for day in reversed(quotes.partition_values("day")):
+        row = connection.execute(
+            f"SELECT max(event_time) FROM ({quotes.select({'day': [day]})}) WHERE {known}"
+        ).fetchone()
+        if row and row[0]:
+            return row[0].astimezone(UTC)
+    return None
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def _moment(milliseconds: int | None) -> datetime:
+    return _EPOCH + (milliseconds or 0) * _MILLISECOND

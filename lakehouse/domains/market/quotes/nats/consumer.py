@@ -1,0 +1,72 @@
+"""The durable consumer of a JetStream stream: what it shall be, made where it is absent and changed where it differs.
+
+Hearing what it serves is `broker`'s matter.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lakehouse.domains.market.quotes.config import Broker, FeedConfig
+from lakehouse.domains.market.quotes.nats.address import BrokerAddress
+from lakehouse.errors import SourceError
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.js.api import ConsumerConfig
+
+ACK_WAIT_S = 60.0
+"""Seconds after which the broker sends again what nobody acknowledged: longer than a slot and its commit take."""
+MOST_UNACKNOWLEDGED = 200_000
+
+
+async def consumer_made(client: Client, feed: FeedConfig, address: BrokerAddress, seconds: float) -> datetime | None:
+    """Looks for the feed's stream, which is its pusher's, and makes the consumer, which is ours, what it shall be.
+
+    Returns: when the stream was made (UTC).
+
+    Raises:
+        SourceError: there is no JetStream or no such stream, or the broker refuses the consumer; naming the mend.
+    """
+    from nats.errors import NoRespondersError
+    from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+
+    assert feed.broker is not None
+    broker, manager = feed.broker, client.jsm(timeout=seconds)
+    try:
+        info = await manager.stream_info(broker.stream)
+    except NotFoundError:
+        raise SourceError(
+            f"There is no stream {broker.stream} at {address.url}; whoever pushes the quotes makes it (nats stream add "
+            f"{broker.stream} --subjects '{broker.subject}'), or `broker: stream` in the feed's defs.yaml is wrong"
+        ) from None
+    except (NoRespondersError, ServiceUnavailableError):
+        raise SourceError(
+            f"The broker at {address.url} has no JetStream; start nats-server with -js, or set {address.variable}"
+        ) from None
+    try:
+        # Makes what is absent, leaves what is the same, and changes what may be changed.
+        await manager.add_consumer(broker.stream, _consumer(feed.source, broker))
+    except APIError as refusal:
+        raise SourceError(
+            f"The broker at {address.url} refuses the consumer {broker.durable} of {broker.stream} for "
+            f"{broker.subject}: {refusal.description}; name another `durable` in the feed's defs.yaml, or delete that "
+            "consumer"
+        ) from None
+    return info.created
+
+
+def _consumer(source: str, broker: Broker) -> ConsumerConfig:
+    from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+    return ConsumerConfig(
+        name=broker.durable,
+        durable_name=broker.durable,
+        description=f"The lakehouse's feed {source}",
+        deliver_policy=DeliverPolicy.ALL,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT_S,
+        max_ack_pending=MOST_UNACKNOWLEDGED,
+        filter_subject=broker.subject,
+    )

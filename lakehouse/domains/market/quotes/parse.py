@@ -1,0 +1,164 @@
+"""Quotes as a feed tells them, one JSON object each: from what was heard to rows, and why one can't be a row.
+
+It doesn't matter here how a quote came: polled (`poller`) or pushed (`broker`). Whether a good quote is news is the
+pipeline's matter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.domains.market.quotes.config import QUOTES, FeedConfig
+from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
+
+if TYPE_CHECKING:
+    import duckdb
+    import polars as pl
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_INT64 = range(-(2**63), 2**63)
+_FURTHEST_S = 7_258_118_400  # the year 2200: what is beyond is no time, or has another unit
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer or a message.
+
+    Args:
+        asked: the symbol that was asked for; None where nobody asked.
+        text: as it came, without the key.
+        document: what the text says.
+        published_at: when it was said (UTC).
+        fault: why the text can't be trusted to say what the document holds; None where it can.
+    """
+
+    asked: str | None
+    text: str
+    document: object
+    published_at: datetime
+    fault: str | None = None
+
+
+class RepeatedMember(ValueError):
+    """A JSON object has two members of one name, so that nothing says which of them counts."""
+
+
+def json_document(text: bytes) -> object:
+    """What a JSON text says.
+
+    Raises:
+        RepeatedMember: an object in it has two members of one name.
+        ValueError: it is no JSON.
+    """
+    from pydantic_core import from_json
+
+    document = from_json(text, allow_inf_nan=False)
+    # The fast parser keeps the last of several members without a word.
+    json.loads(text.decode(), object_pairs_hook=_members)
+    return document
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        if name in found:
+            raise RepeatedMember(f"the JSON has the member {name} more than once")
+        found[name] = value
+    return found
+
+
+def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) -> pl.DataFrame:
+    """A row for each: the columns of `quotes`, and `number`, `asked`, `text`, `fault`, and for each column of numbers
+    whether there is something else in its place (`untyped_<column>`). What can't be understood is NULL.
+    """
+    import polars as pl
+
+    contract = feed.contract(QUOTES)
+    documents = [item.document if isinstance(item.document, dict) else {} for item in heard]
+    member = {column: name for name, column in feed.columns.items()}
+    made: dict[str, list[Any]] = {}
+    for column in contract.columns:
+        values = [document.get(member.get(column.name)) for document in documents]
+        if column.name == "symbol":
+            made["symbol"] = [_symbol(value, item.asked) for value, item in zip(values, heard, strict=True)]
+        elif column.name == "event_time":
+            made["event_time"] = [_moment(value, feed.time_unit) for value in values]
+        elif column.type == "double":
+            numbers = [_number(value) for value in values]
+            made[column.name] = numbers
+            made[f"untyped_{column.name}"] = [
+                value is not None and number is None for value, number in zip(values, numbers, strict=True)
+            ]
+    schema: dict[str, Any] = {
+        name: pl.Boolean if name.startswith("untyped_") else pl.Schema(contract.arrow_schema)[name] for name in made
+    }
+    moment = pl.Datetime("us", "UTC")
+    return pl.DataFrame(made, schema=schema).with_columns(
+        pl.coalesce("event_time", pl.lit(ingested_at, moment)).dt.date().alias("day"),
+        pl.Series("published_at", [item.published_at for item in heard], dtype=moment),
+        pl.lit(ingested_at, moment).alias("ingested_at"),
+        pl.Series("number", range(len(heard)), dtype=pl.Int64),
+        pl.Series("asked", [item.asked for item in heard], dtype=pl.String),
+        pl.Series("text", [item.text for item in heard], dtype=pl.String),
+        pl.Series("fault", [item.fault for item in heard], dtype=pl.String),
+    )
+
+
+def refused(rows: pl.DataFrame, feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> dict[int, list[str]]:
+    """Number -> reasons, of the rows (as `quote_rows` makes them) that are no quotes."""
+    import polars as pl
+
+    connection.register("heard", rows.to_arrow())
+    rules = _rules(feed, connection)
+    found = connection.execute(f"SELECT number, {reasons(rules)} FROM heard WHERE NOT ({good(rules)})").fetchall()
+    connection.unregister("heard")
+    faults = rows.filter(pl.col("fault").is_not_null()).select("number", "fault").iter_rows()
+    return {**dict(found), **{number: [fault] for number, fault in faults}}
+
+
+def _rules(feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> Predicates:
+    contract = feed.contract(QUOTES)
+    said: Mapping[str, str] = {column: name for name, column in feed.columns.items()}
+    return {
+        **predicates_of(contract, connection, "heard"),
+        **{
+            f"{column.name}_typed": (f"NOT untyped_{column.name}", f"{said[column.name]} is no number")
+            for column in contract.columns
+            if column.type == "double" and column.name in said
+        },
+        "is_what_was_asked_for": (
+            "upper(asked) = upper(symbol)",
+            f"{said['symbol']} is not the symbol that was asked for",
+        ),
+    }
+
+
+def _symbol(value: object, asked: str | None) -> str | None:
+    """As it was asked for, where the vendor writes it in other capitals: it stays one series."""
+    if not isinstance(value, str):
+        return None
+    return asked if asked is not None and asked.upper() == value.upper() else value
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and not _INT64.start <= value < _INT64.stop:
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _moment(value: object, unit: str) -> datetime | None:
+    number = _number(value)
+    if number is None or not 0 < number / _PER_SECOND[unit] < _FURTHEST_S:
+        return None
+    # In whole numbers: a time in nanoseconds is beyond what a double holds.
+    whole = value if isinstance(value, int) else int(number)
+    return _EPOCH + timedelta(microseconds=whole * 10**6 // _PER_SECOND[unit])

@@ -1,0 +1,228 @@
+"""Polling a feed's API: each symbol asked at once, each on its own, as often as there is time in its slot.
+
+Belongs here: connections, the vendor's rate, further tries, and which answer is none. What a quote says is read in
+`quotes`; when a slot begins is the service's matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from codecs import BOM_UTF8
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from urllib.parse import quote
+
+from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.parse import Heard, RepeatedMember, json_document
+from lakehouse.errors import SourceError
+from lakehouse.ingest.http.config import (
+    UNLIMITED,
+    address_of,
+    key_of,
+    limiter,
+    requests_per_minute,
+    symbols_of,
+    warn_of_open_key,
+)
+from lakehouse.ingest.http.responses import pause_s, published_at, refusal_in
+from lakehouse.ingest.http.secret import Secret
+
+_FIRST_WAIT_S = 0.25
+# A vendor whose quota is used up, and who doesn't say for how long, is asked again after this.
+_QUOTA_PAUSE_S = 60.0
+_MOST_QUOTED = 300
+
+
+@dataclass(frozen=True)
+class PollError:
+    """A try that brought no quote. `kind`: passing, permanent, quota, or unfinished (the slot was over)."""
+
+    symbol: str
+    slot_at: datetime
+    attempt: int
+    kind: Literal["passing", "permanent", "quota", "unfinished"]
+    error: str
+    occurred_at: datetime
+
+
+@dataclass
+class Inbox:
+    """What has come since it was emptied last."""
+
+    heard: list[Heard] = field(default_factory=list)
+    errors: list[PollError] = field(default_factory=list)
+
+    def take(self) -> Inbox:
+        """Everything that is in it, which it then no longer holds."""
+        taken = Inbox(self.heard, self.errors)
+        self.heard, self.errors = [], []
+        return taken
+
+
+class Poller:
+    """Asks for all symbols of a feed. An asynchronous context manager; answers and errors come to `inbox`.
+
+    Raises:
+        SourceError: the vendor wants a key and there is none, or the settings name no symbol or address.
+    """
+
+    def __init__(self, feed: FeedConfig) -> None:
+        api = feed.api
+        self.feed, self.api = feed, api
+        self.inbox = Inbox()
+        self.symbols = symbols_of(feed.source, api)
+        self.url = address_of(feed.source, api).rstrip("/")
+        if "?" in self.url or "#" in self.url:
+            raise SourceError(
+                f"LAKEHOUSE_{feed.source.upper()}_URL has parameters; set it to the address before {feed.path}"
+            )
+        key = key_of(feed.source, api)
+        warn_of_open_key(feed.source, api, self.url)
+        self._secret = Secret(key)
+        self._query = {api.key.parameter: key} if api.key and key else {}
+        self._rate = requests_per_minute(feed.source, api, self.url)
+        self._limiter = None if self._rate == UNLIMITED else limiter(self._rate)
+        # By the monotonic clock: when each symbol was asked last, and until when the vendor wants a pause.
+        self._asked_at: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
+        self._client: Any = None
+        self._under_way: asyncio.Semaphore | None = None
+
+    async def __aenter__(self) -> Poller:
+        from pyreqwest.client import ClientBuilder
+
+        # One pool of connections. HTTP/2 is agreed upon in TLS, where the vendor has it.
+        builder = ClientBuilder().http2(True).timeout(timedelta(seconds=self.api.timeout_s)).follow_redirects(False)
+        self._client = (
+            builder.max_connections(self.api.concurrency).pool_max_idle_per_host(self.api.concurrency).build()
+        )
+        await self._client.__aenter__()
+        self._under_way = asyncio.Semaphore(self.api.concurrency)
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self._client.__aexit__(*raised)
+
+    @property
+    def shortfall(self) -> str | None:
+        """By how much the vendor's rate falls short of a poll of each symbol in each slot; None where it doesn't."""
+        symbols, every_s = len(self.symbols), self.feed.every_s
+        if symbols * 60 / every_s <= self._rate:
+            return None
+        return (
+            f"{symbols:,} symbols every {every_s:g} s are {symbols * 60 / every_s:,.0f} requests a minute, and "
+            f"{self._rate:,} are allowed: symbols take turns, each is asked every {symbols * 60 / self._rate:,.0f} s"
+        )
+
+    def ask_all(self, slot_at: datetime, seconds: float) -> list[asyncio.Task[None]]:
+        """Starts to ask for each symbol, those first that have waited longest; within `seconds` all tasks are done.
+
+        Args:
+            slot_at: the moment on the clock that the polls are for.
+        """
+        deadline = time.monotonic() + seconds
+        symbols = sorted(self.symbols, key=lambda symbol: self._asked_at.get(symbol, 0.0))
+        return [asyncio.create_task(self._ask(symbol, slot_at, deadline)) for symbol in symbols]
+
+    async def give_up(self, asked: Iterable[asyncio.Task[None]]) -> None:
+        """Ends polls that are under way; each that has no answer yet is an error."""
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _ask(self, symbol: str, slot_at: datetime, deadline: float) -> None:
+        attempt, lacking = 1, ""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                while True:
+                    if wanted := self._pause_beyond(symbol, deadline):
+                        self._failed(symbol, slot_at, attempt, "unfinished", wanted)
+                        return
+                    lacking = f"it could be asked: {self._rate:,} requests a minute are allowed"
+                    await self._turn(symbol)
+                    lacking = "there was an answer"
+                    answer = await self._try(symbol)
+                    if isinstance(answer, Heard):
+                        self.inbox.heard.append(answer)
+                        return
+                    kind, text, wait = answer
+                    self._failed(symbol, slot_at, attempt, kind, text)
+                    self._not_before[symbol] = time.monotonic() + max(wait, _QUOTA_PAUSE_S if kind == "quota" else 0.0)
+                    if kind != "passing" or attempt == self.api.tries:
+                        return
+                    # Doubled each time, and up to as much again at random, so that symbols that failed together don't
+                    # come back together.
+                    attempt, lacking = attempt + 1, "it could be asked again"
+                    await asyncio.sleep(_FIRST_WAIT_S * 2 ** (attempt - 2) * random.uniform(1, 2))
+        except TimeoutError:
+            self._failed(symbol, slot_at, attempt, "unfinished", f"the slot was over before {lacking}")
+        except asyncio.CancelledError:
+            self._failed(symbol, slot_at, attempt, "unfinished", "it was given up before there was an answer")
+
+    def _pause_beyond(self, symbol: str, deadline: float) -> str | None:
+        """What is to be told of a symbol for which the vendor wants a pause that is longer than its slot."""
+        not_before = self._not_before.get(symbol, 0.0)
+        if not_before <= deadline:
+            return None
+        until = datetime.now(UTC) + timedelta(seconds=not_before - time.monotonic())
+        return f"not asked: the vendor wants a pause until {until:%H:%M:%S} UTC"
+
+    async def _turn(self, symbol: str) -> None:
+        """Waits until the vendor allows a request."""
+        if (pause := self._not_before.get(symbol, 0.0) - time.monotonic()) > 0:
+            await asyncio.sleep(pause)
+        if self._limiter is not None:
+            await self._limiter.try_acquire_async(self.feed.source)
+        self._asked_at[symbol] = time.monotonic()
+
+    def _failed(self, symbol: str, slot_at: datetime, attempt: int, kind: Any, text: str) -> None:
+        said = "".join(letter if letter.isprintable() else " " for letter in self._secret.hidden(text))
+        said = said if len(said) <= _MOST_QUOTED else f"{said[:_MOST_QUOTED]}..."
+        self.inbox.errors.append(PollError(symbol, slot_at, attempt, kind, said, datetime.now(UTC)))
+
+    async def _try(self, symbol: str) -> Heard | tuple[str, str, float]:
+        """An answer, or the kind and text of what came in its place, and the seconds that the vendor asks to wait."""
+        from pyreqwest.exceptions import PyreqwestError
+
+        assert self._under_way is not None
+        path = self.feed.path.format(symbol=quote(symbol, safe=""))
+        async with self._under_way:
+            try:
+                response = await self._client.get(self.url + path).query(self._query).build().send()
+                body = bytes(await response.bytes())
+            except TimeoutError as silence:
+                return "passing", f"silence: nothing within {self.api.timeout_s:g} s ({type(silence).__name__})", 0.0
+            except PyreqwestError as error:
+                return "passing", f"{type(error).__name__}: {_innermost(error)}", 0.0
+        return self._understood(symbol, response, body)
+
+    def _understood(self, symbol: str, response: Any, body: bytes) -> Heard | tuple[str, str, float]:
+        now = datetime.now(UTC)
+        refusal = None
+        if response.status != 200 or self.api.refusals:
+            refused, words = self.api.refusals, self.api.quota_words
+            refusal = refusal_in(response.status, body, "json", refused, words, is_whole=True)
+        if refusal is not None:
+            return refusal.kind, refusal.text, pause_s(response.get_header("retry-after"), now)
+        text = self._secret.hidden_in(body).decode(errors="replace")
+        said_at = published_at(response.get_header("date"), now)
+        try:
+            document = json_document(body.removeprefix(BOM_UTF8))
+        except RepeatedMember as fault:
+            return Heard(symbol, text, {}, said_at, str(fault))
+        except ValueError:
+            return "passing", f"no JSON, or JSON that was cut, of {len(body):,} bytes: {text}", 0.0
+        if not isinstance(document, dict):
+            return "passing", f"a quote was expected, not {text or 'nothing'}", 0.0
+        return Heard(symbol, text, document, said_at)
+
+
+def _innermost(error: BaseException) -> str:
+    """What a chain of errors ends in, on one line: 'Connection reset by peer' rather than 'error sending request'."""
+    details = getattr(error, "details", None) or {}
+    causes = details.get("causes") or []
+    return " ".join(str(causes[-1].get("message") if causes else error).split())

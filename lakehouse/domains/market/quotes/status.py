@@ -1,0 +1,77 @@
+"""How a feed stands: what is stored of it, up to when, and what could not be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lakehouse.domains.market.bars.status import quarantine_by_reason
+from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig
+from lakehouse.domains.market.quotes.store import last_of_its_slot
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.sql import literal, moment_literal
+
+_RECENT = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class FeedStatus:
+    """One feed's state; moments are UTC, None where there is nothing yet.
+
+    Args:
+        days: that have quotes.
+        newest_quote: the latest event time.
+        last_commit: when the last quotes were stored.
+        closed_through: the end of the last closed windows.
+        unanswered: symbol -> rounds without an answer in the hour up to the last one.
+        quarantine: reason and rows of what was no quote.
+    """
+
+    source: str
+    quotes: int
+    days: list[str]
+    newest_quote: datetime | None
+    last_commit: datetime | None
+    closed_through: datetime | None
+    unanswered: dict[str, int]
+    quarantine: list[dict[str, object]]
+
+
+def feed_status(lake: Lake, feed: FeedConfig) -> FeedStatus:
+    """Reads a feed's tables; the feed itself is not asked."""
+    quotes, windows, errors = (
+        lake.table(feed.table(table)).snapshot() for table in (QUOTES, WINDOWS, ERRORS)
+    )  # fmt: skip
+    days = quotes.partition_values("day")
+    with lake.connect() as connection:
+
+        def one(query: str) -> tuple[datetime | None, ...]:
+            row = connection.execute(query).fetchone()
+            assert row is not None
+            return row
+
+        newest, committed = one(f"SELECT max(event_time), max(ingested_at) FROM ({quotes.select({'day': days[-1:]})})")
+        closed_on = windows.partition_values("day")[-1:]
+        (closed,) = one(f"SELECT max(window_end) FROM ({windows.select({'day': closed_on})})")
+        unanswered: dict[str, int] = {}
+        if asked := [moment for moment in (committed, errors.greatest("slot_at")) if moment is not None]:
+            since = max(asked) - _RECENT
+            recent = f"day >= {literal(since.date())} AND slot_at >= {moment_literal(since)}"
+            unanswered = dict(
+                connection.execute(
+                    f"""
+                    SELECT symbol, count(DISTINCT slot_at) AS polls FROM ({errors.select_where(recent)})
+                    WHERE {last_of_its_slot(feed)} GROUP BY symbol ORDER BY polls DESC, symbol
+                    """
+                ).fetchall()
+            )
+    return FeedStatus(
+        feed.source,
+        0 if quotes.delta is None else quotes.delta.count(),
+        days,
+        newest,
+        committed,
+        closed,
+        unanswered,
+        quarantine_by_reason(lake, feed.source),
+    )

@@ -1,0 +1,249 @@
+"""Storing what a feed told: each quote once, what is no quote in the quarantine, polls without an answer beside it.
+
+A commit to `quotes` is what makes a quote stored: whoever pushed it may forget it then. Windows are made of the stored
+quotes alone (see `windows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, FeedConfig
+from lakehouse.domains.market.quotes.parse import Heard, quote_rows, refused
+from lakehouse.domains.market.quotes.poller import Inbox, PollError
+from lakehouse.ingest.load import append_absent
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.sql import literal, moment_literal
+from lakehouse.lake.table import retry_when_stale
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_Key = tuple[str, datetime]
+# Whole milliseconds, as Delta keeps the least and greatest moments of a file.
+_TICK = timedelta(milliseconds=1)
+_STORED = -1
+_MOST_NAMED = 200
+_OTHER_PRICE = "a quote with this update time is stored already, with another price"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of an inbox: received = stored (the height of `quotes`) + repeated + refused.
+
+    Args:
+        quotes: the new quotes, in the columns of the table.
+        ingested_at: the moment of their commit.
+        commit: its number, counted from 1 over all that the table has seen; where nothing was new, that of the last.
+        errors: polls that brought nothing.
+    """
+
+    quotes: pl.DataFrame
+    ingested_at: datetime
+    commit: int
+    received: int
+    repeated: int
+    refused: int
+    errors: int
+
+
+class QuoteLog:
+    """The table `quotes` of a feed, for somebody who goes on storing into it: the newest quote of each symbol is kept
+    in memory, so that most of what is told again is known without reading the table.
+    """
+
+    def __init__(self, lake: Lake, feed: FeedConfig) -> None:
+        self.lake, self.feed = lake, feed
+        self.table = lake.table(feed.table(QUOTES))
+        self._commits = -1
+        self._newest: dict[str, tuple[datetime, float]] = {}
+        self._newest_from = ""
+        self._last_moment = datetime.min.replace(tzinfo=UTC)
+
+    def store(self, inbox: Inbox) -> Stored:
+        """Commits what is new in an inbox, in one commit. A second time it brings nothing: no rows, no new version."""
+        _append_errors(self.lake, self.feed, inbox.errors)
+        stored, rows, against = retry_when_stale(lambda: self._store(inbox))
+        # Only the commit decides which of two prices is the stored one: another writer may have been quicker.
+        if against:
+            _append_refused(self.lake, self.feed, inbox.heard, rows, against, stored.ingested_at)
+        return stored
+
+    def _store(self, inbox: Inbox) -> tuple[Stored, pl.DataFrame, dict[int, list[str]]]:
+        """What was stored, with all rows of the inbox and the reasons against some of them, by their numbers."""
+        snapshot = self.table.snapshot()
+        self._follow(snapshot)
+        # Later than any commit before: the order of these moments is the order of the commits, whatever the clock does.
+        ingested_at = max(_now(), self._last_moment + _TICK)
+        rows = quote_rows(inbox.heard, self.feed, ingested_at)
+        against = self._refused(rows)
+        fresh = self._fresh(snapshot, rows, against)
+        if fresh.height:
+            snapshot.append(fresh.sort("symbol", "event_time").to_arrow(), [self.table.name])
+            self._commits += 1
+            self._last_moment = ingested_at
+            for symbol, event_time, price in fresh.select("symbol", "event_time", "latest_price").iter_rows():
+                self._remember(symbol, event_time, price)
+        repeated = rows.height - fresh.height - len(against)
+        counts = (rows.height, repeated, len(against), len(inbox.errors))
+        return Stored(fresh, ingested_at, self._commits, *counts), rows, against
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        """Reads what the table knows, where somebody else has appended since we did."""
+        commits = snapshot.commits(self.table.name)
+        if commits == self._commits:
+            return
+        newest = snapshot.partition_values("day")[-2:]
+        with self.lake.connect() as connection:
+            rows = connection.execute(
+                f"""
+                SELECT symbol, max(event_time), arg_max(latest_price, event_time)
+                FROM ({snapshot.select({"day": newest})}) GROUP BY symbol
+                """
+            ).fetchall()
+        self._newest = {symbol: (event_time.astimezone(UTC), price) for symbol, event_time, price in rows}
+        self._newest_from = min(newest, default="")
+        # The last commit may have brought quotes of any day.
+        self._last_moment = max(self._last_moment, snapshot.greatest("ingested_at") or self._last_moment)
+        self._commits = commits
+
+    def _refused(self, rows: pl.DataFrame) -> dict[int, list[str]]:
+        if rows.is_empty():
+            return {}
+        with self.lake.connect() as connection:
+            return refused(rows, self.feed, connection)
+
+    def _fresh(self, snapshot: Snapshot, rows: pl.DataFrame, against: dict[int, list[str]]) -> pl.DataFrame:
+        """The rows that are neither refused nor stored, each quote once. Adds those that contradict a stored quote to
+        `against`.
+        """
+        told = rows.select("number", "symbol", "event_time", "latest_price").rows()
+        good = [quote for quote in told if quote[0] not in against]
+        known = self._stored(snapshot, {(symbol, moment) for _, symbol, moment, _ in good})
+        kept = []
+        for number, symbol, moment, price in good:
+            first = known.setdefault((symbol, moment), (price, number))
+            if first == (price, number):
+                kept.append(number)
+            elif first[0] != price:
+                against[number] = [_OTHER_PRICE]
+        return rows.filter(rows["number"].is_in(kept)).select(self.table.contract.column_names)
+
+    def _stored(self, snapshot: Snapshot, quotes: set[tuple[str, datetime]]) -> dict[_Key, tuple[float, int]]:
+        """The prices (and no number) of those of the quotes that are stored."""
+        found, unsure = {}, []
+        for symbol, moment in quotes:
+            newest = self._newest.get(symbol)
+            if newest is None or moment < newest[0]:
+                unsure.append((symbol, moment))
+            elif moment == newest[0]:
+                found[symbol, moment] = (newest[1], _STORED)
+        if unsure:
+            with self.lake.connect() as connection:
+                rows = connection.execute(
+                    f"SELECT symbol, event_time, latest_price FROM ({snapshot.select_where(_at(unsure))})"
+                ).fetchall()
+            for symbol, event_time, price in rows:
+                found[symbol, event_time.astimezone(UTC)] = (price, _STORED)
+                self._remember(symbol, event_time.astimezone(UTC), price)
+        return found
+
+    def _remember(self, symbol: str, event_time: datetime, price: float) -> None:
+        newest = self._newest.get(symbol)
+        # Of a symbol without quotes on the newest days there may be later ones than this before them.
+        if newest is None and event_time.date().isoformat() < self._newest_from:
+            return
+        if newest is None or newest[0] < event_time:
+            self._newest[symbol] = (event_time, price)
+
+
+def object_of(symbol: str | None) -> str:
+    """Under which name the quarantine keeps what was refused of a symbol, or of none."""
+    return f"{QUOTES}/{symbol or 'unnamed'}"
+
+
+def _now() -> datetime:
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
+    """Where quotes with these update times are."""
+    moments = sorted({moment for _, moment in quotes})
+    days = ", ".join(sorted({literal(moment.date()) for moment in moments}))
+    if len(moments) > _MOST_NAMED:
+        first, last = moment_literal(moments[0]), moment_literal(moments[-1])
+        return f"day IN ({days}) AND event_time >= {first} AND event_time <= {last}"
+    return f"day IN ({days}) AND event_time IN ({', '.join(map(moment_literal, moments))})"
+
+
+def last_of_its_slot(feed: FeedConfig) -> str:
+    """Where a row of `poll_errors` ends its slot, as a predicate: a try before one that did not fail is no loss."""
+    return f"(kind <> 'passing' OR attempt >= {feed.api.tries})"
+
+
+def _append_errors(lake: Lake, feed: FeedConfig, errors: Sequence[PollError]) -> None:
+    """Appends the tries that are not there yet: an inbox may be taken in again after a fault."""
+    import polars as pl
+
+    if not errors:
+        return
+    table = lake.table(feed.table(ERRORS))
+    schema = pl.Schema(table.contract.arrow_schema)
+    rows = pl.DataFrame([{**vars(error), "day": error.slot_at.date()} for error in errors], schema=schema)
+    slots = sorted({error.slot_at for error in errors})
+    where = f"day >= {literal(slots[0].date())} AND slot_at >= {moment_literal(slots[0])}"
+
+    def work() -> None:
+        snapshot = table.snapshot()
+        with lake.connect() as connection:
+            known = connection.execute(f"SELECT symbol, slot_at, attempt FROM ({snapshot.select_where(where)})").pl()
+        key = list(table.contract.key)
+        fresh = rows.join(known.with_columns(pl.col("slot_at").cast(schema["slot_at"])), on=key, how="anti")
+        if fresh.height:
+            snapshot.append(fresh.to_arrow(), [table.name])
+
+    retry_when_stale(work)
+
+
+def _append_refused(
+    lake: Lake,
+    feed: FeedConfig,
+    heard: Sequence[Heard],
+    rows: pl.DataFrame,
+    against: Mapping[int, list[str]],
+    ingested_at: datetime,
+) -> None:
+    """Puts what is no quote into the quarantine, once: a vendor repeats it with every poll."""
+    import pyarrow as pa
+
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for number, symbol, event_time, price, day in rows.select(
+        "number", "symbol", "event_time", "latest_price", "day"
+    ).iter_rows():
+        if number not in against:
+            continue
+        name = object_of(heard[number].asked or symbol)
+        # What was pushed comes again as the same text; an answer to a poll may differ in members that don't matter.
+        text = None if heard[number].asked else heard[number].text
+        said = sha256(repr((symbol, price, against[number], text)).encode()).hexdigest()[:16]
+        version = f"{event_time.isoformat() if event_time else 'untimed'}-{said}"
+        found[name, version] = {
+            "source": feed.source,
+            "load_date": ingested_at.date(),
+            "object": name,
+            "object_version": version,
+            "row_number": 1,
+            "session": day,
+            "reasons": against[number],
+            "row": heard[number].text,
+            "published_at": heard[number].published_at,
+            "ingested_at": ingested_at,
+        }
+    refused_rows = pa.Table.from_pylist(list(found.values()), schema=lake.table("quarantine").contract.arrow_schema)
+    append_absent(lake, "quarantine", refused_rows, "source", [f"{feed.source}/{QUOTES}"])

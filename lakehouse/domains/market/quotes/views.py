@@ -1,0 +1,48 @@
+"""What people ask of a feed's closed windows, as views: nothing is stored for them, and they follow each commit of
+`quote_windows`.
+
+How windows are made is the matter of `windows`, the ranking rule that of `lakehouse.domains.market.quotes.rules`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lakehouse.domains.market.quotes.config import GAINS, TOP, WINDOWS, FeedConfig, feed_named
+from lakehouse.domains.market.quotes.rules import ranked_by_price
+from lakehouse.lake.lake import Lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def top_stocks(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
+    """The query for `<feed>.top_stocks`: the highest ranks of each window, newest window first."""
+    feed = feed_named(source)
+    ranked = ranked_by_price(f"({wanted_windows(lake, connection, feed)})")
+    return f"""
+        SELECT {_columns(feed, TOP)} FROM ({ranked}) WHERE price_rank <= {feed.windows.top}
+        ORDER BY window_end DESC, resolution_minutes, price_rank, symbol
+    """
+
+
+def percentage_gains(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
+    """The query for `<feed>.percentage_gains`, newest window first."""
+    feed = feed_named(source)
+    return f"""
+        SELECT {_columns(feed, GAINS)} FROM ({wanted_windows(lake, connection, feed)})
+        ORDER BY window_end DESC, resolution_minutes, symbol
+    """
+
+
+def wanted_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: FeedConfig) -> str:
+    """The query for the closed windows of a feed in the lengths that its YAML lists: stored are perhaps those of
+    lengths that it listed before.
+    """
+    lengths = ", ".join(map(str, feed.windows.resolutions_minutes))
+    stored = lake.select(feed.table(WINDOWS), connection)
+    return f"SELECT * FROM ({stored}) WHERE resolution_minutes IN ({lengths})"
+
+
+def _columns(feed: FeedConfig, table: str) -> str:
+    return ", ".join(feed.contract(table).column_names)

@@ -1,0 +1,137 @@
+"""Rows that the ledger names, and those that it doesn't.
+
+A load that is killed before its last commit leaves rows in the raw table and in the quarantine. If it is tried again,
+they become its rows; if the object was replaced meanwhile, no entry of the ledger will ever name them. Nothing reads
+such rows: the contracts of these tables name `entered_rows` as what selects a reader's rows. A check counts them, and
+housekeeping removes them once they are a day old. A load takes over rows that are younger than half a day and removes
+older ones itself, so that housekeeping never removes what a load is about to enter.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lakehouse.ingest.ledger import LEDGER
+from lakehouse.ingest.versions import references
+from lakehouse.lake.lake import SHARED_SCHEMA, Lake
+from lakehouse.lake.sql import Partitions, literal, moment_literal, predicate
+from lakehouse.lake.table import retry_when_stale
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+QUARANTINE = "quarantine"
+KEPT = timedelta(hours=24)
+"""How long rows without an entry may wait for one."""
+
+
+def entered_rows(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, partitions: Partitions | None = None
+) -> str:
+    """The query for the rows of a raw table, or of the quarantine, that the ledger names (as of `lake.as_of`). The
+    quarantine's are those of the latest reading of each object, and all rows of feeds, which have no objects.
+    """
+    stored = lake.table(name).snapshot()
+    if name != QUARANTINE:
+        return f"SELECT * FROM ({stored.select(partitions)}) AS stored SEMI JOIN {_named(lake, connection, name)}"
+    queries = []
+    loaded = lake.table(LEDGER).snapshot().partition_values("source")
+    wanted = (partitions or {}).get("source")
+    for source in stored.partition_values("source") if wanted is None else wanted:
+        rows = f"SELECT * FROM ({stored.select({**(partitions or {}), 'source': [str(source)]})}) AS stored"
+        if str(source) in loaded:
+            queries.append(f"{rows} SEMI JOIN {_named(lake, connection, name, str(source))} AND is_latest")
+        elif lake.as_of is not None:
+            queries.append(f"{rows} WHERE ingested_at <= {moment_literal(lake.as_of)}::TIMESTAMPTZ")
+        else:
+            queries.append(rows)
+    return " UNION ALL ".join(queries) or stored.select({"source": []})
+
+
+def unentered_rows(
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    source: str,
+    partitions: Partitions | None = None,
+) -> str:
+    """The query for a source's rows of a raw table, or of the quarantine, that no entry of the ledger names."""
+    stored = lake.table(name).snapshot()
+    named = _named(lake, connection, name, source)
+    where = {**(partitions or {}), "source": [source]} if name == QUARANTINE else partitions
+    return f"SELECT * FROM ({stored.select(where)}) AS stored ANTI JOIN {named}"
+
+
+def remove_unentered(lake: Lake) -> dict[str, int]:
+    """Removes the rows that no entry of the ledger has named for a day. Returns how many, by table."""
+    before = datetime.now(UTC) - KEPT
+    removed: dict[str, int] = {}
+    loaded = lake.table(LEDGER).snapshot().partition_values("source")
+    for schema, table in lake.tables():
+        name = table if schema == SHARED_SCHEMA else f"{schema}/{table}"
+        if lake.table(name).contract.read_by is None:
+            continue
+        for source in loaded if name == QUARANTINE else [schema]:
+            count = retry_when_stale(partial(_removed, lake, name, source, before, None))
+            if count:
+                removed[name] = removed.get(name, 0) + count
+    return removed
+
+
+def clear_abandoned(lake: Lake, source: str, name: str, rows: pa.Table, partition: str) -> None:
+    """Before `rows` are committed: removes what a killed load left of the same object versions too long ago to be
+    taken over.
+    """
+    if rows.num_rows:
+        partitions = {partition: [str(value) for value in rows[partition].unique().to_pylist()]}
+        before = datetime.now(UTC) - KEPT / 2
+        retry_when_stale(partial(_removed, lake, name, source, before, partitions, _versions(rows)))
+
+
+def _versions(rows: pa.Table) -> str:
+    return predicate({"object_version": rows["object_version"].unique().to_pylist()})
+
+
+def _removed(
+    lake: Lake, name: str, source: str, before: datetime, partitions: Partitions | None, further: str = "true"
+) -> int:
+    # The delete meets whatever was committed after this snapshot; an entry that is missing yet is of younger rows.
+    snapshot = lake.table(name).snapshot()
+    old = f"ingested_at < {moment_literal(before)}"
+    where = {**(partitions or {}), "source": [source]} if name == QUARANTINE else partitions
+    if not snapshot.files(where):
+        return 0
+    columns = "session" if name == QUARANTINE else snapshot.table.contract.partition_by[0]
+    with lake.connect() as connection:
+        found = connection.execute(
+            f"""
+            SELECT object, object_version, {columns}, count(*)
+            FROM ({unentered_rows(lake, connection, name, source, partitions)})
+            WHERE {old}::TIMESTAMPTZ AND {further} GROUP BY ALL ORDER BY ALL
+            """
+        ).fetchall()
+    if not found:
+        return 0
+    of_source = f"source = {literal(source)} AND " if name == QUARANTINE else ""
+    versions = " OR ".join(
+        f"(object = {literal(item)} AND object_version = {literal(version)} AND {columns} = {literal(part)})"
+        for item, version, part, _ in found
+    )
+    snapshot.delete(f"{of_source}{old} AND ({versions})")
+    return sum(count for *_, count in found)
+
+
+def _named(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, source: str | None = None) -> str:
+    """What `stored` rows of a source's table are joined with: the parts that the ledger names."""
+    of_source = {"source": [source or name.split("/")[0]]}
+    ledger = f"({lake.select(LEDGER, connection, of_source)})"
+    # The quarantine's rows have their session; parts are sessions, or years by their first day.
+    part = lake.table(name).contract.partition_by[0]
+    is_part = (
+        "IN (stored.session, date_trunc('year', stored.session)::DATE)" if name == QUARANTINE else (f"= stored.{part}")
+    )
+    return f"""({references(ledger)}) AS named
+        ON stored.object = named.object AND stored.object_version = named.object_version AND named.part {is_part}"""

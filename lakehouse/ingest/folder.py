@@ -1,0 +1,210 @@
+"""Objects in a folder: every regular file below it, listed and fetched by its path.
+
+The walk is our own, as one entry that can't be read must not hide the others: what has no usable name, can't be
+opened, or lies outside the folder is passed over and named. Objects in a bucket are `bucket`'s.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
+from lakehouse.ingest.listing import Listing, PassedOver, unusable
+from lakehouse.ingest.spool import spooled
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# What is wrong with one file or folder; any other error is one of the disk or the file server.
+_OF_ONE_ENTRY = {
+    *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ENOENT, errno.ENXIO, errno.EINVAL, errno.EIO),
+}
+_COPIED_BYTES = 1 << 20
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_214_400_000_000
+"""What a timestamp can hold: the years 1 to 9999. A file system can hold more."""
+
+
+@dataclass
+class _Found:
+    """Files by columns, as a frame wants them, and what was passed over."""
+
+    names: list[str] = field(default_factory=list)
+    changed_ns: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
+
+    def add(self, name: str, status: os.stat_result) -> None:
+        self.names.append(name)
+        self.changed_ns.append(status.st_mtime_ns)
+        self.sizes.append(status.st_size)
+        self.tags.append(_tag(status))
+
+    def frame(self) -> pl.DataFrame:
+        import polars as pl
+
+        facts = pl.DataFrame(
+            {"name": self.names, "ns": self.changed_ns, "size": self.sizes, "tag": self.tags},
+            schema={"name": pl.String, "ns": pl.Int128, "size": pl.Int64, "tag": pl.String},
+        ).with_columns(us=(pl.col("ns") // 1000).cast(pl.Int64))
+        return facts.select(
+            "name",
+            version=pl.concat_str(pl.col("us").cast(pl.String), pl.col("size").cast(pl.String), separator="-"),
+            size="size",
+            published_at=pl.col("us").clip(_FIRST_US, _LAST_US).cast(pl.Datetime("us", "UTC")),
+            tag="tag",
+            path="name",
+        )
+
+
+class Folder:
+    """The files below a folder, which need not exist where `may_lack` it."""
+
+    def __init__(self, folder: Path, *, may_lack: bool = False) -> None:
+        self._folder = folder
+        self._may_lack = may_lack
+
+    def list(self, prefix: str = "") -> Listing:
+        """Every file below `prefix` (a folder), in no particular order.
+
+        Links are followed within the folder: to a file, and to a folder that does not contain the link, whose own
+        links to folders are passed over, so that a walk ends.
+
+        Raises:
+            SourceUnavailable: the folder is not there or can't be read.
+        """
+        found = _Found()
+        root = os.path.realpath(self._folder)
+        waiting = [(os.path.join(root, prefix), f"{prefix}/" if prefix else "", False)]
+        while waiting:
+            folder, name, is_linked = waiting.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        below = _look_at(entry, f"{name}{entry.name}", root, is_linked, found)
+                        if below is not None:
+                            waiting.append((below[0], f"{name}{entry.name}/", below[1]))
+            except OSError as error:
+                self._passed_over(name, error, prefix, found)
+        return Listing(found.frame(), tuple(found.passed_over))
+
+    def _passed_over(self, name: str, error: OSError, prefix: str, found: _Found) -> None:
+        is_top = name.rstrip("/") == prefix
+        if is_top and error.errno == errno.ENOENT and (prefix or self._may_lack):
+            return
+        if is_top and not prefix and error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise SourceUnavailable(
+                f"{self._folder} is no folder; set the source's URL to where its objects are"
+            ) from error
+        if is_top or error.errno not in _OF_ONE_ENTRY:
+            raise SourceUnavailable(f"{self._folder} can't be listed: {error.strerror}: {name or '.'}") from error
+        if error.errno != errno.ENOENT:
+            found.passed_over.append(PassedOver(name, error.strerror or "can't be listed"))
+
+    def fetch(self, path: str, tag: str | None) -> IO[bytes]:
+        """The file that was listed with `path` and `tag`, at its start: a copy, which does not change meanwhile.
+
+        Raises:
+            ObjectReplaced: it was replaced or removed since it was listed.
+            ObjectUnreadable: this file can't be read.
+            SourceUnavailable: none can.
+        """
+        root = os.path.realpath(self._folder)
+        try:
+            target = os.path.realpath(os.path.join(root, path), strict=True)
+            if not _is_inside(target, root):
+                raise ObjectUnreadable(f"{path} is a link that leads out of {self._folder}; put a copy in its place")
+            with open(target, "rb") as file:
+                content = spooled(iter(lambda: file.read(_COPIED_BYTES), b""))
+                if tag is not None and tag != _tag(os.fstat(file.fileno())):
+                    raise ObjectReplaced(f"{self._folder}: {path} was replaced while it was read")
+                return content
+        except FileNotFoundError as error:
+            if not self._folder.is_dir():
+                raise SourceUnavailable(f"{self._folder} is gone") from error
+            raise ObjectReplaced(f"{self._folder}: {path} was removed after it was listed") from error
+        except OSError as error:
+            if error.errno in _OF_ONE_ENTRY:
+                raise ObjectUnreadable(
+                    f"{path} can't be read: {error.strerror}; make it readable and load it again"
+                ) from error
+            raise SourceUnavailable(f"{self._folder}: {path} can't be read: {error.strerror}") from error
+
+    def can_read(self, path: str) -> bool:
+        """Whether the file at `path`, which is listed, can be read by now.
+
+        Raises:
+            SourceUnavailable: the folder can't be read.
+        """
+        try:
+            with open(self._folder / path, "rb") as file:
+                file.read(1)
+        except OSError as error:
+            if error.errno in _OF_ONE_ENTRY:
+                return False
+            raise SourceUnavailable(f"{self._folder}: {path} can't be read: {error.strerror}") from error
+        return True
+
+    def holds(self, path: str, tag: str | None) -> bool:
+        """Whether the file at `path` is still the version that was listed; what has gone, or is kept back, was not
+        replaced.
+
+        Raises:
+            SourceUnavailable: the folder can't be read.
+        """
+        try:
+            return tag is None or tag == _tag(os.stat(self._folder / path))
+        except OSError as error:
+            if error.errno in _OF_ONE_ENTRY:
+                return True
+            raise SourceUnavailable(f"{self._folder}: {path} can't be read: {error.strerror}") from error
+
+
+def _look_at(entry: os.DirEntry[str], name: str, root: str, is_linked: bool, found: _Found) -> tuple[str, bool] | None:
+    """Notes a file; of a folder to be walked the place, and whether it is reached by a link."""
+    if why := unusable(entry.name):
+        found.passed_over.append(PassedOver(name, why))
+        return None
+    if not entry.is_symlink():
+        if entry.is_dir():
+            return entry.path, is_linked
+        if entry.is_file():
+            # It may have been removed since its folder was read.
+            with suppress(FileNotFoundError):
+                found.add(name, entry.stat())
+        elif os.path.lexists(entry.path):
+            found.passed_over.append(PassedOver(name, "neither a file nor a folder"))
+        return None
+    try:
+        target = os.path.realpath(entry.path, strict=True)
+        status = os.stat(target)
+    except OSError as error:
+        found.passed_over.append(PassedOver(name, f"a link that can't be followed: {error.strerror}"))
+        return None
+    if not _is_inside(target, root):
+        found.passed_over.append(PassedOver(name, "a link that leads out of the source's folder"))
+    elif os.path.isfile(target):
+        found.add(name, status)
+    elif _is_inside(os.path.realpath(entry.path[: -len(entry.name)]), target):
+        found.passed_over.append(PassedOver(name, "a link to a folder that contains it"))
+    elif is_linked:
+        found.passed_over.append(PassedOver(name, "a link to a folder inside of a linked folder"))
+    elif os.path.isdir(target):
+        return target, True
+    else:
+        found.passed_over.append(PassedOver(name, "a link to neither a file nor a folder"))
+    return None
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _tag(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"

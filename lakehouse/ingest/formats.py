@@ -1,0 +1,368 @@
+"""Objects full of rows: their bytes become frames of text, block by block, or an answer why not.
+
+Rows are received as text, so that nothing is guessed: fields are split here, and get their types in `typed`.
+Which rows are good is not decided here but by the contract (see `lakehouse.ingest.stage`). How bytes are unpacked
+is known in `unpacked`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING
+
+from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.unpacked import BLOCK_LINES, LONGEST_LINE, Lines, ObjectDamaged, lines_of, too_large, unpacked
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+# The standard limit is below that of the fast reader, and below that of a line.
+csv.field_size_limit(LONGEST_LINE)
+_BLANK_LINES = re.compile(rb"\A(?:[ \t\r\f\v]*\n)+")
+_BOM = b"\xef\xbb\xbf"
+_QUOTED_OF_A_LONG_LINE = 1_000
+_FRAME_BYTES = 32_000_000
+
+
+@dataclass(frozen=True)
+class Received:
+    """Consecutive rows of an object: `rows` counts them, `frame` holds, as text, those that could be split into fields
+    (with `row_number`, from 1), `malformed` the text and the reason of the others by row number.
+
+    Args:
+        before: how many rows of the object come before these.
+        size: bytes that the rows take.
+        digest: of all that the object says, where these are all of its rows.
+    """
+
+    rows: int
+    frame: pl.DataFrame | None
+    malformed: dict[int, tuple[str, str]] = field(default_factory=dict)
+    before: int = 0
+    size: int = 0
+    digest: str = ""
+    _body: bytes | None = None
+    """The lines of all rows, UTF-8; None where the rows are no lines."""
+    _lines: list[str] | None = None
+
+    def text(self, row_numbers: list[int]) -> list[str]:
+        """The rows' texts as received."""
+        places = [number - 1 - self.before for number in row_numbers]
+        if self._lines is not None:
+            return [self._lines[place] for place in places]
+        if self._body is not None:
+            lines = self._body.split(b"\n")
+            return [lines[place].removesuffix(b"\r").decode() for place in places]
+        assert self.frame is not None
+        rows = self.frame.drop("row_number")
+        return [str(rows.row(place, named=True)) for place in places]
+
+
+class BlockReader:
+    """All rows of an object, as many at once as fit in memory: an iterator of one block or more, and the `digest` of
+    what they say once it is at its end. `file` holds the object's bytes as they were sent, and is read from its start.
+
+    Iterating raises ObjectDamaged: the object is cut, no gzip, zip or Parquet, has no header, lacks a column, or
+    unpacks to more than `limit` bytes.
+    """
+
+    def __init__(self, name: str, file: IO[bytes], product: Product, limit: int) -> None:
+        self.name = name
+        self.file = file
+        self.product = product
+        self.limit = limit
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def __iter__(self) -> Iterator[Received]:
+        self.file.seek(0)
+        self._digest = hashlib.blake2b(digest_size=16)
+        if self.product.format == "parquet":
+            return self._parquet_blocks()
+        return _csv_blocks(self.name, lines_of(self._text()), self.product)
+
+    @property
+    def digest(self) -> str:
+        """The digest of the object's text, however it was packed, or of a Parquet file's bytes."""
+        return self._digest.hexdigest()
+
+    def _text(self) -> Iterator[bytes]:
+        packing = None
+        if self.product.format == "csv.zip":
+            packing = "zip"
+        elif self.product.format == "csv.gz" or self.name.endswith(".gz"):
+            packing = "gzip"
+        pieces = unpacked(self.name, self.file, packing, self.limit)
+        first = next(pieces, b"").removeprefix(_BOM)
+        self._digest.update(first)
+        yield first
+        for piece in pieces:
+            self._digest.update(piece)
+            yield piece
+
+    def _parquet_blocks(self) -> Iterator[Received]:
+        for piece in unpacked(self.name, self.file, None, self.limit):
+            self._digest.update(piece)
+        self.file.seek(0)
+        yield from _parquet_blocks(self.name, self.file, self.product, self.limit)
+
+
+def read_whole(reader: BlockReader) -> Received | None:
+    """All rows of an object with its digest; None where they are more than fit in memory at once.
+
+    Raises:
+        ObjectDamaged: see `BlockReader`.
+    """
+    blocks = iter(reader)
+    first = next(blocks)
+    return replace(first, digest=reader.digest) if next(blocks, None) is None else None
+
+
+def _require_columns(name: str, found: list[str], product: Product) -> None:
+    missing = [column for column in product.object_columns if column not in found]
+    if missing:
+        raise ObjectDamaged(
+            f"{name} lacks the column {', '.join(missing)}; its header has {', '.join(found)}. "
+            f"Have it sent again, or fix `columns` of the product {product.name} in its defs.yaml"
+        )
+    twice = [column for column in product.object_columns if found.count(column) > 1]
+    if twice:
+        raise ObjectDamaged(
+            f"{name} has the column {', '.join(twice)} more than once, and nothing says which one counts; "
+            "have it sent again"
+        )
+
+
+def _csv_blocks(name: str, blocks: Iterator[Lines], product: Product) -> Iterator[Received]:
+    # Blank lines before the header count as little as those between rows.
+    start = next((lines for lines in blocks if lines.data.strip()), Lines(b""))
+    start = replace(start, data=_BLANK_LINES.sub(b"", start.data, count=1))
+    first, _, rest = start.data.partition(b"\n")
+    if not first:
+        raise ObjectDamaged(f"{name} is empty; even an hour without trades has a header. Have it sent again")
+    columns = _header(name, first if not start.is_cut else None, product)
+    headless = product.header is not None and columns[0] != product.header[0]
+    if product.header is not None and headless:
+        columns = list(product.header)
+    _require_columns(name, columns, product)
+    block = _csv_block(columns, start.data if headless else rest, product, 0)
+    yield block
+    before = block.rows
+    for lines in blocks:
+        if lines.is_cut:
+            reason = f"the row is longer than {LONGEST_LINE:,} bytes"
+            text = _as_text(lines.data[:_QUOTED_OF_A_LONG_LINE], product)
+            block = Received(1, None, {before + 1: (f"{text}...", reason)}, before, len(lines.data))
+        else:
+            block = _csv_block(columns, lines.data, product, before)
+        before += block.rows
+        yield block
+
+
+def _header(name: str, line: bytes | None, product: Product) -> list[str]:
+    """The fields of an object's first line, which is None where it is too long to be read."""
+    if line is None:
+        raise ObjectDamaged(f"{name} does not begin with a header (its first line has no end); have it sent again")
+    try:
+        return next(csv.reader([line.removesuffix(b"\r").decode(product.encoding)], delimiter=product.delimiter))
+    except UnicodeDecodeError as error:
+        raise ObjectDamaged(
+            f"{name} has a first line that is not {product.encoding} ({error}); set `encoding` of the product "
+            f"{product.name} in its defs.yaml, or have it sent again"
+        ) from error
+    except csv.Error as error:
+        raise ObjectDamaged(f"{name} does not begin with a header ({error}); have it sent again") from error
+
+
+def _csv_block(columns: list[str], data: bytes, product: Product, before: int) -> Received:
+    import polars as pl
+
+    if not data.strip() and product.delimiter.encode() not in data:
+        return Received(0, None, before=before, size=len(data))
+    if data.count(b"\r") != data.count(b"\r\n"):
+        # The fast reader would take such a line break for text.
+        return _read_line_by_line(columns, data, product, before)
+    try:
+        body = data if product.encoding == "utf-8" else data.decode(product.encoding).encode()
+        frame = pl.read_csv(
+            body,
+            has_header=False,
+            new_columns=columns,
+            separator=product.delimiter,
+            infer_schema=False,
+            null_values=["", *product.nulls],
+        )
+    except (UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        return _read_line_by_line(columns, data, product, before)
+    lines = body.count(b"\n") + (not body.endswith(b"\n"))
+    # A block of another width than the header is read slowly. Fewer fields than the header has would be filled up with
+    # NULL, an empty one too many would be dropped, and a quoted line break shifts the line numbers: all are rare, and
+    # are read slowly, too.
+    if frame.columns != columns or frame.height != lines or frame.to_series(-1).null_count():
+        return _read_line_by_line(columns, data, product, before)
+    if _is_guessed(body, product.delimiter.encode()):
+        return _read_line_by_line(columns, data, product, before)
+    rows = frame.select(product.object_columns).with_row_index("row_number", 1 + before)
+    return Received(frame.height, rows, before=before, size=len(data), _body=body)
+
+
+def _is_guessed(body: bytes, delimiter: bytes) -> bool:
+    """Whether the fast reader makes something of lines that the careful way refuses or reads otherwise; no last field
+    is empty.
+    """
+    ends = (b"\n", b"\r\n")
+    too_many = (delimiter, delimiter + b'""')
+    if body.startswith(_BOM) or body.endswith(too_many) or any(last + end in body for last in too_many for end in ends):
+        return True
+    if b'"' not in body:
+        return False
+    # A quoted field that goes on behind its quote. What begins like one inside a field costs time only.
+    separator = re.escape(delimiter)
+    goes_on = rb'(?:\A|[\n%b])"[^"]*+(?:""[^"]*+)*+(?:\Z|"(?!%b|\r?\n|\r?\Z))' % (separator, separator)
+    return re.search(goes_on, body) is not None
+
+
+def _read_line_by_line(columns: list[str], data: bytes, product: Product, before: int) -> Received:
+    """The careful way, for lines of which some don't fit their header: only those rows are refused."""
+    import polars as pl
+
+    # An empty field is no value whatever the texts, as it is when the object is read in one go.
+    nulls = {"", *product.nulls}
+    places = [columns.index(column) for column in product.object_columns]
+    lines: list[str] = []
+    malformed: dict[int, tuple[str, str]] = {}
+    good: list[list[str | None]] = []
+    numbers: list[int] = []
+    for line, fields in _records(data, product):
+        lines.append(line)
+        number = before + len(lines)
+        if isinstance(fields, str):
+            malformed[number] = (line, fields)
+        elif len(fields) != len(columns):
+            malformed[number] = (line, f"the row has {len(fields)} fields where the header has {len(columns)}")
+        else:
+            good.append([None if fields[place] in nulls else fields[place] for place in places])
+            numbers.append(number)
+    frame = pl.DataFrame(good, schema=dict.fromkeys(product.object_columns, pl.String), orient="row")
+    return Received(
+        len(lines),
+        frame.insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None,
+        malformed,
+        before,
+        len(data),
+        _lines=lines,
+    )
+
+
+def _records(data: bytes, product: Product) -> Iterator[tuple[str, list[str] | str]]:
+    """Each record's text, and its fields or why they can't be told apart. A record is a line; one with an open
+    quote is a malformed line of its own, so that it can't swallow those that follow. Only line feeds end a
+    line: form feeds and the separators of Unicode may stand in a name.
+    """
+    for line in data.split(b"\n"):
+        if not line.strip() and product.delimiter.encode() not in line:
+            continue
+        try:
+            text = line.removesuffix(b"\r").decode(product.encoding)
+            if '"' in text or "\r" in text or "\n" in text:
+                yield text, next(csv.reader([text], delimiter=product.delimiter, strict=True))
+            else:
+                # The same fields in a quarter of the time.
+                yield text, text.split(product.delimiter)
+        except UnicodeDecodeError:
+            yield _as_text(line, product), f"the row is not {product.encoding}"
+        except csv.Error:
+            yield text, "a quote or a line break in the row makes its fields uncertain"
+
+
+def _as_text(line: bytes, product: Product) -> str:
+    """A line whose bytes are not all of the encoding: those that aren't are shown as `\\xe9`."""
+    return line.removesuffix(b"\r").decode(product.encoding, errors="backslashreplace")
+
+
+def _parquet_blocks(name: str, file: IO[bytes], product: Product, limit: int) -> Iterator[Received]:
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Arrow answers damage with an error, where Polars may end the process; which error depends on the place.
+    errors = (
+        pa.ArrowException,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+        ValueError,
+        OSError,
+        MemoryError,
+    )
+    try:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        columns = parquet.schema_arrow.names
+        # Text that repeats is kept once, so that it can't unpack to any length before it is looked at.
+        texts = [column.name for column in parquet.schema_arrow if _is_text(column.type)]
+        parquet = pq.ParquetFile(
+            file, metadata=parquet.metadata, read_dictionary=texts, page_checksum_verification=True
+        )
+    except errors as error:
+        raise ObjectDamaged(f"{name} is no readable Parquet file ({error}); have it sent again") from error
+    _require_columns(name, columns, product)
+    before = total = 0
+    try:
+        for frame in _frames(parquet, product):
+            size = int(frame.estimated_size())
+            total += size
+            if total > limit:
+                raise too_large(name, limit)
+            yield Received(frame.height, frame.with_row_index("row_number", 1 + before), before=before, size=size)
+            before += frame.height
+    except ObjectDamaged:
+        raise
+    except errors as error:
+        raise ObjectDamaged(f"{name} has a column that cannot be read as text ({error}); have it sent again") from error
+    if not before:
+        yield Received(0, None)
+
+
+def _frames(parquet: pq.ParquetFile, product: Product) -> Iterator[pl.DataFrame]:
+    import polars as pl
+    import pyarrow as pa
+
+    for batch in parquet.iter_batches(BLOCK_LINES, columns=product.object_columns):
+        if batch.num_rows:
+            chosen = pa.Table.from_batches([batch]).select(product.object_columns)
+            chosen.validate(full=True)
+            rows = max(1, _FRAME_BYTES // max(1, _longest_row(chosen)))
+            for start in range(0, chosen.num_rows, rows):
+                text = pl.DataFrame(pl.from_arrow(chosen.slice(start, rows))).cast(pl.String)
+                yield text.with_columns(pl.when(~pl.all().is_in(["", *product.nulls])).then(pl.all()))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return types.is_string(kind) or types.is_large_string(kind)
+
+
+def _longest_row(table: pa.Table) -> int:
+    """How many bytes the text of a row may have, at most.
+
+    Raises:
+        ValueError: a cell is longer than a row may be.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = 0
+    for column in table.columns:
+        if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
+            continue
+        dictionaries = [chunk.dictionary for chunk in column.chunks]
+        longest = max((pc.max(pc.binary_length(texts)).as_py() or 0 for texts in dictionaries), default=0)
+        if longest > LONGEST_LINE:
+            raise ValueError(f"a cell has {longest:,} bytes, where a row may have {LONGEST_LINE:,}")
+        found += longest
+    return found

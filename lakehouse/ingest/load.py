@@ -1,0 +1,241 @@
+"""Loading: objects of a source become rows of its product's raw table, of the quarantine, and of the ledger.
+
+Three tables are written, one after the other, and no lock is held. A load that is killed between two of them, or that
+meets another load of the same objects, is completed by one rule: a table takes only those rows of an object version
+that it does not have yet, and of two writers that decide so on the same snapshot the second has to decide again
+(`Snapshot.append`). The ledger comes last: until an object version has its row there, no read counts its rows, and they
+may be written in as many commits as memory asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.calendar import SessionCalendar
+from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.discover import PendingObject, discover, store_of
+from lakehouse.ingest.entered import QUARANTINE, clear_abandoned
+from lakehouse.ingest.fetch import fetch
+from lakehouse.ingest.landing import Landing
+from lakehouse.ingest.ledger import LEDGER, Entry, numbered
+from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.reading import reading_of
+from lakehouse.ingest.reading_ahead import Batch, LargeObject, read_ahead
+from lakehouse.ingest.skipped import record_skipped
+from lakehouse.ingest.slices import PartOf, Stored, known_parts
+from lakehouse.ingest.stage import BlockwiseObject, Chunk, Rows, rows_of
+from lakehouse.ingest.unpacked import ObjectDamaged
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.table import retry_when_stale
+from lakehouse.progress import Progress
+from lakehouse.settings import settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_THREADS = 4
+
+
+@dataclass
+class Loaded:
+    """What a load did: objects by status, rows, the storage partitions that got rows, and the errors by object."""
+
+    objects: dict[str, int] = field(default_factory=lambda: {"loaded": 0, "empty": 0, "failed": 0})
+    rows_received: int = 0
+    rows_quarantined: int = 0
+    parts: set[date] = field(default_factory=set)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Counts one new entry of the ledger."""
+        row = entry.row
+        self.objects[row["status"]] += 1
+        self.rows_received += row["rows_received"]
+        self.rows_quarantined += row["rows_quarantined"]
+        self.parts |= entry.new_parts
+        if row["error"]:
+            self.errors[row["object"]] = row["error"]
+
+
+def load(
+    lake: Lake,
+    config: SourceConfig,
+    product: Product,
+    sessions: Sequence[date],
+    *,
+    run_id: str | None = None,
+    reread: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Loaded:
+    """Loads every pending object of `sessions`, in chunks that fit into memory. An API is asked first, and its
+    answers are landed as objects; one that was not given is recorded as a failed object.
+
+    An object that can't be read is recorded as failed, and the others go on; one that is replaced before its rows are
+    committed is left for the next load. Nothing pending writes nothing.
+
+    Args:
+        reread: also read again what was read by other settings; an API is not asked then, what it answered is read.
+
+    Raises:
+        SourceError: the API's settings are wrong (no key).
+        SourceUnavailable: the source doesn't answer; what was committed before stays, the rest is for the next try.
+    """
+    calendar, result = config.calendar_frame(), Loaded()
+    if product.request and not reread:
+        unanswered = fetch(lake, config, product, sessions, calendar, run_id=run_id, progress=progress)
+        for entry in _commit(lake, config, product, None, unanswered):
+            result.add(entry)
+    found = discover(lake, config, product, calendar, retry_failed=True, sessions=sessions, reread=reread)
+    record_skipped(lake, config.source, found.skipped)
+    store = store_of(lake, config, product)
+    loader = _Loader(lake, config, product, calendar, store, run_id)
+    for read in read_ahead(store, found.pending, product, settings().object_max_bytes, progress):
+        entries = loader.load_batch(read) if isinstance(read, Batch) else loader.load_large(read)
+        for entry in entries:
+            result.add(entry)
+    return result
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """Stores what objects of a product hold."""
+
+    lake: Lake
+    config: SourceConfig
+    product: Product
+    calendar: SessionCalendar
+    store: ObjectSource | Landing
+    run_id: str | None
+
+    def load_batch(self, batch: Batch) -> list[Entry]:
+        """Stores objects that fit in memory together; returns the entries that were new in the ledger."""
+        chunk = Chunk(self.product, batch.objects, batch.read, datetime.now(UTC))
+        known = self._known(chunk.objects)
+        with self.lake.connect() as connection:
+            rows = rows_of(chunk, self.config, self.calendar, connection, known, self.run_id)
+        rows = _without(rows, _replaced(self.store, chunk.objects))
+        return _commit(self.lake, self.config, self.product, rows, rows.ledger)
+
+    def load_large(self, large: LargeObject) -> list[Entry]:
+        """Stores an object block by block, each in a commit of its own. Whether it can be read to its end, and what of
+        it is new, is known before the first.
+        """
+        item = large.item
+        content = BlockwiseObject(item, large.reader, datetime.now(UTC), self.config, self.calendar, self.lake.connect)
+        with large.reader.file:
+            try:
+                parts = content.parts(self._known([item]))
+            except ObjectDamaged as damage:
+                return self._answer(content.ledger_row([], 0, self.run_id, damage))
+            names, quarantined = _names(self.config, self.product, [item.first_session]), 0
+            for rows in content.rows(parts):
+                if _replaced(self.store, [item]):
+                    return []
+                _append(self.lake, self.config, self.product, rows, names)
+                quarantined += rows.refused.num_rows
+        return self._answer(content.ledger_row(parts, quarantined, self.run_id))
+
+    def _answer(self, row: dict[str, Any]) -> list[Entry]:
+        return _commit(self.lake, self.config, self.product, None, [row])
+
+    def _known(self, objects: Sequence[PendingObject]) -> dict[PartOf, Stored]:
+        return known_parts(self.lake, self.config.source, objects, reading_of(self.config, self.product))
+
+
+def _replaced(store: ObjectSource | Landing, objects: Sequence[PendingObject]) -> set[str]:
+    """The objects that are no longer the versions that were read: theirs would be committed after newer ones."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        held = pool.map(lambda item: store.holds(item.path, item.tag), objects)
+        return {item.name for item, is_held in zip(objects, held, strict=True) if not is_held}
+
+
+def _without(rows: Rows, names: set[str]) -> Rows:
+    """`rows` without those of some objects."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not names:
+        return rows
+
+    def kept(table: pa.Table) -> pa.Table:
+        return table.filter(pc.invert(pc.is_in(table["object"], pa.array(sorted(names), pa.string()))))
+
+    ledger = [row for row in rows.ledger if row["object"] not in names]
+    return replace(rows, raw=kept(rows.raw), refused=kept(rows.refused), ledger=ledger)
+
+
+def _commit(
+    lake: Lake, config: SourceConfig, product: Product, rows: Rows | None, ledger: list[dict[str, Any]]
+) -> list[Entry]:
+    """Commits a chunk to the three tables and returns the entries that were new in the ledger."""
+    if not ledger:
+        return []
+    names = _names(config, product, [entry["first_session"] for entry in ledger])
+    if rows is not None:
+        _append(lake, config, product, rows, names)
+    answers = product.request is not None
+    return retry_when_stale(lambda: _append_ledger(lake, ledger, names, answers))
+
+
+def _names(config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[str]:
+    """Names under which only one of two concurrent commits succeeds: those of the sessions that objects begin with."""
+    return sorted({f"{config.source}/{product.name}/{session}" for session in sessions})
+
+
+def _append(lake: Lake, config: SourceConfig, product: Product, rows: Rows, names: list[str]) -> None:
+    raw = config.table(product.raw_table)
+    for name, stored, partition in ((raw, rows.raw, product.part), (QUARANTINE, rows.refused, "source")):
+        clear_abandoned(lake, config.source, name, stored, partition)
+        append_absent(lake, name, stored, partition, names)
+
+
+def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
+    """Appends those rows of object versions that the table does not have yet; in its `partition` they are."""
+    import pyarrow.compute as pc
+
+    if not rows.num_rows:
+        return
+    partitions = {partition: [str(value) for value in rows[partition].unique().to_pylist()]}
+    span = pc.min_max(rows["row_number"]).as_py()
+
+    def work() -> None:
+        snapshot = lake.table(name).snapshot()
+        fresh = rows
+        if snapshot.files(partitions):
+            with lake.connect() as connection:
+                connection.register("incoming", rows)
+                # Only what may be among the rows is read of a table that has millions of others.
+                fresh = connection.execute(
+                    f"""
+                    SELECT * FROM incoming ANTI JOIN (
+                        SELECT object, object_version, row_number FROM ({snapshot.select(partitions)})
+                        WHERE row_number BETWEEN {span["min"]} AND {span["max"]}
+                        AND object IN (SELECT DISTINCT object FROM incoming)
+                    ) USING (object, object_version, row_number)
+                    """
+                ).to_arrow_table()
+        if fresh.num_rows:
+            snapshot.append(fresh, transactions)
+
+    retry_when_stale(work)
+
+
+def _append_ledger(lake: Lake, rows: list[dict[str, Any]], transactions: list[str], answers: bool) -> list[Entry]:
+    """Writes the rows that say something new (see `numbered`), and returns them."""
+    import polars as pl
+    import pyarrow as pa
+
+    table = lake.table(LEDGER)
+    snapshot = table.snapshot()
+    ours = (pl.col("source") == rows[0]["source"]) & pl.col("object").is_in([row["object"] for row in rows])
+    stored = snapshot.scan().filter(ours).collect().iter_rows(named=True)
+    entries = numbered(rows, stored, answers=answers)
+    if entries:
+        fresh = [entry.row for entry in entries]
+        snapshot.append(pa.Table.from_pylist(fresh, schema=table.contract.arrow_schema), transactions)
+    return entries

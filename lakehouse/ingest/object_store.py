@@ -1,0 +1,92 @@
+"""Where objects are: a folder or a bucket, by its URL. What stands inside them is not known here (see `bar_files`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Protocol
+from urllib.parse import unquote
+
+from lakehouse.errors import SourceUnavailable
+from lakehouse.ingest.bucket import Bucket, quoted
+from lakehouse.ingest.folder import Folder
+from lakehouse.ingest.listing import Listing
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+
+class ObjectSource(Protocol):
+    """A place of objects. A version of one is its modification time, its size and, where the store has one that is
+    made from the content, its ETag; another value of any of them is another version.
+    """
+
+    def list(self, prefix: str = "") -> Listing:
+        """Every object below `prefix`: a hundred thousand are listed in about a second."""
+
+    def fetch(self, path: str, tag: str | None) -> IO[bytes]:
+        """The object version that was listed with `path` and `tag`, as a file at its start. A large one is kept on
+        disk until it is closed.
+
+        Raises:
+            ObjectReplaced: it was replaced or removed since it was listed.
+            ObjectUnreadable: this object can't be read.
+            SourceUnavailable: none can.
+        """
+
+    def can_read(self, path: str) -> bool:
+        """Whether an object that could not be read can be by now.
+
+        Raises:
+            SourceUnavailable: the store doesn't answer.
+        """
+
+    def holds(self, path: str, tag: str | None) -> bool:
+        """Whether the object at `path` is still the version that was listed; what has gone was not replaced.
+
+        Raises:
+            SourceUnavailable: the store doesn't answer.
+        """
+
+
+def objects_at(url: str, *, may_lack: bool = False) -> ObjectSource:
+    """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix` with the usual AWS_*
+    variables.
+
+    Args:
+        may_lack: a folder that is not there holds nothing, and is no error.
+    """
+    return Bucket(url) if url.startswith("s3://") else Folder(_folder(url), may_lack=may_lack)
+
+
+def store_at(url: str) -> ObjectStore:
+    """The store at a URL, to write to; a folder that is not there is made."""
+    from obstore.store import LocalStore, from_url
+
+    return from_url(quoted(url)) if url.startswith("s3://") else LocalStore(_folder(url), mkdir=True)
+
+
+def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:
+    """Writes an object in one atomic step, unless it stands there with the same content. Returns whether it was
+    written.
+
+    Raises:
+        SourceUnavailable: the target can't be read or written.
+    """
+    import obstore
+
+    try:
+        if bytes(obstore.get(store, key).bytes()) == content:
+            return False
+    except FileNotFoundError:
+        pass
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise SourceUnavailable(f"{key} can't be read: {error}") from error
+    try:
+        obstore.put(store, key, content)
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise SourceUnavailable(f"{key} can't be written: {error}") from error
+    return True
+
+
+def _folder(url: str) -> Path:
+    return Path(unquote(url.removeprefix("file://")) if url.startswith("file://") else url).expanduser().absolute()

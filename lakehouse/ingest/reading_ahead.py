@@ -1,0 +1,116 @@
+"""Reading ahead: while one batch of objects is loaded, the next ones are fetched and unpacked, a few at a time.
+
+Memory follows what objects unpack to, not their size: a batch ends when its rows reach a number of bytes or of rows,
+and an object that is larger than a block by itself comes as its reader, to be loaded block by block.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from lakehouse.errors import ObjectReplaced, ObjectUnreadable
+from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.discover import PendingObject
+from lakehouse.ingest.formats import BlockReader, Received, read_whole
+from lakehouse.ingest.landing import Landing
+from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.stage import Read
+from lakehouse.ingest.unpacked import ObjectDamaged, ObjectWithheld
+from lakehouse.progress import Progress
+
+_THREADS = 4
+_BATCH_BYTES = 48_000_000
+_BATCH_ROWS = 300_000
+
+
+@dataclass
+class Batch:
+    """Objects that were read, and fit in memory together."""
+
+    objects: list[PendingObject] = field(default_factory=list)
+    read: list[Read] = field(default_factory=list)
+    size: int = 0
+    rows: int = 0
+
+    def add(self, item: PendingObject, read: Read) -> None:
+        self.objects.append(item)
+        self.read.append(read)
+        if isinstance(read, Received):
+            self.size += read.size
+            self.rows += read.rows
+
+    @property
+    def is_full(self) -> bool:
+        return self.size >= _BATCH_BYTES or self.rows >= _BATCH_ROWS
+
+
+@dataclass(frozen=True)
+class LargeObject:
+    """An object that is to be read block by block."""
+
+    item: PendingObject
+    reader: BlockReader
+
+
+def read_ahead(
+    store: ObjectSource | Landing,
+    objects: Sequence[PendingObject],
+    product: Product,
+    limit: int,
+    progress: Progress,
+) -> Iterator[Batch | LargeObject]:
+    """The objects in their order, without those that are no longer the versions that were listed.
+
+    Args:
+        limit: bytes that an object may unpack to.
+
+    Raises:
+        SourceUnavailable: the source doesn't answer.
+    """
+    batch = Batch()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[tuple[PendingObject, Future[Read | BlockReader | None]]] = deque()
+        ahead = iter(objects)
+        for done in range(1, len(objects) + 1):
+            while len(waiting) < _THREADS and (item := next(ahead, None)) is not None:
+                waiting.append((item, pool.submit(_read, store, item, product, limit)))
+            item, future = waiting.popleft()
+            read = future.result()
+            progress("objects read", done, len(objects))
+            if isinstance(read, BlockReader):
+                if batch.objects:
+                    yield batch
+                yield LargeObject(item, read)
+                batch = Batch()
+            elif read is not None:
+                batch.add(item, read)
+                if batch.is_full:
+                    yield batch
+                    batch = Batch()
+    if batch.objects:
+        yield batch
+
+
+def _read(
+    store: ObjectSource | Landing, item: PendingObject, product: Product, limit: int
+) -> Read | BlockReader | None:
+    """What an object holds, or its reader where that is more than a block; None where it is no longer the one that
+    was listed.
+    """
+    try:
+        file = store.fetch(item.path, item.tag)
+        reader = BlockReader(item.path, file, product, limit)
+        whole = read_whole(reader)
+        if whole is None:
+            return reader
+        file.close()
+        return whole
+    except ObjectDamaged as damage:
+        return damage
+    except ObjectUnreadable as refusal:
+        return ObjectWithheld(str(refusal))
+    except ObjectReplaced:
+        return None

@@ -1,0 +1,55 @@
+"""Objects that were read by other settings than a source has now: after a fix of its YAML their rows, and what of them
+was refused, are still those of the earlier reading. They are read again, as a new revision, where a person asks for it
+(`lakehouse reload`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.ingest.ledger import UNANSWERED, ledger_of, newest_entries
+from lakehouse.ingest.reading import reading_of
+from lakehouse.lake.lake import Lake
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def read_otherwise(config: SourceConfig, ledger: pl.LazyFrame, *, with_unknown: bool = False) -> pl.DataFrame:
+    """The objects whose newest version was read by another reading than its product's: product, object, reading,
+    first_session, last_session; sorted.
+
+    Args:
+        with_unknown: also those of earlier releases, which did not record by what they read.
+    """
+    import polars as pl
+
+    now = {product.name: reading_of(config, product) for product in config.products}
+    answered = ledger.filter(pl.col("product").is_in(list(now)) & ~pl.col("object_version").str.ends_with(UNANSWERED))
+    current = pl.col("product").replace_strict(now, return_dtype=pl.String)
+    columns = ("product", "object", "reading", "first_session", "last_session")
+    newest = newest_entries(answered).filter(pl.col("reading").ne_missing(current)).select(columns)
+    found = newest if with_unknown else newest.filter(pl.col("reading").is_not_null())
+    return found.sort("first_session", "object").collect()
+
+
+def sessions_to_reload(
+    lake: Lake, config: SourceConfig, first: date | None = None, last: date | None = None
+) -> Sequence[date]:
+    """The first and the last session, within `first` and `last`, of what was read otherwise; nothing where all was read
+    by the present settings.
+    """
+    import polars as pl
+
+    found = read_otherwise(config, ledger_of(lake, config.source), with_unknown=True)
+    if first is not None:
+        found = found.filter(pl.col("last_session") >= first)
+    if last is not None:
+        found = found.filter(pl.col("first_session") <= last)
+    if not found.height:
+        return ()
+    span = found.select(pl.col("first_session").min(), pl.col("last_session").max()).row(0)
+    return max(span[0], first or span[0]), min(span[1], last or span[1])

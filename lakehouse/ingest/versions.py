@@ -1,0 +1,58 @@
+"""Which version of an object counts, and under which version the rows of its parts are stored, as DuckDB queries over
+relations of the ingest ledger (see its contract).
+"""
+
+from __future__ import annotations
+
+ORDER = ("sequence NULLS FIRST", "published_at", "ingested_at", "object_version")
+"""The entries of an object from the oldest to the newest; those of earlier releases have no number."""
+_NEWEST_FIRST = "sequence DESC NULLS LAST, published_at DESC, ingested_at DESC, object_version DESC"
+
+
+def parts_of(ledger: str) -> str:
+    """(object, object_version, part) of the stored rows behind the readable versions in `ledger`, the reading by which
+    they were stored, and when such a version was published and ingested.
+    """
+    return f"""
+        SELECT object, entry.object_version, entry.part, reading, published_at, ingested_at FROM (
+            SELECT object, reading, published_at, ingested_at, unnest(parts) AS entry FROM {ledger}
+            WHERE status <> 'failed'
+        )
+    """
+
+
+def references(ledger: str) -> str:
+    """Each part of each version in `ledger`: object, object_version (under which it is stored), part, rows, whether it
+    `is_first` to name those stored rows, and `is_latest`: whether the object's current version was read by the same
+    reading. Rows of another reading are superseded, whatever they say.
+    """
+    return f"""
+        SELECT object, entry.object_version, entry.part, entry.rows, reading IS NOT DISTINCT FROM latest AS is_latest,
+            row_number() OVER (
+                PARTITION BY object, entry.object_version, entry.part ORDER BY {", ".join(ORDER)}
+            ) = 1 AS is_first
+        FROM (
+            SELECT object, sequence, published_at, ingested_at, object_version, reading, unnest(parts) AS entry,
+                first_value(reading) OVER (PARTITION BY object ORDER BY {_NEWEST_FIRST}) AS latest
+            FROM {ledger} WHERE status <> 'failed'
+        )
+    """
+
+
+def current(ledger: str) -> str:
+    """The entry of each object's current version: the last committed that could be read."""
+    newest = f"row_number() OVER (PARTITION BY object ORDER BY {_NEWEST_FIRST}) = 1"
+    return f"SELECT * FROM {ledger} WHERE status <> 'failed' QUALIFY {newest}"
+
+
+def held(ledger: str) -> str:
+    """Where the rows that count are stored: those of each object's `current` version. A newer version replaces the
+    older one as a whole.
+
+    Args:
+        ledger: relation of one product's rows of the ingest ledger.
+
+    Returns: object, object_version, part, reading; and published_at, ingested_at of the current version, which may be
+        another than the one that the rows are stored under.
+    """
+    return parts_of(f"({current(ledger)})")

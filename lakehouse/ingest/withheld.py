@@ -1,0 +1,77 @@
+"""Objects that the store kept back: no permission, archived, a damaged disk. Their version says nothing about when they
+can be read, so that a listing never shows it: they are asked for again, at growing intervals.
+
+An object is asked for once in each of its slots, which begin 1, 2, 4, ... minutes after it failed, and once a day after
+the first. What asks (the sensor) remembers up to which moment it has asked; when an object failed is in the ledger. To
+ask costs one request for the beginning of an object; only one that can be read is offered to a run.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.ingest.ledger import listed_version, newest_entries
+from lakehouse.ingest.object_store import ObjectSource
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_FIRST, _DAY = timedelta(minutes=1), timedelta(days=1)
+_SLOTS_OF_FIRST_DAY = (_DAY // _FIRST).bit_length()
+_MOST = 500
+"""Objects asked for at once: chosen at random, where more are due."""
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Asks for the objects with a slot that began between two moments."""
+
+    since: datetime | None
+    """Up to when objects were asked for before; None where nothing is known of it."""
+    now: datetime
+
+
+def readable_again(store: ObjectSource, listed: pl.DataFrame, ledger: pl.LazyFrame, asking: Asking) -> pl.DataFrame:
+    """The listed versions (columns name, version, ...) that the store kept back and can be read by now, of those that
+    are due; with the number of the `slot`.
+
+    Raises:
+        SourceUnavailable: the store doesn't answer.
+    """
+    import polars as pl
+
+    waiting = listed.join(_due(ledger, asking), on=["name", "version"], how="inner")
+    if waiting.height > _MOST:
+        waiting = waiting.sample(_MOST)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return waiting.filter(pl.Series(pool.map(store.can_read, waiting["path"]), dtype=pl.Boolean))
+
+
+def _due(ledger: pl.LazyFrame, asking: Asking) -> pl.DataFrame:
+    """Name, version and slot of what was kept back and is to be asked for."""
+    import polars as pl
+
+    # Few objects were ever kept back: only their entries are ordered.
+    ever = ledger.filter(pl.col("is_withheld")).select("object").unique()
+    withheld = newest_entries(ledger.join(ever, on="object", how="semi")).filter(pl.col("is_withheld"))
+    rows: list[dict[str, Any]] = []
+    for name, stored, failed_at in withheld.select("object", "object_version", "ingested_at").collect().iter_rows():
+        slot = _slot(asking.now - failed_at)
+        if slot != (0 if asking.since is None else _slot(asking.since - failed_at)):
+            rows.append({"name": name, "version": listed_version(stored), "slot": slot})
+    return pl.DataFrame(rows, schema={"name": pl.String, "version": pl.String, "slot": pl.Int64})
+
+
+def _slot(age: timedelta) -> int:
+    """The number of slots that have begun since an object failed; below zero where it failed by a clock that was
+    ahead, so that it is asked for before that moment, too.
+    """
+    if age < timedelta(0):
+        return -_slot(-age)
+    if age < _DAY:
+        return (age // _FIRST).bit_length()
+    return _SLOTS_OF_FIRST_DAY + age // _DAY

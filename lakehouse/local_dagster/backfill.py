@@ -1,0 +1,263 @@
+"""Runs of Dagster jobs in this process, as the command line wants them: with a progress bar, a quiet log, and
+an outcome to print.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from lakehouse.derive.conservation import conservation_totals
+from lakehouse.domains.market.bars.config import SourceConfig, SourceError, source_named
+from lakehouse.ingest.http.client import ApiClient
+from lakehouse.ingest.http.config import symbols_of
+from lakehouse.ingest.ledger import LEDGER
+from lakehouse.ingest.stale_readings import sessions_to_reload
+from lakehouse.lake.folders import require_folder
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.location import plain_folder
+from lakehouse.local_dagster.instance import event_log_kept_open, opened_instance, storage_faults_explained
+from lakehouse.progress import shown_by
+from lakehouse.settings import PROJECT_ROOT, Settings, settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+@dataclass
+class Outcome:
+    """What a run did. `checks` are (table, check, passed, is_warning, what it found)."""
+
+    run_id: str
+    success: bool
+    sessions: int
+    rows: dict[str, int]
+    daily_bars: int
+    checks: list[tuple[str, str, bool, bool, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def failed_checks(self) -> list[tuple[str, str, bool, bool, str]]:
+        """The checks that failed and are no mere warnings."""
+        return [check for check in self.checks if not check[2] and not check[3]]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the run ended well, and its checks did."""
+        return self.success and not self.failed_checks
+
+
+class Display:
+    """A progress bar for the steps of a run; it goes when the run has ended."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._task = self._progress.add_task("starting", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Shows `done` of `total`; 0 of 0 is a step of unknown length."""
+        self._progress.update(self._task, description=what, completed=done, total=total or None)
+
+
+def prepared_home(config: Settings) -> Path:
+    """DAGSTER_HOME, made and given the project's dagster.yaml. The terminal and the UI share it, so that the
+    one shows what the other ran.
+
+    Raises:
+        HomeUnavailable: the home is a file.
+        OSError: the folder can't be written.
+    """
+    require_folder(config.home)
+    home = plain_folder(config.dagster_home)
+    shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def reload_source(source: str, first: date | None, last: date | None, display: Display) -> Outcome | None:
+    """Reads again, within `first` and `last`, what was read by other settings, and runs the rest of the chain over its
+    sessions. None where there is nothing to read again.
+
+    Raises:
+        SourceError, LakeUnavailable: as for `backfill_source`.
+    """
+    span = sessions_to_reload(Lake.open(), source_named(source), first, last)
+    return backfill_source(source, span[0], span[-1], display, reread=True) if span else None
+
+
+def backfill_source(source: str, first: date, last: date, display: Display, *, reread: bool = False) -> Outcome:
+    """Runs the whole chain of a source over the sessions from `first` to `last` in this process.
+
+    Args:
+        reread: also read again what was read by other settings.
+
+    Raises:
+        SourceError: the source is unknown, nobody says where its objects are, or there is no session in between.
+        LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
+    """
+    _collect_garbage_rarely()
+    config = source_named(source)
+    if last < first:
+        raise SourceError(f"the last session, {last}, is before the first, {first}; swap them")
+    # What a person has to set is said before anything starts.
+    config.url()
+    for product in config.products:
+        config.parameters(product)
+    if config.api is not None and not reread:
+        with ApiClient(config.source, config.api):
+            symbols_of(config.source, config.api)
+    begun = config.calendar_frame().until_today(max(first, config.first_session))
+    sessions = [session for session in begun if session <= last]
+    if not sessions:
+        raise SourceError(
+            f"{config.calendar} has had no session from {first} to {last}"
+            + (f"; {source} begins with {config.first_session}" if last < config.first_session else "")
+        )
+    Lake.open().table(LEDGER).snapshot()
+    display.show("loading definitions", 0, 0)
+    started = time.monotonic()
+
+    from lakehouse.components.bars.run_tags import RELOAD_TAG, about_tags, range_tags
+    from lakehouse.components.bars.sensor import SOURCE_TAG
+    from lakehouse.components.run_history import prune
+    from lakehouse.components.run_processes import fail_dead_runs, running_here
+    from lakehouse.definitions import defs
+
+    job = defs().resolve_job_def(f"{source}_{'reload' if reread else 'update'}")
+    own_tags = {SOURCE_TAG: source, **({RELOAD_TAG: "true"} if reread else {})}
+    partitioned, others = _by_partitions(job)
+    prepared_home(settings())
+    results = []
+    with storage_faults_explained(), event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
+        fail_dead_runs(instance)
+        prune(instance)
+        # Two runs: assets without partitions are planned once for each partition of a run that has some.
+        for assets, tags in ((partitioned, range_tags), (others, about_tags)):
+            run_id = str(uuid4())
+            with running_here(instance, run_id):
+                result = job.execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    asset_selection=assets,
+                    tags={**tags(sessions[0], sessions[-1]), **own_tags},
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                    raise_on_error=False,
+                )
+            results.append(result)
+            if not result.success:
+                break
+    lake = Lake.open()
+    outcome = Outcome(
+        results[-1].run_id,
+        results[-1].success,
+        len(sessions),
+        conservation_totals(lake, config.source, sessions),
+        daily_bar_count(lake, config, sessions),
+    )
+    for result in results:
+        _add(outcome, result)
+    outcome.seconds["start"] = time.monotonic() - started - sum(outcome.seconds.values())
+    return outcome
+
+
+def _by_partitions(job: dg.JobDefinition) -> tuple[list[dg.AssetKey], list[dg.AssetKey]]:
+    """The job's assets with partitions, and those without."""
+    nodes = [job.asset_layer.get(key) for key in job.asset_layer.selected_asset_keys]
+    return (
+        [node.key for node in nodes if node.partitions_def is not None],
+        [node.key for node in nodes if node.partitions_def is None],
+    )
+
+
+def _add(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
+    """Adds a run's steps, checks and error to an outcome."""
+    import dagster as dg
+
+    for event in result.all_events:
+        if event.event_type == dg.DagsterEventType.STEP_SUCCESS and event.step_key:
+            outcome.seconds[event.step_key] = event.step_success_data.duration_ms / 1000
+        elif event.event_type == dg.DagsterEventType.STEP_FAILURE:
+            failure = event.step_failure_data
+            cause = failure.error.cause or failure.error if failure.error else None
+            outcome.error = (
+                failure.user_failure_data.description
+                if failure.user_failure_data and failure.user_failure_data.description
+                else cause.message.strip()
+                if cause
+                else "unknown"
+            )
+    for evaluation in result.get_asset_check_evaluations():
+        is_warning = evaluation.severity == dg.AssetCheckSeverity.WARN
+        name = evaluation.asset_key.to_user_string()
+        outcome.checks.append(
+            (name, evaluation.check_name, evaluation.passed, is_warning, evaluation.description or "")
+        )
+
+
+def _collect_garbage_rarely() -> None:
+    """Imports and definitions make a million objects that stay until the process ends: to look through them
+    again and again, and at the end once more, takes a sixth of a backfill.
+    """
+    gc.set_threshold(200_000, 20, 100)
+    atexit.register(gc.freeze)
+
+
+def daily_bar_count(lake: Lake, config: SourceConfig, sessions: list[date]) -> int:
+    """How many daily bars `sessions` have."""
+    stored = lake.table(config.table("daily_bars")).snapshot().select_sessions(sessions)
+    with lake.connect() as connection:
+        row = connection.execute(f"SELECT count(*) FROM ({stored})").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """Prints an outcome: the table, then what failed, then the warnings."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("sessions", f"{outcome.sessions:,}")
+    for name, count in outcome.rows.items():
+        table.add_row(f"rows {name}", f"{count:,}")
+    table.add_row("daily bars", f"{outcome.daily_bars:,}")
+    passed = sum(check[2] for check in outcome.checks)
+    table.add_row("checks passed", f"{passed} of {len(outcome.checks)}")
+    table.add_row("seconds", f"{sum(outcome.seconds.values()):.1f}")
+    console.print(table)
+    for where, name, ok, is_warning, found in outcome.checks:
+        if not ok:
+            label = "[yellow]warning[/]" if is_warning else "[bold red]failed[/]"
+            console.print(f"{label}  {where}: {name}: {escape(found) or 'see the asset page'}", highlight=False)
+    if outcome.error:
+        console.print(f"[bold red]run {outcome.run_id} failed[/]: {escape(outcome.error)}", highlight=False)

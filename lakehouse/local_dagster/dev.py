@@ -1,0 +1,71 @@
+"""Dagster's UI and daemon on this lake, as `lakehouse dev` starts them."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import runpy
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+
+from lakehouse.local_dagster.backfill import prepared_home
+from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
+from lakehouse.settings import PROJECT_ROOT, settings
+
+_IN_USE = "dev.lock"
+"""A file of the home, on which each `lakehouse dev` holds a shared lock."""
+
+
+def run_ui(console: Console, port: int) -> NoReturn:
+    """Runs `dagster dev` in this process, on 127.0.0.1, until somebody stops it.
+
+    Raises:
+        HomeUnavailable: the home is a file, or Dagster's storage can't be written.
+        OSError: the home can't be written.
+    """
+    from lakehouse.components.run_processes import fail_dead_runs
+
+    home = prepared_home(settings())
+    in_use = (settings().home / _IN_USE).open("w")
+    fcntl.flock(in_use, fcntl.LOCK_SH)
+    # Dagster's processes must mean the same folder, wherever they run.
+    os.environ["LAKEHOUSE_HOME"] = str(settings().home)
+    console.print(
+        f"Dagster's UI: http://127.0.0.1:{port}   (lake: {escape(settings().lake)}, DAGSTER_HOME: {escape(str(home))})",
+        highlight=False,
+        soft_wrap=True,
+    )
+    # No sensor waits for a run that a killed process has left behind.
+    with storage_faults_explained(), opened_instance() as instance:
+        fail_dead_runs(instance)
+    # Who starts this in the background of a script has its children ignore Ctrl-C, which is how Dagster ends its own.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Neither helps who reads it: `dg dev` takes no workspace of ours, and the dagster.yaml of this folder is the one
+    # that was just copied to DAGSTER_HOME.
+    warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
+    logging.getLogger("dagster").addFilter(lambda record: "dagster.yaml" not in record.getMessage())
+    workspace = str(PROJECT_ROOT / "workspace.yaml")
+    sys.argv = ["dagster", "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
+    # The lock lasts as long as this process.
+    with in_use:
+        runpy.run_module("dagster", run_name="__main__", alter_sys=True)
+    raise SystemExit
+
+
+def is_shown(home: Path) -> bool:
+    """Whether a `lakehouse dev` is running on a home."""
+    try:
+        with (home / _IN_USE).open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
