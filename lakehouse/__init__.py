@@ -1,6 +1,7 @@
 """Lakehouse: market data from vendors' files, APIs and feeds to checked, partitioned, published tables.
 
-The rooms: `lake` (tables and their promises), `sources` (adapters to the outside), `market` (the domain's
-    rules), `pipeline` (the steps from one to the other), `warehouse` (dbt's star schema and its publication),
-    `components` and `defs` (Dagster), `cli`, `simulators`.
+The kernel is `lake` (tables and their promises), `ingest` (outside to raw, exactly once) and `derive` (raw to derived);
+`domains` holds what is known of a field. The faces are `warehouse` (dbt's star schema and its publication),
+`components` and `defs` (Dagster), `local_dagster` (Dagster on this machine) and `cli`; `simulators` play what the demo
+shows.
 """

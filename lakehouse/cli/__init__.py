@@ -1,0 +1,1 @@
+"""The terminal: commands, and how what they answer looks."""

@@ -1,5 +1,5 @@
 """The terminal's front door: `lakehouse backfill`, `reload`, `stream`, `watch`, `sql`, `plot`, `status`, `rebuild`,
-`demo`. Commands parse, call the rooms, and print; they decide nothing.
+`demo`. Commands parse, call the packages below, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
 """

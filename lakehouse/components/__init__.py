@@ -1,5 +1,5 @@
 """The Dagster component classes behind each `defs.yaml`: they turn a description into assets, checks, jobs,
-schedules and sensors. Work itself is done by `lakehouse.pipeline`.
+schedules and sensors. The work itself is done by the packages below.
 """
 
 from lakehouse.components.bars.component import MarketSource as MarketSource

@@ -1,5 +1,3 @@
-"""The lake: Delta tables with contracts, atomic commits, the ledger, the quarantine, reading as of a moment,
-housekeeping. No Dagster, no market rules.
-"""
+"""The lake: Delta tables with contracts, atomic commits, SQL over them, reading as of a moment, housekeeping."""
 
 from lakehouse.lake.lake import Lake as Lake

@@ -376,6 +376,6 @@ def _settings_at(place: str | os.PathLike[str]) -> Settings:
 
 
 def _imported(name: str) -> Any:
-    """What `module:function` names: rooms above the lake, which it must not import at the start."""
+    """What `module:function` names: packages above the lake, which it must not import at the start."""
     module, function = name.split(":")
     return getattr(importlib.import_module(module), function)

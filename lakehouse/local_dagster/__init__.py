@@ -1,0 +1,1 @@
+"""Dagster on this machine: its instance, runs in this process, and `lakehouse dev`."""

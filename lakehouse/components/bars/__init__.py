@@ -1,0 +1,1 @@
+"""A source of bars as Dagster assets."""

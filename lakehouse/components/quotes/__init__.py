@@ -1,0 +1,1 @@
+"""A feed of quotes as Dagster assets."""

@@ -1,0 +1,1 @@
+"""Asking a vendor's REST API: its settings, its limits, and what its answers mean."""

@@ -1,0 +1,1 @@
+"""Intraday bars and the daily bars made of them."""

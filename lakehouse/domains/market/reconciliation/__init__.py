@@ -1,0 +1,1 @@
+"""Daily bars held against a second, independent series."""

@@ -1,0 +1,1 @@
+"""Quotes that a NATS broker pushes."""
