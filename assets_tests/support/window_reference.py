@@ -1,8 +1,8 @@
 """Sliding windows over quotes a second time, in plain Python: each quote is copied into each of its windows, sums are
 fractions, and what is closed or came too late is seen by going through the commits one after the other.
 
-Nothing of `lakehouse.market` is used here. What a window is, and when it is closed, is said in the rules of the market
-domain: half-open intervals of event time, a watermark, and revisions by arrival.
+Nothing of `lakehouse.domains.market` is used here. What a window is, and when it is closed, is said in the rules of the
+market domain: half-open intervals of event time, a watermark, and revisions by arrival.
 """
 
 from __future__ import annotations

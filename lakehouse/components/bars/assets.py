@@ -32,7 +32,7 @@ from lakehouse.progress import progress
 
 
 def bar_assets(config: SourceConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """The assets of one source; each is a thin step around `lakehouse.pipeline`."""
+    """The assets of one source; each is a thin step around `ingest`, `derive` and `domains.market`."""
     partitioned: dict[str, Any] = {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run()}
     fresh_enough = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_window=timedelta(days=4))
 

@@ -30,7 +30,7 @@ _DESCRIPTIONS = {
 
 
 def official_assets(config: SourceConfig) -> list[dg.AssetsDefinition]:
-    """The assets of the official daily series; each is a thin step around `lakehouse.pipeline`."""
+    """The assets of the official daily series; each is a thin step around `ingest`, `derive` and `domains.market`."""
     product = config.official_daily
     assert product is not None
 

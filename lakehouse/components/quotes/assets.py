@@ -31,7 +31,7 @@ class Rounds(dg.Config):
 
 
 def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """The assets of one feed; each is a thin step around `lakehouse.feeding` and `lakehouse.pipeline`."""
+    """The assets of one feed; each is a thin step around the functions of `domains.market.quotes`."""
     partitioned: dict[str, Any] = {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run()}
 
     @dg.multi_asset(
