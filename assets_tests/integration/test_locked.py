@@ -17,7 +17,7 @@ import duckdb
 import pytest
 
 from assets_tests.support.dbt_warehouse import THURSDAY, TUESDAY, VENDOR, Action, Bar, Key, write, write_actions
-from lakehouse.cli.app import app as cli
+from lakehouse.cli import app as cli
 from lakehouse.cli.own_process import run_in_own_process
 from lakehouse.cli.results import Format, partial_of
 from lakehouse.errors import QueryLimitReached, QueryNotAllowed
@@ -295,7 +295,7 @@ def test_run_in_own_process__a_partial_file_is_left_by_none(
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
-from lakehouse import own_process
+from lakehouse.cli import own_process
 from lakehouse.cli.results import partial_of
 
 own_process._GRACE_S = 0.05
