@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class SourceError(ValueError):
-    """A source's YAML or settings can't work as they stand; the message names the entry and the mend."""
+    """A source's YAML or settings can't work as they stand; the message names the entry and the fix."""
 
 
 class SourceUnavailable(RuntimeError):
@@ -29,7 +29,7 @@ class ObjectUnreadable(Exception):
 
 class AnswerRefused(Exception):
     """The vendor refuses this request for good: an unknown symbol, a wrong key, another 4xx. Asking again changes
-    nothing. The message names the source, the request, the cause and the mend.
+    nothing. The message names the source, the request, the cause and the fix.
     """
 
 
@@ -72,7 +72,7 @@ class TableDamaged(LakeUnavailable):
 
 
 class TableMissing(LookupError):
-    """A table was asked for that nobody has written yet."""
+    """A table was asked for that has never been written."""
 
 
 class QueryNotAllowed(RuntimeError):

@@ -28,9 +28,7 @@ NO_PRICE = {"StartPrice": "", "MaxPrice": ""}
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
     """An empty folder, and a lake that was never written."""
-    (tmp_path / "vendor").mkdir()
-    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(tmp_path / "vendor"))
-    return FolderSource(tmp_path / "vendor")
+    return FolderSource.below(tmp_path, monkeypatch)
 
 
 def lines(good: int, bad: int) -> list[str]:

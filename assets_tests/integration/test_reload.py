@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from assets_tests.support.folder_source import DAY, PUBLISHED, FolderSource, bar_line
+from assets_tests.support.folder_source import DAY, PUBLISHED, FolderSource, Killed, bar_line
 from assets_tests.support.vendor_lake import DAYS, KEY, small_market, vendor_lake
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.checks import checks_of
@@ -24,16 +24,10 @@ from lakehouse.lake.lake import Lake
 from lakehouse.simulators.vendor_api import VendorApi
 
 
-class KilledError(BaseException):
-    """The process ends here."""
-
-
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
     """A folder with one object of two bars, and a lake that was never written."""
-    (tmp_path / "vendor").mkdir()
-    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(tmp_path / "vendor"))
-    found = FolderSource(tmp_path / "vendor")
+    found = FolderSource.below(tmp_path, monkeypatch)
     found.put(bar_line(1), bar_line(2, 11.0))
     return found
 
@@ -140,7 +134,7 @@ def test_a_reload_that_is_killed_between_its_commits_is_completed_by_the_next(
 
     def killed_before(name: str) -> None:
         if name == at:
-            raise KilledError
+            raise Killed
 
     def append_rows(lake: Lake, name: str, *rest: Any) -> None:
         killed_before(name)
@@ -149,7 +143,7 @@ def test_a_reload_that_is_killed_between_its_commits_is_completed_by_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(loading, "append_absent", append_rows)
         patch.setattr(loading, "_append_ledger", lambda *_: killed_before("ingest_ledger"))
-        with pytest.raises(KilledError):
+        with pytest.raises(Killed):
             reload(source)
     before = datetime.now(UTC)
     refused = {"received": 3, "kept": 0, "duplicates": 0, "superseded": 0, "quarantined": 3}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from assets_tests.support.folder_source import DAY, FolderSource, bar_line
+from assets_tests.support.folder_source import DAY, FolderSource, Killed, bar_line
 from lakehouse.domains.market.bars.checks import checks_of
 from lakehouse.ingest import load as loading
 from lakehouse.ingest.entered import KEPT, remove_unentered
@@ -20,16 +20,10 @@ BROKEN = bar_line(5, -1.0)
 LATER = 2 * KEPT
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
     """A folder with one object, and a lake that was never written."""
-    (tmp_path / "vendor").mkdir()
-    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(tmp_path / "vendor"))
-    found = FolderSource(tmp_path / "vendor")
+    found = FolderSource.below(tmp_path, monkeypatch)
     found.put(bar_line(1), bar_line(2), BROKEN)
     return found
 

@@ -8,6 +8,9 @@ import os
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Self
+
+import pytest
 
 from assets_tests.support.reference import HEADER, csv_line, isin
 from lakehouse.derive.conservation import COUNTS
@@ -38,6 +41,10 @@ def bar_line(minute: int, price: float = 10.0, hour: int = 8, **values: str) -> 
     return csv_line(tuple((row | values).values()))
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
 @dataclass
 class FolderSource:
     """The folder and the lake that loads it."""
@@ -45,6 +52,14 @@ class FolderSource:
     folder: Path
     config: SourceConfig = field(default_factory=lambda: source_named("xetra"))
     lake: Lake = field(default_factory=Lake.open)
+
+    @classmethod
+    def below(cls, home: Path, patch: pytest.MonkeyPatch) -> Self:
+        """An empty folder below `home`, and a lake that was never written."""
+        folder = home / "vendor"
+        folder.mkdir()
+        patch.setenv("LAKEHOUSE_XETRA_URL", str(folder))
+        return cls(folder)
 
     def put(self, *lines: str, at: datetime = PUBLISHED, hour: int = 8) -> Path:
         """Writes the object of an hour, as of `at`."""

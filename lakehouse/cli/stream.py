@@ -1,6 +1,6 @@
 """The service as the command line runs it: until a signal, with a line about how it goes, and Dagster told.
 
-What a round is belongs in `lakehouse.feeding`, what Dagster is told in `lakehouse.local_dagster.feed_reports`.
+What a round is belongs in the quotes' `service`, what Dagster is told in `lakehouse.local_dagster.feed_reports`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a `defs.yaml` says about a product of a source: bars, or the official daily series. Where its objects are
 and how they are named, how rows stand in them, and which column means what.
 
-Only data and its validation stand here. Reading objects by it is the matter of `received` and `typed`; what
+Only data and its validation stand here. Reading objects by it is the matter of `formats` and `coerce`; what
 all products of a source share is in `config`.
 """
 

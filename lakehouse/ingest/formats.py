@@ -1,6 +1,6 @@
 """Objects full of rows: their bytes become frames of text, block by block, or an answer why not.
 
-Rows are received as text, so that nothing is guessed: fields are split here, and get their types in `typed`.
+Rows are received as text, so that nothing is guessed: fields are split here, and get their types in `coerce`.
 Which rows are good is not decided here but by the contract (see `lakehouse.ingest.stage`). How bytes are unpacked
 is known in `unpacked`.
 """

@@ -1,4 +1,4 @@
-"""How much of what a source sent was refused, and why: a load of which most rows went to the quarantine is no success.
+"""How much of what a source sent was refused, and why: a load of which most rows went to the quarantine has failed.
 
 Counted are the current versions of objects by their latest reading. Rows outside the calendar's sessions (vendors send
 test bars on Saturdays) count neither as received nor as refused.

@@ -1,6 +1,6 @@
 """An object's bytes, unpacked bit by bit: no object is held in memory as a whole, however far it unpacks.
 
-What the lines mean is not known here (see `received`).
+What the lines mean is not known here (see `formats`).
 """
 
 from __future__ import annotations

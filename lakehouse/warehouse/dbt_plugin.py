@@ -2,7 +2,7 @@
 
 It attaches the lake's tables to the DuckDB that dbt builds with, as the catalogue `lakehouse`, which lives in memory:
 the models read `lakehouse.<source>.<table>`, and the file that dbt builds holds nothing of it. What the catalogue
-contains is said in `connection`; what is built from it, in the dbt project.
+contains is said in `sources`; what is built from it, in the dbt project.
 """
 
 from __future__ import annotations

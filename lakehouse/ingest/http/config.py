@@ -1,6 +1,6 @@
 """What a `defs.yaml` and the environment say of a vendor's API: address, key, symbols, and how fast it may be asked.
 
-The clients that ask stand in `api` (answers of a REST vendor) and `poller` (quotes of a feed).
+The clients that ask are in `client` (answers of a REST vendor) and `poller` (quotes of a feed).
 """
 
 from __future__ import annotations

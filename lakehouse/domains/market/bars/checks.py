@@ -242,7 +242,7 @@ def _readable(product: type[Product]) -> Check:
 
 
 def _refused(product: type[Product], severe: bool, lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
-    """Whether so little was refused that nobody has to look, or (`severe`) that what was kept may be published."""
+    """Whether too little was refused to look at, or (`severe`) too little to hold back what was kept."""
     found = refusal(lake, config, product, sessions)
     verdict = found.verdict(config)
     return refusal_finding(found, verdict == "good" or (severe and verdict == "warn"))

@@ -1,5 +1,6 @@
 """What a `defs.yaml` says about a source: the one description that loading, deriving, checking and Dagster
-share. Its products are described in `products`, its API in `api`; orchestration is `lakehouse.components`' matter.
+share. Its products are described in `ingest.dataset`, its API in `ingest.http`; orchestration is the matter of
+`lakehouse.components`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a `defs.yaml` says about a feed of quotes: whom to ask or listen to, what its members mean, which windows are
 made of them.
 
-Asking is `poller`'s matter, listening `broker`'s, and reading an answer that of `quotes`.
+Asking is `poller`'s matter, listening that of `nats`, and reading an answer that of `parse`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Quotes as a feed tells them, one JSON object each: from what was heard to rows, and why one can't be a row.
 
-It doesn't matter here how a quote came: polled (`poller`) or pushed (`broker`). Whether a good quote is news is the
+It doesn't matter here how a quote came: polled (`poller`) or pushed (`nats`). Whether a good quote is news is the
 pipeline's matter.
 """
 

@@ -1,6 +1,6 @@
 """The durable consumer of a JetStream stream: what it shall be, made where it is absent and changed where it differs.
 
-Hearing what it serves is `broker`'s matter.
+Hearing what it serves is `subscriber`'s matter.
 """
 
 from __future__ import annotations
