@@ -17,6 +17,10 @@ from urllib.parse import unquote
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lakehouse.urls import fault_of, scheme_of, without_password
+
+LAKE_PLACES = {"s3": "s3://bucket/prefix"}
+"""Where a lake may be beside a folder: scheme -> how a URL of it is written."""
 PROJECT_ROOT = Path(__file__).parents[1]
 
 
@@ -90,13 +94,11 @@ class Settings(BaseSettings):
         """The lake's root: an absolute folder or an s3:// URI, without a trailing slash."""
         if self.lake_uri is None:
             return str(self.home / "lake")
+        if fault := fault_of(self.lake_uri, LAKE_PLACES):
+            raise SettingsError(f"LAKEHOUSE_LAKE_URI is {without_password(self.lake_uri)!r}: {fault}")
         if self.lake_uri.startswith("file:///"):
             return str(Path(unquote(self.lake_uri.removeprefix("file://"))).absolute())
-        if "://" in self.lake_uri:
-            if not self.lake_uri.removeprefix("s3://").strip("/") or not self.lake_uri.startswith("s3://"):
-                raise SettingsError(
-                    f"LAKEHOUSE_LAKE_URI is {self.lake_uri!r}; set it to a folder or to s3://bucket/prefix"
-                )
+        if scheme_of(self.lake_uri) is not None:
             return self.lake_uri.rstrip("/")
         return str(Path(self.lake_uri).expanduser().absolute())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse import settings as module
+from lakehouse.lake.lake import Lake
 from lakehouse.settings import PROJECT_ROOT, Settings, SettingsError, default_home, dotenv_file, settings
 
 
@@ -76,13 +77,28 @@ def test_a_value_that_cannot_be_used_is_named(name: str, value: str, monkeypatch
         settings()
 
 
-@pytest.mark.parametrize("uri", ["ftp://host/lake", "s3://", "S3://bucket", "gs://bucket"])
-def test_an_address_of_an_unknown_kind_is_no_empty_lake(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("ftp://host/lake", "ftp:// is not a kind of place that is known here; use a folder"),
+        ("S3://bucket", "schemes are written in lower case: s3://"),
+        ("gs://bucket", "gs:// is not a kind of place that is known here"),
+        ("s3://", "it names no place"),
+        ("s3:/bucket/lake", "s3:/ lacks a slash"),
+        ("s3://key:s3cret@bucket/lake", "it has a password in it"),
+    ],
+)
+def test_a_lake_at_a_url_of_another_kind_is_refused_by_name(
+    uri: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LAKEHOUSE_LAKE_URI", uri)
-    with pytest.raises(SettingsError, match=r"set it to a folder or to s3://bucket/prefix"):
+    with pytest.raises(SettingsError, match=f"LAKEHOUSE_LAKE_URI is .*{said}") as refused:
         _ = settings().lake
+    assert "s3cret" not in str(refused.value)
+    with pytest.raises(SettingsError, match=said):
+        Lake.open(uri)
 
 
 def test_a_lake_without_a_name_is_not_the_current_folder() -> None:
-    with pytest.raises(SettingsError, match="set it to a folder"):
+    with pytest.raises(SettingsError, match="it names no place; write file:///folder"):
         Settings(lake_uri="file://").lake  # noqa: B018

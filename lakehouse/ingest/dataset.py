@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from lakehouse.ingest.object_store import SOURCE_PLACES, require_known
 from lakehouse.lake.contract import contract_of
 
 _INTERVAL = re.compile(r"(\d+)(s|min|h|d)")
@@ -54,6 +55,13 @@ class Objects(Strict):
     per_session: Literal["hour", "day"] = Field(
         description="Whether a session comes as one object an hour or one a day."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str | None) -> str | None:
+        if url is not None:
+            require_known(url, SOURCE_PLACES)
+        return url
 
     @field_validator("pattern")
     @classmethod

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
-from lakehouse.errors import SourceUnavailable
+from lakehouse.errors import SourceError, SourceUnavailable
 from lakehouse.ingest.bucket import Bucket, quoted
 from lakehouse.ingest.folder import Folder
 from lakehouse.ingest.listing import Listing
+from lakehouse.urls import fault_of, scheme_of, without_password
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
+
+
+SOURCE_PLACES = {"s3": "s3://bucket/prefix"}
+TARGET_PLACES = {"s3": "s3://bucket/prefix"}
+"""Where objects are read and written beside folders: scheme -> how a URL of it is written."""
 
 
 class ObjectSource(Protocol):
@@ -54,15 +61,34 @@ def objects_at(url: str, *, may_lack: bool = False) -> ObjectSource:
 
     Args:
         may_lack: a folder that is not there holds nothing, and is no error.
+
+    Raises:
+        SourceError: it is a URL of another kind.
     """
-    return Bucket(url) if url.startswith("s3://") else Folder(_folder(url), may_lack=may_lack)
+    require_known(url, SOURCE_PLACES)
+    return Bucket(url) if scheme_of(url) == "s3" else Folder(_folder(url), may_lack=may_lack)
 
 
 def store_at(url: str) -> ObjectStore:
-    """The store at a URL, to write to; a folder that is not there is made."""
+    """The store at a URL, to write to; a folder that is not there is made.
+
+    Raises:
+        SourceError: it is a URL of another kind.
+    """
     from obstore.store import LocalStore, from_url
 
-    return from_url(quoted(url)) if url.startswith("s3://") else LocalStore(_folder(url), mkdir=True)
+    require_known(url, TARGET_PLACES)
+    return from_url(quoted(url)) if scheme_of(url) == "s3" else LocalStore(_folder(url), mkdir=True)
+
+
+def require_known(url: str, places: Mapping[str, str]) -> None:
+    """Makes sure that a URL is of one of the kinds of `places`: any other would be taken for a folder's name.
+
+    Raises:
+        SourceError: it is not.
+    """
+    if fault := fault_of(url, places):
+        raise SourceError(f"{without_password(url)}: {fault}")
 
 
 def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:

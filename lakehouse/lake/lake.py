@@ -23,6 +23,7 @@ from lakehouse.lake.published import attach_published
 from lakehouse.lake.sql import Partitions, literal, moment_literal, parse_moment, predicate
 from lakehouse.lake.table import LakeTable
 from lakehouse.settings import Settings, settings
+from lakehouse.urls import scheme_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -365,7 +366,7 @@ def _settings_at(place: str | os.PathLike[str]) -> Settings:
         raise LakeUnavailable(
             "'' names no lake; name a home (LAKEHOUSE_HOME), the folder of its tables or an s3:// URI"
         )
-    if is_remote(os.fspath(place)):
+    if scheme_of(os.fspath(place)) not in (None, "file"):
         return Settings(lake_uri=os.fspath(place))
     folder = Path(place).expanduser().absolute()
     if not os.path.isdir(folder):

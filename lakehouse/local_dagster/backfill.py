@@ -23,6 +23,7 @@ from rich.table import Table
 
 from lakehouse.derive.conservation import conservation_totals
 from lakehouse.domains.market.bars.config import SourceConfig, SourceError, source_named
+from lakehouse.domains.market.bars.report import report_url
 from lakehouse.ingest.http.client import ApiClient
 from lakehouse.ingest.http.config import symbols_of
 from lakehouse.ingest.ledger import LEDGER
@@ -132,6 +133,8 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
         raise SourceError(f"the last session, {last}, is before the first, {first}; swap them")
     # What a person has to set is said before anything starts.
     config.url()
+    if config.report is not None:
+        report_url(config, config.report, settings())
     for product in config.products:
         config.parameters(product)
     if config.api is not None and not reread:

@@ -18,6 +18,7 @@ from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Bars, OfficialDaily, Product, Strict
 from lakehouse.ingest.defs_yaml import DEFS, MARKET_SOURCE, Descriptions, described
 from lakehouse.ingest.http.config import Api, symbols_of
+from lakehouse.ingest.object_store import SOURCE_PLACES, TARGET_PLACES, require_known
 from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.settings import Settings, settings
 
@@ -53,6 +54,13 @@ class Report(Strict):
     date_format: str = "%Y-%m-%d"
     format: Literal["parquet", "csv"] = "parquet"
     columns: dict[str, str] = Field(description="Target column -> column of daily_bars, in the target's order.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str | None) -> str | None:
+        if url is not None:
+            require_known(url, TARGET_PLACES)
+        return url
 
 
 class Updates(Strict):
@@ -169,7 +177,7 @@ class SourceConfig(Strict):
         """Where the objects, or the API, are.
 
         Raises:
-            SourceError: neither the environment nor the YAML says it.
+            SourceError: neither the environment nor the YAML says it, or objects are not read from a URL of that kind.
         """
         declared = self.api.url if self.api else self.bars.objects.url if self.bars.objects else None
         found = (config or settings()).source_variable(self.source, "url") or declared
@@ -178,6 +186,8 @@ class SourceConfig(Strict):
                 f"nobody says where the objects of {self.source} are: set LAKEHOUSE_{self.source.upper()}_URL "
                 "to a folder or an s3:// URL, or objects.url in its defs.yaml"
             )
+        if self.api is None:
+            require_known(found, SOURCE_PLACES)
         return found
 
     def parameters(self, product: Product, config: Settings | None = None) -> dict[str, str]:

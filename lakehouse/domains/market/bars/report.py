@@ -11,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.domains.market.bars.config import Report, SourceConfig, SourceError
-from lakehouse.ingest.object_store import put_if_changed, store_at
+from lakehouse.ingest.object_store import TARGET_PLACES, put_if_changed, require_known, store_at
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import predicate
 from lakehouse.settings import Settings, settings
@@ -33,8 +33,14 @@ class Reported:
 
 
 def report_url(config: SourceConfig, report: Report, at: Settings) -> str:
-    """Where the reports go: the environment, the YAML, or `<home>/reports/<source>`."""
-    return at.source_variable(config.source, "report_url") or report.url or str(at.home / "reports" / config.source)
+    """Where the reports go: the environment, the YAML, or `<home>/reports/<source>`.
+
+    Raises:
+        SourceError: reports can't be written to a URL of that kind.
+    """
+    url = at.source_variable(config.source, "report_url") or report.url or str(at.home / "reports" / config.source)
+    require_known(url, TARGET_PLACES)
+    return url
 
 
 def export_report(lake: Lake, config: SourceConfig, sessions: Sequence[date]) -> Reported:
