@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
+from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 from lakehouse.ingest.listing import Listing, PassedOver, unusable
 from lakehouse.ingest.spool import spooled
+from lakehouse.ingest.stores import bucket_store
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,10 +29,11 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 class Bucket:
-    """The objects below `s3://bucket/prefix`, by the usual AWS_* variables."""
+    """The objects below `s3://bucket/prefix`, by the usual AWS_* variables or an access of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> None:
         self.url = url
+        self._access = access
 
     def list(self, prefix: str = "") -> Listing:
         """Every object below `prefix`, whose last part is whole, in no particular order.
@@ -123,9 +125,7 @@ class Bucket:
 
     @cached_property
     def _store(self) -> S3Store:
-        from obstore.store import S3Store
-
-        return S3Store.from_url(quoted(self.url))
+        return bucket_store(self.url, self._access)
 
     def _listed_key_by_key(self, prefix: str) -> tuple[pl.DataFrame, tuple[PassedOver, ...]]:
         """The listing by another client, which takes any key: several times slower."""
@@ -160,25 +160,22 @@ class Bucket:
         from botocore.config import Config
 
         # What obstore takes from the environment by names of its own; keys that it has none of are found by botocore.
-        known = dict(self._store.config)
+        known, access = dict(self._store.config), self._access
         config = Config(signature_version=UNSIGNED) if known.get("skip_signature") else None
         client = botocore.session.get_session().create_client(
             "s3",
             region_name=known.get("region") or "us-east-1",
             endpoint_url=known.get("endpoint"),
-            aws_access_key_id=known.get("access_key_id"),
-            aws_secret_access_key=known.get("secret_access_key"),
-            aws_session_token=known.get("session_token"),
+            aws_access_key_id=access.credential("access_key_id") or known.get("access_key_id"),
+            aws_secret_access_key=access.credential("secret_access_key") or known.get("secret_access_key"),
+            aws_session_token=access.credential("session_token")
+            if access.declared.credentials
+            else known.get("session_token"),
             config=config,
         )
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=known["bucket"], Prefix=prefix)
         for page in pages:
             yield from page.get("Contents", ())
-
-
-def quoted(url: str) -> str:
-    """An s3:// URL for obstore, which takes `?` and `#` for a query and a fragment, and decodes `%20`."""
-    return f"s3://{quote(url.removeprefix('s3://'))}"
 
 
 def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

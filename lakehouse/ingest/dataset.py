@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from lakehouse.ingest.access import Access
 from lakehouse.ingest.object_store import SOURCE_PLACES, require_known
 from lakehouse.lake.contract import contract_of
 
@@ -42,6 +43,7 @@ class Objects(Strict):
     """Objects in a folder or bucket: where they are and how they are named."""
 
     url: str | None = Field(None, description="Folder or s3:// URL; LAKEHOUSE_<SOURCE>_URL takes precedence.")
+    access: Access | None = Field(None, description="Endpoint and credentials of its own.")
     pattern: str = Field(
         description="Regular expression over the object's whole name: groups `date` and, for hourly objects, `hour`; "
         "`named` may take columns from further groups."

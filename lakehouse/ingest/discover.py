@@ -50,7 +50,7 @@ class PendingObject:
 
 def store_of(lake: Lake, config: SourceConfig, product: Product) -> ObjectSource | Landing:
     """Where the objects of a product are: its bucket, or the landed answers of its API."""
-    return Landing(lake.uri, config.source) if product.request else objects_at(config.url())
+    return Landing(lake.uri, config.source) if product.request else objects_at(config.url(), config.access(product))
 
 
 @dataclass(frozen=True)

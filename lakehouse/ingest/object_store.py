@@ -8,9 +8,11 @@ from typing import IO, TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
 from lakehouse.errors import SourceError, SourceUnavailable
-from lakehouse.ingest.bucket import Bucket, quoted
+from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
+from lakehouse.ingest.bucket import Bucket
 from lakehouse.ingest.folder import Folder
 from lakehouse.ingest.listing import Listing
+from lakehouse.ingest.stores import bucket_store
 from lakehouse.urls import fault_of, scheme_of, without_password
 
 if TYPE_CHECKING:
@@ -55,30 +57,30 @@ class ObjectSource(Protocol):
         """
 
 
-def objects_at(url: str, *, may_lack: bool = False) -> ObjectSource:
-    """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix` with the usual AWS_*
-    variables.
+def objects_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT, *, may_lack: bool = False) -> ObjectSource:
+    """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix`.
 
     Args:
+        access: how to get at a bucket, where that is not by the usual AWS_* variables. A folder needs none.
         may_lack: a folder that is not there holds nothing, and is no error.
 
     Raises:
         SourceError: it is a URL of another kind.
     """
     require_known(url, SOURCE_PLACES)
-    return Bucket(url) if scheme_of(url) == "s3" else Folder(_folder(url), may_lack=may_lack)
+    return Bucket(url, access) if scheme_of(url) == "s3" else Folder(_folder(url), may_lack=may_lack)
 
 
-def store_at(url: str) -> ObjectStore:
+def store_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> ObjectStore:
     """The store at a URL, to write to; a folder that is not there is made.
 
     Raises:
         SourceError: it is a URL of another kind.
     """
-    from obstore.store import LocalStore, from_url
+    from obstore.store import LocalStore
 
     require_known(url, TARGET_PLACES)
-    return from_url(quoted(url)) if scheme_of(url) == "s3" else LocalStore(_folder(url), mkdir=True)
+    return bucket_store(url, access) if scheme_of(url) == "s3" else LocalStore(_folder(url), mkdir=True)
 
 
 def require_known(url: str, places: Mapping[str, str]) -> None:

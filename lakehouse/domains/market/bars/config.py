@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lakehouse.domains.market.calendar import SessionCalendar
 from lakehouse.errors import SourceError
+from lakehouse.ingest.access import FROM_ENVIRONMENT, Access, ResolvedAccess
 from lakehouse.ingest.dataset import Bars, OfficialDaily, Product, Strict
 from lakehouse.ingest.defs_yaml import DEFS, MARKET_SOURCE, Descriptions, described
 from lakehouse.ingest.http.config import Api, symbols_of
@@ -50,6 +51,7 @@ class Report(Strict):
         description="Target folder or s3:// URL; LAKEHOUSE_<SOURCE>_REPORT_URL takes precedence. "
         "Default: <home>/reports/<source>.",
     )
+    access: Access | None = Field(None, description="Endpoint and credentials of its own.")
     key: str = Field(description="Object name; {session} is filled in by date_format.")
     date_format: str = "%Y-%m-%d"
     format: Literal["parquet", "csv"] = "parquet"
@@ -189,6 +191,11 @@ class SourceConfig(Strict):
         if self.api is None:
             require_known(found, SOURCE_PLACES)
         return found
+
+    def access(self, product: Product, config: Settings | None = None) -> ResolvedAccess:
+        """How to get at the objects of a product: as it says itself, or as the bars do, whose URL it shares."""
+        said = [each.objects.access for each in (product, self.bars) if each.objects and each.objects.access]
+        return said[0].resolve((config or settings()).secret) if said else FROM_ENVIRONMENT
 
     def parameters(self, product: Product, config: Settings | None = None) -> dict[str, str]:
         """The parameters of an API's request, before a symbol and month are filled in. LAKEHOUSE_<SOURCE>_<PARAMETER>

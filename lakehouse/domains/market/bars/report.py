@@ -11,6 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.domains.market.bars.config import Report, SourceConfig, SourceError
+from lakehouse.ingest.access import FROM_ENVIRONMENT
 from lakehouse.ingest.object_store import TARGET_PLACES, put_if_changed, require_known, store_at
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import predicate
@@ -75,7 +76,7 @@ def export_report(lake: Lake, config: SourceConfig, sessions: Sequence[date]) ->
             WHERE {predicate({"session": sessions})} OR {predicate({"prev_session": sessions})} ORDER BY ALL
             """
         ).pl()
-    store = store_at(url)
+    store = store_at(url, report.access.resolve(settings().secret) if report.access else FROM_ENVIRONMENT)
     for (session,), frame in rows.partition_by("report_session", as_dict=True, include_key=False).items():
         key = report.key.format(session=session.strftime(report.date_format))
         if put_if_changed(store, key, _rendered(frame, report)):

@@ -1,0 +1,95 @@
+"""How to get at a place of objects that has an endpoint or keys of its own: what YAML may say, and what it comes to.
+
+YAML names environment variables, never a key. Their values are looked up when a connection is made, by what the
+boundary hands in (`Access.resolve`), and appear in no text form of these objects. Which store takes which credentials
+is said in `ingest.stores`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from lakehouse.errors import SourceError
+
+Lookup = Callable[[str], str | None]
+"""The value of an environment variable; None where it is unset."""
+Credential = Literal["access_key_id", "secret_access_key", "session_token"]
+_Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
+
+
+class Access(BaseModel):
+    """The endpoint and the keys of one source or report. What is left open comes from the environment, as it does
+    without this entry; but keys are never mixed: either all are named here, or none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/@?#]+/?$",
+        description="URL of the service; by default AWS_ENDPOINT_URL, or AWS.",
+    )
+    region: str | None = Field(None, description="Region of the bucket; by default AWS_REGION.")
+    anonymous: bool = Field(False, description="Send no keys, as public buckets want it.")
+    credentials: dict[Credential, _Variable] = Field(
+        {},
+        description="Name of a credential (access_key_id, secret_access_key, session_token) -> the environment "
+        "variable that has it.",
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Access:
+        if self.anonymous and self.credentials:
+            raise ValueError("anonymous access has no credentials; remove one of the two")
+        if self.credentials and (missing := sorted({"access_key_id", "secret_access_key"} - self.credentials.keys())):
+            raise ValueError(f"credentials lack {' and '.join(missing)}; name the environment variable that has it")
+        return self
+
+    def resolve(self, lookup: Lookup) -> ResolvedAccess:
+        """This access with where the variables' values come from."""
+        return ResolvedAccess(self, lookup)
+
+
+@dataclass(frozen=True)
+class ResolvedAccess:
+    """An access whose credentials can be looked up."""
+
+    declared: Access
+    lookup: Lookup = field(repr=False, compare=False)
+
+    def require_only(self, known: Iterable[str], scheme: str) -> None:
+        """Makes sure that a kind of store takes all credentials that are named.
+
+        Raises:
+            SourceError: it doesn't.
+        """
+        takes = sorted(known)
+        if unknown := sorted(name for name in self.declared.credentials if name not in takes):
+            raise SourceError(
+                f"access.credentials: {scheme}:// takes no {', '.join(unknown)}; it takes {', '.join(takes) or 'none'}"
+            )
+
+    def credential(self, name: Credential) -> str | None:
+        """The value of a credential; None where the access names none of that name.
+
+        Raises:
+            SourceError: the variable that should have it is unset.
+        """
+        variable = self.declared.credentials.get(name)
+        if variable is None:
+            return None
+        value = self.lookup(variable)
+        if value is None:
+            raise SourceError(
+                f"{variable}, which access.credentials names as the {name}, is not set; set it in the environment or "
+                "in .env"
+            )
+        return value
+
+
+FROM_ENVIRONMENT = Access().resolve(lambda variable: None)
+"""The access of a place about which YAML says nothing."""
