@@ -212,7 +212,9 @@ def test_the_column_schema_is_the_contract(graph: dg.AssetGraph, table: str) -> 
     schema = graph.get(dg.AssetKey(["xetra", table])).metadata["dagster/column_schema"]
     contract = contract_of(f"xetra/{table}")
     found = [(column.name, column.type, column.description, column.constraints.nullable) for column in schema.columns]
-    assert found == [(column.name, column.type, column.description, column.nullable) for column in contract.columns]
+    assert found == [
+        (column.name, str(column.type), column.description, column.nullable) for column in contract.columns
+    ]
     units = {column.name: list(column.constraints.other) for column in schema.columns}
     assert units == {column.name: [f"unit: {column.unit}"] if column.unit else [] for column in contract.columns}
     metadata = graph.get(dg.AssetKey(["xetra", table])).metadata

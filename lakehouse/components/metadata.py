@@ -24,7 +24,7 @@ def table_schema(contract: Contract) -> dg.TableSchema:
         columns=[
             dg.TableColumn(
                 column.name,
-                column.type,
+                str(column.type),
                 description=column.description,
                 constraints=dg.TableColumnConstraints(
                     nullable=column.nullable, other=[f"unit: {column.unit}"] if column.unit else []

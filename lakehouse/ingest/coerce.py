@@ -58,11 +58,12 @@ def typed(text: pl.DataFrame, product: Product, time_zone: str) -> pl.DataFrame:
         times = [_in_range(_joined(product.time).str.to_date(product.time.format, strict=False)).alias("day")]
     return text.select(
         *[pl.col(column) for column in passed],
-        *[_value(product, column.name, column.type) for column in columns],
+        *[_value(product, column.name, column.type.kind) for column in columns],
         *times,
         *[
             (
-                _received(product, name).is_not_null() & _value(product, name, contract.column(name).type).is_null()
+                _received(product, name).is_not_null()
+                & _value(product, name, contract.column(name).type.kind).is_null()
             ).alias(f"untyped_{name}")
             for name in untyped_columns(product)
         ],
@@ -76,7 +77,7 @@ def untyped_columns(product: Product) -> list[str]:
     return [
         column.name
         for column in contract_of(product.raw_table).columns
-        if column.name in product.columns and column.nullable and column.type in ("bigint", "double")
+        if column.name in product.columns and column.nullable and column.type.kind in ("bigint", "double")
     ]
 
 

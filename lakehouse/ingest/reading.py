@@ -26,7 +26,7 @@ def reading_of(config: SourceConfig, product: Product) -> str:
         # What is asked by month or as a whole is read from the first session on.
         "first_session": str(config.first_session) if product.request else None,
         "columns": [
-            (column.name, column.type, column.nullable, column.format)
+            (column.name, str(column.type), column.nullable, column.format)
             for column in contract.columns
             if column.name not in PROVENANCE
         ],

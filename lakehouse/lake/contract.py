@@ -12,40 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from lakehouse.errors import did_you_mean
+from lakehouse.lake.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 CONTRACTS = Path(__file__).parent / "contracts"
 
-ColumnType = Literal[
-    "string",
-    "date",
-    "timestamp",
-    "double",
-    "bigint",
-    "boolean",
-    "list<string>",
-    "list<struct<part date, rows bigint, digest string, object_version string>>",
-]
-
-DUCKDB_TYPES: Mapping[str, str] = {
-    "string": "VARCHAR",
-    "date": "DATE",
-    "timestamp": "TIMESTAMPTZ",
-    "double": "DOUBLE",
-    "bigint": "BIGINT",
-    "boolean": "BOOLEAN",
-    "list<string>": "VARCHAR[]",
-    "list<struct<part date, rows bigint, digest string, object_version string>>": (
-        "STRUCT(part DATE, rows BIGINT, digest VARCHAR, object_version VARCHAR)[]"
-    ),
-}
+TypeText = Annotated[ColumnType, BeforeValidator(lambda text: parse_type(text) if isinstance(text, str) else text)]
+"""A type as a contract writes it."""
 
 
 class ContractError(ValueError):
@@ -58,7 +38,7 @@ class Column(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    type: ColumnType
+    type: TypeText
     description: str
     unit: str | None = None
     nullable: bool = False
@@ -109,6 +89,12 @@ class Contract(BaseModel):
             raise ContractError(
                 f"contract of {self.table}: {sorted(unknown)} is no column of it; add the column or mend the name"
             )
+        for name in self.partition_by:
+            if self.column(name).type.kind not in ("string", "date"):
+                raise ContractError(
+                    f"contract of {self.table}: it can't partition by '{name}', a {self.column(name).type}; partition "
+                    "by a string or a date"
+                )
         return self
 
     def for_source(self, identifier: str | None, waived: frozenset[str], **further: tuple[str, str]) -> Contract:
@@ -141,31 +127,12 @@ class Contract(BaseModel):
         """The table's Arrow schema; nullability is a check's matter, so every field is nullable in storage."""
         import pyarrow as pa
 
-        types: dict[str, Any] = {
-            "string": pa.string(),
-            "date": pa.date32(),
-            "timestamp": pa.timestamp("us", tz="UTC"),
-            "double": pa.float64(),
-            "bigint": pa.int64(),
-            "boolean": pa.bool_(),
-            "list<string>": pa.list_(pa.string()),
-            "list<struct<part date, rows bigint, digest string, object_version string>>": pa.list_(
-                pa.struct(
-                    [
-                        ("part", pa.date32()),
-                        ("rows", pa.int64()),
-                        ("digest", pa.string()),
-                        ("object_version", pa.string()),
-                    ]
-                )
-            ),
-        }
-        return pa.schema([pa.field(column.name, types[column.type]) for column in self.columns])
+        return pa.schema([pa.field(column.name, column.type.arrow) for column in self.columns])
 
     @cached_property
     def predicates(self) -> dict[str, tuple[str, str]]:
-        """Rule name -> (DuckDB predicate that a good row fulfils, reason). Required columns and finite numbers
-        are rules too.
+        """Rule name -> (DuckDB predicate that a good row fulfils, reason). Required columns, finite numbers and valid
+        JSON are rules too.
 
         A predicate may be NULL where a nullable column is; NULL counts as fulfilled.
         """
@@ -176,8 +143,9 @@ class Contract(BaseModel):
                     f'"{column.name}" IS NOT NULL',
                     f"{column.name} is missing or not a {column.type}",
                 )
-            if column.type == "double":
-                found[f"{column.name}_finite"] = (f'isfinite("{column.name}")', f"{column.name} is not finite")
+            verb = "is" if column.type.is_simple else "holds a value that is"
+            for name, (holds, what) in column.type.predicates(f'"{column.name}"').items():
+                found[f"{column.name}_{name}"] = (holds, f"{column.name} {verb} {what}")
         for rule in self.rules:
             found[rule.name] = (rule.holds, rule.reason)
         return found

@@ -9,6 +9,7 @@ from typing import Any
 
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
+from lakehouse.lake.snapshot import writer_properties
 from lakehouse.lake.table import LakeTable, retry_when_stale
 
 RETENTION_HOURS = 7 * 24
@@ -64,6 +65,10 @@ def _compact(table: LakeTable, partitions: list[tuple[str, str, Any]] | None = N
     delta = table.snapshot().delta
     assert delta is not None
     try:
-        delta.optimize.compact(partition_filters=partitions, target_size=_TARGET_BYTES)
+        delta.optimize.compact(
+            partition_filters=partitions,
+            target_size=_TARGET_BYTES,
+            writer_properties=writer_properties(table.contract),
+        )
     except CommitFailedError as error:
         raise StaleSnapshot(f"{table.name}: {error}") from error

@@ -13,14 +13,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakeUnavailable, StaleSnapshot, in_one_line
-from lakehouse.lake.contract import DUCKDB_TYPES
 from lakehouse.lake.sql import Partitions, literal, predicate
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
-    from deltalake import DeltaTable
+    from deltalake import DeltaTable, WriterProperties
 
+    from lakehouse.lake.contract import Contract
     from lakehouse.lake.table import LakeTable
 
 # Delta keeps the least and greatest moments of a file in whole milliseconds, cut off.
@@ -152,15 +152,15 @@ class Snapshot:
     def _select_from(self, files: Sequence[str]) -> str:
         contract = self.table.contract
         if not files:
-            columns = ", ".join(f'NULL::{DUCKDB_TYPES[column.type]} AS "{column.name}"' for column in contract.columns)
+            columns = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
             return f"SELECT {columns} WHERE false"
         names = ", ".join(
-            f'NULL::{DUCKDB_TYPES[contract.column(name).type]} AS "{name}"' if name in self.lacking else f'"{name}"'
+            f'NULL::{contract.column(name).type.duckdb} AS "{name}"' if name in self.lacking else f'"{name}"'
             for name in contract.column_names
         )
         # DuckDB opens every file to unite their columns, so only tables that got some later pay for it.
         mixed = ", union_by_name = true" if self.reached(_COLUMNS_ADDED) is not None else ""
-        hive = ", ".join(f"'{name}': {DUCKDB_TYPES[contract.column(name).type]}" for name in contract.partition_by)
+        hive = ", ".join(f"'{name}': {contract.column(name).type.duckdb}" for name in contract.partition_by)
         listed = ", ".join(map(literal, files))
         return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}}{mixed})"
 
@@ -236,7 +236,11 @@ class Snapshot:
 
         delta = self._writable()
         try:
-            delta.delete(where, commit_properties=CommitProperties(max_commit_retries=100))
+            delta.delete(
+                where,
+                writer_properties=writer_properties(self.table.contract),
+                commit_properties=CommitProperties(max_commit_retries=100),
+            )
         except CommitFailedError as error:
             raise StaleSnapshot(f"{self.table.name}: {error}") from error
         except OSError as error:
@@ -252,7 +256,7 @@ class Snapshot:
         reached: Mapping[str, int] | None,
         **how: Any,
     ) -> int:
-        from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+        from deltalake import CommitProperties, Transaction, write_deltalake
         from deltalake.exceptions import CommitFailedError, DeltaError
 
         named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
@@ -265,8 +269,8 @@ class Snapshot:
             self.table.location.create(self._partitions_of(rows))
             write_deltalake(
                 delta,
-                rows.select(self.table.contract.column_names).cast(self.table.contract.arrow_schema),
-                writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
+                _unsliced(rows.select(self.table.contract.column_names).cast(self.table.contract.arrow_schema)),
+                writer_properties=writer_properties(self.table.contract),
                 commit_properties=properties,
                 **how,
             )
@@ -315,3 +319,33 @@ class Snapshot:
     def _next(delta: DeltaTable, name: str) -> int:
         known = delta.transaction_version(name)
         return 0 if known is None else known + 1
+
+
+def writer_properties(contract: Contract) -> WriterProperties:
+    """How the Parquet files of a table are written.
+
+    Delta keeps the least and greatest decimals of a file as floats, by which readers would leave out files that have
+    the decimal asked for: decimals get no statistics. Those inside a struct can only be left out with all of it.
+    """
+    from deltalake import ColumnProperties, WriterProperties
+
+    kept, default = None, None
+    if any(column.type.has_decimals for column in contract.columns):
+        default = ColumnProperties(statistics_enabled="NONE")
+        exact = [column.name for column in contract.columns if column.type.is_simple and column.type.kind != "decimal"]
+        kept = {name: ColumnProperties(statistics_enabled="PAGE") for name in exact}
+    return WriterProperties(
+        compression="ZSTD", compression_level=1, default_column_properties=default, column_properties=kept
+    )
+
+
+def _unsliced(rows: pa.Table) -> pa.Table:
+    """The rows, their lists and structs copied: of a struct inside a struct that is a slice of a longer array, delta-rs
+    ends the whole process.
+    """
+    import pyarrow as pa
+
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_nested(field.type):
+            rows = rows.set_column(place, field, rows[place].take(pa.array(range(rows.num_rows), pa.int64())))
+    return rows

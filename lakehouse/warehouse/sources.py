@@ -11,7 +11,7 @@ from lakehouse.domains.market.bars.config import SourceConfig, configured_source
 from lakehouse.domains.market.corporate_actions import adjustment, splits
 from lakehouse.domains.market.quotes.config import WINDOWS, broken_files, configured_feeds
 from lakehouse.errors import SourceError
-from lakehouse.lake.contract import DUCKDB_TYPES, contract_of
+from lakehouse.lake.contract import contract_of
 from lakehouse.lake.engine import prepare
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.sql import literal
@@ -179,7 +179,7 @@ def _feeds(lake: Lake, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 def _empty(table: str) -> str:
     columns = contract_of(table).columns
-    return f"(SELECT {', '.join(f'NULL::{DUCKDB_TYPES[each.type]} AS {each.name}' for each in columns)} WHERE false)"
+    return f"(SELECT {', '.join(f'NULL::{each.type.duckdb} AS {each.name}' for each in columns)} WHERE false)"
 
 
 def _sessions(sources: list[SourceConfig], config: Settings) -> pl.DataFrame:

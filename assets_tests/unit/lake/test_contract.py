@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from lakehouse.lake.contract import DUCKDB_TYPES, Contract, ContractError, contract_of, contracts
+from lakehouse.lake.contract import Contract, ContractError, contract_of, contracts
 from lakehouse.lake.engine import connect
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
@@ -51,7 +51,7 @@ def test_arrow_and_duckdb_agree_on_the_types(table: str) -> None:
         relation = connection.sql(empty)
         assert relation.columns == contract.column_names == contract.arrow_schema.names
         assert relation.to_arrow_table().cast(contract.arrow_schema).schema == contract.arrow_schema
-        declared = [DUCKDB_TYPES[column.type] for column in contract.columns]
+        declared = [column.type.duckdb for column in contract.columns]
         typed = connection.sql("SELECT " + ", ".join(f"NULL::{kind}" for kind in declared)).types
         assert relation.types == typed
 
@@ -84,7 +84,7 @@ def test_required_columns_and_finite_numbers_are_rules() -> None:
         contract = contract_of(table)
         for column in contract.columns:
             assert (f"{column.name}_present" in contract.predicates) == (not column.nullable)
-            assert (f"{column.name}_finite" in contract.predicates) == (column.type == "double")
+            assert (f"{column.name}_finite" in contract.predicates) == (column.type.kind == "double")
 
 
 @pytest.mark.parametrize("change", [{"key": ["b"]}, {"partition_by": ["b"]}, {"known_at": "b"}])

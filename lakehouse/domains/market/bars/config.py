@@ -209,7 +209,7 @@ class SourceConfig(Strict):
         contract = contract_of(product.raw_table)
         for column, name in product.named.items():
             value = chosen.get(name)
-            if value not in (None, "true", "false") and contract.column(column).type == "boolean":
+            if value not in (None, "true", "false") and contract.column(column).type.kind == "boolean":
                 raise SourceError(
                     f"LAKEHOUSE_{self.source.upper()}_{name.upper()} is {value!r}; set it to true or false, or unset it"
                 )

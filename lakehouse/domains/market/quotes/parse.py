@@ -89,7 +89,7 @@ def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) 
             made["symbol"] = [_symbol(value, item.asked) for value, item in zip(values, heard, strict=True)]
         elif column.name == "event_time":
             made["event_time"] = [_moment(value, feed.time_unit) for value in values]
-        elif column.type == "double":
+        elif column.type.kind == "double":
             numbers = [_number(value) for value in values]
             made[column.name] = numbers
             made[f"untyped_{column.name}"] = [
@@ -130,7 +130,7 @@ def _rules(feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> Predicate
         **{
             f"{column.name}_typed": (f"NOT untyped_{column.name}", f"{said[column.name]} is no number")
             for column in contract.columns
-            if column.type == "double" and column.name in said
+            if column.type.kind == "double" and column.name in said
         },
         "is_what_was_asked_for": (
             "upper(asked) = upper(symbol)",

@@ -17,7 +17,6 @@ from lakehouse.domains.market.bars.config import (
 )
 from lakehouse.domains.market.corporate_actions.macros import VENDORS_CONVENTION, factors
 from lakehouse.domains.market.reconciliation.rules import Tolerances, TwoSeries
-from lakehouse.lake.contract import DUCKDB_TYPES
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import predicate
 
@@ -33,7 +32,7 @@ def reconciliation_breaks(lake: Lake, connection: duckdb.DuckDBPyConnection, sch
         if config.reconciliation is not None
     ]
     contract = lake.table("reconciliation_breaks").contract
-    empty = ", ".join(f'NULL::{DUCKDB_TYPES[column.type]} AS "{column.name}"' for column in contract.columns)
+    empty = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
     return " UNION ALL BY NAME ".join([f"(SELECT {empty} WHERE false)", *queries])
 
 
