@@ -30,8 +30,8 @@ from assets_tests.support.vendor_lake import (
 )
 from lakehouse.components import MarketSource
 from lakehouse.components.bars.run_tags import range_tags
+from lakehouse.components.marts import mart_assets
 from lakehouse.components.resources import lake_resources
-from lakehouse.defs.warehouse.marts import marts
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.config import DEFS
 from lakehouse.domains.market.corporate_actions.derive import OFFICIAL_TABLES
@@ -39,7 +39,9 @@ from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_answers import DAILY, INTRADAY
 from lakehouse.simulators.vendor_api import VendorApi
-from lakehouse.warehouse.publish import OF_BARS, differing_marts
+from lakehouse.warehouse.dbt import manifest_path
+from lakehouse.warehouse.parts import MARKET_MARTS
+from lakehouse.warehouse.publish import differing_marts
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
@@ -86,7 +88,7 @@ class Vendor(NamedTuple):
         rows = self.jobs.marts("SELECT instrument_id, session, close FROM fct_daily_bar ORDER BY ALL")
         assert {(symbol, session): close for symbol, session, close in rows} == self.closes(days)
         self.assert_stored(days)
-        assert differing_marts(settings(), OF_BARS) == []
+        assert differing_marts(settings(), MARKET_MARTS) == []
 
     def assert_stored(self, days: tuple[date, ...] = DAYS) -> None:
         """The daily bars are those of these sessions, and everything stored is what a rebuild would give."""
@@ -145,6 +147,7 @@ def described(**changes: dict[str, object]) -> Iterator[dg.Definitions]:
     with create_defs_folder_sandbox() as sandbox:
         folder = sandbox.scaffold_component(component_cls=MarketSource, defs_yaml_contents=document)
         with sandbox.load_component_and_build_defs(defs_path=folder) as (_, made):
+            marts = mart_assets(MARKET_MARTS, manifest_path(settings()))
             beside = dg.Definitions(assets=[marts], resources=lake_resources(), executor=dg.in_process_executor)
             yield dg.Definitions.merge(made, beside)
 

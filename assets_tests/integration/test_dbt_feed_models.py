@@ -30,7 +30,8 @@ from assets_tests.support.soak import soak_count
 from lakehouse.domains.market.quotes.config import FeedConfig, feed_named
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
-from lakehouse.warehouse.publish import FEED_TAG, OF_BARS, OF_FEEDS, build_part, differing_marts, publication
+from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, Part
+from lakehouse.warehouse.publish import build_part, differing_marts, publication
 
 NOON = {day: datetime(2024, 1, day, 12, 0, 5, tzinfo=UTC) for day in (2, 3, 4)}
 NEXT = timedelta(seconds=10)
@@ -62,7 +63,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a first build of FEW, with its checks: tests look at it, or go on from it."""
     with built_elsewhere(tmp_path_factory.mktemp("few"), feeds=[feed()]) as made:
         write_windows(FEW)
-        made.build(*OF_FEEDS)
+        made.build(*QUOTE_MARTS.selection)
     return made.path
 
 
@@ -71,7 +72,7 @@ def test_the_running_day_is_not_published(warehouse: Warehouse) -> None:
     # The end at midnight itself belongs to the day that it begins.
     ends = [midnight - timedelta(days=1), midnight - timedelta(microseconds=1), midnight, datetime.now(UTC)]
     write_windows({Place("A", end): Window() for end in ends})
-    warehouse.build(*OF_FEEDS)
+    warehouse.build(*QUOTE_MARTS.selection)
     assert datetime.now(UTC).date() == midnight.date(), "a day began while this test ran"
     for mart in ("fct_quote_window", "top_stocks", "percentage_gains"):
         assert warehouse.query(f"select window_end from marts.{mart} order by all") == [(end,) for end in ends[:2]]
@@ -103,7 +104,7 @@ def test_ties_share_a_rank_and_ranks_end_where_the_settings_say(tmp_path: Path) 
     ranks = {"B": 1, "D": 1, "A": 3, "C": 3, "F": 3, "E": 6, "G": 7}
     for top in (1, 2, 3, 6):
         warehouse = Warehouse(tmp_path / f"top {top}", feeds=[feed(top)])
-        warehouse.build(*OF_FEEDS)
+        warehouse.build(*QUOTE_MARTS.selection)
         found = dict(warehouse.query("select symbol, price_rank from marts.top_stocks"))
         assert found == {symbol: rank for symbol, rank in ranks.items() if rank <= top}
 
@@ -112,17 +113,17 @@ def test_a_length_that_is_not_listed_any_more_leaves_the_marts(warehouse: Wareho
     write_windows(FEW)
     warehouse.begin_with(few)
     warehouse.feeds = {"iex": feed(lengths=(1, 15))}
-    warehouse.build(*OF_FEEDS)
+    warehouse.build(*QUOTE_MARTS.selection)
     assert warehouse.query("select distinct resolution_minutes from marts.fct_quote_window") == [(1,)]
     assert warehouse.query("select resolution_minutes from marts.dim_resolution order by all") == [(1,), (15,)]
     warehouse.feeds = {}
-    warehouse.build(*OF_FEEDS)
+    warehouse.build(*QUOTE_MARTS.selection)
     for mart in FEED_MARTS:
         assert warehouse.query(f"select count(*) from marts.{mart}") == [(0,)]
 
 
 def test_a_feed_without_windows_is_no_fault(warehouse: Warehouse) -> None:
-    warehouse.build(*OF_FEEDS)
+    warehouse.build(*QUOTE_MARTS.selection)
     assert warehouse.query("select count(*) from marts.fct_quote_window") == [(0,)]
     assert warehouse.query("select count(*) from marts.top_stocks") == [(0,)]
 
@@ -156,8 +157,8 @@ def test_incremental_builds_leave_the_rows_of_a_rebuild(
     for state in states:
         write_windows(state)
         grown.run("+fct_quote_window")
-    grown.build(*OF_FEEDS)
-    rebuilt.run(f"tag:{FEED_TAG}")
+    grown.build(*QUOTE_MARTS.selection)
+    rebuilt.run(QUOTE_MARTS.tag)
     assert grown.content(FEED_MARTS) == rebuilt.content(FEED_MARTS)
 
 
@@ -197,7 +198,7 @@ def test_as_of_a_moment_windows_and_closed_days_are_those_of_that_moment(
         monkeypatch.setenv("LAKEHOUSE_AS_OF", moment.isoformat())
         settings.cache_clear()
         warehouse = Warehouse(tmp_path / f"{moment:%f}", feeds=[feed()])
-        warehouse.build(*OF_FEEDS)
+        warehouse.build(*QUOTE_MARTS.selection)
         columns = "resolution_minutes, window_end, symbol, quote_count, mean_price, revision"
         found[moment] = warehouse.query(f"select {columns} from marts.fct_quote_window order by all")
         known = Lake.open(as_of=moment).sql(f"SELECT {columns} FROM iex.quote_windows ORDER BY ALL")
@@ -223,7 +224,7 @@ def test_as_of_a_moment_the_running_day_is_the_one_that_was_running_then(
         monkeypatch.setenv("LAKEHOUSE_AS_OF", moment.isoformat())
         settings.cache_clear()
         warehouse = Warehouse(tmp_path / f"{moment:%d}", feeds=[feed()])
-        warehouse.build(*OF_FEEDS)
+        warehouse.build(*QUOTE_MARTS.selection)
         found = warehouse.query("select distinct day(day) from marts.fct_quote_window order by all")
         assert found == [(day,) for day in days]
 
@@ -236,21 +237,21 @@ def published(query: str) -> list[tuple]:
 def test_what_is_made_from_bars_and_from_feeds_is_published_apart() -> None:
     counted = "select (select count(*) from marts.fct_daily_bar), (select count(*) from marts.fct_quote_window)"
 
-    def build(part: tuple[str, ...]) -> list[tuple]:
+    def build(part: Part) -> list[tuple]:
         with publication(settings()):
             assert build_part(settings(), part) == []
         return published(counted)
 
     # The first publication makes all tables there are, whatever it was for.
-    assert build(OF_BARS) == [(0, 0)]
+    assert build(MARKET_MARTS) == [(0, 0)]
     write(WEEK)
     write_windows(FEW)
-    assert differing_marts(settings(), OF_FEEDS) == ["fct_quote_window"]
-    assert build(OF_FEEDS) == [(0, 6)]
+    assert differing_marts(settings(), QUOTE_MARTS) == ["fct_quote_window"]
+    assert build(QUOTE_MARTS) == [(0, 6)]
     write_windows({})
-    assert build(OF_BARS) == [(7, 6)]
+    assert build(MARKET_MARTS) == [(7, 6)]
     assert differing_marts(settings()) == ["fct_quote_window"]
-    assert build(OF_FEEDS) == [(7, 0)]
+    assert build(QUOTE_MARTS) == [(7, 0)]
     # The views find their tables by whatever name the file is attached.
     with duckdb.connect() as connection:
         connection.execute(f"attach '{settings().warehouse}' as other (read_only)")

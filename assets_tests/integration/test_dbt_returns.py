@@ -31,7 +31,7 @@ from assets_tests.support.dbt_warehouse import (
     write_actions,
     write_official,
 )
-from lakehouse.warehouse.publish import OF_BARS
+from lakehouse.warehouse.parts import MARKET_MARTS
 
 # Four weeks of New York without a holiday.
 SESSIONS = [date(2024, 1, 16) + timedelta(days) for days in range(32)]
@@ -131,7 +131,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory, shares: list[Share]) -> 
         write_official(closes)
         write_actions([action for each in shares for action in each.actions()])
         write(WEEK)
-        made.build(*OF_BARS)
+        made.build(*MARKET_MARTS.selection)
     return made
 
 

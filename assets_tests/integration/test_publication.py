@@ -82,7 +82,7 @@ def test_a_broken_yaml_holds_back_the_marts_and_not_the_loads_of_other_sources(
 
     assert lake.rows("ingest_ledger").height == loaded + 1
     (failure,) = [event for event in result.all_events if event.is_step_failure]
-    assert failure.step_key == "marts"
+    assert failure.step_key == "market_marts"
     told = failure.step_failure_data.user_failure_data
     assert told is not None
     assert str(told.description).startswith(f"Not published: the marts would lose the rows of binance: {error}.")

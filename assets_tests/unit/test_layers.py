@@ -43,7 +43,7 @@ def packages_importing(library: str) -> set[str]:
 def test_orchestration_and_terminal_stay_in_their_packages() -> None:
     assert packages_importing("dagster") == ORCHESTRATION
     assert packages_importing("dagster_duckdb") == {"components"}
-    assert packages_importing("dagster_dbt") == {"defs"}
+    assert packages_importing("dagster_dbt") == {"components"}
     assert packages_importing("dbt") == {"warehouse"}
     assert packages_importing("typer") == {"cli"}
     assert packages_importing("rich") == {"cli", "local_dagster"}

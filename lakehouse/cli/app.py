@@ -270,7 +270,8 @@ def rebuild(
     from lakehouse.lake.lake import Lake
     from lakehouse.local_dagster.backfill import Display
     from lakehouse.settings import settings
-    from lakehouse.warehouse.publish import OF_BARS, OF_FEEDS, differing_marts, publish
+    from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS
+    from lakehouse.warehouse.publish import differing_marts, publish
 
     with _explained():
         feed = configured_feeds().get(source)
@@ -282,7 +283,9 @@ def rebuild(
                 result = rebuild_tables(Lake.open(), config, verify=verify, progress=display.show)
             display.show("marts", 0, 0)
             published = settings().warehouse.exists()
-            marts = differing_marts(settings(), OF_FEEDS if feed else OF_BARS) if published or not verify else []
+            marts = (
+                differing_marts(settings(), QUOTE_MARTS if feed else MARKET_MARTS) if published or not verify else []
+            )
             if marts and not verify:
                 publish(settings(), full_refresh=True)
         if result.objects_reordered:

@@ -24,22 +24,14 @@ from lakehouse.lake.published import attach_published, log_of
 from lakehouse.lake.sql import literal
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
-from lakehouse.warehouse.sources import FEED, MARKET, require_descriptions
+from lakehouse.warehouse.parts import PARTS, Part
+from lakehouse.warehouse.sources import require_descriptions
 
 if TYPE_CHECKING:
     import duckdb
 
 # Unit tests look at the models' SQL, not at data: the test-suite runs them.
 BUILD = ("build", "--exclude-resource-type", "unit_test")
-FEED_TAG = "feed"
-"""dbt's tag of the models that are made from feeds of quotes. They have many rows, and news but once a day: they are
-built apart from all others, which follow each load of bars.
-"""
-OF_FEEDS = ("--select", f"tag:{FEED_TAG}")
-OF_BARS = ("--exclude", f"tag:{FEED_TAG}")
-_DOMAINS = {OF_FEEDS: (FEED,), OF_BARS: (MARKET,), (): (MARKET, FEED)}
-"""What the parts of the models are made from."""
-
 
 _log = logging.getLogger(__name__)
 
@@ -112,16 +104,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def build_part(config: Settings, part: tuple[str, ...], on_event: Callable[[Event], None] | None = None) -> list[str]:
-    """Builds and tests a part of the models (OF_FEEDS, OF_BARS) inside a `publication`, and returns what failed. The
-    others stay as they are published; where the publication begins without a file, all are built.
+def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] | None = None) -> list[str]:
+    """Builds and tests a part of the models inside a `publication`, and returns what failed. The others stay as they
+    are published; where the publication begins without a file, all are built.
 
     Raises:
         SourceError: see `require_descriptions`.
     """
-    part = part if build_path(config).exists() else ()
-    require_descriptions(Lake.open(config), _DOMAINS[part])
-    return run_dbt((*BUILD, *part), config, on_event)
+    if not build_path(config).exists():
+        require_descriptions(Lake.open(config), PARTS)
+        return run_dbt(BUILD, config, on_event)
+    require_descriptions(Lake.open(config), [part])
+    return run_dbt((*BUILD, *part.selection), config, on_event)
 
 
 def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[[Event], None] | None = None) -> None:
@@ -131,7 +125,7 @@ def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[
         AuditFailed: something failed; nothing was published.
         SourceError: see `require_descriptions`.
     """
-    require_descriptions(Lake.open(config))
+    require_descriptions(Lake.open(config), PARTS)
     with publication(config, from_scratch=full_refresh):
         failures = run_dbt(BUILD, config, on_event)
         if failures:
@@ -156,7 +150,7 @@ def marts_as_of(moment: datetime, models: Collection[str] | None = None, config:
         SourceError: see `require_descriptions`.
     """
     config = config or settings()
-    require_descriptions(Lake.open(config))
+    require_descriptions(Lake.open(config), PARTS)
     with _private_build(config) as build:
         wanted = () if models is None else ("--select", *(f"+{model}" for model in sorted(models)))
         failures = run_dbt(("run", *wanted), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
@@ -178,7 +172,7 @@ def _private_build(config: Settings) -> Iterator[Path]:
         yield build
 
 
-def differing_marts(config: Settings, part: tuple[str, ...] = ()) -> list[str]:
+def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
     """The published models, all or those of a part, that a rebuild from scratch would give otherwise; every one of
     them, where nothing is published yet or the published file is damaged.
 
@@ -188,9 +182,9 @@ def differing_marts(config: Settings, part: tuple[str, ...] = ()) -> list[str]:
     """
     import duckdb
 
-    require_descriptions(Lake.open(config), _DOMAINS[part])
+    require_descriptions(Lake.open(config), [part] if part else PARTS)
     with _private_build(config) as build:
-        failures = run_dbt(("run", *part), config)
+        failures = run_dbt(("run", *(part.selection if part else ())), config)
         if failures:
             raise AuditFailed("; ".join(failures))
         _settle(build)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,14 +16,15 @@ from lakehouse.lake.engine import prepare
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.sql import literal
 from lakehouse.settings import Settings, settings
+from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, Part
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-MARKET = "market"
+MARKET = MARKET_MARTS.schema
 """The SQL schema of the tables over all sources."""
-FEED = "feed"
+FEED = QUOTE_MARTS.schema
 """The SQL schema of the tables over all feeds of quotes."""
 _WITH_OFFICIAL_DAILY = ("official_daily", "corporate_actions")
 TABLES = ("daily_bars", *_WITH_OFFICIAL_DAILY)
@@ -40,8 +41,8 @@ def tables_of(source: SourceConfig) -> list[str]:
     return [table for table in TABLES if source.official_daily is not None or table not in _WITH_OFFICIAL_DAILY]
 
 
-def require_descriptions(lake: Lake, domains: Collection[str] = (MARKET, FEED)) -> None:
-    """Makes sure that no source or feed of the `domains` that the lake holds is left out, since its YAML is broken: the
+def require_descriptions(lake: Lake, parts: Iterable[Part]) -> None:
+    """Makes sure that no source or feed of the `parts` that the lake holds is left out, since its YAML is broken: the
     models would be built without its rows. One whose YAML was removed is left out on purpose.
 
     Raises:
@@ -51,7 +52,7 @@ def require_descriptions(lake: Lake, domains: Collection[str] = (MARKET, FEED)) 
     if not broken:
         return
     known = configured_sources().keys() | configured_feeds().keys()
-    stored = {source for domain in domains for source in lake.sources(domain)}
+    stored = {source for part in parts for source in lake.sources(part.schema)}
     if lost := sorted(stored - known):
         raise SourceError(
             f"the marts would lose the rows of {', '.join(lost)}: {'; '.join(map(str, broken.values()))}. "

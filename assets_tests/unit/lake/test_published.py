@@ -24,7 +24,8 @@ from lakehouse.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.warehouse import publish as warehouse
 from lakehouse.warehouse import sources as connection
-from lakehouse.warehouse.publish import OF_BARS, build_part, differing_marts, marts_as_of, publication
+from lakehouse.warehouse.parts import MARKET_MARTS, PARTS, QUOTE_MARTS
+from lakehouse.warehouse.publish import build_part, differing_marts, marts_as_of, publication
 
 _STRANGER = """
 import sys, duckdb
@@ -246,9 +247,9 @@ def test_no_publication_loses_the_rows_of_a_source_whose_yaml_is_broken(publishe
     with pytest.raises(SourceError, match=told):
         warehouse.publish(settings())
     with pytest.raises(SourceError, match=told), publication(settings()):
-        build_part(settings(), OF_BARS)
+        build_part(settings(), MARKET_MARTS)
     with pytest.raises(SourceError, match=told):
-        differing_marts(settings(), OF_BARS)
+        differing_marts(settings(), MARKET_MARTS)
     with pytest.raises(SourceError, match=told):
         marts_as_of(datetime.now(UTC))
     assert published.read_bytes() == before
@@ -256,10 +257,10 @@ def test_no_publication_loses_the_rows_of_a_source_whose_yaml_is_broken(publishe
 
 def test_what_a_broken_yaml_can_not_lose_is_published(published: Path, broken: str) -> None:
     """A source without tables in the lake, and the models of the other domain."""
-    connection.require_descriptions(Lake.open(), (connection.FEED,))
+    connection.require_descriptions(Lake.open(), [QUOTE_MARTS])
     (Path(Lake.open().uri) / "binance" / "daily_bars").rmdir()
-    connection.require_descriptions(Lake.open())
+    connection.require_descriptions(Lake.open(), PARTS)
     (Path(Lake.open().uri) / "iex" / "quote_windows").mkdir(parents=True)
-    connection.require_descriptions(Lake.open(), (connection.MARKET,))
+    connection.require_descriptions(Lake.open(), [MARKET_MARTS])
     with pytest.raises(SourceError, match="rows of iex"):
-        connection.require_descriptions(Lake.open())
+        connection.require_descriptions(Lake.open(), PARTS)

@@ -16,7 +16,7 @@ from lakehouse.domains.market.bars.config import configured_sources
 from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
 from lakehouse.lake.contract import contract_of
 from lakehouse.settings import PROJECT_ROOT
-from lakehouse.warehouse.publish import FEED_TAG
+from lakehouse.warehouse.parts import PARTS
 from lakehouse.warehouse.sources import FEED, MARKET, TABLES, attach_lake
 
 PROJECT = PROJECT_ROOT / "dbt_project"
@@ -88,18 +88,20 @@ def test_published_models_are_contracted_tables_in_marts(manifest: Manifest) -> 
         assert model.config.contract.enforced, model.name
 
 
-def test_what_is_made_from_feeds_is_built_apart(manifest: Manifest) -> None:
-    """The tag says which models these are; none of them is made from bars too."""
+def test_a_part_is_a_folder_with_its_tag(manifest: Manifest) -> None:
+    """Each domain's models are built, tested and published apart: none reads another domain's tables."""
+    assert {(model.fqn[2], *model.tags) for model in published(manifest)} == {(part.name,) * 2 for part in PARTS}
+    assert {model.fqn[2] for model in models(manifest)} == {part.name for part in PARTS}
     made_from: dict[str, set[str]] = {key: {key.split(".")[2]} for key in manifest.sources}
     for key in TopologicalSorter(
         {model.unique_id: model.depends_on.nodes for model in models(manifest)}
     ).static_order():
         if key in manifest.nodes:
             made_from[key] = set().union(*(made_from[parent] for parent in manifest.nodes[key].depends_on.nodes))
-    for model in published(manifest):
-        assert (made_from[model.unique_id] == {FEED}) == (FEED_TAG in model.tags), model.name
-        assert FEED_TAG in model.tags or FEED not in made_from[model.unique_id], model.name
-    assert {model.name for model in published(manifest) if FEED_TAG in model.tags} >= VIEWS
+    domains = {part.schema for part in PARTS}
+    schemas = {part.name: part.schema for part in PARTS}
+    for model in models(manifest):
+        assert made_from[model.unique_id] & domains <= {schemas[model.fqn[2]]}, model.name
 
 
 def test_staging_leaves_no_relation_in_the_published_file(manifest: Manifest) -> None:
@@ -179,7 +181,7 @@ def test_every_check_says_what_it_asserts(manifest: Manifest) -> None:
 def test_only_the_marts_read_models_and_only_core_reads_staging(manifest: Manifest) -> None:
     staging = {model.unique_id for model in models(manifest) if model.fqn[1] == "staging"}
     for model in published(manifest):
-        if model.fqn[2] == "analytics":
+        if model.fqn[3] == "analytics":
             reads = set(model.depends_on.nodes)
             assert not reads & staging, model.name
             assert not {node for node in reads if node.startswith("source.")}, model.name

@@ -1,0 +1,263 @@
+"""The published marts as assets: dbt's models, their tests as asset checks. Those of a part are materialized together,
+since they are published together.
+
+A part needs nothing here: its models, their group, their dependencies and what runs them follow from
+`warehouse.parts`. What is said of a domain's tables over all sources stands in `_INPUTS`.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject, dbt_assets
+from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
+
+from lakehouse.components.metadata import in_markdown
+from lakehouse.domains.market.bars.config import SourceError, configured_sources
+from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
+from lakehouse.settings import settings
+from lakehouse.warehouse.dbt import Event, manifest_path
+from lakehouse.warehouse.parts import MARKET_MARTS, PARTS, Part
+from lakehouse.warehouse.publish import build_part, publication
+from lakehouse.warehouse.sources import FEED, MARKET, tables_of
+
+_SCHEMA = "marts"
+_OWNERS = ["team:market-data"]
+_CALENDAR = "calendar"
+_COMPACTION = "compaction"
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a domain's tables over all sources are made from.
+
+    Attributes:
+        assets: the assets of the sources' own tables, by the names of those that a table is made from.
+        live: the assets whose news is not published yet when it comes.
+    """
+
+    assets: Callable[[Sequence[str]], list[list[str]]]
+    live: Callable[[], list[list[str]]] = list
+
+
+def _market_assets(tables: Sequence[str]) -> list[list[str]]:
+    sources = configured_sources().values()
+    keys = [[source.source, name] for source in sources for name in tables if name in tables_of(source)]
+    if "daily_bars" in tables:
+        # A reconciliation whose breaks block holds back what would be published.
+        keys += [[source.source, "reconciliation"] for source in sources if source.reconciliation]
+    return keys
+
+
+def _feed_assets(tables: Sequence[str]) -> list[list[str]]:
+    """Windows have news all day long, but only days that are over are published. Their news is the compaction of a day,
+    the last step of the run that closes it: it comes only after windows that passed their blocking checks.
+    """
+    names = [*tables, _COMPACTION] if tables else []
+    return [[feed, name] for feed in configured_feeds() for name in names]
+
+
+def _live_windows() -> list[list[str]]:
+    return [[feed, WINDOWS] for feed in configured_feeds()]
+
+
+_INPUTS = {MARKET: _Inputs(_market_assets), FEED: _Inputs(_feed_assets, _live_windows)}
+"""By dbt's source; the tables of any other are assets of the same names."""
+
+
+class MartsTranslator(DagsterDbtTranslator):
+    """Models are `marts/<model>`. dbt's source `market` has each table over all sources: what reads it depends on the
+    assets `<source>/<table>` of every configured source, and likewise those of `feed` on the tables of every feed. Its
+    other sources are assets of the same name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_source_tests_as_checks=False))
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        if dbt_resource_props["resource_type"] == "source":
+            return dg.AssetKey([dbt_resource_props["source_name"], dbt_resource_props["name"]])
+        return dg.AssetKey([_SCHEMA, dbt_resource_props["name"]])
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        """The spec, depending on the assets of every source where dbt knows only the table over all of them."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        deps = [replaced for dep in spec.deps for replaced in _in_every_source(manifest, dep)]
+        return spec.replace_attributes(deps=list({dep.asset_key: dep for dep in deps}.values()))
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetCheckSpec | None:
+        """The check's spec, with the dependencies that `get_asset_spec` describes."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        if spec is None:
+            return None
+        deps = [replaced for dep in spec.additional_deps for replaced in _in_every_source(manifest, dep)]
+        return spec._replace(additional_deps=list({dep.asset_key: dep for dep in deps}.values()))
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        part = _part_of(dbt_resource_props)
+        return part.group if part else None
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
+        return _OWNERS
+
+    def get_partition_mapping(
+        self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]
+    ) -> dg.PartitionMapping | None:
+        """A mart is one table over every session; the fact finds the sessions whose content changed by itself,
+        whatever partitions a run had.
+        """
+        if dbt_parent_resource_props["resource_type"] == "source":
+            return dg.AllPartitionMapping()
+        return None
+
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition | None:
+        """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed.
+        Sessions and sources never loaded are no reason to wait.
+        """
+        part = _part_of(dbt_resource_props)
+        if part is None:
+            return None
+        live = _INPUTS[part.schema].live() if part.schema in _INPUTS else []
+        if live:
+            ignored = dg.AssetSelection.assets(*live)
+            return (
+                dg.AutomationCondition.any_deps_updated().ignore(ignored).since_last_handled()
+                & ~dg.AutomationCondition.any_deps_in_progress().ignore(ignored)
+                & ~dg.AutomationCondition.in_progress()
+            ).with_label("news of days that are over")
+        news = dg.AutomationCondition.any_deps_updated().since_last_handled()
+        passed = dg.AutomationCondition.all_checks_match(
+            dg.AutomationCondition.check_passed() | dg.AutomationCondition.will_be_requested(), blocking_only=True
+        )
+        # The marts' own tests run inside the run that makes them: only the lake's checks can hold it back.
+        unsound = dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing() & ~passed).ignore(
+            dg.AssetSelection.groups(part.group)
+        )
+        return (
+            news & ~unsound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
+        ).with_label("news of the lake")
+
+
+def _part_of(dbt_resource_props: Mapping[str, Any]) -> Part | None:
+    """The part of a model; a source belongs to none."""
+    return next((part for part in PARTS if part.name in dbt_resource_props.get("tags", [])), None)
+
+
+def _in_every_source(manifest: Mapping[str, Any], dep: dg.AssetDep) -> list[dg.AssetDep]:
+    """A dependency on a table over all sources as those on the sources' own tables; any other as it is."""
+    schema = dep.asset_key.path[0]
+    if schema not in _INPUTS:
+        return [dep]
+    (table,) = (
+        source
+        for source in manifest["sources"].values()
+        if source["source_name"] == schema and source["name"] == dep.asset_key.path[1]
+    )
+    tables = table["config"]["meta"].get("made_from", [table["name"]])
+    keys = _INPUTS[schema].assets(tables)
+    return [dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping()) for key in keys]
+
+
+_TRANSLATOR = MartsTranslator()
+
+
+def mart_assets(part: Part, manifest: Path) -> dg.AssetsDefinition:
+    """The models of a part, and their tests as checks."""
+
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=_TRANSLATOR, name=f"{part.name}_marts", select=part.tag)
+    def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        """Builds and tests all models of the part in a copy of the published file, which replaces that file when all
+        have passed. Whatever models a run selects, all are built, since they are published together.
+        """
+        yield from _published(context, part, manifest)
+
+    return marts
+
+
+def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) -> Iterator[Any]:
+    config = settings()
+    raw_events: list[Event] = []
+    try:
+        with publication(config):
+            failures = build_part(config, part, raw_events.append)
+            if failures:
+                raise dg.Failure(
+                    description="Not published: a model or test failed, and the published marts stay as they were.",
+                    metadata={
+                        "failed": dg.MetadataValue.md(
+                            "\n".join(f"- {in_markdown(str(failure))}" for failure in failures)
+                        )
+                    },
+                    allow_retries=False,
+                )
+    except SourceError as error:
+        raise dg.Failure(description=f"Not published: {error}.", allow_retries=False) from error
+    finally:
+        checks, outputs = _sorted(context, raw_events, manifest)
+        yield from checks
+    context.log.info(f"published {config.warehouse} ({os.path.getsize(config.warehouse):,} bytes)")
+    yield from outputs
+
+
+def _sorted(
+    context: dg.AssetExecutionContext, raw_events: list[Event], manifest: Path
+) -> tuple[list[dg.AssetCheckResult], list[Any]]:
+    """dbt's events as Dagster's: the results of the selected checks, and what the selected models say once they
+    are published.
+    """
+    selected = {key.to_python_identifier() for key in context.selected_asset_keys}
+    checks: list[dg.AssetCheckResult] = []
+    outputs: list[Any] = []
+    for raw in raw_events:
+        message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
+        for event in message.to_default_asset_events(manifest, _TRANSLATOR, context, manifest.parent):
+            if isinstance(event, dg.AssetCheckResult):
+                if (
+                    event.asset_key
+                    and event.check_name
+                    and dg.AssetCheckKey(event.asset_key, event.check_name) in context.selected_asset_check_keys
+                ):
+                    checks.append(event)
+            # Besides there are observations of what checks outside the selection read; nobody asked for these.
+            elif isinstance(event, dg.Output) and event.output_name in selected:
+                outputs.append(event)
+    return checks, outputs
+
+
+def _calendar_specs(manifest: Path) -> list[dg.AssetSpec]:
+    """What dbt reads beside the lake's tables: it is made anew from the sources' YAML and exchange_calendars
+    for every build.
+    """
+    sources = json.loads(manifest.read_bytes())["sources"].values()
+    return [
+        dg.AssetSpec(
+            _TRANSLATOR.get_asset_key(source),
+            description=source["description"],
+            group_name=MARKET_MARTS.group,
+            kinds={"duckdb"},
+            owners=_OWNERS,
+        )
+        for source in sources
+        if source["source_name"] == _CALENDAR
+    ]
+
+
+def mart_definitions() -> dg.Definitions:
+    """The marts of every part, what they read beside the lake, and the sensor that lets their automation condition run
+    from the start.
+    """
+    manifest = manifest_path(settings())
+    marts = [mart_assets(part, manifest) for part in PARTS]
+    automation = dg.AutomationConditionSensorDefinition(
+        "marts_automation",
+        target=dg.AssetSelection.assets(*marts),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+    )
+    return dg.Definitions(assets=[*marts, *_calendar_specs(manifest)], sensors=[automation])
