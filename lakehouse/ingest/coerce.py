@@ -4,11 +4,12 @@ typed becomes NULL, which the contract then refuses.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.ingest.dataset import Bars, Product, RowTime
+from lakehouse.ingest.from_text import from_text, in_years
 from lakehouse.lake.contract import contract_of
+from lakehouse.lake.types import ColumnType
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,9 +21,6 @@ _EPOCH_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
 """Epoch values below the first number are in a unit of the second number of microseconds: the units of one
 moment lie a factor of 1,000 apart, so that any time from 1973 to 5138 tells its unit.
 """
-_FIRST_YEAR, _LAST_YEAR = 1800, 2199
-YEARS = f"from {_FIRST_YEAR} to {_LAST_YEAR}"
-"""Years of the times that are accepted. Polars parses years far beyond those that Python's dates can hold."""
 
 
 def typed(text: pl.DataFrame, product: Product, time_zone: str) -> pl.DataFrame:
@@ -55,15 +53,14 @@ def typed(text: pl.DataFrame, product: Product, time_zone: str) -> pl.DataFrame:
             day.alias("day"),
         ]
     else:
-        times = [_in_range(_joined(product.time).str.to_date(product.time.format, strict=False)).alias("day")]
+        times = [in_years(_joined(product.time).str.to_date(product.time.format, strict=False)).alias("day")]
     return text.select(
         *[pl.col(column) for column in passed],
-        *[_value(product, column.name, column.type.kind) for column in columns],
+        *[_value(product, column.name, column.type) for column in columns],
         *times,
         *[
             (
-                _received(product, name).is_not_null()
-                & _value(product, name, contract.column(name).type.kind).is_null()
+                _received(product, name).is_not_null() & _value(product, name, contract.column(name).type).is_null()
             ).alias(f"untyped_{name}")
             for name in untyped_columns(product)
         ],
@@ -71,13 +68,13 @@ def typed(text: pl.DataFrame, product: Product, time_zone: str) -> pl.DataFrame:
 
 
 def untyped_columns(product: Product) -> list[str]:
-    """The optional columns of numbers that the source fills: there a NULL may mean no value or a text that is
-    no number, so `typed` says which.
+    """The optional columns, other than of text, that the source fills: there a NULL may mean no value or a text that
+    isn't one of the type, so `typed` says which.
     """
     return [
         column.name
         for column in contract_of(product.raw_table).columns
-        if column.name in product.columns and column.nullable and column.type.kind in ("bigint", "double")
+        if column.name in product.columns and column.nullable and column.type.kind not in ("string", "json")
     ]
 
 
@@ -93,22 +90,20 @@ def _received(product: Product, name: str) -> pl.Expr:
     return pl.lit(None, pl.String)
 
 
-def _value(product: Product, name: str, kind: str) -> pl.Expr:
+def _value(product: Product, name: str, kind: ColumnType) -> pl.Expr:
     import polars as pl
 
     source = _received(product, name)
-    if kind == "string":
-        return source.alias(name)
-    if kind == "boolean":
-        return source.replace_strict(["true", "false"], [True, False], default=None, return_dtype=pl.Boolean).alias(
-            name
-        )
+    if name not in {**product.constants, **product.columns, **product.named}:
+        return pl.lit(None, kind.polars).alias(name)
+    if kind.kind not in ("bigint", "decimal", "double"):
+        return from_text(kind, source).alias(name)
     if product.decimal == ",":
         # A point is no decimal sign then: 1.234 would be a thousand and more, so it is not typed rather
         # than guessed.
         source = pl.when(~source.str.contains(".", literal=True)).then(source.str.replace(",", ".", literal=True))
-    if kind == "double":
-        return source.cast(pl.Float64, strict=False).alias(name)
+    if kind.kind != "bigint":
+        return from_text(kind, source).alias(name)
     as_integer = source.cast(pl.Int64, strict=False)
     as_number = source.cast(pl.Float64, strict=False)
     if isinstance(product, Bars) and product.volume_unit != 1 and name == "volume":
@@ -132,7 +127,7 @@ def _labelled(time: RowTime) -> pl.Expr:
     import polars as pl
 
     if time.format != "epoch":
-        local = _in_range(_joined(time).str.to_datetime(time.format, time_unit="us", strict=False))
+        local = in_years(_joined(time).str.to_datetime(time.format, time_unit="us", strict=False))
         placed = local.dt.replace_time_zone(time.zone, ambiguous="null", non_existent="null")
         return placed.dt.convert_time_zone("UTC")
     count = _joined(time).cast(pl.Int64, strict=False)
@@ -141,12 +136,4 @@ def _labelled(time: RowTime) -> pl.Expr:
     microseconds = count // 1_000
     for below, unit in reversed(_EPOCH_UNITS):
         microseconds = pl.when(count.abs() < below).then(count * unit).otherwise(microseconds)
-    return _in_range(microseconds.cast(pl.Datetime("us"))).dt.replace_time_zone("UTC")
-
-
-def _in_range(moment: pl.Expr) -> pl.Expr:
-    """The date or time without time zone, NULL where its year is not among `YEARS`."""
-    import polars as pl
-
-    first, end = datetime(_FIRST_YEAR, 1, 1), datetime(_LAST_YEAR + 1, 1, 1)
-    return pl.when((moment >= first) & (moment < end)).then(moment)
+    return in_years(microseconds.cast(pl.Datetime("us"))).dt.replace_time_zone("UTC")

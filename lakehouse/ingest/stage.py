@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.calendar import SessionCalendar
-from lakehouse.ingest.coerce import YEARS, typed, untyped_columns
+from lakehouse.ingest.coerce import typed, untyped_columns
 from lakehouse.ingest.dataset import Product
 from lakehouse.ingest.discover import PendingObject
 from lakehouse.ingest.formats import BlockReader, Received
+from lakehouse.ingest.from_text import YEARS
 from lakehouse.ingest.reading import reading_of
 from lakehouse.ingest.refused import outside_calendar
 from lakehouse.ingest.slices import PartOf, Stored, first_part, parts_in_blocks, parts_of

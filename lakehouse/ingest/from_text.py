@@ -1,0 +1,85 @@
+"""One text becomes one typed value, or NULL where it isn't written as the type is: nothing is rounded, cut or guessed.
+
+Which columns a source fills, and with what, is said in `coerce`; what a NULL means there, too.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from lakehouse.lake.types import MAX_PRECISION, ColumnType
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_FIRST_YEAR, _LAST_YEAR = 1800, 2199
+YEARS = f"from {_FIRST_YEAR} to {_LAST_YEAR}"
+"""Years of the times that are accepted. Polars parses years far beyond those that Python's dates can hold."""
+_PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
+_WITH_EXPONENT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+$"
+
+
+def from_text(kind: ColumnType, text: pl.Expr) -> pl.Expr:
+    """The texts as values of a type, NULL where they don't say one.
+
+    A decimal with more digits than the type has says none, trailing zeros apart. Dates are YYYY-MM-DD, timestamps
+    ISO 8601 with their offset, booleans true or false. JSON stays as it is: a rule of its column looks at it.
+
+    Raises:
+        ValueError: no text can be read as that type (binary, lists, structs).
+    """
+    import polars as pl
+
+    if kind.kind in ("string", "json"):
+        return text
+    if kind.kind == "boolean":
+        return text.replace_strict(["true", "false"], [True, False], default=None, return_dtype=pl.Boolean)
+    if kind.kind == "decimal":
+        return _decimal(kind, text)
+    if kind.kind == "double":
+        return text.cast(pl.Float64, strict=False)
+    if kind.kind == "bigint":
+        return text.cast(pl.Int64, strict=False)
+    if kind.kind == "date":
+        return in_years(text.str.to_date("%Y-%m-%d", strict=False))
+    if kind.kind == "timestamp":
+        moment = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+        return in_years(moment.dt.replace_time_zone(None)).dt.replace_time_zone("UTC")
+    raise ValueError(f"a {kind} can't be read from text")
+
+
+def in_years(moment: pl.Expr) -> pl.Expr:
+    """The date or time without time zone, NULL where its year is not among `YEARS`."""
+    import polars as pl
+
+    first, end = datetime(_FIRST_YEAR, 1, 1), datetime(_LAST_YEAR + 1, 1, 1)
+    return pl.when((moment >= first) & (moment < end)).then(moment)
+
+
+def _decimal(kind: ColumnType, text: pl.Expr) -> pl.Expr:
+    import polars as pl
+
+    plain = text.map_batches(_without_exponents, pl.String)
+    # A cast rounds what is behind the last digit.
+    digits_behind = plain.str.extract(r"\.([0-9]*?)0*$").str.len_chars().fill_null(0)
+    exact = plain.str.contains(_PLAIN) & (digits_behind <= kind.scale)
+    return pl.when(exact).then(plain).cast(kind.polars, strict=False)
+
+
+def _without_exponents(texts: pl.Series) -> pl.Series:
+    """Numbers like 1.5E-3, which few files have, written as 0.0015."""
+    written = texts.filter(texts.str.contains(_WITH_EXPONENT).fill_null(False)).unique()
+    if written.is_empty():
+        return texts
+    return texts.replace(written, [_plainly(number) for number in written])
+
+
+def _plainly(number: str) -> str:
+    # More zeros than any decimal has digits would only cost memory.
+    exponent = int(re.split("[eE]", number)[1])
+    if abs(exponent) > MAX_PRECISION + len(number):
+        return "0" if not Decimal(number.lower().split("e")[0]) else number
+    return f"{Decimal(number):f}"
