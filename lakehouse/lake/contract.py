@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from lakehouse.errors import did_you_mean
+from lakehouse.lake.standards import require_standard
 from lakehouse.lake.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
@@ -42,7 +43,14 @@ class Column(BaseModel):
     description: str
     unit: str | None = None
     nullable: bool = False
-    format: Literal["isin", "currency", "figi", "cusip"] | None = None
+    format: Annotated[str, AfterValidator(require_standard)] | None = None
+    """The standard that its texts follow (see `standards`)."""
+
+    @model_validator(mode="after")
+    def _formats_are_of_texts(self) -> Column:
+        if self.format is not None and self.type.kind != "string":
+            raise ValueError(f"column {self.name} is a {self.type}; only a string has a format such as {self.format}")
+        return self
 
 
 class Rule(BaseModel):

@@ -6,12 +6,12 @@ The same predicates serve twice: before a commit, to send bad rows to the quaran
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.sql import literal
+from lakehouse.lake.standards import STANDARDS
 
 if TYPE_CHECKING:
     import duckdb
@@ -19,46 +19,18 @@ if TYPE_CHECKING:
 Predicates = Mapping[str, tuple[str, str]]
 """Rule name -> (DuckDB predicate that a good row fulfils, reason given for a row that doesn't)."""
 
-FORMAT_REASONS = {
-    "isin": "is no ISIN (ISO 6166: twelve characters with a check digit)",
-    "figi": "is no FIGI (check digit)",
-    "cusip": "is no CUSIP (check digit)",
-    "currency": "is no ISO 4217 currency code",
-}
-
-
-@cache
-def _currencies() -> frozenset[str]:
-    import pycountry
-
-    return frozenset(currency.alpha_3 for currency in pycountry.currencies)
-
-
-def _identifier(standard: str) -> Callable[[str], bool]:
-    from importlib import import_module
-
-    return import_module(f"stdnum.{standard}").is_valid
-
-
-def follows(standard: str, value: str) -> bool:
-    """Whether `value` follows a standard that a contract may name (`isin`, `figi`, `cusip`, `currency`),
-    written in its canonical form.
-    """
-    if standard == "currency":
-        return value in _currencies()
-    return value == value.strip().upper() and _identifier(standard)(value)
-
 
 def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, relation: str) -> Predicates:
     """The contract's predicates for the rows of `relation`. Standards with check digits are looked at once per
     distinct value.
     """
     found = dict(contract.predicates)
-    for column, standard in contract.formats.items():
+    for column, name in contract.formats.items():
+        standard = STANDARDS[name]
         values = connection.execute(
             f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL'
         ).fetchall()
-        wrong = [value for (value,) in values if not follows(standard, value)]
+        wrong = [value for (value,) in values if not standard.follows(value)]
         # A plain text list keeps the predicate readable in an error; there are few wrong values, or the source
         # is misconfigured.
         refused = ", ".join(literal(value) for value in wrong if "\x00" not in value)
@@ -66,7 +38,7 @@ def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, rel
         if any("\x00" in value for value in wrong):
             # No SQL text can hold a NUL, and no identifier or code has one.
             tests.append(f'NOT contains("{column}", chr(0))')
-        found[f"{column}_{standard}"] = (" AND ".join(tests) or "true", f"{column} {FORMAT_REASONS[standard]}")
+        found[f"{column}_{name}"] = (" AND ".join(tests) or "true", f"{column} {standard.reason}")
     return found
 
 

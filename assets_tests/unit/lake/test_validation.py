@@ -18,7 +18,8 @@ from lakehouse.ingest.load import Loaded, load
 from lakehouse.lake.contract import Contract, contract_of
 from lakehouse.lake.engine import connect
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.validation import broken_rules, follows, good, predicates_of, reasons
+from lakehouse.lake.standards import STANDARDS
+from lakehouse.lake.validation import broken_rules, good, predicates_of, reasons
 
 DAY = date(2017, 6, 29)
 BMW = dict(
@@ -76,14 +77,14 @@ VIOLATIONS = [
     ({"MaxPrice": "1e300"}, "a price is beyond 10^15"),
     ({"TradedVolume": "9223372036854775807"}, "volume or trades is beyond 10^14"),
     ({"NumberOfTrades": "9223372036854775807"}, "volume or trades is beyond 10^14"),
-    ({"Currency": "EUX"}, "currency is no ISO 4217 currency code"),
-    ({"Currency": "eur"}, "currency is no ISO 4217 currency code"),
-    ({"Currency": "GBX"}, "currency is no ISO 4217 currency code"),
-    ({"ISIN": "DE0005190004"}, "instrument_id is no ISIN (ISO 6166: twelve characters with a check digit)"),
-    ({"ISIN": "de0005190003"}, "instrument_id is no ISIN (ISO 6166: twelve characters with a check digit)"),
-    ({"ISIN": "DE0005190003 "}, "instrument_id is no ISIN (ISO 6166: twelve characters with a check digit)"),
-    ({"ISIN": "DE00051\x0090003"}, "instrument_id is no ISIN (ISO 6166: twelve characters with a check digit)"),
-    ({"ISIN": "DE0005'; --"}, "instrument_id is no ISIN (ISO 6166: twelve characters with a check digit)"),
+    ({"Currency": "EUX"}, "currency is not an ISO 4217 currency code"),
+    ({"Currency": "eur"}, "currency is not an ISO 4217 currency code"),
+    ({"Currency": "GBX"}, "currency is not an ISO 4217 currency code"),
+    ({"ISIN": "DE0005190004"}, "instrument_id is not an ISIN (ISO 6166: twelve characters with a check digit)"),
+    ({"ISIN": "de0005190003"}, "instrument_id is not an ISIN (ISO 6166: twelve characters with a check digit)"),
+    ({"ISIN": "DE0005190003 "}, "instrument_id is not an ISIN (ISO 6166: twelve characters with a check digit)"),
+    ({"ISIN": "DE00051\x0090003"}, "instrument_id is not an ISIN (ISO 6166: twelve characters with a check digit)"),
+    ({"ISIN": "DE0005'; --"}, "instrument_id is not an ISIN (ISO 6166: twelve characters with a check digit)"),
     ({"Date": "2017-06-28"}, "the time is outside its file's date"),
     ({"Date": "2027-06-29"}, "the time is outside its file's date"),
     # 22:00 UTC is midnight in Frankfurt.
@@ -211,7 +212,7 @@ def is_sound(row: dict, negative_prices: bool) -> bool:
     limit = LIMITS[row["fraction_us"]]
     if not 0 <= row["volume"] < limit or not 0 <= (row["trades"] or 0) < limit:
         return False
-    return isin_is_valid(row["instrument_id"]) and follows("currency", row["currency"])
+    return isin_is_valid(row["instrument_id"]) and STANDARDS["currency"].follows(row["currency"])
 
 
 TYPES = dict.fromkeys(("open", "high", "low", "close", "vwap"), "DOUBLE")
@@ -252,7 +253,7 @@ def test_any_row_is_good_or_has_reasons_as_rule_15_says(
 
 @given(body=st.from_regex(r"\A(DE|US|XS|GB)[A-Z0-9]{9}[0-9]\Z"))
 def test_isins_are_judged_by_their_check_digit(body: str) -> None:
-    assert follows("isin", body) == isin_is_valid(body)
+    assert STANDARDS["isin"].follows(body) == isin_is_valid(body)
 
 
 def test_a_null_breaks_the_rule_of_presence_and_no_other() -> None:
