@@ -84,7 +84,11 @@ class QueryLimitReached(QueryNotAllowed):
 
 
 class TableOutdated(RuntimeError):
-    """A stored table lacks columns of its contract: an older version of this project wrote it."""
+    """A stored table is not as its contract says: an older version of this project wrote it."""
+
+
+class TableNewer(RuntimeError):
+    """A stored table was written by a newer version of its contract than this project has: it can't be written."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

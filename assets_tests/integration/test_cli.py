@@ -32,7 +32,7 @@ from lakehouse.lake import Lake
 from lakehouse.local_dagster.instance import opened_instance
 from lakehouse.settings import settings
 
-COMMANDS = ("backfill", "reload", "stream", "watch", "sql", "plot", "status", "rebuild", "dev", "demo")
+COMMANDS = ("backfill", "reload", "stream", "watch", "sql", "plot", "status", "rebuild", "migrate", "dev", "demo")
 RANGE = ["--from", str(FIRST), "--to", str(LAST)]
 
 

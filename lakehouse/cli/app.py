@@ -1,5 +1,5 @@
 """The terminal's front door: `lakehouse backfill`, `reload`, `stream`, `watch`, `sql`, `plot`, `status`, `rebuild`,
-`demo`. Commands parse, call the packages below, and print; they decide nothing.
+`migrate`, `demo`. Commands parse, call the packages below, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
 """
@@ -309,6 +309,38 @@ def rebuild(
 
 
 @app.command()
+def migrate(
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Rewrite the tables; without it, they are only listed.")
+    ] = False,
+) -> None:
+    """List the tables that an older version of Lakehouse wrote, and what changes in them; with --apply, change them.
+
+    Each table is rewritten in one commit: stop it at any time, and run it again.
+    """
+    from lakehouse.lake.lake import Lake
+    from lakehouse.lake.migration import due, migrate_table
+    from lakehouse.local_dagster.backfill import Display
+
+    with _explained():
+        lake = Lake.open()
+        found = due(lake)
+        for table in found:
+            console.print(str(table), highlight=False, soft_wrap=True, markup=False)
+        if not found:
+            console.print("Every table is as its contract says.")
+        elif not apply:
+            console.print("Nothing was changed; run [bold]lakehouse migrate --apply[/] to change it.", highlight=False)
+        for table in found if apply else []:
+            if table.steps is not None:
+                with Display(console) as display:
+                    rows = migrate_table(lake, table.name, progress=display.show)
+                console.print(f"{table.name}: {rows:,} rows rewritten", highlight=False, soft_wrap=True, markup=False)
+    if apply and any(table.steps is None for table in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def stream(
     feed: Annotated[str | None, typer.Argument(help="Name of the feed; the only one by default.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
@@ -413,7 +445,14 @@ def _explained() -> Iterator[None]:
     """Ends the command with an error's own words, without a traceback, where the error explains itself."""
     from lakehouse.domains.market.bars.chart import ChartError
     from lakehouse.domains.market.bars.config import SourceError
-    from lakehouse.errors import HomeUnavailable, LakeUnavailable, SourceUnavailable, TableMissing, TableOutdated
+    from lakehouse.errors import (
+        HomeUnavailable,
+        LakeUnavailable,
+        SourceUnavailable,
+        TableMissing,
+        TableNewer,
+        TableOutdated,
+    )
     from lakehouse.lake.contract import ContractError
     from lakehouse.settings import SettingsError
     from lakehouse.warehouse.dbt import DbtFailed
@@ -426,6 +465,7 @@ def _explained() -> Iterator[None]:
         ContractError,
         LakeUnavailable,
         TableMissing,
+        TableNewer,
         TableOutdated,
         SettingsError,
         SourceError,

@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lakehouse.errors import did_you_mean
 from lakehouse.lake.standards import require_standard
@@ -67,8 +67,26 @@ class Rule(BaseModel):
     """The source option (such as `negative_prices`) under which the rule does not apply."""
 
 
+class Migration(BaseModel):
+    """What turns the rows that one version of a contract stored into those of the next (see `lake.migration`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    from_version: int = Field(ge=1)
+    changes: str
+    """What a person reads before it is done."""
+    rows: str
+    """A DuckDB query over `stored`, the table's rows with the columns that they have there. Its columns have the names
+    and types of the next version; a nullable one may lack.
+    """
+
+
 class Contract(BaseModel):
-    """A table's contract. `partition_by` names Delta's partition columns; `key` is unique over the stored rows."""
+    """A table's contract. `partition_by` names Delta's partition columns; `key` is unique over the stored rows.
+
+    A nullable column may be added at any time. Whoever removes, renames or retypes a column, or changes the key or the
+    partitions, raises `version` and says in `migrations` how the stored rows follow.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -78,6 +96,8 @@ class Contract(BaseModel):
     partition_by: tuple[str, ...]
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
+    version: int = Field(1, ge=1)
+    migrations: tuple[Migration, ...] = ()
     domain: str = ""
     """Whose tables these are, by the contract's folder: `market`, `feed`, ...; empty for those that all share."""
     known_at: str | None = None
@@ -103,6 +123,12 @@ class Contract(BaseModel):
                     f"contract of {self.table}: it can't partition by '{name}', a {self.column(name).type}; partition "
                     "by a string or a date"
                 )
+        steps = [step.from_version for step in self.migrations]
+        if steps != list(range(self.version - len(steps), self.version)):
+            raise ContractError(
+                f"contract of {self.table}: its migrations are from the versions {steps}; write one from each version "
+                f"to the next, in order, the last from {self.version - 1}"
+            )
         return self
 
     def for_source(self, identifier: str | None, waived: frozenset[str], **further: tuple[str, str]) -> Contract:
@@ -122,6 +148,11 @@ class Contract(BaseModel):
         return Contract(
             **{name: getattr(self, name) for name in Contract.model_fields} | {"columns": columns, "rules": rules}
         )
+
+    def steps_from(self, version: int) -> tuple[Migration, ...] | None:
+        """The migrations from a version to this one; None where there are not all of them."""
+        steps = tuple(step for step in self.migrations if step.from_version >= version)
+        return steps if len(steps) == self.version - version else None
 
     @cached_property
     def column_names(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
-from lakehouse.lake.snapshot import writer_properties
+from lakehouse.lake.parquet import writer_properties
 from lakehouse.lake.table import LakeTable, retry_when_stale
 
 RETENTION_HOURS = 7 * 24

@@ -6,21 +6,22 @@ left stand in `table`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.errors import LakeUnavailable, StaleSnapshot, in_one_line
+from lakehouse.errors import LakeUnavailable, StaleSnapshot, TableNewer, in_one_line
+from lakehouse.lake.parquet import unsliced, writer_properties
 from lakehouse.lake.sql import Partitions, literal, predicate
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
-    from deltalake import DeltaTable, WriterProperties
+    from deltalake import DeltaTable
 
-    from lakehouse.lake.contract import Contract
     from lakehouse.lake.table import LakeTable
 
 # Delta keeps the least and greatest moments of a file in whole milliseconds, cut off.
@@ -28,6 +29,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 _COLUMNS_ADDED = "lakehouse/columns-added"
 """Name under which a table counts the commits that added columns: it has files with and without them."""
+_CONTRACT_VERSION = "lakehouse/contract-version"
+"""Name under which a table keeps the version of the contract that wrote it: 1 where it keeps none."""
 
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 30 days",
@@ -54,6 +57,32 @@ class Snapshot:
             return []
         stored = {field.name for field in self.delta.schema().fields}
         return [name for name in self.table.contract.column_names if name not in stored]
+
+    @cached_property
+    def contract_version(self) -> int:
+        """The version of the contract that the stored rows follow; of a table never written, the present one."""
+        if self.delta is None:
+            return self.table.contract.version
+        return self.reached(_CONTRACT_VERSION) or 1
+
+    @cached_property
+    def differing(self) -> list[str]:
+        """What the stored columns and partitions are otherwise than the contract says, in words."""
+        if self.delta is None:
+            return []
+        import pyarrow as pa
+
+        contract = self.table.contract
+        stored = pa.schema(self.delta.schema().to_arrow())
+        found = [
+            f"{column.name} is stored as {stored.field(column.name).type}, not as {column.type}"
+            for column in contract.columns
+            if column.name in stored.names and stored.field(column.name).type != column.type.arrow
+        ]
+        parts = self.delta.metadata().partition_columns
+        if parts != list(contract.partition_by):
+            found.append(f"it is partitioned by {', '.join(parts)}, not by {', '.join(contract.partition_by)}")
+        return found
 
     def files(self, partitions: Partitions | None = None) -> list[str]:
         """The names of the Parquet files, all of them or those of `partitions`."""
@@ -86,6 +115,16 @@ class Snapshot:
         file.
         """
         return self._select_from(self.files(partitions))
+
+    def select_stored(self) -> str:
+        """A DuckDB query for the rows as they are stored, whatever the contract says, of a table with files."""
+        import pyarrow as pa
+
+        assert self.delta is not None
+        stored = pa.schema(self.delta.schema().to_arrow())
+        kinds = {name: stored.field(name).type for name in self.delta.metadata().partition_columns}
+        hive = {name: "DATE" if kind == pa.date32() else "VARCHAR" for name, kind in kinds.items()}
+        return self._read(self.files(), [f'"{name}"' for name in stored.names], hive)
 
     def select_where(self, where: str) -> str:
         """A DuckDB query for the rows that fulfil `where`, which compares columns with texts (ISO moments and dates,
@@ -154,15 +193,19 @@ class Snapshot:
         if not files:
             columns = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
             return f"SELECT {columns} WHERE false"
-        names = ", ".join(
+        names = [
             f'NULL::{contract.column(name).type.duckdb} AS "{name}"' if name in self.lacking else f'"{name}"'
             for name in contract.column_names
-        )
+        ]
+        return self._read(files, names, {name: contract.column(name).type.duckdb for name in contract.partition_by})
+
+    def _read(self, files: Sequence[str], columns: Sequence[str], hive_types: Mapping[str, str]) -> str:
         # DuckDB opens every file to unite their columns, so only tables that got some later pay for it.
         mixed = ", union_by_name = true" if self.reached(_COLUMNS_ADDED) is not None else ""
-        hive = ", ".join(f"'{name}': {contract.column(name).type.duckdb}" for name in contract.partition_by)
+        hive = ", ".join(f"'{name}': {kind}" for name, kind in hive_types.items())
         listed = ", ".join(map(literal, files))
-        return f"SELECT {names} FROM read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}}{mixed})"
+        read = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}}{mixed})"
+        return f"SELECT {', '.join(columns)} FROM {read}"
 
     def select_sessions(self, sessions: Sequence[date] | None) -> str:
         """A DuckDB query for the rows of `sessions`, or days (None: of all), reading only the partitions that can hold
@@ -207,8 +250,7 @@ class Snapshot:
         the same rows. Other names never conflict. `reached` says, in the same commit, how far of an input (name ->
         a number of its own) the table has come.
         """
-        how = {"mode": "append"}
-        return self._commit(self._writable(), rows, transactions=transactions, reached=reached, **how)
+        return self._commit(self._writable(), rows, transactions=transactions, reached=reached, mode="append")
 
     def overwrite(
         self,
@@ -232,20 +274,40 @@ class Snapshot:
         another writer got in between.
         """
         from deltalake import CommitProperties
-        from deltalake.exceptions import CommitFailedError
 
         delta = self._writable()
-        try:
+        with self._explained():
             delta.delete(
                 where,
                 writer_properties=writer_properties(self.table.contract),
                 commit_properties=CommitProperties(max_commit_retries=100),
             )
-        except CommitFailedError as error:
-            raise StaleSnapshot(f"{self.table.name}: {error}") from error
-        except OSError as error:
-            raise LakeUnavailable(f"{self.table.uri} can't be written: {in_one_line(error)}") from error
         return delta.version()
+
+    def migrate(self, rows: pa.RecordBatchReader, partitions: Iterable[str]) -> None:
+        """Replaces all rows, the columns and the partitions by those of the contract in one commit, which says that its
+        version wrote them. Any commit of another writer since the snapshot raises `StaleSnapshot`.
+
+        `partitions` are the folders, directly below the table's own, that the rows' files will be in.
+        """
+        from deltalake import CommitProperties, Transaction, write_deltalake
+
+        assert self.delta is not None
+        contract = self.table.contract
+        with self._explained():
+            self.table.location.create(partitions)
+            write_deltalake(
+                self.delta,
+                rows,
+                mode="overwrite",
+                schema_mode="overwrite",
+                partition_by=list(contract.partition_by),
+                writer_properties=writer_properties(contract),
+                # On a second try delta-rs would put the new columns beside the old partitions.
+                commit_properties=CommitProperties(
+                    max_commit_retries=0, app_transactions=[Transaction(_CONTRACT_VERSION, contract.version)]
+                ),
+            )
 
     def _commit(
         self,
@@ -257,7 +319,6 @@ class Snapshot:
         **how: Any,
     ) -> int:
         from deltalake import CommitProperties, Transaction, write_deltalake
-        from deltalake.exceptions import CommitFailedError, DeltaError
 
         named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
         named += [Transaction(name, version) for name, version in (reached or {}).items()]
@@ -265,15 +326,24 @@ class Snapshot:
             named.append(Transaction(_COLUMNS_ADDED, self._next(delta, _COLUMNS_ADDED)))
             how["schema_mode"] = "merge"
         properties = CommitProperties(max_commit_retries=100, app_transactions=named or None)
-        try:
+        with self._explained():
             self.table.location.create(self._partitions_of(rows))
             write_deltalake(
                 delta,
-                _unsliced(rows.select(self.table.contract.column_names).cast(self.table.contract.arrow_schema)),
+                unsliced(rows.select(self.table.contract.column_names).cast(self.table.contract.arrow_schema)),
                 writer_properties=writer_properties(self.table.contract),
                 commit_properties=properties,
                 **how,
             )
+        return delta.version()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Says of an error of delta-rs whether another writer or the storage is its cause."""
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        try:
+            yield
         except CommitFailedError as error:
             raise StaleSnapshot(f"{self.table.name}: {error}") from error
         except (OSError, DeltaError) as error:
@@ -281,7 +351,6 @@ class Snapshot:
             if isinstance(error, OSError) or "Generic " in str(error):
                 raise LakeUnavailable(f"{self.table.uri} can't be written: {in_one_line(error)}") from error
             raise
-        return delta.version()
 
     def _partitions_of(self, rows: pa.Table) -> set[str]:
         """The folders, directly below the table's own, that the files of `rows` are in."""
@@ -291,12 +360,17 @@ class Snapshot:
 
     def _writable(self) -> DeltaTable:
         """The snapshot's table, created (empty) where it does not exist; of two creators the later one starts again."""
-        from deltalake import DeltaTable
+        from deltalake import CommitProperties, DeltaTable, Transaction
         from deltalake.exceptions import TableNotFoundError
 
+        contract = self.table.contract
+        if self.contract_version > contract.version:
+            raise TableNewer(
+                f"{self.table.name} was written by version {self.contract_version} of its contract, and this is "
+                f"version {contract.version}: update Lakehouse to write it; until then it can only be read"
+            )
         if self.delta is not None:
             return self.delta
-        contract = self.table.contract
         try:
             self.table.location.create()
             created = DeltaTable.create(
@@ -308,6 +382,7 @@ class Snapshot:
                 description=contract.description,
                 configuration=_CONFIGURATION,
                 storage_options=self.table.storage_options,
+                commit_properties=CommitProperties(app_transactions=[Transaction(_CONTRACT_VERSION, contract.version)]),
             )
         except (OSError, TableNotFoundError) as error:
             raise LakeUnavailable(f"{self.table.uri} can't be created: {in_one_line(error)}") from error
@@ -319,33 +394,3 @@ class Snapshot:
     def _next(delta: DeltaTable, name: str) -> int:
         known = delta.transaction_version(name)
         return 0 if known is None else known + 1
-
-
-def writer_properties(contract: Contract) -> WriterProperties:
-    """How the Parquet files of a table are written.
-
-    Delta keeps the least and greatest decimals of a file as floats, by which readers would leave out files that have
-    the decimal asked for: decimals get no statistics. Those inside a struct can only be left out with all of it.
-    """
-    from deltalake import ColumnProperties, WriterProperties
-
-    kept, default = None, None
-    if any(column.type.has_decimals for column in contract.columns):
-        default = ColumnProperties(statistics_enabled="NONE")
-        exact = [column.name for column in contract.columns if column.type.is_simple and column.type.kind != "decimal"]
-        kept = {name: ColumnProperties(statistics_enabled="PAGE") for name in exact}
-    return WriterProperties(
-        compression="ZSTD", compression_level=1, default_column_properties=default, column_properties=kept
-    )
-
-
-def _unsliced(rows: pa.Table) -> pa.Table:
-    """The rows, their lists and structs copied: of a struct inside a struct that is a slice of a longer array, delta-rs
-    ends the whole process.
-    """
-    import pyarrow as pa
-
-    for place, field in enumerate(rows.schema):
-        if pa.types.is_nested(field.type):
-            rows = rows.set_column(place, field, rows[place].take(pa.array(range(rows.num_rows), pa.int64())))
-    return rows

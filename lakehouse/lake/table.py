@@ -16,7 +16,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lakehouse.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableOutdated, did_you_mean, in_one_line
+from lakehouse.errors import (
+    LakeUnavailable,
+    StaleSnapshot,
+    TableMissing,
+    TableNewer,
+    TableOutdated,
+    did_you_mean,
+    in_one_line,
+)
 from lakehouse.lake.contract import Contract, contract_of, contracts
 from lakehouse.lake.folders import folders
 from lakehouse.lake.location import Location
@@ -68,8 +76,19 @@ class LakeTable:
         Raises:
             LakeUnavailable: the storage can't be read.
             TableDamaged: a file of the table's log is empty, cut off or missing.
-            TableOutdated: it lacks a required column of its contract. One that may be NULL reads as NULL, and is
-                added by the next write.
+            TableOutdated: an earlier version of its contract wrote it, or it lacks a required column. One that may be
+                NULL reads as NULL, and is added by the next write.
+            TableNewer: a later version of its contract wrote it, so that it can't be read.
+        """
+        found = self.stored()
+        self._require_readable(found)
+        return found
+
+    def stored(self) -> Snapshot:
+        """The table as it stands now, whichever version of its contract wrote it.
+
+        Raises:
+            LakeUnavailable, TableDamaged: as for `snapshot`.
         """
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -89,13 +108,28 @@ class LakeTable:
             if damage := self.location.damage():
                 raise damage from error
             raise LakeUnavailable(f"{self.uri} can't be opened: {in_one_line(error)}") from error
-        snapshot = Snapshot(self, delta)
-        if lacking := [name for name in snapshot.lacking if not self.contract.column(name).nullable]:
-            raise TableOutdated(
-                f"{self.name} lacks {', '.join(lacking)}: an older version of Lakehouse wrote it. Set LAKEHOUSE_HOME "
-                "(or LAKEHOUSE_LAKE_URI) to a new place and load the sources into it again"
+        return Snapshot(self, delta)
+
+    def _require_readable(self, snapshot: Snapshot) -> None:
+        version, wanted = snapshot.contract_version, self.contract.version
+        lacking = [name for name in snapshot.lacking if not self.contract.column(name).nullable]
+        wrong = ([f"it lacks {', '.join(lacking)}"] if lacking else []) + snapshot.differing
+        if version > wanted and wrong:
+            raise TableNewer(
+                f"{self.name} was written by version {version} of its contract, and this is version {wanted}: "
+                f"{'; '.join(wrong)}. Update Lakehouse to read it"
             )
-        return snapshot
+        if version < wanted and self.contract.steps_from(version):
+            raise TableOutdated(
+                f"{self.name} was written by version {version} of its contract, and this is version {wanted}: run "
+                "`lakehouse migrate` to see what changes, and `lakehouse migrate --apply` to change it"
+            )
+        if version < wanted or wrong:
+            why = "; ".join(wrong) or f"version {version} of its contract, and this is version {wanted}"
+            raise TableOutdated(
+                f"{self.name} was written by an older version of Lakehouse: {why}. Set LAKEHOUSE_HOME (or "
+                "LAKEHOUSE_LAKE_URI) to a new place and load the sources into it again"
+            )
 
     def at(self, moment: datetime | str | None = None, *, version: int | None = None) -> Snapshot:
         """The table as it was stored at an (aware) moment or at a version, as far back as vacuum has kept its files.

@@ -1,0 +1,176 @@
+"""Tables that an earlier version of their contract wrote: which there are, and how they get to the present one.
+
+A contract says in SQL how the rows of one version become those of the next. The steps are made one after another by
+DuckDB, the result is held against the contract, and one commit replaces the table. A run that is killed has changed
+nothing; of two runs at once, the second finds that there is nothing left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lakehouse.lake.contract import Contract, ContractError, Migration
+from lakehouse.lake.folders import folders
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.table import LakeTable, retry_when_stale
+from lakehouse.lake.validation import broken_rules
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+    from lakehouse.lake.lake import Lake
+
+Progress = Callable[[str, int, int], None]
+"""Is told of a table, and of how many rows out of how many it has now."""
+
+_BATCH_ROWS = 100_000
+
+
+@dataclass(frozen=True)
+class Due:
+    """A table that an earlier version of its contract wrote."""
+
+    name: str
+    stored_version: int
+    version: int
+    steps: tuple[Migration, ...] | None
+    """What leads to the present version; None where nothing does."""
+
+    def __str__(self) -> str:
+        head = f"{self.name}: version {self.stored_version} to {self.version}"
+        if self.steps is None:
+            return f"{head}: has no migration; load its sources into a new lake"
+        return "\n".join([head, *(f"  {step.from_version + 1}: {step.changes}" for step in self.steps)])
+
+
+def due(lake: Lake) -> list[Due]:
+    """The tables of the lake that an earlier version of their contract wrote."""
+    found = [(table, table.stored().contract_version) for table in stored_tables(lake)]
+    return [
+        Due(table.name, version, table.contract.version, table.contract.steps_from(version))
+        for table, version in found
+        if version < table.contract.version
+    ]
+
+
+def stored_tables(lake: Lake) -> list[LakeTable]:
+    """Every table that has a folder and a contract. Unlike `Lake.tables`, this reads no table."""
+    found = []
+    for folder in folders(lake.uri):
+        table = _table(lake, folder)
+        inner = [] if table else [_table(lake, f"{folder}/{name}") for name in folders(f"{lake.uri}/{folder}")]
+        found += [each for each in (table, *inner) if each is not None]
+    return found
+
+
+def migrate_table(lake: Lake, name: str, progress: Progress = lambda what, done, total: None) -> int:
+    """Brings a table to the present version of its contract, and returns how many rows were rewritten: 0 where another
+    run has done so.
+
+    Raises:
+        ContractError: no migrations lead there, or their rows are not those of the contract. Nothing is changed.
+    """
+    table = lake.table(name)
+    return retry_when_stale(lambda: _migrated(lake, table, progress))
+
+
+def _migrated(lake: Lake, table: LakeTable, progress: Progress) -> int:
+    stored = table.stored()
+    contract = table.contract
+    steps = contract.steps_from(stored.contract_version)
+    if stored.contract_version >= contract.version:
+        return 0
+    if steps is None:
+        raise ContractError(
+            f"{table.name} has no migration from version {stored.contract_version} to {contract.version}; load its "
+            "sources into a new lake"
+        )
+    progress(table.name, 0, 0)
+    with lake.connect() as connection:
+        total = _make(connection, stored, contract, steps)
+        _require_sound(connection, contract)
+        part = contract.partition_by[0]
+        values = connection.execute(f'SELECT DISTINCT "{part}"::VARCHAR FROM migrated').fetchall()
+        order = ", ".join(f'"{name}"' for name in contract.partition_by)
+        rows = connection.execute(f"FROM migrated ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
+        stored.migrate(
+            _counted(rows, contract, table.name, total, progress), [f"{part}={value}" for (value,) in values]
+        )
+    return total
+
+
+def _make(
+    connection: duckdb.DuckDBPyConnection, stored: Snapshot, contract: Contract, steps: tuple[Migration, ...]
+) -> int:
+    """Makes the temporary table `migrated`, and returns how many rows it has."""
+    wanted = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
+    empty = f"SELECT {wanted} WHERE false"
+    query = empty
+    if stored.files():
+        query = stored.select_stored()
+        for step in steps:
+            query = f"WITH stored AS ({query}) SELECT * FROM ({step.rows})"
+    given, types = _types(connection, query), _types(connection, empty)
+    lacking = [name for name in types if name not in given]
+    wrong = [
+        f"{name} is a {kind}, not a {types[name]}" for name, kind in given.items() if kind != types.get(name, kind)
+    ]
+    wrong += [f"{name} is not a column of the contract" for name in given if name not in types]
+    wrong += [f"{name} is missing" for name in lacking if not contract.column(name).nullable]
+    if wrong:
+        raise _unsound(contract, wrong)
+    columns = ", ".join(f'NULL::{types[name]} AS "{name}"' if name in lacking else f'"{name}"' for name in types)
+    connection.execute(f"CREATE TEMP TABLE migrated AS SELECT {columns} FROM ({query})")
+    row = connection.execute("SELECT count(*) FROM migrated").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _types(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
+    relation = connection.sql(query)
+    return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+
+def _require_sound(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Makes sure that the migrated rows fulfil what every source has to, and that their key is unique."""
+    waivable = {rule.name for rule in contract.rules if rule.waived_by}
+    rules = {name: rule for name, rule in contract.predicates.items() if name not in waivable}
+    broken = broken_rules(rules, connection, "migrated")
+    wrong = [f"{rules[name][1]} ({count:,} rows)" for name, count in broken.items()]
+    key = ", ".join(f'"{name}"' for name in contract.key)
+    if connection.execute(f"SELECT 1 FROM migrated GROUP BY {key} HAVING count(*) > 1 LIMIT 1").fetchone():
+        wrong.append(f"the key {', '.join(contract.key)} is not unique")
+    if wrong:
+        raise _unsound(contract, wrong)
+
+
+def _unsound(contract: Contract, wrong: list[str]) -> ContractError:
+    return ContractError(
+        f"the migrations of {contract.table} give rows that its contract refuses: {'; '.join(wrong)}. Nothing was "
+        "changed; correct `migrations` in the contract"
+    )
+
+
+def _counted(
+    rows: pa.RecordBatchReader, contract: Contract, name: str, total: int, progress: Progress
+) -> pa.RecordBatchReader:
+    import pyarrow as pa
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for batch in rows:
+            yield from pa.Table.from_batches([batch]).cast(contract.arrow_schema).to_batches()
+            done += batch.num_rows
+            progress(name, done, total)
+
+    return pa.RecordBatchReader.from_batches(contract.arrow_schema, batches())
+
+
+def _table(lake: Lake, name: str) -> LakeTable | None:
+    try:
+        return lake.table(name)
+    except ContractError:
+        return None
