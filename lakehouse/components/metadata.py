@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.lake import Lake
-from lakehouse.lake.contract import Contract
+from lakehouse.lake.contract import Column, Contract
 from lakehouse.printable import printable
 
 _SAMPLE_ROWS = 5
@@ -27,13 +27,24 @@ def table_schema(contract: Contract) -> dg.TableSchema:
                 str(column.type),
                 description=column.description,
                 constraints=dg.TableColumnConstraints(
-                    nullable=column.nullable, other=[f"unit: {column.unit}"] if column.unit else []
+                    nullable=column.nullable,
+                    other=[
+                        f"{name}: {value}"
+                        for name, value in (("unit", column.unit), ("references", column.references))
+                        if value
+                    ],
                 ),
+                tags=_tags(column, contract),
             )
             for column in contract.columns
         ],
         constraints=dg.TableConstraints(other=[f"{rule.name}: {rule.holds}" for rule in contract.rules]),
     )
+
+
+def _tags(column: Column, contract: Contract) -> dict[str, str]:
+    classification = column.classification or contract.classification
+    return ({"pii": "true"} if column.pii else {}) | ({"classification": classification} if classification else {})
 
 
 def definition_metadata(contract: Contract, lake: Lake, name: str) -> dict[str, Any]:
@@ -44,6 +55,7 @@ def definition_metadata(contract: Contract, lake: Lake, name: str) -> dict[str, 
         "dagster/uri": lake.table(name).uri,
         "key": ", ".join(contract.key),
         "storage_partition": ", ".join(contract.partition_by),
+        **({"classification": contract.classification} if contract.classification else {}),
     }
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CONTRACTS = Path(__file__).parent / "contracts"
 
+Classification = Literal["public", "internal", "confidential", "restricted"]
 TypeText = Annotated[ColumnType, BeforeValidator(lambda text: parse_type(text) if isinstance(text, str) else text)]
 """A type as a contract writes it."""
 
@@ -45,6 +46,14 @@ class Column(BaseModel):
     nullable: bool = False
     format: Annotated[str, AfterValidator(require_standard)] | None = None
     """The standard that its texts follow (see `standards`)."""
+    references: str | None = Field(None, pattern=r"^([a-z][a-z0-9_]*\.){1,2}[a-z][a-z0-9_]*$")
+    """The column whose values its own are, as `table.column` of the same source or `source.table.column` (see
+    `references`).
+    """
+    pii: bool = False
+    """Whether it says something of a person. Like the classification, this only describes the column."""
+    classification: Classification | None = None
+    """Who may see it; as the table's, where it says nothing."""
 
     @model_validator(mode="after")
     def _formats_are_of_texts(self) -> Column:
@@ -96,6 +105,7 @@ class Contract(BaseModel):
     partition_by: tuple[str, ...]
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
+    classification: Classification | None = None
     version: int = Field(1, ge=1)
     migrations: tuple[Migration, ...] = ()
     domain: str = ""

@@ -25,7 +25,9 @@ from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.refused import Refusal, refusal
 from lakehouse.ingest.skipped import last_skipped
 from lakehouse.ingest.stale_readings import read_otherwise
+from lakehouse.lake.contract import contract_of
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.references import dangling_rows
 from lakehouse.lake.sql import literal, predicate
 from lakehouse.lake.validation import broken_rules, predicates_of
 
@@ -106,6 +108,12 @@ def _key_is_unique(table: str, lake: Lake, config: _Described, sessions: Session
         GROUP BY {key} HAVING count(*) > 1
         """
     return _offenders(lake, query, "ALL", "1 key occurs more than once", "keys occur more than once")
+
+
+def _references(table: str, lake: Lake, config: _Described, sessions: Sessions) -> Finding:
+    rows = _relation(lake, config, table, sessions)
+    query = dangling_rows(lake, config.table(table), config.contract(table), rows)
+    return _offenders(lake, query, "ALL", "1 value is not where it refers to", "values are not where they refer to")
 
 
 def _objects_readable(kind: type[Product], lake: Lake, config: SourceConfig, sessions: Sessions) -> Finding:
@@ -214,22 +222,13 @@ def _of_whole_history(run: Callable[[Lake, SourceConfig, Sessions], Finding]) ->
 
 def of_every_table(table: str) -> list[Check]:
     """The checks that every table of a source or feed has."""
-    return [
-        Check(
-            table,
-            "contract",
-            "Every stored row fulfils the table's contract.",
-            partial(_contract, table),
-            blocking=True,
-        ),
-        Check(
-            table,
-            "key_is_unique",
-            "No two stored rows have the same key.",
-            partial(_key_is_unique, table),
-            blocking=True,
-        ),
-    ]
+    checks = {
+        "contract": ("Every stored row fulfils the table's contract.", _contract),
+        "key_is_unique": ("No two stored rows have the same key.", _key_is_unique),
+    }
+    if any(column.references for column in contract_of(table).columns):
+        checks["references"] = ("Every value of a column that refers to another table is there.", _references)
+    return [Check(table, name, text, partial(run, table), blocking=True) for name, (text, run) in checks.items()]
 
 
 def _readable(product: type[Product]) -> Check:
