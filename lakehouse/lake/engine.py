@@ -35,10 +35,12 @@ def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyC
     connection.execute(
         f"""
         SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET autoinstall_known_extensions = false;
-        SET temp_directory = {literal(spill_folder())};
         SET max_temp_directory_size = '{_SPILL_LIMIT}'
         """
     )
+    # The folder of a DuckDB that has spilled, for an earlier connection, can't be set again, not even to the same.
+    if connection.execute("SELECT current_setting('temp_directory')").fetchone() != (spill_folder(),):
+        connection.execute(f"SET temp_directory = {literal(spill_folder())}")
     if is_remote(uri):
         _read_s3(connection)
     return connection

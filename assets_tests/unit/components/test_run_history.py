@@ -1,14 +1,20 @@
 """Runs are forgotten after the retention; what the asset pages show of partitions and checks is not."""
 
+import os
+import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pytest
+import sqlalchemy as sa
 
 from lakehouse.components.bars.run_tags import range_tags
-from lakehouse.components.run_history import RETENTION, prune
+from lakehouse.components import run_history
+from lakehouse.components.run_history import RETENTION, EventLog, prune
 
 DAYS = dg.DailyPartitionsDefinition("2024-03-01", exclusions=[datetime(2024, 3, 9), datetime(2024, 3, 10)])
 FIRST, LAST = (datetime(2024, 3, day).date() for day in (4, 8))
@@ -71,3 +77,42 @@ def test_old_runs_are_pruned_and_the_newest_of_each_partition_and_check_stays(in
     assert event is not None
     assert event.run_id == newest
     assert prune(instance, after - RETENTION) == 0
+
+
+def test_a_log_opens_each_file_once_and_asks_once_for_a_table(instance: dg.DagsterInstance) -> None:
+    log = instance.event_log_storage
+    assert isinstance(log, EventLog)
+    opened: list[str] = []
+
+    def connected(connection: sqlite3.Connection, _: object) -> None:
+        opened.append(next(Path(path).stem for _, name, path in connection.execute("PRAGMA database_list")))
+
+    sa.event.listen(sa.pool.QueuePool, "connect", connected)
+    try:
+        run_id = run(instance, "2024-03-04", "2024-03-08")
+    finally:
+        sa.event.remove(sa.pool.QueuePool, "connect", connected)
+    # Dagster makes a file's tables, and looks for one, beside a connection that is in use.
+    assert opened.count(run_id) <= 2
+    assert opened.count("index") <= 2
+
+
+def test_a_log_meets_no_connection_to_the_files_of_an_earlier_one(tmp_path: Path) -> None:
+    """The demo and the tests remove a home, and begin again in its place."""
+    for _ in range(2):
+        log = EventLog(str(tmp_path / "runs"))
+        assert log.all_asset_keys() == []
+        log.dispose()
+        assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["index.db"]
+        shutil.rmtree(tmp_path / "runs")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are listed in /proc")
+def test_a_log_keeps_few_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_history, "_FILES_OPEN", 2)
+    log = EventLog(str(tmp_path))
+    for number in range(4):
+        log.get_logs_for_run(f"run{number}")
+    held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink() and link.exists()]
+    assert sum(name.startswith(str(tmp_path)) and name.endswith(".db") for name in held) == 2
+    log.dispose()

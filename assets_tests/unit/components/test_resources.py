@@ -1,0 +1,60 @@
+"""The DuckDB that a step works with: one, whose connections have nothing of each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+from dagster_duckdb import DuckDBResource
+
+from lakehouse.components.resources import LakeResource, one_engine
+from lakehouse.lake import engine
+
+
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with each DuckDB that is started."""
+    found: list[int] = []
+    connect = duckdb.connect
+
+    def counted(*arguments: object, **named: object) -> duckdb.DuckDBPyConnection:
+        found.append(1)
+        return connect(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(duckdb, "connect", counted)
+    return found
+
+
+def test_open__a_step_starts_one_engine_for_all_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = started(monkeypatch)
+    resource = LakeResource(duckdb=DuckDBResource(database=":memory:", connection_config={"threads": 1}))
+    for number in (1, 2):
+        lake = resource.open()
+        for _ in range(3):
+            with lake.connect() as connection:
+                found = connection.execute("SELECT current_setting('TimeZone'), current_setting('threads')")
+                assert found.fetchone() == ("UTC", 1)
+        assert len(counted) == number
+
+
+def test_one_engine__connections_share_no_temporary_tables() -> None:
+    opened = one_engine(duckdb.connect)
+    with opened() as one, opened() as other:
+        one.execute("CREATE TEMP TABLE offenders AS SELECT 1 AS number")
+        other.execute("CREATE TEMP TABLE offenders AS SELECT 2 AS number")
+        assert [each.execute("FROM offenders").fetchone() for each in (one, other)] == [(1,), (2,)]
+    with opened() as later, pytest.raises(duckdb.CatalogException):
+        later.execute("FROM offenders")
+
+
+def test_one_engine__a_connection_is_prepared_after_an_earlier_one_has_spilled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "spill_folder", lambda: str(tmp_path / "spill"))
+    opened = one_engine(duckdb.connect)
+    for _ in range(2):
+        with opened() as connection:
+            engine.prepare(connection, str(tmp_path))
+            connection.execute("SET memory_limit = '60MB'; SET threads = 1")
+            connection.execute("CREATE TEMP TABLE large AS SELECT hash(range) AS hashed FROM range(12_000_000)")
+            assert [path for path in (tmp_path / "spill").iterdir() if path.stat().st_size]
