@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from lakehouse.components.bars.run_tags import range_tags
 from lakehouse.components import run_history
+from lakehouse.components.bars.run_tags import range_tags
 from lakehouse.components.run_history import RETENTION, EventLog, prune
 
 DAYS = dg.DailyPartitionsDefinition("2024-03-01", exclusions=[datetime(2024, 3, 9), datetime(2024, 3, 10)])
