@@ -157,10 +157,11 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
     from lakehouse.components.run_processes import fail_dead_runs, running_here
     from lakehouse.definitions import defs
 
+    # A home that can't be written is said before Dagster wraps it into an error of the definitions.
+    prepared_home(settings())
     job = defs().resolve_job_def(f"{source}_{'reload' if reread else 'update'}")
     own_tags = {SOURCE_TAG: source, **({RELOAD_TAG: "true"} if reread else {})}
     partitioned, others = _by_partitions(job)
-    prepared_home(settings())
     results = []
     with storage_faults_explained(), event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
         fail_dead_runs(instance)
