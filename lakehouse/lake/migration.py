@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.lake.contract import Contract, ContractError, Migration
 from lakehouse.lake.folders import folders
+from lakehouse.lake.parquet import stored_schema
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import LakeTable, retry_when_stale
 from lakehouse.lake.validation import broken_rules
@@ -159,14 +160,16 @@ def _counted(
 ) -> pa.RecordBatchReader:
     import pyarrow as pa
 
+    schema = stored_schema(contract)
+
     def batches() -> Iterator[pa.RecordBatch]:
         done = 0
         for batch in rows:
-            yield from pa.Table.from_batches([batch]).cast(contract.arrow_schema).to_batches()
+            yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
             done += batch.num_rows
             progress(name, done, total)
 
-    return pa.RecordBatchReader.from_batches(contract.arrow_schema, batches())
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _table(lake: Lake, name: str) -> LakeTable | None:

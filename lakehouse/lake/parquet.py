@@ -1,4 +1,6 @@
-"""How the Parquet files of tables are written, and what delta-rs needs to be kept from."""
+"""How tables are written: the properties of their Parquet files, the version of the contract in the schema, and what
+delta-rs needs to be kept from.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,28 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import WriterProperties
+    from deltalake import DeltaTable, WriterProperties
 
     from lakehouse.lake.contract import Contract
+
+_CONTRACT_VERSION = "lakehouse.contract_version"
+"""Under which a column's metadata in the table's schema says which version of the contract wrote the table."""
+
+
+def stored_schema(contract: Contract) -> pa.Schema:
+    """The contract's Arrow schema, whose first column says the contract's version.
+
+    A property of the table can't be changed by the commit that changes the columns, and Delta looks a transaction up
+    in the log's files each time it is asked for; the schema is at hand with the table.
+    """
+    schema = contract.arrow_schema
+    return schema.set(0, schema.field(0).with_metadata({_CONTRACT_VERSION: str(contract.version)}))
+
+
+def version_of(table: DeltaTable) -> int:
+    """The version of the contract that wrote a table; 1 where the schema says none, as in lakes of earlier releases."""
+    found = [field.metadata.get(_CONTRACT_VERSION) for field in table.schema().fields]
+    return next((int(version) for version in found if version is not None), 1)
 
 
 def writer_properties(contract: Contract) -> WriterProperties:

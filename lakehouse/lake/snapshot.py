@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakeUnavailable, StaleSnapshot, TableNewer, in_one_line
-from lakehouse.lake.parquet import unsliced, writer_properties
+from lakehouse.lake.parquet import stored_schema, unsliced, version_of, writer_properties
 from lakehouse.lake.sql import Partitions, literal, predicate
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 _COLUMNS_ADDED = "lakehouse/columns-added"
 """Name under which a table counts the commits that added columns: it has files with and without them."""
-_CONTRACT_VERSION = "lakehouse/contract-version"
-"""Name under which a table keeps the version of the contract that wrote it: 1 where it keeps none."""
 
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 30 days",
@@ -63,7 +61,7 @@ class Snapshot:
         """The version of the contract that the stored rows follow; of a table never written, the present one."""
         if self.delta is None:
             return self.table.contract.version
-        return self.reached(_CONTRACT_VERSION) or 1
+        return version_of(self.delta)
 
     @cached_property
     def differing(self) -> list[str]:
@@ -285,12 +283,14 @@ class Snapshot:
         return delta.version()
 
     def migrate(self, rows: pa.RecordBatchReader, partitions: Iterable[str]) -> None:
-        """Replaces all rows, the columns and the partitions by those of the contract in one commit, which says that its
-        version wrote them. Any commit of another writer since the snapshot raises `StaleSnapshot`.
+        """Replaces all rows, the columns and the partitions by those of the contract in one commit. Any commit of
+        another writer since the snapshot raises `StaleSnapshot`.
 
-        `partitions` are the folders, directly below the table's own, that the rows' files will be in.
+        Args:
+            rows: of the contract's `stored_schema`.
+            partitions: the folders, directly below the table's own, that the rows' files will be in.
         """
-        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake import CommitProperties, write_deltalake
 
         assert self.delta is not None
         contract = self.table.contract
@@ -304,9 +304,7 @@ class Snapshot:
                 partition_by=list(contract.partition_by),
                 writer_properties=writer_properties(contract),
                 # On a second try delta-rs would put the new columns beside the old partitions.
-                commit_properties=CommitProperties(
-                    max_commit_retries=0, app_transactions=[Transaction(_CONTRACT_VERSION, contract.version)]
-                ),
+                commit_properties=CommitProperties(max_commit_retries=0),
             )
 
     def _commit(
@@ -360,7 +358,7 @@ class Snapshot:
 
     def _writable(self) -> DeltaTable:
         """The snapshot's table, created (empty) where it does not exist; of two creators the later one starts again."""
-        from deltalake import CommitProperties, DeltaTable, Transaction
+        from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
         contract = self.table.contract
@@ -375,14 +373,13 @@ class Snapshot:
             self.table.location.create()
             created = DeltaTable.create(
                 self.table.location.uri,
-                schema=contract.arrow_schema,
+                schema=stored_schema(contract),
                 mode="ignore",
                 partition_by=list(contract.partition_by),
                 name=self.table.name.replace("/", "."),
                 description=contract.description,
                 configuration=_CONFIGURATION,
                 storage_options=self.table.storage_options,
-                commit_properties=CommitProperties(app_transactions=[Transaction(_CONTRACT_VERSION, contract.version)]),
             )
         except (OSError, TableNotFoundError) as error:
             raise LakeUnavailable(f"{self.table.uri} can't be created: {in_one_line(error)}") from error

@@ -117,10 +117,19 @@ def test_the_version_of_the_contract_is_kept_with_the_table(tmp_path: Path) -> N
     lake = Lake(str(tmp_path))
     table = written(lake, NAME, contract(SECOND, partition_by=["day"]))
     assert table.stored().contract_version == 2
+    row = rows_of({"number": "1", "branch": "A", "day": "2024-01-02", "amount": 1})
+    with with_contract(table.contract):
+        table.snapshot().append(pa.Table.from_pylist(row, table.contract.arrow_schema), ["more"])
+        table.snapshot().overwrite(pa.Table.from_pylist(row, table.contract.arrow_schema), "day = '2024-01-02'")
+        # A column is added, after that which was there.
+        wider = [*SECOND["columns"], {"name": "z", "type": "string", "nullable": True, "description": "Z."}]
+        table.contract = contract(SECOND, partition_by=["day"], columns=wider)
+        table.snapshot().append(table.contract.arrow_schema.empty_table(), ["wider"])
+    maintain_table(table)
     delta = table.stored().delta
     assert delta is not None
     delta.create_checkpoint()
-    maintain_table(table)
+    assert "z" in [field.name for field in delta.schema().fields]
     assert table.stored().contract_version == 2
 
 
