@@ -93,8 +93,8 @@ class Migration(BaseModel):
 class Contract(BaseModel):
     """A table's contract. `partition_by` names Delta's partition columns; `key` is unique over the stored rows.
 
-    A nullable column may be added at any time. Whoever removes, renames or retypes a column, or changes the key or the
-    partitions, raises `version` and says in `migrations` how the stored rows follow.
+    A nullable column may be added at any time. Removing, renaming or retyping a column, or changing the key or the
+    partitions, raises `version`, and `migrations` says how the stored rows follow.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -7,7 +7,7 @@ nothing; of two runs at once, the second finds that there is nothing left to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,13 @@ from lakehouse.lake.parquet import stored_schema
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import LakeTable, retry_when_stale
 from lakehouse.lake.validation import broken_rules
+from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
     from lakehouse.lake.lake import Lake
-
-Progress = Callable[[str, int, int], None]
-"""Is told of a table, and of how many rows out of how many it has now."""
 
 _BATCH_ROWS = 100_000
 
@@ -67,7 +65,7 @@ def stored_tables(lake: Lake) -> list[LakeTable]:
     return found
 
 
-def migrate_table(lake: Lake, name: str, progress: Progress = lambda what, done, total: None) -> int:
+def migrate_table(lake: Lake, name: str, progress: Progress = lambda *_: None) -> int:
     """Brings a table to the present version of its contract, and returns how many rows were rewritten: 0 where another
     run has done so.
 
