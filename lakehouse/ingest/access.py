@@ -17,7 +17,7 @@ from lakehouse.errors import SourceError
 
 Lookup = Callable[[str], str | None]
 """The value of an environment variable; None where it is unset."""
-Credential = Literal["access_key_id", "secret_access_key", "session_token"]
+Credential = Literal["access_key_id", "secret_access_key", "session_token", "password", "passphrase"]
 _Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 
 
@@ -35,17 +35,22 @@ class Access(BaseModel):
     )
     region: str | None = Field(None, description="Region of the bucket; by default AWS_REGION.")
     anonymous: bool = Field(False, description="Send no keys, as public buckets want it.")
+    known_hosts: str | None = Field(
+        None, description="File with the keys of SFTP hosts; by default those of OpenSSH (~/.ssh/known_hosts)."
+    )
+    key_file: str | None = Field(None, description="File with the user's private key for SFTP.")
     credentials: dict[Credential, _Variable] = Field(
         {},
-        description="Name of a credential (access_key_id, secret_access_key, session_token) -> the environment "
-        "variable that has it.",
+        description="Name of a credential -> the environment variable that has it. S3: access_key_id, "
+        "secret_access_key, session_token. SFTP and FTP: password, passphrase (of the key file).",
     )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Access:
         if self.anonymous and self.credentials:
             raise ValueError("anonymous access has no credentials; remove one of the two")
-        if self.credentials and (missing := sorted({"access_key_id", "secret_access_key"} - self.credentials.keys())):
+        of_s3 = self.credentials.keys() - {"password", "passphrase"}
+        if of_s3 and (missing := sorted({"access_key_id", "secret_access_key"} - of_s3)):
             raise ValueError(f"credentials lack {' and '.join(missing)}; name the environment variable that has it")
         return self
 
@@ -62,16 +67,14 @@ class ResolvedAccess:
     lookup: Lookup = field(repr=False, compare=False)
 
     def require_only(self, known: Iterable[str], scheme: str) -> None:
-        """Makes sure that a kind of store takes all credentials that are named.
+        """Makes sure that a kind of place takes all entries and credentials that are given.
 
         Raises:
             SourceError: it doesn't.
         """
-        takes = sorted(known)
-        if unknown := sorted(name for name in self.declared.credentials if name not in takes):
-            raise SourceError(
-                f"access.credentials: {scheme}:// takes no {', '.join(unknown)}; it takes {', '.join(takes) or 'none'}"
-            )
+        given = {*self.declared.model_dump(exclude_defaults=True, exclude={"credentials"}), *self.declared.credentials}
+        if unknown := sorted(given - set(known)):
+            raise SourceError(f"access: {scheme}:// takes no {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
 
     def credential(self, name: Credential) -> str | None:
         """The value of a credential; None where the access names none of that name.

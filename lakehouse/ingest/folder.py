@@ -9,16 +9,12 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
-from lakehouse.ingest.listing import Listing, PassedOver, unusable
+from lakehouse.ingest.listing import FoundFiles, Listing, unusable
 from lakehouse.ingest.spool import spooled
-
-if TYPE_CHECKING:
-    import polars as pl
 
 # What is wrong with one file or folder; any other error is one of the disk or the file server.
 _OF_ONE_ENTRY = {
@@ -26,41 +22,6 @@ _OF_ONE_ENTRY = {
     *(errno.ENOENT, errno.ENXIO, errno.EINVAL, errno.EIO),
 }
 _COPIED_BYTES = 1 << 20
-_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_214_400_000_000
-"""What a timestamp can hold: the years 1 to 9999. A file system can hold more."""
-
-
-@dataclass
-class _Found:
-    """Files by columns, as a frame wants them, and what was passed over."""
-
-    names: list[str] = field(default_factory=list)
-    changed_ns: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
-    passed_over: list[PassedOver] = field(default_factory=list)
-
-    def add(self, name: str, status: os.stat_result) -> None:
-        self.names.append(name)
-        self.changed_ns.append(status.st_mtime_ns)
-        self.sizes.append(status.st_size)
-        self.tags.append(_tag(status))
-
-    def frame(self) -> pl.DataFrame:
-        import polars as pl
-
-        facts = pl.DataFrame(
-            {"name": self.names, "ns": self.changed_ns, "size": self.sizes, "tag": self.tags},
-            schema={"name": pl.String, "ns": pl.Int128, "size": pl.Int64, "tag": pl.String},
-        ).with_columns(us=(pl.col("ns") // 1000).cast(pl.Int64))
-        return facts.select(
-            "name",
-            version=pl.concat_str(pl.col("us").cast(pl.String), pl.col("size").cast(pl.String), separator="-"),
-            size="size",
-            published_at=pl.col("us").clip(_FIRST_US, _LAST_US).cast(pl.Datetime("us", "UTC")),
-            tag="tag",
-            path="name",
-        )
 
 
 class Folder:
@@ -79,7 +40,7 @@ class Folder:
         Raises:
             SourceUnavailable: the folder is not there or can't be read.
         """
-        found = _Found()
+        found = FoundFiles()
         root = os.path.realpath(self._folder)
         waiting = [(os.path.join(root, prefix), f"{prefix}/" if prefix else "", False)]
         while waiting:
@@ -92,9 +53,9 @@ class Folder:
                             waiting.append((below[0], f"{name}{entry.name}/", below[1]))
             except OSError as error:
                 self._passed_over(name, error, prefix, found)
-        return Listing(found.frame(), tuple(found.passed_over))
+        return found.listing()
 
-    def _passed_over(self, name: str, error: OSError, prefix: str, found: _Found) -> None:
+    def _passed_over(self, name: str, error: OSError, prefix: str, found: FoundFiles) -> None:
         is_top = name.rstrip("/") == prefix
         if is_top and error.errno == errno.ENOENT and (prefix or self._may_lack):
             return
@@ -105,7 +66,7 @@ class Folder:
         if is_top or error.errno not in _OF_ONE_ENTRY:
             raise SourceUnavailable(f"{self._folder} can't be listed: {error.strerror}: {name or '.'}") from error
         if error.errno != errno.ENOENT:
-            found.passed_over.append(PassedOver(name, error.strerror or "can't be listed"))
+            found.pass_over(name, error.strerror or "can't be listed")
 
     def fetch(self, path: str, tag: str | None) -> IO[bytes]:
         """The file that was listed with `path` and `tag`, at its start: a copy, which does not change meanwhile.
@@ -166,10 +127,12 @@ class Folder:
             raise SourceUnavailable(f"{self._folder}: {path} can't be read: {error.strerror}") from error
 
 
-def _look_at(entry: os.DirEntry[str], name: str, root: str, is_linked: bool, found: _Found) -> tuple[str, bool] | None:
+def _look_at(
+    entry: os.DirEntry[str], name: str, root: str, is_linked: bool, found: FoundFiles
+) -> tuple[str, bool] | None:
     """Notes a file; of a folder to be walked the place, and whether it is reached by a link."""
     if why := unusable(entry.name):
-        found.passed_over.append(PassedOver(name, why))
+        found.pass_over(name, why)
         return None
     if not entry.is_symlink():
         if entry.is_dir():
@@ -177,29 +140,33 @@ def _look_at(entry: os.DirEntry[str], name: str, root: str, is_linked: bool, fou
         if entry.is_file():
             # It may have been removed since its folder was read.
             with suppress(FileNotFoundError):
-                found.add(name, entry.stat())
+                _add(found, name, entry.stat())
         elif os.path.lexists(entry.path):
-            found.passed_over.append(PassedOver(name, "neither a file nor a folder"))
+            found.pass_over(name, "neither a file nor a folder")
         return None
     try:
         target = os.path.realpath(entry.path, strict=True)
         status = os.stat(target)
     except OSError as error:
-        found.passed_over.append(PassedOver(name, f"a link that can't be followed: {error.strerror}"))
+        found.pass_over(name, f"a link that can't be followed: {error.strerror}")
         return None
     if not _is_inside(target, root):
-        found.passed_over.append(PassedOver(name, "a link that leads out of the source's folder"))
+        found.pass_over(name, "a link that leads out of the source's folder")
     elif os.path.isfile(target):
-        found.add(name, status)
+        _add(found, name, status)
     elif _is_inside(os.path.realpath(entry.path[: -len(entry.name)]), target):
-        found.passed_over.append(PassedOver(name, "a link to a folder that contains it"))
+        found.pass_over(name, "a link to a folder that contains it")
     elif is_linked:
-        found.passed_over.append(PassedOver(name, "a link to a folder inside of a linked folder"))
+        found.pass_over(name, "a link to a folder inside of a linked folder")
     elif os.path.isdir(target):
         return target, True
     else:
-        found.passed_over.append(PassedOver(name, "a link to neither a file nor a folder"))
+        found.pass_over(name, "a link to neither a file nor a folder")
     return None
+
+
+def _add(found: FoundFiles, name: str, status: os.stat_result) -> None:
+    found.add(name, status.st_mtime_ns, status.st_size, _tag(status))
 
 
 def _is_inside(path: str, folder: str) -> bool:

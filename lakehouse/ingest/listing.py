@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.printable import printable
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_214_400_000_000
+"""What a timestamp can hold: the years 1 to 9999. A file system can hold more."""
 _NO_TEXT = re.compile("[\\ud800-\\udfff]")
 
 
@@ -33,6 +35,45 @@ class Listing:
 
     objects: pl.DataFrame
     passed_over: tuple[PassedOver, ...] = ()
+
+
+@dataclass
+class FoundFiles:
+    """Files by columns, as a frame wants them, and what was passed over. A file's version is its modification time in
+    microseconds and its size; its tag, by which another one is recognised, is the place's own.
+    """
+
+    names: list[str] = field(default_factory=list)
+    changed_ns: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
+
+    def add(self, name: str, changed_ns: int, size: int, tag: str) -> None:
+        self.names.append(name)
+        self.changed_ns.append(changed_ns)
+        self.sizes.append(size)
+        self.tags.append(tag)
+
+    def pass_over(self, name: str, why: str) -> None:
+        self.passed_over.append(PassedOver(name, why))
+
+    def listing(self) -> Listing:
+        import polars as pl
+
+        facts = pl.DataFrame(
+            {"name": self.names, "ns": self.changed_ns, "size": self.sizes, "tag": self.tags},
+            schema={"name": pl.String, "ns": pl.Int128, "size": pl.Int64, "tag": pl.String},
+        ).with_columns(us=(pl.col("ns") // 1000).cast(pl.Int64))
+        objects = facts.select(
+            "name",
+            version=pl.concat_str(pl.col("us").cast(pl.String), pl.col("size").cast(pl.String), separator="-"),
+            size="size",
+            published_at=pl.col("us").clip(_FIRST_US, _LAST_US).cast(pl.Datetime("us", "UTC")),
+            tag="tag",
+            path="name",
+        )
+        return Listing(objects, tuple(self.passed_over))
 
 
 def listing_schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where objects are: a folder or a bucket, by its URL. What stands inside them is not known here (see `bar_files`)."""
+"""Where objects are: a folder, a bucket or a server, by its URL. What is in them is read by `formats`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 
-SOURCE_PLACES = {"s3": "s3://bucket/prefix"}
+SOURCE_PLACES = {"s3": "s3://bucket/prefix", "sftp": "sftp://user@host/folder"}
 TARGET_PLACES = {"s3": "s3://bucket/prefix"}
 """Where objects are read and written beside folders: scheme -> how a URL of it is written."""
 
@@ -58,17 +58,25 @@ class ObjectSource(Protocol):
 
 
 def objects_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT, *, may_lack: bool = False) -> ObjectSource:
-    """The objects below a URL: a folder (`/data/xetra`, `file:///...`) or `s3://bucket/prefix`.
+    """The objects below a URL: a folder (`/data/xetra`, `file:///...`), or a place of `SOURCE_PLACES`.
 
     Args:
-        access: how to get at a bucket, where that is not by the usual AWS_* variables. A folder needs none.
+        access: how to get at it, where not by the usual AWS_* variables or OpenSSH's files. A folder needs none.
         may_lack: a folder that is not there holds nothing, and is no error.
 
     Raises:
         SourceError: it is a URL of another kind.
     """
     require_known(url, SOURCE_PLACES)
-    return Bucket(url, access) if scheme_of(url) == "s3" else Folder(_folder(url), may_lack=may_lack)
+    match scheme_of(url):
+        case "s3":
+            return Bucket(url, access)
+        case "sftp":
+            from lakehouse.ingest.sftp import Sftp
+
+            return Sftp(url, access)
+        case _:
+            return Folder(_folder(url), may_lack=may_lack)
 
 
 def store_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> ObjectStore:

@@ -12,7 +12,7 @@ from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-_S3_CREDENTIALS = ("access_key_id", "secret_access_key", "session_token")
+_S3 = ("endpoint", "region", "anonymous", "access_key_id", "secret_access_key", "session_token")
 
 
 def bucket_store(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> S3Store:
@@ -23,7 +23,7 @@ def bucket_store(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> S3Store
     """
     from obstore.store import S3Store
 
-    access.require_only(_S3_CREDENTIALS, "s3")
+    access.require_only(_S3, "s3")
     declared = access.declared
     config: dict[str, Any] = {"endpoint": declared.endpoint, "region": declared.region}
     if declared.anonymous:
