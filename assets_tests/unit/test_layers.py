@@ -5,6 +5,7 @@ import-linter's matter (`lint-imports`, pyproject.toml).
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import lakehouse
@@ -14,6 +15,7 @@ ORCHESTRATION = {"components", "defs", "definitions", "local_dagster"}
 HEAVY = {"dagster", "dagster_dbt", "dbt", "exchange_calendars", "matplotlib", "pandas"}
 
 
+@cache
 def imports(path: Path, *, module_level: bool = False) -> set[str]:
     """The dotted names that a module imports; at module level only those that importing it executes."""
     tree = ast.parse(path.read_text())

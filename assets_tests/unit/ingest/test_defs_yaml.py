@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse import definitions
 from lakehouse.cli.app import app
 from lakehouse.domains.market.bars.config import configured_sources, described_sources
 from lakehouse.domains.market.quotes.config import broken_files, configured_feeds
@@ -70,14 +69,3 @@ def test_status_names_the_broken_file(folder: Path, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 0
     assert str(error) in result.output
     assert "xetra" in result.output
-
-
-def test_dagster_loads_the_sound_sources(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """What is left out is one folder; all others are loaded each by itself."""
-    path = module.DEFS / "market" / "binance" / "defs.yaml"
-    monkeypatch.setattr(definitions, "broken_files", lambda: {path: SourceError(f"{path}, line 7: no YAML")})
-    loaded = definitions.defs()
-    keys = {key.path[0] for key in loaded.resolve_asset_graph().get_all_asset_keys()}
-    assert {"xetra", "alpha_vantage", "iex", "marts"} <= keys
-    assert "line 7: no YAML" in caplog.text
-    assert not [job.name for job in loaded.resolve_all_job_defs() if job.name.startswith("binance")]
