@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 
-SOURCE_PLACES = {"s3": "s3://bucket/prefix", "sftp": "sftp://user@host/folder"}
+_FTP = {"ftp": "ftp://user@host/folder", "ftps": "ftps://user@host/folder"}
+SOURCE_PLACES = {"s3": "s3://bucket/prefix", "sftp": "sftp://user@host/folder", **_FTP}
 TARGET_PLACES = {"s3": "s3://bucket/prefix"}
 """Where objects are read and written beside folders: scheme -> how a URL of it is written."""
 
@@ -75,6 +76,10 @@ def objects_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT, *, may_lack:
             from lakehouse.ingest.sftp import Sftp
 
             return Sftp(url, access)
+        case "ftp" | "ftps":
+            from lakehouse.ingest.ftp import Ftp
+
+            return Ftp(url, access)
         case _:
             return Folder(_folder(url), may_lack=may_lack)
 

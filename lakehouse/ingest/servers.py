@@ -23,8 +23,8 @@ class ServerFolder:
         """The URL as it may be shown."""
         user = f"{self.user}@" if self.user else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        path = self.path if self.path.startswith("/") else f"/~/{self.path}"
-        return f"{self.scheme}://{user}{host}:{self.port}{path.rstrip('/')}"
+        own = "/~/" if self.path and not self.path.startswith("/") else ""
+        return f"{self.scheme}://{user}{host}:{self.port}{own}{self.path}"
 
 
 def server_folder(url: str, *, port: int) -> ServerFolder:
