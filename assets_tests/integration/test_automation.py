@@ -13,6 +13,7 @@ from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.exchange_lake import FIRST, LAST, code_location
 
 DAILY_BARS = dg.AssetKey(["xetra", "daily_bars"])
+OTHERS_BARS = dg.AssetKey(["binance", "daily_bars"])
 Tick = Callable[[], set[str]]
 
 
@@ -57,17 +58,17 @@ def tick(first_load: FirstLoad, daemon: Daemon) -> Tick:
     return daemon.look
 
 
-def materialize_by_hand(instance: dg.DagsterInstance) -> None:
+def materialize_by_hand(instance: dg.DagsterInstance, asset: dg.AssetKey = DAILY_BARS) -> None:
     """Somebody's run of daily_bars alone has made a session; its checks come next."""
-    instance.report_runless_asset_event(dg.AssetMaterialization(DAILY_BARS, partition=str(LAST)))
+    instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=str(LAST)))
 
 
-def check(instance: dg.DagsterInstance, *, consistent: bool) -> None:
+def check(instance: dg.DagsterInstance, asset: dg.AssetKey = DAILY_BARS, *, consistent: bool) -> None:
     """The checks of such a run have ended; of those that hold nothing back, one found something to look at."""
     others = ("contract", "key_is_unique", "enough_rows_kept")
     found = {**dict.fromkeys(others, True), "volume_usual": False, "consistent_with_bars": consistent}
     for name, passed in found.items():
-        evaluation = dg.AssetCheckEvaluation(asset_key=DAILY_BARS, check_name=name, passed=passed)
+        evaluation = dg.AssetCheckEvaluation(asset_key=asset, check_name=name, passed=passed)
         instance.report_runless_asset_event(evaluation)
 
 
@@ -95,6 +96,21 @@ def test_daily_bars_made_by_hand_are_published_when_they_are_checked(tick: Tick,
 def test_daily_bars_that_failed_a_blocking_check_wait_until_they_pass(tick: Tick, instance: dg.DagsterInstance) -> None:
     materialize_by_hand(instance)
     check(instance, consistent=False)
+    assert tick() == set()
+    check(instance, consistent=True)
+    assert "fct_daily_bar" in tick()
+    assert tick() == set()
+
+
+def test_a_failed_check_of_a_source_does_not_hold_back_another(tick: Tick, instance: dg.DagsterInstance) -> None:
+    """The news of every source waited until the one was corrected."""
+    materialize_by_hand(instance)
+    check(instance, consistent=False)
+    assert tick() == set()
+    materialize_by_hand(instance, OTHERS_BARS)
+    assert tick() == set()
+    check(instance, OTHERS_BARS, consistent=True)
+    assert "fct_daily_bar" in tick()
     assert tick() == set()
     check(instance, consistent=True)
     assert "fct_daily_bar" in tick()

@@ -235,7 +235,10 @@ def plot(
 
 @app.command()
 def status() -> None:
-    """Per source: sessions loaded, missing and failed, what the quarantine holds and why, and the last publication."""
+    """Per source: sessions loaded, missing and failed, what the quarantine holds and why; what is held back from the
+    marts, and the last publication.
+    """
+    from lakehouse.derive.held_back import holds
     from lakehouse.domains.market.bars.config import configured_sources
     from lakehouse.domains.market.bars.status import publication_of, status
     from lakehouse.domains.market.quotes.config import broken_files, configured_feeds
@@ -251,6 +254,8 @@ def status() -> None:
             print_feed_status(console, feed_status(lake, feed))
         for broken in broken_files().values():
             _print_error(broken)
+        for hold in holds(lake):
+            console.print(f"held back: {escape(str(hold))}", highlight=False, soft_wrap=True)
         console.print(f"marts: {escape(str(publication_of(lake)))}", highlight=False, soft_wrap=True)
 
 
@@ -263,9 +268,13 @@ def rebuild(
     ] = False,
 ) -> None:
     """Derive what comes from raw_bars (of a feed: from its quotes) and the marts again, and write what differs."""
+    from lakehouse.derive.held_back import Hold, holds
     from lakehouse.derive.rebuild import rebuild as rebuild_tables
     from lakehouse.derive.rebuild import rebuild_feed
+    from lakehouse.domains.market.bars.checks import checks_of
     from lakehouse.domains.market.bars.config import source_named
+    from lakehouse.domains.market.held_back import check_again
+    from lakehouse.domains.market.quotes.checks import FEED_CHECKS
     from lakehouse.domains.market.quotes.config import configured_feeds
     from lakehouse.lake.lake import Lake
     from lakehouse.local_dagster.backfill import Display
@@ -276,11 +285,14 @@ def rebuild(
     with _explained():
         feed = configured_feeds().get(source)
         config = None if feed else source_named(source)
+        held: list[Hold] = []
         with Display(console) as display:
             if feed is not None:
                 result = rebuild_feed(Lake.open(), feed, verify=verify, progress=display.show)
+                held = holds(Lake.open(), source) if verify else check_again(Lake.open(), feed, FEED_CHECKS)
             elif config is not None:
                 result = rebuild_tables(Lake.open(), config, verify=verify, progress=display.show)
+                held = holds(Lake.open(), source) if verify else check_again(Lake.open(), config, checks_of(config))
             display.show("marts", 0, 0)
             published = settings().warehouse.exists()
             marts = (
@@ -298,6 +310,8 @@ def rebuild(
                 f"{source}.{name}: {derived.rows:,} rows, {derived.rows_changed:,} rows differ",
                 highlight=False,
             )
+        for hold in held:
+            console.print(f"held back from the marts: {escape(str(hold))}", highlight=False)
         about = f"{', '.join(marts)} differ" if marts else "nothing differs" if published else "never published"
         console.print(f"marts: {about}", highlight=False)
     if verify and (result.differs or marts):

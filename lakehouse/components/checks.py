@@ -7,6 +7,7 @@ import dagster as dg
 
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
+from lakehouse.derive.held_back import hold_back
 from lakehouse.domains.market.bars.checks import Check, Finding
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.quotes.config import FeedConfig
@@ -41,10 +42,23 @@ def table_checks(
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened = lake.open()
         sessions = sessions_of(context.run.tags)
-        for key in sorted(context.selected_asset_check_keys, key=lambda key: list(checks).index(key.name)):
-            yield check_result(checks[key.name], asset, checks[key.name].run(opened, config, sessions))
+        names = {key.name for key in context.selected_asset_check_keys}
+        findings = {name: check.run(opened, config, sessions) for name, check in checks.items() if name in names}
+        hold_back(
+            opened,
+            config.source,
+            {(table, name): _outcome(found) for name, found in findings.items() if checks[name].blocking},
+            sessions,
+            lambda check, scope: _outcome(checks[check[1]].run(opened, config, scope)),
+        )
+        for name, finding in findings.items():
+            yield check_result(checks[name], asset, finding)
 
     return run_checks
+
+
+def _outcome(finding: Finding) -> tuple[bool, str]:
+    return finding.passed, finding.summary
 
 
 def check_result(check: Check, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:

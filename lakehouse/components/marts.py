@@ -17,13 +17,15 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtP
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from lakehouse.components.metadata import in_markdown
+from lakehouse.derive.held_back import holds
 from lakehouse.domains.market.bars.config import SourceError, configured_sources
 from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
+from lakehouse.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.warehouse.dbt import Event, manifest_path
 from lakehouse.warehouse.parts import MARKET_MARTS, PARTS, Part
 from lakehouse.warehouse.publish import build_part, publication
-from lakehouse.warehouse.sources import FEED, MARKET, tables_of
+from lakehouse.warehouse.sources import FEED, MARKET, part_tables, tables_of
 
 _SCHEMA = "marts"
 _OWNERS = ["team:market-data"]
@@ -117,7 +119,8 @@ class MartsTranslator(DagsterDbtTranslator):
         return None
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition | None:
-        """Sessions that people materialize by hand reach the marts too, once their blocking checks have passed.
+        """Sessions that people materialize by hand reach the marts too, once their blocking checks have been made. A
+        source whose checks failed is no news and keeps its published rows; those of others are published meanwhile.
         Sessions and sources never loaded are no reason to wait.
         """
         part = _part_of(dbt_resource_props)
@@ -131,16 +134,23 @@ class MartsTranslator(DagsterDbtTranslator):
                 & ~dg.AutomationCondition.any_deps_in_progress().ignore(ignored)
                 & ~dg.AutomationCondition.in_progress()
             ).with_label("news of days that are over")
-        news = dg.AutomationCondition.any_deps_updated().since_last_handled()
         passed = dg.AutomationCondition.all_checks_match(
             dg.AutomationCondition.check_passed() | dg.AutomationCondition.will_be_requested(), blocking_only=True
         )
+        failed = dg.AutomationCondition.any_checks_match(dg.AutomationCondition.check_failed(), blocking_only=True)
+        loaded = ~dg.AutomationCondition.missing()
+        own_run = dg.AutomationCondition.executed_with_root_target()
+        updated = (dg.AutomationCondition.newly_updated() & ~own_run) | dg.AutomationCondition.will_be_requested()
         # The marts' own tests run inside the run that makes them: only the lake's checks can hold it back.
-        unsound = dg.AutomationCondition.any_deps_match(~dg.AutomationCondition.missing() & ~passed).ignore(
-            dg.AssetSelection.groups(part.group)
-        )
+        marts = dg.AssetSelection.groups(part.group)
+        sound_news = dg.AutomationCondition.any_deps_match(loaded & passed & (updated | passed.newly_true()))
+        news = sound_news.ignore(marts) | dg.AutomationCondition.any_deps_updated().allow(marts)
+        unchecked = dg.AutomationCondition.any_deps_match(loaded & ~passed & ~failed).ignore(marts)
         return (
-            news & ~unsound & ~dg.AutomationCondition.any_deps_in_progress() & ~dg.AutomationCondition.in_progress()
+            news.since_last_handled()
+            & ~unchecked
+            & ~dg.AutomationCondition.any_deps_in_progress()
+            & ~dg.AutomationCondition.in_progress()
         ).with_label("news of the lake")
 
 
@@ -201,6 +211,10 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
     finally:
         checks, outputs = _sorted(context, raw_events, manifest)
         yield from checks
+    sources = part_tables(part)
+    for hold in holds(Lake.open(config)):
+        if hold.source in sources:
+            context.log.warning(f"The marts show the rows of {hold.source} as they were published before: {hold}")
     context.log.info(f"published {config.warehouse} ({os.path.getsize(config.warehouse):,} bytes)")
     yield from outputs
 

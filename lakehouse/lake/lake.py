@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date, datetime
 from functools import cached_property
@@ -21,7 +21,7 @@ from lakehouse.lake.location import is_remote
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
 from lakehouse.lake.published import attach_published
 from lakehouse.lake.sql import Partitions, literal, moment_literal, parse_moment, predicate
-from lakehouse.lake.table import LakeTable
+from lakehouse.lake.table import LakeTable, Pin
 from lakehouse.settings import Settings, settings
 from lakehouse.urls import scheme_of
 
@@ -59,7 +59,9 @@ Reading = Callable[["Lake", "duckdb.DuckDBPyConnection", str, "Partitions | None
 
 
 class Lake:
-    """All tables below one root. `as_of` (aware, UTC) makes every read answer what was known at that moment."""
+    """All tables below one root. `as_of` (aware, UTC) makes every read answer what was known at that moment; `pins` fix
+    tables, by their paths, at versions.
+    """
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Lake:
         connections: Connections | None = None,
         config: Settings | None = None,
         limits: Limits | None = None,
+        pins: Mapping[str, Pin] | None = None,
     ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of must be aware of its time zone, got {as_of.isoformat()}; append +00:00 for UTC")
@@ -78,6 +81,7 @@ class Lake:
         self._connections = connections
         self._config = config
         self.limits = limits
+        self.pins = pins or {}
         self._marts_as_of: dict[frozenset[str] | None, Any] = {}
 
     @classmethod
@@ -131,7 +135,11 @@ class Lake:
         path = name.replace(".", "/")
         if path.startswith(f"{SHARED_SCHEMA}/"):
             path = path.removeprefix(f"{SHARED_SCHEMA}/")
-        return LakeTable(path, f"{self.uri}/{path}", self.storage_options)
+        return LakeTable(path, f"{self.uri}/{path}", self.storage_options, self.pins.get(path))
+
+    def pinned(self, pins: Mapping[str, Pin]) -> Lake:
+        """This lake with some tables fixed at versions, by their paths."""
+        return Lake(self.uri, self.warehouse, self.as_of, self._connections, self._config, self.limits, pins)
 
     def select(self, name: str, connection: duckdb.DuckDBPyConnection, partitions: Partitions | None = None) -> str:
         """A DuckDB query for a table's rows (of `partitions`, if given), as of `self.as_of`.

@@ -95,8 +95,8 @@ class Snapshot:
         )
 
     def refreshed(self) -> Snapshot:
-        """The newest version; only what is new in the log is read."""
-        if self.delta is not None:
+        """The newest version, where the table isn't pinned; only what is new in the log is read."""
+        if self.delta is not None and self.table.pin is None:
             self.delta.update_incremental()
             self.table.location.open()
             self.table.location.require_whole(self.delta.version())
@@ -361,6 +361,11 @@ class Snapshot:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
+        if self.table.pin is not None:
+            raise LakeUnavailable(
+                f"{self.table.name} is served as of a release or publication, for reading alone; open the lake by "
+                "Lake.present() to write to it"
+            )
         contract = self.table.contract
         if self.contract_version > contract.version:
             raise TableNewer(

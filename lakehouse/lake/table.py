@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,12 +58,20 @@ def retry_when_stale(work: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-class LakeTable:
-    """A table by its path in the lake, such as `xetra/daily_bars`."""
+@dataclass(frozen=True)
+class Pin:
+    """Fixes a table for readers at a version, whatever is committed to it; None: as it was before it was written."""
 
-    def __init__(self, name: str, uri: str, storage_options: dict[str, str]) -> None:
+    version: int | None
+
+
+class LakeTable:
+    """A table by its path in the lake, such as `xetra/daily_bars`. With a `pin` it can be read, and not written."""
+
+    def __init__(self, name: str, uri: str, storage_options: dict[str, str], pin: Pin | None = None) -> None:
         self.name = name
         self.uri = uri
+        self.pin = pin
         self.storage_options = storage_options
         self.location = Location(uri)
         self.contract: Contract = contract_of(name)
@@ -71,10 +80,10 @@ class LakeTable:
         return f"LakeTable({self.name!r}, {self.uri!r})"
 
     def snapshot(self) -> Snapshot:
-        """The table as it stands now; a table never written is a snapshot without files.
+        """The table as it stands now, or at its pin; a table never written is a snapshot without files.
 
         Raises:
-            LakeUnavailable: the storage can't be read.
+            LakeUnavailable: the storage can't be read, or has the pinned version no longer.
             TableDamaged: a file of the table's log is empty, cut off or missing.
             TableOutdated: an earlier version of its contract wrote it, or it lacks a required column. One that may be
                 NULL reads as NULL, and is added by the next write.
@@ -85,7 +94,7 @@ class LakeTable:
         return found
 
     def stored(self) -> Snapshot:
-        """The table as it stands now, whichever version of its contract wrote it.
+        """The table as it stands now, or at its pin, whichever version of its contract wrote it.
 
         Raises:
             LakeUnavailable, TableDamaged: as for `snapshot`.
@@ -93,21 +102,27 @@ class LakeTable:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
+        version = None if self.pin is None else self.pin.version
+        if self.pin is not None and version is None:
+            return Snapshot(self, None)
         try:
             if not self.location.exists():
-                self.location.require_whole(None)
+                self.location.require_whole(version)
                 return Snapshot(self, None)
             self.location.open()
-            delta = DeltaTable(self.location.uri, storage_options=self.storage_options)
+            delta = DeltaTable(self.location.uri, version, storage_options=self.storage_options)
             self.location.open()
             self.location.require_whole(delta.version())
-        except TableNotFoundError:
+        except TableNotFoundError as error:
             self.location.require_whole(None)
+            if version is not None:
+                raise LakeUnavailable(f"{self.uri} can't be opened at version {version}: it is gone") from error
             return Snapshot(self, None)
         except (OSError, DeltaError) as error:
             if damage := self.location.damage():
                 raise damage from error
-            raise LakeUnavailable(f"{self.uri} can't be opened: {in_one_line(error)}") from error
+            at = "" if version is None else f" at version {version}"
+            raise LakeUnavailable(f"{self.uri} can't be opened{at}: {in_one_line(error)}") from error
         return Snapshot(self, delta)
 
     def _require_readable(self, snapshot: Snapshot) -> None:

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from lakehouse.derive.conservation import conservation_totals
+from lakehouse.derive.held_back import Hold, holds
 from lakehouse.domains.market.bars.config import SourceConfig, SourceError, source_named
 from lakehouse.domains.market.bars.report import report_url
 from lakehouse.ingest.http.client import ApiClient
@@ -51,6 +52,8 @@ class Outcome:
     checks: list[tuple[str, str, bool, bool, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    held: list[Hold] = field(default_factory=list)
+    """Blocking checks that failed, now or before, so that the source's rows are not published."""
 
     @property
     def failed_checks(self) -> list[tuple[str, str, bool, bool, str]]:
@@ -59,8 +62,8 @@ class Outcome:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the run ended well, and its checks did."""
-        return self.success and not self.failed_checks
+        """Whether the run ended well, its checks did, and its rows are published."""
+        return self.success and not self.failed_checks and not self.held
 
 
 class Display:
@@ -188,6 +191,7 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
         len(sessions),
         conservation_totals(lake, config.source, sessions),
         daily_bar_count(lake, config, sessions),
+        held=holds(lake, config.source),
     )
     for result in results:
         _add(outcome, result)
@@ -263,5 +267,9 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
         if not ok:
             label = "[yellow]warning[/]" if is_warning else "[bold red]failed[/]"
             console.print(f"{label}  {where}: {name}: {escape(found) or 'see the asset page'}", highlight=False)
+    for hold in outcome.held:
+        console.print(f"[bold red]held back[/]  {escape(str(hold))}", highlight=False)
+    if outcome.held:
+        console.print("The marts show the source's rows as they were published before, until the check passes.")
     if outcome.error:
         console.print(f"[bold red]run {outcome.run_id} failed[/]: {escape(outcome.error)}", highlight=False)

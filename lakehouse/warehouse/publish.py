@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,9 @@ from lakehouse.lake.published import attach_published, log_of
 from lakehouse.lake.sql import literal
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
+from lakehouse.warehouse.inputs import HELD_BACK_MART, inputs_of, record
 from lakehouse.warehouse.parts import PARTS, Part
+from lakehouse.warehouse.reading import reading
 from lakehouse.warehouse.sources import require_descriptions
 
 if TYPE_CHECKING:
@@ -111,11 +113,7 @@ def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] |
     Raises:
         SourceError: see `require_descriptions`.
     """
-    if not build_path(config).exists():
-        require_descriptions(Lake.open(config), PARTS)
-        return run_dbt(BUILD, config, on_event)
-    require_descriptions(Lake.open(config), [part])
-    return run_dbt((*BUILD, *part.selection), config, on_event)
+    return _build(config, [part] if build_path(config).exists() else PARTS, BUILD, on_event)
 
 
 def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[[Event], None] | None = None) -> None:
@@ -127,9 +125,29 @@ def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[
     """
     require_descriptions(Lake.open(config), PARTS)
     with publication(config, from_scratch=full_refresh):
-        failures = run_dbt(BUILD, config, on_event)
+        failures = _build(config, PARTS, BUILD, on_event)
         if failures:
             raise AuditFailed("not published: " + "; ".join(failures))
+
+
+def _build(
+    config: Settings,
+    parts: Sequence[Part],
+    command: Sequence[str],
+    on_event: Callable[[Event], None] | None = None,
+) -> list[str]:
+    """Runs a dbt command on some parts in the private file, from what they have to be made from now, and returns what
+    failed. The file holds what that was.
+    """
+    lake = Lake.open(config)
+    require_descriptions(lake, parts)
+    inputs, build = inputs_of(lake, parts, config.warehouse), build_path(config)
+    with reading(build, inputs.pins):
+        failures = run_dbt((*command, "--select", *(part.tag for part in parts)), config, on_event)
+    for hold in inputs.held:
+        _log.warning("The marts show the rows of %s as they were published before: it is held back", hold)
+    record(build, inputs)
+    return failures
 
 
 class MartsAsOf:
@@ -182,9 +200,8 @@ def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
     """
     import duckdb
 
-    require_descriptions(Lake.open(config), [part] if part else PARTS)
     with _private_build(config) as build:
-        failures = run_dbt(("run", *(part.selection if part else ())), config)
+        failures = _build(config, [part] if part else PARTS, ["run"])
         if failures:
             raise AuditFailed("; ".join(failures))
         _settle(build)
@@ -193,8 +210,10 @@ def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
             models = [
                 name
                 for (name,) in connection.execute(
-                    "SELECT table_name FROM duckdb_tables() WHERE database_name = 'built' ORDER BY 1"
+                    "SELECT table_name FROM duckdb_tables() "
+                    "WHERE (database_name, schema_name) = ('built', 'marts') ORDER BY 1"
                 ).fetchall()
+                if name != HELD_BACK_MART
             ]
             if not config.warehouse.exists():
                 return models

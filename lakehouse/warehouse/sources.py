@@ -17,6 +17,7 @@ from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.sql import literal
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, Part
+from lakehouse.warehouse.reading import pins_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,10 +36,23 @@ _CONVENTION_OF_VENDORS = "'reinvest'"
 Relation = Callable[[str], str]
 """Makes the SQL name of one source's table, by the table's name."""
 
+_TABLES_OF: dict[str, Callable[[], dict[str, list[str]]]] = {
+    MARKET: lambda: {
+        name: [config.table(table) for table in tables_of(config)] for name, config in configured_sources().items()
+    },
+    FEED: lambda: {name: [feed.table(WINDOWS)] for name, feed in configured_feeds().items()},
+}
+"""Domain -> source -> the tables that models read of it."""
+
 
 def tables_of(source: SourceConfig) -> list[str]:
     """The tables of a source that models read."""
     return [table for table in TABLES if source.official_daily is not None or table not in _WITH_OFFICIAL_DAILY]
+
+
+def part_tables(part: Part) -> dict[str, list[str]]:
+    """The tables that a part's models read, by their sources; as paths in the lake."""
+    return {source: sorted(tables) for source, tables in _TABLES_OF[part.schema]().items()}
 
 
 def require_descriptions(lake: Lake, parts: Iterable[Part]) -> None:
@@ -74,12 +88,13 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse
         YAML lists, and `feed.resolutions` (source, resolution_minutes, period_s, offset_s, lateness_s, top_ranks).
     Further `<source>.<table>` of each of them, `lake.ingest_ledger`, `calendar.sessions` (calendar, session, open_at,
         close_at, is_early_close) and `calendar.venues` (source, mic, name, country, time_zone, currency, calendar).
-        With `LAKEHOUSE_AS_OF` set, all of it as of that moment.
+        With `LAKEHOUSE_AS_OF` set, all of it as of that moment. Tables that the file which dbt builds names (see
+        `reading`) are read at the versions given there.
     """
     if connection.execute("SELECT 1 FROM duckdb_databases() WHERE database_name = ?", [catalog]).fetchone():
         return
     config = settings()
-    lake = Lake.open(config, as_of=config.as_of)
+    lake = Lake.open(config, as_of=config.as_of).pinned(pins_in(connection))
     prepare(connection, lake.uri)
     connection.execute(f"ATTACH ':memory:' AS {catalog}")
     sources = list(configured_sources().values())

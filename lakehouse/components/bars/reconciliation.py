@@ -3,6 +3,9 @@ distributed around each other, its check names what is beyond the YAML's bounds.
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -11,8 +14,10 @@ from lakehouse.components.bars.figures import deviation_pictures
 from lakehouse.components.bars.run_tags import tagged_sessions
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
+from lakehouse.derive.held_back import hold_back
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.reconciliation.views import breaks_of, other_bases_of
+from lakehouse.lake import Lake
 
 _WORST = 10
 # A wrong basis or price is worse than a volume; a session that one side lacks can't be measured.
@@ -48,29 +53,27 @@ def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitio
     def reconciliation(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         opened = lake.open()
         sessions = tagged_sessions(context.run.tags, config, partitions)
-        with opened.connect() as connection:
-            query = f"FROM ({breaks_of(opened, connection, config, sessions)}) ORDER BY {_ORDER}"
-            breaks = connection.execute(query).to_arrow_table().to_pylist()
-            others = connection.execute(f"FROM ({other_bases_of(opened, connection, config)}) ORDER BY ALL")
-            bases = others.to_arrow_table().to_pylist()
-        kinds = Counter(found["kind"] for found in breaks)
-        counts = {f"breaks_{kind}": count for kind, count in sorted(kinds.items())}
-        said = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(kinds.items()))
+        breaks, bases = _differences(opened, config, sessions)
+        counts = {f"breaks_{kind}": count for kind, count in _kinds(breaks).items()}
         shown = [
             {name: value for name, value in found.items() if name not in ("source", "against")} for found in breaks
         ]
         worst = {"worst": dg.MetadataValue.md(records_table(shown[:_WORST]))} if shown else {}
         found_bases = {"other_bases": dg.MetadataValue.md(records_table(bases))} if bases else {}
-        findings = [f"{len(breaks):,} breaks: {said}"] if breaks else []
-        if bases:
-            # What was recorded is what prices are adjusted by when they are read.
-            symbols = ", ".join(found["symbol"] or found["instrument_id"] for found in bases)
-            findings.append(f"adjusted as of another day than recorded: {symbols}")
+        passed, summary = _summary(breaks, bases)
+        if blocks:
+            hold_back(
+                opened,
+                config.source,
+                {(asset.path[-1], spec.name): (passed, summary)},
+                sessions,
+                lambda _, scope: _summary(*_differences(opened, config, scope)),
+            )
         result = dg.AssetCheckResult(
-            passed=not findings,
+            passed=passed,
             check_name=spec.name,
             severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
-            description=in_markdown("; ".join(findings) or "nothing found"),
+            description=in_markdown(summary),
             metadata={**counts, **worst, **found_bases},
         )
         return dg.MaterializeResult(
@@ -79,3 +82,29 @@ def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitio
         )
 
     return reconciliation
+
+
+def _differences(
+    lake: Lake, config: SourceConfig, sessions: Sequence[date] | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The breaks of some sessions, or of all, and the series that are adjusted as of another day than recorded."""
+    with lake.connect() as connection:
+        breaks = connection.execute(f"FROM ({breaks_of(lake, connection, config, sessions)}) ORDER BY {_ORDER}")
+        found = breaks.to_arrow_table().to_pylist()
+        others = connection.execute(f"FROM ({other_bases_of(lake, connection, config)}) ORDER BY ALL")
+        return found, others.to_arrow_table().to_pylist()
+
+
+def _kinds(breaks: list[dict[str, Any]]) -> dict[str, int]:
+    return dict(sorted(Counter(found["kind"] for found in breaks).items()))
+
+
+def _summary(breaks: list[dict[str, Any]], bases: list[dict[str, Any]]) -> tuple[bool, str]:
+    """Whether the two series agree, and what was found."""
+    said = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in _kinds(breaks).items())
+    findings = [f"{len(breaks):,} breaks: {said}"] if breaks else []
+    if bases:
+        # What was recorded is what prices are adjusted by when they are read.
+        symbols = ", ".join(found["symbol"] or found["instrument_id"] for found in bases)
+        findings.append(f"adjusted as of another day than recorded: {symbols}")
+    return not findings, "; ".join(findings) or "nothing found"

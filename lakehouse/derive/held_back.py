@@ -1,0 +1,166 @@
+"""Sources that are held back: a blocking check of one of their tables failed, so that what they have now is not
+published.
+
+The table `held_back` keeps it, so that every publication knows, whatever run it is part of. A failure is kept with the
+dates that were looked at, and only when all of them pass is the source published again: a sound day must not hide a bad
+one. What a publication shows of a source meanwhile is said in
+`warehouse.inputs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.table import retry_when_stale
+
+HELD_BACK = "held_back"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A blocking check that failed. `scope` are the dates that have to pass, None the whole table."""
+
+    source: str
+    table: str
+    check: str
+    scope: tuple[date, ...] | None
+    found: str
+    since: datetime
+
+    def __str__(self) -> str:
+        return f"{self.source} since {self.since:%Y-%m-%d %H:%M:%S} UTC, {self.table}: {self.check}: {self.found}"
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What a blocking check found on the dates of `scope`, or (None) on the whole table. It has looked at all that was
+    known to have failed before (`of`).
+    """
+
+    table: str
+    check: str
+    passed: bool
+    found: str
+    scope: tuple[date, ...] | None
+    of: Hold | None
+
+
+def holds(lake: Lake, source: str | None = None) -> list[Hold]:
+    """What holds back a source, or any, sorted by source, table and check."""
+    return _holds(lake.table(HELD_BACK).snapshot(), source)
+
+
+def hold_back(
+    lake: Lake,
+    source: str,
+    outcomes: Mapping[tuple[str, str], tuple[bool, str]],
+    scope: Sequence[date] | None,
+    look: Callable[[tuple[str, str], Sequence[date] | None], tuple[bool, str]],
+) -> None:
+    """Holds back a source while one of its blocking checks fails, and no longer when all dates pass that failed.
+
+    Args:
+        outcomes: (table, check) -> whether the blocking check passed, and what it found, on the dates of `scope` (None:
+            on the whole table).
+        look: makes a check look at other dates that failed before, with the same outcome.
+    """
+    held = {(hold.table, hold.check): hold for hold in holds(lake, source)}
+    verdicts = []
+    for key, (passed, found) in outcomes.items():
+        before = held.get(key)
+        if passed and before is None:
+            continue
+        others = _others(before.scope, scope) if before else ()
+        if passed and others != ():
+            passed, found = look(key, others)
+            dates = others
+        else:
+            dates = None if scope is None or others is None else tuple(sorted({*scope, *others}))
+        verdicts.append(_Verdict(*key, passed, found, dates, before))
+    # A check that passes as it did before costs no commit.
+    if verdicts:
+        _record(lake, source, verdicts)
+
+
+def _others(failed: tuple[date, ...] | None, scope: Sequence[date] | None) -> tuple[date, ...] | None:
+    """The dates that failed before and are outside `scope`; None where all of the table has to be looked at."""
+    if scope is None:
+        return ()
+    return None if failed is None else tuple(sorted({*failed} - {*scope}))
+
+
+def _record(lake: Lake, source: str, verdicts: list[_Verdict]) -> None:
+    import pyarrow as pa
+
+    table = lake.table(HELD_BACK)
+
+    def work() -> None:
+        snapshot = table.snapshot()
+        held = {(hold.table, hold.check): hold for hold in _holds(snapshot, source)}
+        # A clock that was ahead must not hide what is found now.
+        moment = max([datetime.now(UTC), *_after_last(snapshot, source)])
+        rows = []
+        for verdict in verdicts:
+            before = held.get((verdict.table, verdict.check))
+            scope = verdict.scope
+            if before != verdict.of:
+                # Another run has found something meanwhile, at which this one didn't look.
+                if verdict.passed:
+                    continue
+                known = before.scope if before else ()
+                scope = None if scope is None or known is None else tuple(sorted({*scope, *known}))
+            since = before.since if before else moment
+            after = Hold(source, verdict.table, verdict.check, scope, verdict.found, since)
+            if verdict.passed or after != before:
+                rows.append(
+                    {
+                        "source": source,
+                        "table_name": verdict.table,
+                        "check_name": verdict.check,
+                        "passed": verdict.passed,
+                        "scope": [day.isoformat() for day in scope or ()],
+                        "found": verdict.found,
+                        "since": since,
+                        "recorded_at": moment,
+                    }
+                )
+        if rows:
+            snapshot.append(pa.Table.from_pylist(rows, schema=table.contract.arrow_schema), [f"{source}/{HELD_BACK}"])
+
+    retry_when_stale(work)
+
+
+def _holds(snapshot: Snapshot, source: str | None) -> list[Hold]:
+    import polars as pl
+
+    if snapshot.delta is None:
+        return []
+    rows = snapshot.scan().sort("recorded_at")
+    if source is not None:
+        rows = rows.filter(pl.col("source") == source)
+    key = ["source", "table_name", "check_name"]
+    newest = rows.unique(key, keep="last", maintain_order=True).filter(~pl.col("passed")).sort(key).collect()
+    return [
+        Hold(
+            row["source"],
+            row["table_name"],
+            row["check_name"],
+            tuple(date.fromisoformat(day) for day in row["scope"]) or None,
+            row["found"],
+            row["since"],
+        )
+        for row in newest.iter_rows(named=True)
+    ]
+
+
+def _after_last(snapshot: Snapshot, source: str) -> list[datetime]:
+    import polars as pl
+
+    if snapshot.delta is None:
+        return []
+    last = snapshot.scan().filter(pl.col("source") == source).select(pl.col("recorded_at").max()).collect().item()
+    return [last + timedelta(microseconds=1)] if isinstance(last, datetime) else []

@@ -1,0 +1,128 @@
+"""What a publication is made from: of each source, the versions of its tables.
+
+A source that is held back (see `derive.held_back`) is read at the versions that were published last, all others at
+their newest ones. In tables that several sources share, the source therefore keeps its rows as they were published, the
+others' are replaced, and a rebuild from scratch gives the same.
+
+The record is part of the published file, as `publication.inputs`, so that one can't be there without the other.
+`marts.held_back` shows people which sources keep their rows, and since when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lakehouse.derive.held_back import Hold, holds
+from lakehouse.errors import MartsUnavailable, TableMissing
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.published import attach_published
+from lakehouse.lake.table import Pin
+from lakehouse.warehouse.parts import Part
+from lakehouse.warehouse.reading import has_table
+from lakehouse.warehouse.sources import part_tables
+
+Versions = Mapping[str, int | None]
+"""Table -> the version that is read; None where it was never written."""
+
+HELD_BACK_MART = "held_back"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What some parts are made from.
+
+    Attributes:
+        versions: by part and source, of each table that the models read.
+        held: the blocking checks for which sources keep their rows.
+    """
+
+    versions: Mapping[tuple[str, str], Versions]
+    held: tuple[Hold, ...]
+
+    @property
+    def pins(self) -> dict[str, Pin]:
+        """The versions as pins of the lake."""
+        return {name: Pin(version) for found in self.versions.values() for name, version in found.items()}
+
+
+def inputs_of(lake: Lake, parts: Iterable[Part], published: Path) -> Inputs:
+    """What the parts have to be made from now, where `published` is the file that is published."""
+    held = holds(lake)
+    kept = {hold.source for hold in held}
+    recorded = _recorded(published) if kept else {}
+    found: dict[tuple[str, str], Versions] = {}
+    for part in parts:
+        for source, tables in part_tables(part).items():
+            if source not in kept:
+                found[part.name, source] = {name: lake.table(name).snapshot().version for name in tables}
+            elif recorded is None:
+                found[part.name, source] = {name: _version_at(lake, name, _modified(published)) for name in tables}
+            else:
+                known = recorded.get((part.name, source), {})
+                found[part.name, source] = {name: known.get(name) for name in tables}
+    sources = {source for _, source in found}
+    return Inputs(found, tuple(hold for hold in held if hold.source in sources))
+
+
+def _recorded(published: Path) -> Mapping[tuple[str, str], Versions] | None:
+    """What the published file was made from; None where an earlier release published it."""
+    import duckdb
+
+    if not published.is_file():
+        return {}
+    with duckdb.connect() as connection:
+        try:
+            attach_published(connection, published, "published")
+            if not has_table(connection, "published", "publication", "inputs"):
+                return None
+            rows = connection.execute("SELECT part, source, table_name, version FROM published.publication.inputs")
+            found: dict[tuple[str, str], dict[str, int | None]] = {}
+            for part, source, name, version in rows.fetchall():
+                found.setdefault((part, source), {})[name] = version
+        except (MartsUnavailable, duckdb.Error):
+            # It is damaged: the marts are built from scratch, and nothing is known of what they were made from.
+            return {}
+    return found
+
+
+def _modified(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def _version_at(lake: Lake, name: str, moment: datetime) -> int | None:
+    try:
+        return lake.table(name).at(moment).version
+    except TableMissing:
+        return None
+
+
+def record(build: Path, inputs: Inputs) -> None:
+    """Notes in the private file what the parts that were built are made from."""
+    import duckdb
+
+    with duckdb.connect(str(build)) as connection:
+        connection.execute(
+            """
+            CREATE SCHEMA IF NOT EXISTS publication;
+            CREATE TABLE IF NOT EXISTS publication.inputs (
+                part VARCHAR, source VARCHAR, table_name VARCHAR, version BIGINT
+            );
+            CREATE SCHEMA IF NOT EXISTS marts;
+            CREATE TABLE IF NOT EXISTS marts.held_back (
+                part VARCHAR, source VARCHAR, since TIMESTAMPTZ, table_name VARCHAR, check_name VARCHAR, found VARCHAR
+            )
+            """
+        )
+        for part in {part for part, _ in inputs.versions}:
+            connection.execute("DELETE FROM publication.inputs WHERE part = ?", [part])
+            connection.execute("DELETE FROM marts.held_back WHERE part = ?", [part])
+        for (part, source), versions in inputs.versions.items():
+            for name, version in versions.items():
+                connection.execute("INSERT INTO publication.inputs VALUES (?, ?, ?, ?)", [part, source, name, version])
+            for hold in inputs.held:
+                if hold.source == source:
+                    values = [part, source, hold.since, hold.table, hold.check, hold.found]
+                    connection.execute("INSERT INTO marts.held_back VALUES (?, ?, ?, ?, ?, ?)", values)
