@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from assets_tests.support.servers.s3 import REGION, S3Server
 from lakehouse.domains.market.bars.config import SourceConfig, source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.report import export_report
-from lakehouse.errors import SourceUnavailable
+from lakehouse.errors import ObjectReplaced, SourceUnavailable
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.load import load
 from lakehouse.ingest.object_store import objects_at
@@ -57,11 +58,11 @@ def feed(ceph_s3: CephS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
     return f"s3://{bucket}/feed"
 
 
-def reports(server: S3Server, bucket: str) -> dict[str, list[float]]:
+def reports(server: S3Server, bucket: str, prefix: str | None = None) -> dict[str, list[float]]:
     store = server.store(bucket)
     return {
         entry["path"]: pl.read_parquet(bytes(obstore.get(store, entry["path"]).bytes()))["closing_price"].to_list()
-        for entry in obstore.list(store).collect()
+        for entry in obstore.list(store, prefix).collect()
     }
 
 
@@ -156,3 +157,32 @@ def test_a_wrong_key_is_refused_in_words_that_do_not_show_it(
     with pytest.raises(SourceUnavailable, match="SignatureDoesNotMatch") as refused:
         objects_at(feed, access.resolve(settings().secret)).list()
     assert "wr0ng" not in str(refused.value)
+
+
+def test_google_cloud_storage_is_read_and_written(
+    ministack_s3: MinistackS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Google's XML interface, which obstore speaks to it, is S3's without its signatures."""
+    bucket = ministack_s3.create_bucket(f"google-{uuid.uuid4().hex}")
+    feed = FolderSource.below(tmp_path, monkeypatch)
+    obstore.put(ministack_s3.store(bucket), f"feed/{NAME}", feed.put(bar_line(0, 10.0)).read_bytes())
+    # A service account that asks nobody for a token, as Google's emulators take it.
+    account = {"gcs_base_url": ministack_s3.endpoint, "disable_oauth": True}
+    account |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    (tmp_path / "account.json").write_text(json.dumps(account))
+    monkeypatch.setenv("VENDOR_ACCOUNT", json.dumps(account))
+    by_file = {"endpoint": ministack_s3.endpoint, "key_file": str(tmp_path / "account.json")}
+    by_variable = {"endpoint": ministack_s3.endpoint, "credentials": {"service_account_key": "VENDOR_ACCOUNT"}}
+    monkeypatch.delenv("LAKEHOUSE_XETRA_URL")
+
+    export(config_with(f"gs://{bucket}/feed", by_file, f"gs://{bucket}/out", by_variable))
+
+    assert reports(ministack_s3, bucket, "out") == {f"out/xetra_daily_report_{DAY}.parquet": [10.0]}
+    source = objects_at(f"gs://{bucket}/feed", Access.model_validate(by_file).resolve(settings().secret))
+    (row,) = source.list().objects.to_dicts()
+    obstore.put(ministack_s3.store(bucket), f"feed/{NAME}", b"another")
+    assert not source.holds(row["path"], row["tag"])
+    with pytest.raises(ObjectReplaced):
+        source.fetch(row["path"], row["tag"])
+    with pytest.raises(SourceUnavailable, match="NoSuchBucket"):
+        objects_at("gs://no-such-bucket", Access.model_validate(by_file).resolve(settings().secret)).list()

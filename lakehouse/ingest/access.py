@@ -17,7 +17,9 @@ from lakehouse.errors import SourceError
 
 Lookup = Callable[[str], str | None]
 """The value of an environment variable; None where it is unset."""
-Credential = Literal["access_key_id", "secret_access_key", "session_token", "password", "passphrase"]
+_OfS3 = Literal["access_key_id", "secret_access_key", "session_token"]
+_OfOthers = Literal["service_account_key", "account_name", "account_key", "sas_token", "password", "passphrase"]
+Credential = _OfS3 | _OfOthers
 _Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 
 
@@ -31,25 +33,28 @@ class Access(BaseModel):
     endpoint: str | None = Field(
         None,
         pattern=r"^https?://[^/@?#]+/?$",
-        description="URL of the service; by default AWS_ENDPOINT_URL, or AWS.",
+        description="URL of the service; by default AWS_ENDPOINT_URL, or the provider's own.",
     )
     region: str | None = Field(None, description="Region of the bucket; by default AWS_REGION.")
     anonymous: bool = Field(False, description="Send no keys, as public buckets want it.")
     known_hosts: str | None = Field(
         None, description="File with the keys of SFTP hosts; by default those of OpenSSH (~/.ssh/known_hosts)."
     )
-    key_file: str | None = Field(None, description="File with the user's private key for SFTP.")
+    key_file: str | None = Field(
+        None, description="File with the user's private key for SFTP, or with the service account for Google."
+    )
     credentials: dict[Credential, _Variable] = Field(
         {},
         description="Name of a credential -> the environment variable that has it. S3: access_key_id, "
-        "secret_access_key, session_token. SFTP and FTP: password, passphrase (of the key file).",
+        "secret_access_key, session_token. Google: service_account_key (JSON). Azure: account_name, account_key or "
+        "sas_token. SFTP and FTP: password, passphrase (of the key file).",
     )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Access:
         if self.anonymous and self.credentials:
             raise ValueError("anonymous access has no credentials; remove one of the two")
-        of_s3 = self.credentials.keys() - {"password", "passphrase"}
+        of_s3 = self.credentials.keys() & {"access_key_id", "secret_access_key", "session_token"}
         if of_s3 and (missing := sorted({"access_key_id", "secret_access_key"} - of_s3)):
             raise ValueError(f"credentials lack {' and '.join(missing)}; name the environment variable that has it")
         return self

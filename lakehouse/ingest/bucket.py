@@ -1,4 +1,6 @@
-"""Objects in an S3 bucket, listed and fetched by their keys below a prefix. Files in a folder are `folder`'s."""
+"""Objects in a bucket of S3, Google Cloud Storage or Azure, listed and fetched by their keys below a
+prefix. Files in a folder are `folder`'s.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,17 @@ from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 from lakehouse.ingest.listing import Listing, PassedOver, unusable
 from lakehouse.ingest.spool import spooled
 from lakehouse.ingest.stores import bucket_store
+from lakehouse.urls import scheme_of
 
 if TYPE_CHECKING:
     import polars as pl
-    from obstore.store import S3Store
+    from obstore.store import AzureStore, GCSStore, S3Store
 
 # Refusals that are about the request's credentials, its address or the account, and not about the object.
 _OF_THE_STORE = {
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
     *("RequestTimeTooSkewed", "RequestExpired", "AuthorizationHeaderMalformed", "AccountProblem", "InvalidSecurity"),
+    *("AuthenticationFailed", "AuthorizationFailure", "ContainerNotFound", "AccountIsDisabled"),
     *("AllAccessDisabled", "NoSuchBucket", "PermanentRedirect", "TemporaryRedirect", "RequestTimeout", "SlowDown"),
 }
 _PASSING_STATUS = {401, 407, 408, 425, 429}
@@ -29,7 +33,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 class Bucket:
-    """The objects below `s3://bucket/prefix`, by the usual AWS_* variables or an access of its own."""
+    """The objects below a bucket's URL, by the environment's variables or an access of its own."""
 
     def __init__(self, url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> None:
         self.url = url
@@ -50,8 +54,12 @@ class Bucket:
                 pl.DataFrame(batch)
                 for batch in obstore.list(self._store, prefix or None, chunk_size=10_000, return_arrow=True)
             ]
-        except obstore.exceptions.InvalidPathError:
+        except obstore.exceptions.InvalidPathError as error:
             # One key that obstore can't express ends its whole listing.
+            if scheme_of(self.url) != "s3":
+                raise SourceUnavailable(
+                    f"{self.url} can't be listed: {_said(error)}; rename that object, or name a prefix without it"
+                ) from error
             batch, passed_over = self._listed_key_by_key(prefix)
             batches = [batch]
         except (OSError, obstore.exceptions.BaseError) as error:
@@ -124,7 +132,7 @@ class Bucket:
             raise SourceUnavailable(f"{self.url}: object {path} can't be read: {_said(error)}") from error
 
     @cached_property
-    def _store(self) -> S3Store:
+    def _store(self) -> S3Store | GCSStore | AzureStore:
         return bucket_store(self.url, self._access)
 
     def _listed_key_by_key(self, prefix: str) -> tuple[pl.DataFrame, tuple[PassedOver, ...]]:

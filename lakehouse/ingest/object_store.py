@@ -12,7 +12,7 @@ from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 from lakehouse.ingest.bucket import Bucket
 from lakehouse.ingest.folder import Folder
 from lakehouse.ingest.listing import Listing
-from lakehouse.ingest.stores import bucket_store
+from lakehouse.ingest.stores import BUCKETS, bucket_store
 from lakehouse.urls import fault_of, scheme_of, without_password
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 _FTP = {"ftp": "ftp://user@host/folder", "ftps": "ftps://user@host/folder"}
-SOURCE_PLACES = {"s3": "s3://bucket/prefix", "sftp": "sftp://user@host/folder", **_FTP}
-TARGET_PLACES = {"s3": "s3://bucket/prefix"}
+SOURCE_PLACES = BUCKETS | {"sftp": "sftp://user@host/folder", **_FTP}
+TARGET_PLACES = BUCKETS
 """Where objects are read and written beside folders: scheme -> how a URL of it is written."""
 
 
@@ -69,9 +69,10 @@ def objects_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT, *, may_lack:
         SourceError: it is a URL of another kind.
     """
     require_known(url, SOURCE_PLACES)
-    match scheme_of(url):
-        case "s3":
-            return Bucket(url, access)
+    scheme = scheme_of(url)
+    if scheme in BUCKETS:
+        return Bucket(url, access)
+    match scheme:
         case "sftp":
             from lakehouse.ingest.sftp import Sftp
 
@@ -93,7 +94,7 @@ def store_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> ObjectStore
     from obstore.store import LocalStore
 
     require_known(url, TARGET_PLACES)
-    return bucket_store(url, access) if scheme_of(url) == "s3" else LocalStore(_folder(url), mkdir=True)
+    return bucket_store(url, access) if scheme_of(url) in BUCKETS else LocalStore(_folder(url), mkdir=True)
 
 
 def require_known(url: str, places: Mapping[str, str]) -> None:
