@@ -25,11 +25,11 @@ dev: install
 	@$(BIN)/lakehouse dev
 
 test: install-dev check
-	$(BIN)/python -m pytest assets_tests -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest assets_tests -n 3
 
 # Under a minute: lint, types, and the tests that need no server and no process beside them.
 test-fast: install-dev check
-	$(BIN)/python -m pytest assets_tests/unit -n 2 --dist loadgroup
+	$(BIN)/python -m pytest assets_tests/unit -n 2
 
 # The full counts of kills, mutations, properties and large loads, of which `make test` runs a sample.
 soak: install-dev

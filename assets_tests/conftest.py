@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
 
 from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.ministack import MinistackS3
@@ -23,6 +24,7 @@ from assets_tests.support.servers.nats import NatsServer
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.s3 import S3Server
 from assets_tests.support.soak import soak_count
+from assets_tests.support.worker_groups import FileGroupScheduling, place_of
 
 AnyServer = TypeVar("AnyServer", bound=S3Server | NatsServer)
 
@@ -36,32 +38,6 @@ TIERS = {
     "real_data": "market data as its publishers gave it; needs ../shared/data",
     "faults": "crashes, races, broken input and servers that go away",
 }
-
-# Files that one worker runs one after the other; every other file may go to any worker. The first groups come first.
-WORKER_GROUPS = {
-    # They wait for daemons, clocks and timeouts; meanwhile the other workers have the cores.
-    "waiting": (
-        "end_to_end/test_three_ways.py",
-        "end_to_end/test_dev_ends.py",
-        "integration/test_broker.py",
-        "unit/domains/market/quotes/test_poller.py",
-    ),
-    # They share a worker's S3 servers, which take seconds to start.
-    "s3": (
-        "integration/test_s3.py",
-        "integration/test_feed_service.py",
-        "real_data/test_xetra_on_s3.py",
-        "integration/test_access.py",
-        "integration/test_landing.py",
-        "integration/test_odd_names.py",
-        "integration/test_servers.py",
-        "integration/test_unreadable_objects.py",
-    ),
-    # They take longest of all others.
-    "command_line": ("integration/test_cli.py",),
-    "vendor": ("real_data/test_alpha_vantage.py",),
-}
-_GROUP_OF = {file: (place, group) for place, (group, files) in enumerate(WORKER_GROUPS.items()) for file in files}
 
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=soak_count(12, 200))
 hypothesis.settings.register_profile(
@@ -77,36 +53,29 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{tier}: {meaning}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with the tier of its folder and, for pytest-xdist, with the group of its file, and properties as
-    what a soak looks at; a test outside the tiers stops the run.
+    """Marks each test with the tier of its folder, and properties as what a soak looks at; a test outside the tiers
+    stops the run. Files that go to a worker together come first.
     """
     homeless = []
     for item in items:
         if not item.path.is_relative_to(TESTS):
             continue
-        file = item.path.relative_to(TESTS)
-        tier = file.parts[0]
+        tier = item.path.relative_to(TESTS).parts[0]
         if tier in TIERS:
             item.add_marker(tier)
-            item.add_marker(pytest.mark.xdist_group(_GROUP_OF.get(file.as_posix(), (0, file.as_posix()))[1]))
             if hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
                 item.add_marker(pytest.mark.soak)
         else:
             homeless.append(item.nodeid)
-    items.sort(key=lambda item: _place(item.path))
+    items.sort(key=lambda item: place_of(item.nodeid))
     if homeless:
         raise pytest.UsageError(f"Tests outside a tier ({', '.join(TIERS)}): {', '.join(homeless)}")
 
 
-def _place(path: Path) -> tuple[int, int]:
-    """The place of a file's group, and of the file within it; other files stay in their order, after the groups."""
-    file = path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
-    if file not in _GROUP_OF:
-        return len(WORKER_GROUPS), 0
-    place, group = _GROUP_OF[file]
-    return place, WORKER_GROUPS[group].index(file)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileGroupScheduling:
+    return FileGroupScheduling(config, log)
 
 
 @pytest.hookimpl(trylast=True)
