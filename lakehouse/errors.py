@@ -67,6 +67,10 @@ class MartsUnavailable(LakeUnavailable):
     """The published file of the marts is damaged."""
 
 
+class ReleaseError(LakeUnavailable):
+    """A release can't be made, served, restored or dropped as asked; the message says why and what to do."""
+
+
 class TableDamaged(LakeUnavailable):
     """A file of a table's log is empty, cut off or missing; the message names it."""
 

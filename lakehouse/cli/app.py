@@ -1,17 +1,16 @@
 """The terminal's front door: `lakehouse backfill`, `reload`, `stream`, `watch`, `sql`, `plot`, `status`, `rebuild`,
-`migrate`, `demo`. Commands parse, call the packages below, and print; they decide nothing.
+`migrate`, `release`, `demo`. Commands parse, call the packages below, and print; they decide nothing.
 
 Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import date, datetime
 from enum import StrEnum
 from functools import partial
@@ -21,7 +20,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lakehouse.cli.render import SafeConsole, print_feed_status, print_status
+from lakehouse.cli.explained import SIGINT_STATUS, console, errors, explained, is_ctrl_c, print_error
+from lakehouse.cli.release import release_app
+from lakehouse.cli.render import print_feed_status, print_status
 from lakehouse.cli.results import Format, end_quietly, format_of, partial_of, print_result
 
 app = typer.Typer(
@@ -31,10 +32,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-console = SafeConsole()
-errors = SafeConsole(stderr=True)
-_SIGINT_STATUS = 130
-"""128 + SIGINT."""
+app.add_typer(release_app)
 
 
 class Transport(StrEnum):
@@ -90,7 +88,7 @@ def backfill(
     """
     from lakehouse.local_dagster.backfill import Display, backfill_source, show_outcome
 
-    with _explained():
+    with explained():
         with Display(console) as display:
             outcome = backfill_source(source, first, last or date.today(), display)
         show_outcome(console, outcome)
@@ -114,7 +112,7 @@ def reload(
     """
     from lakehouse.local_dagster.backfill import Display, reload_source, show_outcome
 
-    with _explained():
+    with explained():
         with Display(console) as display:
             outcome = reload_source(source, first, last, display)
         if outcome is None:
@@ -148,8 +146,8 @@ def sql(
     if locked:
         from lakehouse.cli.own_process import run_in_own_process
 
-        with _explained():
-            raise typer.Exit(run_in_own_process(partial(_exit_after, answer), output, _print_error))
+        with explained():
+            raise typer.Exit(run_in_own_process(partial(_exit_after, answer), output, print_error))
     answer()
 
 
@@ -170,7 +168,7 @@ def _answer(query: str, output_format: Format, output: Path | None, as_of: datet
     from lakehouse.lake.locked import for_whole_process
     from lakehouse.settings import settings
 
-    with _explained():
+    with explained():
         lake = Lake.open(settings(), as_of=as_of, locked=locked)
         try:
             with (
@@ -181,10 +179,10 @@ def _answer(query: str, output_format: Format, output: Path | None, as_of: datet
         except BrokenPipeError:
             end_quietly()
         except (duckdb.Error, OSError, MemoryError, QueryNotAllowed) as error:
-            _print_error(error)
+            print_error(error)
             raise typer.Exit(2) from None
         except (KeyboardInterrupt, RuntimeError) as error:
-            if not _is_ctrl_c(error):
+            if not is_ctrl_c(error):
                 raise
             # DuckDB's threads may compute on for minutes, and the interpreter would wait for them at its end.
             errors.print("Stopped.")
@@ -192,7 +190,7 @@ def _answer(query: str, output_format: Format, output: Path | None, as_of: datet
             if output is not None:
                 # Polars raises KeyboardInterrupt before Python does: the second may have ended the clean-up.
                 partial_of(output, os.getpid()).unlink(missing_ok=True)
-            os._exit(_SIGINT_STATUS)
+            os._exit(SIGINT_STATUS)
 
 
 @app.command()
@@ -223,12 +221,12 @@ def plot(
         raise typer.BadParameter(f"'{target}' is no chart; name a file that ends in .png or .html")
     if last < first:
         raise typer.BadParameter(f"--to {last} is before --from {first}; swap them")
-    with _explained():
+    with explained():
         chart = read_chart(Lake.open(as_of=as_of), instrument, first, last, source, currency, adjusted=adjusted)
         try:
             write(chart, target)
         except OSError as error:
-            _print_error(error)
+            print_error(error)
             raise typer.Exit(2) from None
     console.print(str(target), highlight=False, soft_wrap=True, markup=False)
 
@@ -244,18 +242,22 @@ def status() -> None:
     from lakehouse.domains.market.quotes.config import broken_files, configured_feeds
     from lakehouse.domains.market.quotes.status import feed_status
     from lakehouse.lake.lake import Lake
+    from lakehouse.lake.releases import release_in_use
+    from lakehouse.settings import settings
 
-    with _explained():
-        lake = Lake.open()
+    with explained():
+        lake = Lake.present()
         console.print(f"lake: {escape(lake.uri)}", highlight=False, soft_wrap=True)
         for config in configured_sources().values():
             print_status(console, status(lake, config))
         for feed in configured_feeds().values():
             print_feed_status(console, feed_status(lake, feed))
         for broken in broken_files().values():
-            _print_error(broken)
+            print_error(broken)
         for hold in holds(lake):
             console.print(f"held back: {escape(str(hold))}", highlight=False, soft_wrap=True)
+        if (served := release_in_use(settings())) is not None:
+            console.print(f"release in use: {escape(served)}; the rest is about the present", highlight=False)
         console.print(f"marts: {escape(str(publication_of(lake)))}", highlight=False, soft_wrap=True)
 
 
@@ -277,24 +279,28 @@ def rebuild(
     from lakehouse.domains.market.quotes.checks import FEED_CHECKS
     from lakehouse.domains.market.quotes.config import configured_feeds
     from lakehouse.lake.lake import Lake
+    from lakehouse.lake.releases import present_marts
     from lakehouse.local_dagster.backfill import Display
     from lakehouse.settings import settings
     from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS
     from lakehouse.warehouse.publish import differing_marts, publish
 
-    with _explained():
+    with explained():
         feed = configured_feeds().get(source)
         config = None if feed else source_named(source)
+        lake = Lake.present()
         held: list[Hold] = []
         with Display(console) as display:
             if feed is not None:
-                result = rebuild_feed(Lake.open(), feed, verify=verify, progress=display.show)
-                held = holds(Lake.open(), source) if verify else check_again(Lake.open(), feed, FEED_CHECKS)
+                result = rebuild_feed(lake, feed, verify=verify, progress=display.show)
+                held = holds(lake, source) if verify else check_again(lake, feed, FEED_CHECKS)
             elif config is not None:
-                result = rebuild_tables(Lake.open(), config, verify=verify, progress=display.show)
-                held = holds(Lake.open(), source) if verify else check_again(Lake.open(), config, checks_of(config))
+                result = rebuild_tables(lake, config, verify=verify, progress=display.show)
+                held = (
+                    holds(Lake.present(), source) if verify else check_again(Lake.present(), config, checks_of(config))
+                )
             display.show("marts", 0, 0)
-            published = settings().warehouse.exists()
+            published = present_marts(settings()).exists()
             marts = (
                 differing_marts(settings(), QUOTE_MARTS if feed else MARKET_MARTS) if published or not verify else []
             )
@@ -336,8 +342,8 @@ def migrate(
     from lakehouse.lake.migration import due, migrate_table
     from lakehouse.local_dagster.backfill import Display
 
-    with _explained():
-        lake = Lake.open()
+    with explained():
+        lake = Lake.present()
         found = due(lake)
         for table in found:
             console.print(str(table), highlight=False, soft_wrap=True, markup=False)
@@ -374,13 +380,13 @@ def stream(
     from lakehouse.domains.market.quotes.config import feed_named
     from lakehouse.domains.market.quotes.service import FeedStopped
 
-    with _explained():
+    with explained():
         try:
             totals = run_stream(
                 console, feed_named(feed), rounds=rounds, every_s=every, listens=transport is Transport.nats
             )
         except FeedStopped as stopped:
-            _print_error(stopped)
+            print_error(stopped)
             raise typer.Exit(1) from None
     if totals.unanswered:
         errors.print("[bold red]Error[/] nothing was ever answered", highlight=False)
@@ -402,7 +408,7 @@ def watch(
     from lakehouse.cli.watch import run_watch
     from lakehouse.domains.market.quotes.config import feed_named
 
-    with _explained():
+    with explained():
         run_watch(console, feed_named(feed), once=once, by_symbol=by_symbol)
 
 
@@ -419,9 +425,9 @@ def dev(
         try:
             use_played()
         except RunFailed as failure:
-            _print_error(failure)
+            print_error(failure)
             raise typer.Exit(2) from None
-    with _explained():
+    with explained():
         run_ui(console, port)
 
 
@@ -432,81 +438,9 @@ def demo(
     """Play an exchange for a month, run the whole pipeline on it, and show what came out."""
     from lakehouse.cli.demo import RunFailed, play
 
-    with _explained():
+    with explained():
         try:
             play(console, seed)
         except RunFailed as failure:
-            _print_error(failure)
+            print_error(failure)
             raise typer.Exit(1) from None
-
-
-_WRITABLE = "Get permission to write there, or set LAKEHOUSE_HOME to a folder that you may write"
-_FULL = "Free some space and start again; what is in the lake stays as it was committed"
-_OS_HINTS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "A file is where a folder is needed: remove it or rename it"),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
-    errno.ENAMETOOLONG: "Choose a shorter name",
-    errno.ENOENT: "Restore it, or set LAKEHOUSE_HOME to a folder that can be made",
-    errno.EISDIR: "A folder is where a file is needed: remove it or rename it",
-}
-"""What to do about faults of the file system."""
-_CHECK_DISK = "Check this file and its disk, or set LAKEHOUSE_HOME to another folder"
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Ends the command with an error's own words, without a traceback, where the error explains itself."""
-    from lakehouse.domains.market.bars.chart import ChartError
-    from lakehouse.domains.market.bars.config import SourceError
-    from lakehouse.errors import (
-        HomeUnavailable,
-        LakeUnavailable,
-        SourceUnavailable,
-        TableMissing,
-        TableNewer,
-        TableOutdated,
-    )
-    from lakehouse.lake.contract import ContractError
-    from lakehouse.settings import SettingsError
-    from lakehouse.warehouse.dbt import DbtFailed
-    from lakehouse.warehouse.publish import AuditFailed
-
-    try:
-        yield
-    except (
-        ChartError,
-        ContractError,
-        LakeUnavailable,
-        TableMissing,
-        TableNewer,
-        TableOutdated,
-        SettingsError,
-        SourceError,
-        SourceUnavailable,
-        AuditFailed,
-        DbtFailed,
-    ) as error:
-        _print_error(error)
-        raise typer.Exit(2) from None
-    except BrokenPipeError:
-        # Typer ends it quietly.
-        raise
-    except OSError as error:
-        what = f"{error.filename or 'the home'}: {error.strerror}" if error.strerror else str(error)
-        _print_error(HomeUnavailable(f"{what}. {_OS_HINTS.get(error.errno or 0, _CHECK_DISK)}"))
-        raise typer.Exit(2) from None
-    except (KeyboardInterrupt, RuntimeError) as error:
-        if not _is_ctrl_c(error):
-            raise
-        errors.print("Stopped.")
-        raise typer.Exit(_SIGINT_STATUS) from None
-
-
-def _is_ctrl_c(error: BaseException) -> bool:
-    """DuckDB makes a RuntimeError of it."""
-    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
-
-
-def _print_error(error: Exception) -> None:
-    errors.print(f"[bold red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -188,7 +188,7 @@ def _feed(console: Console, display: Display, seed: int) -> Totals:
             display.show("rounds of the feed", min(len(made), rounds), rounds)
 
         quick = feed.model_copy(update={"every_s": every_s})
-        totals = asyncio.run(poll(Lake.open(), quick, asyncio.Event(), rounds=rounds, told=told))
+        totals = asyncio.run(poll(Lake.present(), quick, asyncio.Event(), rounds=rounds, told=told))
     report_rounds(feed, made)
     return totals
 

@@ -47,7 +47,7 @@ def run_stream(
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(sign, stop.set)
-        return await run(Lake.open(), feed, stop, rounds=rounds, told=told)
+        return await run(Lake.present(), feed, stop, rounds=rounds, told=told)
 
     prepared_home(settings())
     with _Told(console, feed) as told:

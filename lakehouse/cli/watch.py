@@ -63,7 +63,7 @@ def run_watch(console: Console, feed: FeedConfig, *, once: bool, by_symbol: bool
     Raises:
         LakeUnavailable: the storage can't be read. Somebody who watches is told, and it is tried again.
     """
-    view = FeedView(Lake.open(), feed)
+    view = FeedView(Lake.present(), feed)
     if once or not console.is_terminal:
         seen = view.look(datetime.now(UTC))
         # Below stands the prompt.

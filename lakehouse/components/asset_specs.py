@@ -31,7 +31,7 @@ def declared(
 
 def stored(config: SourceConfig, table: str) -> dict[str, Any]:
     """The argument `metadata` of an asset that is a table of the lake."""
-    metadata = definition_metadata(config.contract(table), Lake.open(), config.table(table))
+    metadata = definition_metadata(config.contract(table), Lake.present(), config.table(table))
     if config.bars.request and table in ("raw_bars", "bars", "daily_bars"):
         adjusted = config.parameters(config.bars).get("adjusted") == "true"
         metadata["prices"] = (

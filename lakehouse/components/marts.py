@@ -21,6 +21,7 @@ from lakehouse.derive.held_back import holds
 from lakehouse.domains.market.bars.config import SourceError, configured_sources
 from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
 from lakehouse.lake import Lake
+from lakehouse.lake.releases import present_marts
 from lakehouse.settings import settings
 from lakehouse.warehouse.dbt import Event, manifest_path
 from lakehouse.warehouse.parts import MARKET_MARTS, PARTS, Part
@@ -212,10 +213,11 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
         checks, outputs = _sorted(context, raw_events, manifest)
         yield from checks
     sources = part_tables(part)
-    for hold in holds(Lake.open(config)):
+    for hold in holds(Lake.present(config)):
         if hold.source in sources:
             context.log.warning(f"The marts show the rows of {hold.source} as they were published before: {hold}")
-    context.log.info(f"published {config.warehouse} ({os.path.getsize(config.warehouse):,} bytes)")
+    published = present_marts(config)
+    context.log.info(f"published {published} ({os.path.getsize(published):,} bytes)")
     yield from outputs
 
 

@@ -26,7 +26,7 @@ class LakeResource(dg.ConfigurableResource):
 
     def open(self) -> Lake:
         """The lake; its connections are those of one `duckdb`, with its memory limit and threads."""
-        return Lake.open(connections=one_engine(self.duckdb.get_connection))
+        return Lake.present(connections=one_engine(self.duckdb.get_connection))
 
 
 def one_engine(connections: Connections) -> Connections:

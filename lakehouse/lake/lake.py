@@ -6,7 +6,7 @@ import importlib
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import date, datetime
 from functools import cached_property
@@ -19,11 +19,19 @@ from lakehouse.lake.engine import connect, prepare
 from lakehouse.lake.folders import folders, require_folder
 from lakehouse.lake.location import is_remote
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
+from lakehouse.lake.place import settings_at
 from lakehouse.lake.published import attach_published
+from lakehouse.lake.releases import (
+    Release,
+    marts_file,
+    present_marts,
+    release_folder,
+    release_in_use,
+    release_named,
+)
 from lakehouse.lake.sql import Partitions, literal, moment_literal, parse_moment, predicate
 from lakehouse.lake.table import LakeTable, Pin
 from lakehouse.settings import Settings, settings
-from lakehouse.urls import scheme_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,8 +67,8 @@ Reading = Callable[["Lake", "duckdb.DuckDBPyConnection", str, "Partitions | None
 
 
 class Lake:
-    """All tables below one root. `as_of` (aware, UTC) makes every read answer what was known at that moment; `pins` fix
-    tables, by their paths, at versions.
+    """All tables below one root. `as_of` (aware, UTC) makes every read answer what was known at that moment; `pins`
+    says at which versions tables are read, by their paths.
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class Lake:
         connections: Connections | None = None,
         config: Settings | None = None,
         limits: Limits | None = None,
-        pins: Mapping[str, Pin] | None = None,
+        pins: Callable[[str], Pin | None] = lambda path: None,
     ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of must be aware of its time zone, got {as_of.isoformat()}; append +00:00 for UTC")
@@ -81,7 +89,7 @@ class Lake:
         self._connections = connections
         self._config = config
         self.limits = limits
-        self.pins = pins or {}
+        self.pin = pins
         self._marts_as_of: dict[frozenset[str] | None, Any] = {}
 
     @classmethod
@@ -93,7 +101,8 @@ class Lake:
         connections: Connections | None = None,
         locked: bool = False,
     ) -> Lake:
-        """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`), or the one at `place`.
+        """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`), or the one at `place`, as readers
+        see it: while a release is in use (`lakehouse release use`), its tables and marts, which can't be written.
 
         Args:
             place: other settings; or a home, as LAKEHOUSE_HOME names it; or where the tables are, a folder or an
@@ -106,14 +115,39 @@ class Lake:
 
         Raises:
             LakeUnavailable: there is no folder of that name, or the home is a file.
+            ReleaseError: a release is in use that the lake doesn't have, or whose marts are in another home.
         """
-        config = place if isinstance(place, Settings) else settings() if place is None else _settings_at(place)
+        lake = cls.present(place, as_of=as_of, connections=connections, locked=locked)
+        name = release_in_use(lake._config) if lake.warehouse is not None and lake._config is not None else None
+        return lake if name is None else lake.at_release(name)
+
+    @classmethod
+    def present(
+        cls,
+        place: Settings | str | os.PathLike[str] | None = None,
+        *,
+        as_of: datetime | date | str | None = None,
+        connections: Connections | None = None,
+        locked: bool = False,
+    ) -> Lake:
+        """The lake as it is now, whatever release readers are served: loads and derivations work on it. See `open`."""
+        config = place if isinstance(place, Settings) else settings() if place is None else settings_at(place)
         require_folder(config.home)
         moment = as_of if as_of is None or isinstance(as_of, datetime) else parse_moment(str(as_of))
         # The marts at hand are those of the settings' lake; of another bucket nobody has said where its marts are.
         is_elsewhere = place is not None and is_remote(config.lake) and config.lake != settings().lake
         limits = Limits(config.locked_memory, config.locked_seconds) if locked else None
-        return cls(config.lake, None if is_elsewhere else config.warehouse, moment, connections, config, limits)
+        return cls(config.lake, None if is_elsewhere else present_marts(config), moment, connections, config, limits)
+
+    def at_release(self, name: str) -> Lake:
+        """This lake as a release serves it.
+
+        Raises:
+            ReleaseError: the lake has no such release, or its marts are in another home.
+        """
+        release = release_named(self, name)
+        assert self._config is not None
+        return self.pinned(release.pin, marts_file(self._config, release))
 
     def __repr__(self) -> str:
         at = f", as_of={self.as_of.isoformat()!r}" if self.as_of else ""
@@ -135,11 +169,11 @@ class Lake:
         path = name.replace(".", "/")
         if path.startswith(f"{SHARED_SCHEMA}/"):
             path = path.removeprefix(f"{SHARED_SCHEMA}/")
-        return LakeTable(path, f"{self.uri}/{path}", self.storage_options, self.pins.get(path))
+        return LakeTable(path, f"{self.uri}/{path}", self.storage_options, self.pin(path))
 
-    def pinned(self, pins: Mapping[str, Pin]) -> Lake:
-        """This lake with some tables fixed at versions, by their paths."""
-        return Lake(self.uri, self.warehouse, self.as_of, self._connections, self._config, self.limits, pins)
+    def pinned(self, pins: Callable[[str], Pin | None], warehouse: Path | None) -> Lake:
+        """This lake with some tables fixed at versions, by their paths, and other marts."""
+        return Lake(self.uri, warehouse, self.as_of, self._connections, self._config, self.limits, pins)
 
     def select(self, name: str, connection: duckdb.DuckDBPyConnection, partitions: Partitions | None = None) -> str:
         """A DuckDB query for a table's rows (of `partitions`, if given), as of `self.as_of`.
@@ -179,6 +213,13 @@ class Lake:
             connection.execute(
                 f'CREATE OR REPLACE {kind} {prefix}"{schema}"."{table}" AS {self.select(path, connection)}'
             )
+
+    def marts_files(self, pinned: Iterable[Release]) -> list[Path]:
+        """The published marts of this home, and those of releases that it has made."""
+        if self.warehouse is None or self._config is None:
+            return []
+        folder = release_folder(self._config)
+        return [self.warehouse, *(folder / release.marts for release in pinned if release.marts)]
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -353,7 +394,7 @@ class Lake:
                 return
         if self.as_of is not None:
             if wanted not in self._marts_as_of:
-                self._marts_as_of[wanted] = _imported(_MARTS_AS_OF)(self.as_of, wanted, self._config)
+                self._marts_as_of[wanted] = _imported(_MARTS_AS_OF)(self.as_of, wanted, self._config, self.pin)
             connection.execute(f"ATTACH {literal(str(self._marts_as_of[wanted].path))} AS warehouse (READ_ONLY)")
         else:
             if self.warehouse is None or not self.warehouse.exists():
@@ -366,22 +407,6 @@ class Lake:
                 _log.warning("Going on without the marts: %s", error)
                 return
         connection.execute("SET search_path = 'memory.main,warehouse.marts'")
-
-
-def _settings_at(place: str | os.PathLike[str]) -> Settings:
-    """The settings of the home at `place`, or of the lake whose tables are there."""
-    if not os.fspath(place).strip():
-        raise LakeUnavailable(
-            "'' names no lake; name a home (LAKEHOUSE_HOME), the folder of its tables or an s3:// URI"
-        )
-    if scheme_of(os.fspath(place)) not in (None, "file"):
-        return Settings(lake_uri=os.fspath(place))
-    folder = Path(place).expanduser().absolute()
-    if not os.path.isdir(folder):
-        raise LakeUnavailable(f"{folder} is no folder; name a home (LAKEHOUSE_HOME), or the folder of a lake's tables")
-    if (folder / "lake").is_dir():
-        return Settings(home=folder, lake_uri=str(folder / "lake"))
-    return Settings(home=folder.parent, lake_uri=str(folder))
 
 
 def _imported(name: str) -> Any:

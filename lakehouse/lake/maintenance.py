@@ -4,12 +4,15 @@ go. Reads and writes go on meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.parquet import writer_properties
+from lakehouse.lake.published import kept_versions
+from lakehouse.lake.releases import release_log, releases
 from lakehouse.lake.table import LakeTable, retry_when_stale
 
 RETENTION_HOURS = 7 * 24
@@ -27,13 +30,31 @@ class Maintained:
     files_deleted: int
 
 
-def maintain(lake: Lake) -> list[Maintained]:
-    """Compacts and vacuums every table of the lake that has been written."""
+def maintain(lake: Lake, retention_hours: int = RETENTION_HOURS) -> list[Maintained]:
+    """Compacts and vacuums every table of the lake that has been written. What a release pins is kept, and what the
+    next publication needs of sources that are held back.
+    """
     stored = [name if schema == SHARED_SCHEMA else f"{schema}/{name}" for schema, name in lake.tables()]
     tables = [lake.table(name) for name in stored]
+    kept = _kept_versions(lake)
     return [
-        maintain_table(table) for table in tables if table.contract.partition_by and table.snapshot().delta is not None
+        maintain_table(table, kept.get(table.name, set()), retention_hours)
+        for table in tables
+        if table.contract.partition_by and table.snapshot().delta is not None
     ]
+
+
+def _kept_versions(lake: Lake) -> dict[str, set[int]]:
+    """The versions of tables that have to stay readable, however old they are."""
+    pinned = releases(lake)
+    kept: dict[str, set[int]] = {}
+    for release in pinned:
+        for name, version in release.versions.items():
+            kept.setdefault(name, set()).add(version)
+    for marts in lake.marts_files(pinned):
+        for name, versions in kept_versions(marts).items():
+            kept.setdefault(name, set()).update(versions)
+    return kept
 
 
 def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> Maintained:
@@ -47,15 +68,24 @@ def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> M
     return Maintained(table.name, before, len(table.snapshot().files(wanted)), 0)
 
 
-def maintain_table(table: LakeTable) -> Maintained:
+def maintain_table(table: LakeTable, kept: Collection[int] = (), retention_hours: int = RETENTION_HOURS) -> Maintained:
     """Compacts the partitions that consist of several files, then deletes the files older than the retention that no
-    reader within it needs: those that were removed since, and those of writers that never committed them.
+    reader within it needs: those that were removed since, and those of writers that never committed them. The files of
+    the versions to be `kept` stay, with the log that says which they are.
     """
     before = len(table.snapshot().files())
     retry_when_stale(lambda: _compact(table))
+    if not kept:
+        release_log(table)
     delta = table.snapshot().delta
     assert delta is not None
-    deleted = delta.vacuum(retention_hours=RETENTION_HOURS, dry_run=False, full=True)
+    deleted = delta.vacuum(
+        retention_hours=retention_hours,
+        dry_run=False,
+        full=True,
+        enforce_retention_duration=retention_hours >= RETENTION_HOURS,
+        keep_versions=sorted(kept) or None,
+    )
     return Maintained(table.name, before, len(table.snapshot().files()), len(deleted))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import MartsUnavailable
 from lakehouse.lake.sql import literal
@@ -106,3 +106,52 @@ def _attach_copy(connection: duckdb.DuckDBPyConnection, path: Path, name: str, w
         shutil.copyfile(path, copy)
         # DuckDB keeps the file open, so that its name may go.
         _attach(connection, copy, name)
+
+
+def has_table(connection: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> bool:
+    """Whether an attached database has a table."""
+    found = connection.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE (database_name, schema_name, table_name) = (?, ?, ?)",
+        [database, schema, table],
+    )
+    return found.fetchone() is not None
+
+
+def recorded_versions(path: Path) -> dict[tuple[str, str], dict[str, int | None]] | None:
+    """What a published file was made from: by part of the marts and source, the versions of the tables (None: not yet
+    written). None where an earlier version of Lakehouse published it; nothing of a damaged file.
+    """
+    found: dict[tuple[str, str], dict[str, int | None]] = {}
+    rows = _rows_of(path, "SELECT part, source, table_name, version FROM published.publication.inputs")
+    for part, source, name, version in rows or []:
+        found.setdefault((part, source), {})[name] = version
+    return None if rows is None else found
+
+
+def kept_versions(path: Path) -> dict[str, set[int]]:
+    """The versions of tables that the next publication still needs, since their sources are held back."""
+    query = """
+        SELECT DISTINCT inputs.table_name, inputs.version
+        FROM published.publication.inputs JOIN published.marts.held_back USING (part, source)
+        WHERE inputs.version IS NOT NULL
+    """
+    found: dict[str, set[int]] = {}
+    for name, version in _rows_of(path, query) or []:
+        found.setdefault(name, set()).add(version)
+    return found
+
+
+def _rows_of(path: Path, query: str) -> list[tuple[Any, ...]] | None:
+    """The rows of a query over a published file; None where it has no record."""
+    import duckdb
+
+    if not path.is_file():
+        return []
+    with duckdb.connect() as connection:
+        try:
+            attach_published(connection, path, "published")
+            if not has_table(connection, "published", "publication", "inputs"):
+                return None
+            return connection.execute(query).fetchall()
+        except (MartsUnavailable, duckdb.Error):
+            return []

@@ -139,6 +139,10 @@ class Snapshot:
         known = self._statistics("num_records")
         return sum(row["num_records"] for row in known if self._in_table(row["path"]) in wanted)
 
+    def row_count(self) -> int:
+        """How many rows are stored, as Delta keeps it."""
+        return sum(row["num_records"] for row in self._statistics("num_records"))
+
     def rows_by(self, column: str) -> dict[str, int]:
         """How many rows each value of a partition column has, the values sorted."""
         found: dict[str, int] = {}

@@ -116,7 +116,7 @@ def reload_source(source: str, first: date | None, last: date | None, display: D
     Raises:
         SourceError, LakeUnavailable: as for `backfill_source`.
     """
-    span = sessions_to_reload(Lake.open(), source_named(source), first, last)
+    span = sessions_to_reload(Lake.present(), source_named(source), first, last)
     return backfill_source(source, span[0], span[-1], display, reread=True) if span else None
 
 
@@ -150,7 +150,7 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
             f"{config.calendar} has had no session from {first} to {last}"
             + (f"; {source} begins with {config.first_session}" if last < config.first_session else "")
         )
-    Lake.open().table(LEDGER).snapshot()
+    Lake.present().table(LEDGER).snapshot()
     display.show("loading definitions", 0, 0)
     started = time.monotonic()
 
@@ -184,7 +184,7 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
             results.append(result)
             if not result.success:
                 break
-    lake = Lake.open()
+    lake = Lake.present()
     outcome = Outcome(
         results[-1].run_id,
         results[-1].success,

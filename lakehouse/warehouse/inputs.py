@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.derive.held_back import Hold, holds
-from lakehouse.errors import MartsUnavailable, TableMissing
+from lakehouse.errors import TableMissing
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.published import attach_published
+from lakehouse.lake.published import recorded_versions
 from lakehouse.lake.table import Pin
 from lakehouse.warehouse.parts import Part
-from lakehouse.warehouse.reading import has_table
 from lakehouse.warehouse.sources import part_tables
 
 Versions = Mapping[str, int | None]
@@ -52,7 +51,7 @@ def inputs_of(lake: Lake, parts: Iterable[Part], published: Path) -> Inputs:
     """What the parts have to be made from now, where `published` is the file that is published."""
     held = holds(lake)
     kept = {hold.source for hold in held}
-    recorded = _recorded(published) if kept else {}
+    recorded = recorded_versions(published) if kept else {}
     found: dict[tuple[str, str], Versions] = {}
     for part in parts:
         for source, tables in part_tables(part).items():
@@ -65,27 +64,6 @@ def inputs_of(lake: Lake, parts: Iterable[Part], published: Path) -> Inputs:
                 found[part.name, source] = {name: known.get(name) for name in tables}
     sources = {source for _, source in found}
     return Inputs(found, tuple(hold for hold in held if hold.source in sources))
-
-
-def _recorded(published: Path) -> Mapping[tuple[str, str], Versions] | None:
-    """What the published file was made from; None where an earlier release published it."""
-    import duckdb
-
-    if not published.is_file():
-        return {}
-    with duckdb.connect() as connection:
-        try:
-            attach_published(connection, published, "published")
-            if not has_table(connection, "published", "publication", "inputs"):
-                return None
-            rows = connection.execute("SELECT part, source, table_name, version FROM published.publication.inputs")
-            found: dict[tuple[str, str], dict[str, int | None]] = {}
-            for part, source, name, version in rows.fetchall():
-                found.setdefault((part, source), {})[name] = version
-        except (MartsUnavailable, duckdb.Error):
-            # It is damaged: the marts are built from scratch, and nothing is known of what they were made from.
-            return {}
-    return found
 
 
 def _modified(path: Path) -> datetime:

@@ -12,22 +12,24 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import MartsUnavailable
-from lakehouse.lake.lake import Lake
+from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.published import attach_published, log_of
+from lakehouse.lake.releases import keep_log, present_marts
 from lakehouse.lake.sql import literal
+from lakehouse.lake.table import Pin
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 from lakehouse.warehouse.inputs import HELD_BACK_MART, inputs_of, record
 from lakehouse.warehouse.parts import PARTS, Part
 from lakehouse.warehouse.reading import reading
-from lakehouse.warehouse.sources import require_descriptions
+from lakehouse.warehouse.sources import part_tables, require_descriptions
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,21 +45,24 @@ class AuditFailed(RuntimeError):
 
 
 @contextmanager
-def publication(config: Settings, *, from_scratch: bool = False) -> Iterator[Path]:
+def publication(config: Settings, *, from_scratch: bool = False, base: Path | None = None) -> Iterator[Path]:
     """The private file to build into; it is published when the block ends well, and kept aside when it raises.
 
-    It begins as a copy of the published file. Where nothing is published, or the published file is damaged, or
-    `from_scratch` is set, it doesn't exist yet.
+    It begins as a copy of `base`, by default the published file. Where there is none, or it is damaged, or
+    `from_scratch` is set, the private file doesn't exist yet.
     """
     with _private_build(config) as build:
-        if config.warehouse.exists() and not from_scratch:
-            shutil.copyfile(config.warehouse, build)
+        # Read under the lock: the place is another one while readers are served a release.
+        published = present_marts(config)
+        copied = base or published
+        if copied.exists() and not from_scratch:
+            shutil.copyfile(copied, build)
             if not _is_sound(build):
-                _log.warning("%s is damaged: the marts are built from scratch", config.warehouse)
+                _log.warning("%s is damaged: the marts are built from scratch", copied)
                 build.unlink()
         yield build
         _settle(build)
-        _replace(config.warehouse, _beside(config.warehouse, build))
+        replace_marts(published, _beside(published, build))
 
 
 def _beside(warehouse: Path, build: Path) -> Path:
@@ -84,7 +89,7 @@ def _is_sound(build: Path) -> bool:
     return True
 
 
-def _replace(published: Path, build: Path) -> None:
+def replace_marts(published: Path, build: Path) -> None:
     """Puts a file in the place of the published one, in an order that a crash of the machine can't turn around.
 
     A log that another program has left beside the old file goes first: the new file never lies beside it, and for a
@@ -116,16 +121,16 @@ def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] |
     return _build(config, [part] if build_path(config).exists() else PARTS, BUILD, on_event)
 
 
-def publish(config: Settings, *, full_refresh: bool = False, on_event: Callable[[Event], None] | None = None) -> None:
-    """Builds every model, runs every test, and publishes.
+def publish(config: Settings, *, full_refresh: bool = False, base: Path | None = None) -> None:
+    """Builds each model, runs each test, and publishes. `base` is a file to go on from instead of the published one.
 
     Raises:
         AuditFailed: something failed; nothing was published.
         SourceError: see `require_descriptions`.
     """
-    require_descriptions(Lake.open(config), PARTS)
-    with publication(config, from_scratch=full_refresh):
-        failures = _build(config, PARTS, BUILD, on_event)
+    require_descriptions(Lake.present(config), PARTS)
+    with publication(config, from_scratch=full_refresh, base=base):
+        failures = _build(config, PARTS, BUILD, published=base)
         if failures:
             raise AuditFailed("not published: " + "; ".join(failures))
 
@@ -135,13 +140,18 @@ def _build(
     parts: Sequence[Part],
     command: Sequence[str],
     on_event: Callable[[Event], None] | None = None,
+    published: Path | None = None,
 ) -> list[str]:
     """Runs a dbt command on some parts in the private file, from what they have to be made from now, and returns what
-    failed. The file holds what that was.
+    failed. The file holds what that was. `published` is the file that sources which are held back were published in,
+    by default the present one.
     """
-    lake = Lake.open(config)
+    lake = Lake.present(config)
     require_descriptions(lake, parts)
-    inputs, build = inputs_of(lake, parts, config.warehouse), build_path(config)
+    inputs, build = inputs_of(lake, parts, published or present_marts(config)), build_path(config)
+    for source in {hold.source for hold in inputs.held}:
+        for name in {name for part in parts for name in part_tables(part).get(source, [])}:
+            keep_log(lake.table(name))
     with reading(build, inputs.pins):
         failures = run_dbt((*command, "--select", *(part.tag for part in parts)), config, on_event)
     for hold in inputs.held:
@@ -159,19 +169,28 @@ class MartsAsOf:
         shutil.move(build, self.path)
 
 
-def marts_as_of(moment: datetime, models: Collection[str] | None = None, config: Settings | None = None) -> MartsAsOf:
+def marts_as_of(
+    moment: datetime,
+    models: Collection[str] | None = None,
+    config: Settings | None = None,
+    pin: Callable[[str], Pin | None] = lambda path: None,
+) -> MartsAsOf:
     """Builds the marts by the same models over the lake of `config` (by default the settings') as of `moment`, all or
-    those named with what they are made from. Nothing is published.
+    those named with what they are made from. Nothing is published. `pin` says at which versions a release has tables.
 
     Raises:
         AuditFailed: a model failed.
         SourceError: see `require_descriptions`.
     """
     config = config or settings()
-    require_descriptions(Lake.open(config), PARTS)
+    lake = Lake.present(config)
+    require_descriptions(lake, PARTS)
+    paths = [table if schema == SHARED_SCHEMA else f"{schema}/{table}" for schema, table in lake.tables()]
+    pins = {path: fixed for path in paths if (fixed := pin(path))}
     with _private_build(config) as build:
         wanted = () if models is None else ("--select", *(f"+{model}" for model in sorted(models)))
-        failures = run_dbt(("run", *wanted), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
+        with reading(build, pins) if pins else nullcontext():
+            failures = run_dbt(("run", *wanted), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
         if failures:
             raise AuditFailed(f"the marts can't be built as of {moment}: " + "; ".join(failures))
         _settle(build)
@@ -179,12 +198,19 @@ def marts_as_of(moment: datetime, models: Collection[str] | None = None, config:
 
 
 @contextmanager
-def _private_build(config: Settings) -> Iterator[Path]:
-    """The private file, removed first; whoever holds it is the only one that builds."""
+def publishing(config: Settings) -> Iterator[None]:
+    """In the block, no other process builds or publishes the marts, nor changes what readers are served."""
     from filelock import FileLock
 
+    with FileLock(build_path(config).with_suffix(".lock")):
+        yield
+
+
+@contextmanager
+def _private_build(config: Settings) -> Iterator[Path]:
+    """The private file, removed first; whoever holds it is the only one that builds."""
     build = build_path(config)
-    with FileLock(build.with_suffix(".lock")):
+    with publishing(config):
         build.unlink(missing_ok=True)
         log_of(build).unlink(missing_ok=True)
         yield build
@@ -215,10 +241,11 @@ def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
                 ).fetchall()
                 if name != HELD_BACK_MART
             ]
-            if not config.warehouse.exists():
+            published = present_marts(config)
+            if not published.exists():
                 return models
             try:
-                attach_published(connection, config.warehouse, "published")
+                attach_published(connection, published, "published")
             except MartsUnavailable as error:
                 _log.warning("%s", error)
                 return models

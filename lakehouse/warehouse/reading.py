@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lakehouse.lake.published import has_table
 from lakehouse.lake.table import Pin
 
 if TYPE_CHECKING:
@@ -43,12 +44,3 @@ def pins_in(connection: duckdb.DuckDBPyConnection) -> dict[str, Pin]:
         return {}
     rows = connection.execute(f"SELECT path, version FROM {_SCHEMA}.{_TABLE}").fetchall()
     return {path: Pin(version) for path, version in rows}
-
-
-def has_table(connection: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> bool:
-    """Whether an attached database has a table."""
-    found = connection.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE (database_name, schema_name, table_name) = (?, ?, ?)",
-        [database, schema, table],
-    )
-    return found.fetchone() is not None

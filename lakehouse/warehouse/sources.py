@@ -51,8 +51,8 @@ def tables_of(source: SourceConfig) -> list[str]:
 
 
 def part_tables(part: Part) -> dict[str, list[str]]:
-    """The tables that a part's models read, by their sources; as paths in the lake."""
-    return {source: sorted(tables) for source, tables in _TABLES_OF[part.schema]().items()}
+    """The tables that a part's models read, by the sources that can be held back; as paths in the lake."""
+    return {source: sorted(tables) for source, tables in _TABLES_OF.get(part.schema, dict)().items()}
 
 
 def require_descriptions(lake: Lake, parts: Iterable[Part]) -> None:
@@ -94,7 +94,8 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse
     if connection.execute("SELECT 1 FROM duckdb_databases() WHERE database_name = ?", [catalog]).fetchone():
         return
     config = settings()
-    lake = Lake.open(config, as_of=config.as_of).pinned(pins_in(connection))
+    present = Lake.present(config, as_of=config.as_of)
+    lake = present.pinned(pins_in(connection).get, present.warehouse)
     prepare(connection, lake.uri)
     connection.execute(f"ATTACH ':memory:' AS {catalog}")
     sources = list(configured_sources().values())

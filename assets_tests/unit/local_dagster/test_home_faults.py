@@ -15,7 +15,8 @@ import sqlalchemy
 import typer
 from typer.testing import CliRunner
 
-from lakehouse.cli.app import _explained, app
+from lakehouse.cli.app import app
+from lakehouse.cli.explained import explained
 from lakehouse.errors import HomeUnavailable
 from lakehouse.lake import Lake
 from lakehouse.local_dagster.backfill import prepared_home
@@ -66,7 +67,7 @@ def test_a_full_disk_under_dagsters_storage_is_told_with_its_folder(home: Path) 
     ],
 )
 def test_faults_of_the_file_system_have_a_hint(number: int, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as ended, _explained():
+    with pytest.raises(typer.Exit) as ended, explained():
         raise OSError(number, os.strerror(number), "/data/home/dagster")
     assert ended.value.exit_code == 2
     assert f"Error /data/home/dagster: {os.strerror(number)}. {hint}" in capsys.readouterr().err
@@ -83,14 +84,14 @@ def test_faults_of_the_file_system_have_a_hint(number: int, hint: str, capsys: p
 def test_a_fault_without_a_hint_of_its_own_has_no_traceback(
     error: OSError, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(typer.Exit) as ended, _explained():
+    with pytest.raises(typer.Exit) as ended, explained():
         raise error
     assert ended.value.exit_code == 2
     assert capsys.readouterr().err.startswith(f"Error {said}")
 
 
 def test_a_closed_pipe_ends_a_command_quietly(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BrokenPipeError), _explained():
+    with pytest.raises(BrokenPipeError), explained():
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
     assert capsys.readouterr().err == ""
 

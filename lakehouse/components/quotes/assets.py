@@ -87,7 +87,7 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
             {"deltalake", "duckdb"},
         ),
         **partitioned,
-        metadata=definition_metadata(feed.contract(WINDOWS), Lake.open(), feed.table(WINDOWS)),
+        metadata=definition_metadata(feed.contract(WINDOWS), Lake.present(), feed.table(WINDOWS)),
     )
     def quote_windows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         days, opened, started = _days(context), lake.open(), time.monotonic()
@@ -142,7 +142,7 @@ def _compacted(lake: Lake, feed: FeedConfig, days: Sequence[date]) -> dict[str, 
 
 def _declared(feed: FeedConfig, table: str, description: str, deps: list[str]) -> dict[str, Any]:
     return declared(feed, table, description, deps, {"deltalake", "polars"}) | {
-        "metadata": definition_metadata(feed.contract(table), Lake.open(), feed.table(table))
+        "metadata": definition_metadata(feed.contract(table), Lake.present(), feed.table(table))
     }
 
 

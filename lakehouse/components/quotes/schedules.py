@@ -42,7 +42,7 @@ def feed_schedules(feed: FeedConfig, day_job: str, hour_job: str) -> list[dg.Sch
     """
 
     def lacks_quotes(day: date) -> str | None:
-        days = Lake.open().table(feed.table(QUOTES)).snapshot().partition_values("day")
+        days = Lake.present().table(feed.table(QUOTES)).snapshot().partition_values("day")
         return None if str(day) in days else f"{feed.source} has no quotes of {day}"
 
     @dg.schedule(

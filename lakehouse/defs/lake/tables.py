@@ -21,7 +21,7 @@ def _shared(table: str, deps: list[list[str]]) -> dg.AssetSpec:
         group_name=_GROUP,
         kinds={"deltalake"},
         owners=["team:market-data"],
-        metadata=definition_metadata(contract, Lake.open(), table),
+        metadata=definition_metadata(contract, Lake.present(), table),
     )
 
 

@@ -1,0 +1,23 @@
+"""What a run of the terminal says of itself."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from lakehouse.derive.held_back import Hold
+from lakehouse.local_dagster.backfill import Outcome, show_outcome
+
+
+def test_outcome__of_a_source_that_is_held_back_is_not_sound() -> None:
+    """Its run ended well over other sessions, and nothing of it is published."""
+    outcome = Outcome("run", True, 1, {"received": 2}, 1)
+    assert outcome.is_sound
+    since = datetime(2024, 3, 1, 12, tzinfo=UTC)
+    outcome.held.append(Hold("xetra", "daily_bars", "contract", None, "1 rule is broken", since))
+    assert not outcome.is_sound
+    text = io.StringIO()
+    show_outcome(Console(file=text, width=200), outcome)
+    assert "held back  xetra since 2024-03-01 12:00:00 UTC, daily_bars: contract: 1 rule is broken" in text.getvalue()

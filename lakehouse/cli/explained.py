@@ -1,0 +1,88 @@
+"""Where commands print, and how they end by an error that explains itself: in its own words, without a traceback."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.markup import escape
+
+from lakehouse.cli.render import SafeConsole
+
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
+SIGINT_STATUS = 130
+"""128 + SIGINT."""
+
+_WRITABLE = "Get permission to write there, or set LAKEHOUSE_HOME to a folder that you may write"
+_FULL = "Free some space and start again; what is in the lake stays as it was committed"
+_OS_HINTS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "A file is where a folder is needed: remove it or rename it"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ENOENT: "Restore it, or set LAKEHOUSE_HOME to a folder that can be made",
+    errno.EISDIR: "A folder is where a file is needed: remove it or rename it",
+}
+"""What to do about faults of the file system."""
+_CHECK_DISK = "Check this file and its disk, or set LAKEHOUSE_HOME to another folder"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Ends the command with an error's own words, without a traceback, where the error explains itself."""
+    from lakehouse.domains.market.bars.chart import ChartError
+    from lakehouse.domains.market.bars.config import SourceError
+    from lakehouse.errors import (
+        HomeUnavailable,
+        LakeUnavailable,
+        SourceUnavailable,
+        TableMissing,
+        TableNewer,
+        TableOutdated,
+    )
+    from lakehouse.lake.contract import ContractError
+    from lakehouse.settings import SettingsError
+    from lakehouse.warehouse.dbt import DbtFailed
+    from lakehouse.warehouse.publish import AuditFailed
+
+    try:
+        yield
+    except (
+        ChartError,
+        ContractError,
+        LakeUnavailable,
+        TableMissing,
+        TableNewer,
+        TableOutdated,
+        SettingsError,
+        SourceError,
+        SourceUnavailable,
+        AuditFailed,
+        DbtFailed,
+    ) as error:
+        print_error(error)
+        raise typer.Exit(2) from None
+    except BrokenPipeError:
+        # Typer ends it quietly.
+        raise
+    except OSError as error:
+        what = f"{error.filename or 'the home'}: {error.strerror}" if error.strerror else str(error)
+        print_error(HomeUnavailable(f"{what}. {_OS_HINTS.get(error.errno or 0, _CHECK_DISK)}"))
+        raise typer.Exit(2) from None
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_ctrl_c(error):
+            raise
+        errors.print("Stopped.")
+        raise typer.Exit(SIGINT_STATUS) from None
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """DuckDB makes a RuntimeError of it."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
+
+
+def print_error(error: Exception) -> None:
+    errors.print(f"[bold red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,265 @@
+"""Releases: the lake as it was when each was made, for readers to return to.
+
+A release pins the version of every table. The table `releases` keeps that in the lake itself; the published marts that
+go with it are a file below the home's folder `releases`, where the file `in_use` names the release that readers are
+served. Loads and derivations work on the present, whatever readers see (`Lake.present`).
+
+What makes a release, puts one into use or restores it is in `warehouse.releases`, as the marts are part of it;
+housekeeping keeps what a release pins (`maintenance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakehouse.errors import ReleaseError, StaleSnapshot, did_you_mean
+from lakehouse.lake.table import LakeTable, Pin, retry_when_stale
+from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from lakehouse.lake.lake import Lake
+    from lakehouse.lake.snapshot import Snapshot
+
+RELEASES = "releases"
+_IN_USE = "in_use"
+_TRIES = 20
+_RESTORED_FIRST = ("ingest_ledger",)
+"""Without its entry in the ledger a row counts for nothing; an entry without its rows would be a loss."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release pins: the versions of the tables by their paths, and the file of the marts (see `marts_file`)."""
+
+    name: str
+    created_at: datetime
+    versions: Mapping[str, int]
+    marts: str | None
+
+    def pin(self, path: str) -> Pin | None:
+        """The version at which a table is read. The list of the releases is always the present one."""
+        return None if path == RELEASES else Pin(self.versions.get(path))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What restoring a release does to one table; the counts are those of its rows, now and then."""
+
+    path: str
+    rows_now: int
+    rows_then: int
+    commits_since: int
+
+
+def releases(lake: Lake) -> list[Release]:
+    """The releases of a lake, the oldest first."""
+    return _releases(lake.table(RELEASES).snapshot())
+
+
+def _releases(snapshot: Snapshot) -> list[Release]:
+    if snapshot.delta is None:
+        return []
+    found: dict[str, Release] = {}
+    versions: dict[str, dict[str, int]] = {}
+    for row in snapshot.scan().sort("created_at", "name", "table_name").collect().iter_rows(named=True):
+        of_release = versions.setdefault(row["name"], {})
+        of_release[row["table_name"]] = row["version"]
+        found[row["name"]] = Release(row["name"], row["created_at"], of_release, row["marts"])
+    return list(found.values())
+
+
+def release_named(lake: Lake, name: str) -> Release:
+    """A release by its name.
+
+    Raises:
+        ReleaseError: the lake has none of that name.
+    """
+    known = {release.name: release for release in releases(lake)}
+    if name not in known:
+        raise ReleaseError(
+            f"the lake at {lake.uri} has no release {name!r}; it has {', '.join(known) or 'none'}"
+            f"{did_you_mean(name, known)}"
+        )
+    return known[name]
+
+
+def release_folder(config: Settings) -> Path:
+    """Where the home keeps the marts of its releases, and says which release is in use."""
+    return config.home / "releases"
+
+
+def marts_file(config: Settings, release: Release) -> Path | None:
+    """The marts of a release; None where none were published when it was made.
+
+    Raises:
+        ReleaseError: another home made the release, and has its marts.
+    """
+    if release.marts is None:
+        return None
+    path = release_folder(config) / release.marts
+    if not path.is_file():
+        raise ReleaseError(
+            f"release {release.name} has its marts in another home, or {path} was removed: copy it there from the home "
+            "that made the release, or run `lakehouse release use latest`"
+        )
+    return path
+
+
+def present_marts(config: Settings) -> Path:
+    """The file that is published to: the one that readers open, or, while they are served a release, one beside it."""
+    return config.warehouse if release_in_use(config) is None else release_folder(config) / "latest.duckdb"
+
+
+def release_in_use(config: Settings) -> str | None:
+    """The name of the release that this home's readers are served; None for the present."""
+    try:
+        return (release_folder(config) / _IN_USE).read_text().strip() or None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def set_in_use(config: Settings, name: str | None) -> None:
+    """Serves the home's readers a release, or (None) the present, from now on."""
+    marker = release_folder(config) / _IN_USE
+    if name is None:
+        marker.unlink(missing_ok=True)
+        return
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    written = marker.with_suffix(".part")
+    written.write_text(f"{name}\n")
+    written.replace(marker)
+
+
+def record_release(lake: Lake, name: str, marts: str | None) -> Release:
+    """Makes a release of the lake's tables as they are now.
+
+    Raises:
+        ReleaseError: the name is taken, also by another process at this moment, or nothing has been loaded yet.
+    """
+    import pyarrow as pa
+
+    table = lake.table(RELEASES)
+
+    def work() -> Release:
+        snapshot = table.snapshot()
+        if name in {release.name for release in _releases(snapshot)}:
+            raise ReleaseError(f"there is a release {name} already; choose another name, or drop it first")
+        versions = _settled_versions(lake)
+        if not versions:
+            raise ReleaseError(f"the lake at {lake.uri} is empty; a release keeps what has been loaded")
+        made = Release(name, datetime.now(UTC), versions, marts)
+        rows = [
+            {"name": name, "table_name": path, "version": version, "marts": marts, "created_at": made.created_at}
+            for path, version in versions.items()
+        ]
+        snapshot.append(pa.Table.from_pylist(rows, schema=table.contract.arrow_schema), [name])
+        return made
+
+    return retry_when_stale(work)
+
+
+def drop_release(lake: Lake, name: str) -> None:
+    """Forgets a release; what it alone kept goes with the next housekeeping."""
+    from lakehouse.lake.sql import predicate
+
+    retry_when_stale(lambda: lake.table(RELEASES).snapshot().delete(predicate({"name": [name]})))
+
+
+def stored_tables(lake: Lake) -> list[LakeTable]:
+    """The tables that a release pins, those that go first in a restoration first."""
+    from lakehouse.lake.lake import SHARED_SCHEMA
+
+    paths = [table if schema == SHARED_SCHEMA else f"{schema}/{table}" for schema, table in lake.tables()]
+    first = [path for path in _RESTORED_FIRST if path in paths]
+    others = [path for path in paths if path not in (*_RESTORED_FIRST, RELEASES)]
+    tables = [lake.table(path) for path in (*first, *others)]
+    return [table for table in tables if table.contract.partition_by]
+
+
+def _settled_versions(lake: Lake) -> dict[str, int]:
+    """The versions of all tables at one moment: none of them changes while the others are looked at."""
+    for table in stored_tables(lake):
+        keep_log(table)
+    before = _versions(lake)
+    for _ in range(_TRIES):
+        versions = _versions(lake)
+        if versions == before:
+            return versions
+        before = versions
+    raise ReleaseError(f"the tables of {lake.uri} change too fast for a release; try again when less is being loaded")
+
+
+def _versions(lake: Lake) -> dict[str, int]:
+    found = {table.name: table.stored().version for table in stored_tables(lake)}
+    return {path: version for path, version in found.items() if version is not None}
+
+
+_KEEPS_LOG = "delta.enableExpiredLogCleanup"
+"""Delta's property by which writers delete log files after the retention: old versions can't be opened then."""
+
+
+def keep_log(table: LakeTable) -> None:
+    """Keeps a table's log from now on, so that its present version can be opened however old it gets."""
+    _set_log_cleanup(table, "false")
+
+
+def release_log(table: LakeTable) -> None:
+    """Lets writers delete the log's files after the retention again."""
+    _set_log_cleanup(table, "true")
+
+
+def _set_log_cleanup(table: LakeTable, wanted: str) -> None:
+    from deltalake.exceptions import CommitFailedError
+
+    def work() -> None:
+        delta = table.stored().delta
+        if delta is None or delta.metadata().configuration.get(_KEEPS_LOG, "true") == wanted:
+            return
+        try:
+            delta.alter.set_table_properties({_KEEPS_LOG: wanted})
+        except CommitFailedError as error:
+            raise StaleSnapshot(f"{table.name}: {error}") from error
+
+    retry_when_stale(work)
+
+
+def changes(lake: Lake, release: Release) -> list[Change]:
+    """What restoring a release changes in the present tables."""
+    found = []
+    for table in stored_tables(lake):
+        now, then = table.snapshot(), _at(table, release)
+        if set(now.files()) != set(then.files()):
+            commits = (now.version or 0) - (-1 if then.version is None else then.version)
+            found.append(Change(table.name, now.row_count(), then.row_count(), commits))
+    return found
+
+
+def restore_tables(lake: Lake, release: Release) -> None:
+    """Makes the present tables what a release pins, by a commit each. A restoration that was cut off is completed by
+    another: tables that are restored already are left alone.
+    """
+    for table in stored_tables(lake):
+        retry_when_stale(lambda table=table: _restore(table, release))  # type: ignore[misc]
+
+
+def _restore(table: LakeTable, release: Release) -> None:
+    from deltalake.exceptions import CommitFailedError
+
+    now, then = table.snapshot(), _at(table, release)
+    if now.delta is None or set(now.files()) == set(then.files()):
+        return
+    if then.version is None:
+        now.delete("true")
+        return
+    try:
+        now.delta.restore(then.version)
+    except CommitFailedError as error:
+        raise StaleSnapshot(f"{table.name}: {error}") from error
+
+
+def _at(table: LakeTable, release: Release) -> Snapshot:
+    return LakeTable(table.name, table.uri, table.storage_options, release.pin(table.name)).snapshot()
