@@ -133,9 +133,9 @@ def test_a_second_run_leaves_every_table_as_it_was(lake: Lake, xetra: SourceConf
 
 @pytest.mark.soak
 def test_sessions_in_any_order_give_the_same(lake: Lake, xetra: SourceConfig, tmp_path: Path) -> None:
-    """In five random shares; one by one in a soak."""
+    """In three random shares; one by one in a soak."""
     other, sessions = Lake(str(tmp_path / "lake")), sessions_of(xetra)
-    shuffled, runs = random.Random(20170714).sample(sessions, len(sessions)), soak_count(5, len(sessions))
+    shuffled, runs = random.Random(20170714).sample(sessions, len(sessions)), soak_count(3, len(sessions))
     for start in range(runs):
         run(other, xetra, sorted(shuffled[start::runs]))
     made = [each.table("xetra/daily_bars").to_polars().sort(KEY) for each in (other, lake)]
