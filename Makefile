@@ -29,7 +29,7 @@ test: install-dev check
 
 # Under a minute: lint, types, and the tests that need no server and no process beside them.
 test-fast: install-dev check
-	$(BIN)/python -m pytest assets_tests/unit -n 2
+	$(BIN)/python -m pytest assets_tests/unit -n 3
 
 # The full counts of kills, mutations, properties and large loads, of which `make test` runs a sample.
 soak: install-dev

@@ -13,14 +13,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pytest
-from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-from dbt.cli.main import dbtRunner, dbtRunnerResult
-from dbt.contracts.graph.manifest import Manifest
 
 from assets_tests.support import lakes
 from lakehouse.domains.market.bars.config import SourceConfig, configured_sources
@@ -28,6 +25,11 @@ from lakehouse.domains.market.quotes.config import FeedConfig
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.warehouse import sources as connection
+
+if TYPE_CHECKING:
+    # Its import takes two seconds: of the workers only those that run dbt need it.
+    from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
 
 PROJECT = PROJECT_ROOT / "dbt_project"
 MARTS, VIEWS = (sorted(name.removeprefix("marts.") for name in names) for names in (lakes.MARTS, lakes.VIEWS))
@@ -211,6 +213,9 @@ class Warehouse:
 
     def dbt(self, *arguments: str) -> dbtRunnerResult:
         """One dbt command; the DuckDB file is closed when it returns."""
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+        from dbt.cli.main import dbtRunner
+
         with self._named():
             try:
                 # A manifest remembers what was compiled with it, so each command needs its own.
@@ -295,6 +300,8 @@ def built_elsewhere(folder: Path, *sources: str, feeds: Sequence[FeedConfig] = (
 @cache
 def manifest() -> Manifest:
     """The project as dbt parses it."""
+    from dbt.cli.main import dbtRunner
+
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as environment:
         environment.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(Path(folder) / "warehouse.duckdb"))
         parsed = dbtRunner().invoke(["--quiet", "parse", *_locations(Path(folder))])

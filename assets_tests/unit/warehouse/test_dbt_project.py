@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
-from dbt.cli.main import dbtRunner
-from dbt.contracts.graph.manifest import Manifest
-from dbt.contracts.graph.nodes import ModelNode
 
+from assets_tests.support import dbt_warehouse
 from lakehouse.domains.market.bars.config import configured_sources
 from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
 from lakehouse.lake.contract import contract_of
@@ -19,23 +18,18 @@ from lakehouse.settings import PROJECT_ROOT
 from lakehouse.warehouse.parts import PARTS
 from lakehouse.warehouse.sources import FEED, MARKET, TABLES, attach_lake
 
+if TYPE_CHECKING:
+    # Its import takes two seconds: of the workers only the one that runs these tests needs it.
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.contracts.graph.nodes import ModelNode
+
 PROJECT = PROJECT_ROOT / "dbt_project"
 VIEWS = {"top_stocks", "percentage_gains"}
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    folder = tmp_path_factory.mktemp("dbt")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(folder / "warehouse.duckdb"))
-        parsed = dbtRunner().invoke(
-            [
-                *("--quiet", "parse", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
-                *("--target-path", str(folder / "target"), "--log-path", str(folder / "logs")),
-            ]
-        )
-    assert parsed.success, parsed.exception
-    return parsed.result
+def manifest() -> Manifest:
+    return dbt_warehouse.manifest()
 
 
 def models(manifest: Manifest) -> list[ModelNode]:
