@@ -29,6 +29,12 @@ GROUPS = {
         "integration/test_servers.py",
         "integration/test_unreadable_objects.py",
     ),
+    # They load Dagster's definitions, for which dbt's project is parsed.
+    "definitions": (
+        "unit/test_definitions.py",
+        "unit/warehouse/test_dbt_project.py",
+        "unit/components/bars/test_schedules.py",
+    ),
     # They take longest of all others.
     "command_line": ("integration/test_cli.py",),
     "vendor": ("real_data/test_alpha_vantage.py",),

@@ -27,6 +27,12 @@ def calendar_version() -> str:
     return version("exchange_calendars")
 
 
+@cache
+def _built(name: str, first: date) -> pl.DataFrame:
+    """A calendar, built once a process whatever homes it works on."""
+    return build_sessions(name, first)
+
+
 def _keep(frame: pl.DataFrame, kept: Path) -> None:
     """Keeps a calendar in a home that is there: whoever only reads makes none, and may not be allowed to write."""
     if not kept.parents[1].is_dir():
@@ -49,6 +55,6 @@ def load_calendar(name: str, first: date, time_zone: str, folder: Path) -> Sessi
     try:
         frame = pl.read_parquet(kept)
     except (OSError, pl.exceptions.ComputeError):
-        frame = build_sessions(name, first)
+        frame = _built(name, first)
         _keep(frame, kept)
     return SessionCalendar(name, time_zone, frame)
