@@ -66,16 +66,16 @@ def use(home: Path) -> dict[str, str]:
 
 def built(data: Path, count: int, home: Path) -> date:
     """Fills a lake with `count` sessions; the one that will be corrected lies five sessions before the end."""
-    from lakehouse.domains.market.bars.config import source_named
+    from lakehouse.api import Lake
+    from lakehouse.catalog import source_named
     from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
     from lakehouse.ingest.load import load
-    from lakehouse.lake.lake import Lake
 
     variables = use(home)
     config, lake = source_named("xetra"), Lake.open()
-    sessions = [session for session in config.calendar_frame().sessions if session >= date(2018, 1, 1)][:count]
+    sessions = [session for session in config.calendar.sessions if session >= date(2018, 1, 1)][:count]
     write_feed(data, home / "feed", sessions)
-    load(lake, config, config.bars, sessions)
+    load(lake, config.bars, sessions)
     derive_bars(lake, config, sessions)
     derive_daily_bars(lake, config, sessions)
     measure(run_over(sessions[-5]), variables)
@@ -89,19 +89,18 @@ def run_over(session: date) -> list[str]:
 
 def corrected(home: Path, session: date, found: dict[str, list[tuple[float, float]]]) -> None:
     """Takes in one correction by steps, another by a whole run; adds the (wall, CPU) seconds of each to `found`."""
-    from lakehouse.domains.market.bars.checks import checks_of
-    from lakehouse.domains.market.bars.config import source_named
+    from lakehouse.api import Lake
+    from lakehouse.catalog import source_named
     from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
     from lakehouse.ingest.load import load
-    from lakehouse.lake.lake import Lake
 
     variables = use(home)
     config, lake = source_named("xetra"), Lake.open()
     steps: dict[str, Callable[[], object]] = {
-        "load": lambda: load(lake, config, config.bars, [session]),
+        "load": lambda: load(lake, config.bars, [session]),
         "bars": lambda: derive_bars(lake, config, [session]),
         "daily bars": lambda: derive_daily_bars(lake, config, [session]),
-        "checks": lambda: [check.run(lake, config, [session]) for check in checks_of(config)],
+        "checks": lambda: [check.run(lake, config, [session]) for check in config.checks],
     }
     target = home / "feed" / str(session) / f"{session}_BINS_XETR10.csv.gz"
     correct(target)

@@ -9,10 +9,10 @@ from pathlib import Path
 import dagster as dg
 from dagster_shared.record import replace
 
+from lakehouse import defs as own
+from lakehouse.catalog import DEFS, broken_files
 from lakehouse.components.run_processes import one_process
-from lakehouse.domains.market.quotes.config import broken_files
 from lakehouse.errors import SourceError
-from lakehouse.ingest.defs_yaml import DEFS
 from lakehouse.settings import PROJECT_ROOT
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def _sound(broken: Mapping[Path, SourceError]) -> dg.Definitions:
     sound = [folder for folder in folders if folder / "defs.yaml" not in broken and "__pycache__" not in folder.parts]
     loaded = [
         dg.ComponentTree.from_module(
-            defs_module=import_module(".".join(("lakehouse.defs", *folder.relative_to(DEFS).parts))),
+            defs_module=import_module(".".join((own.__name__, *folder.relative_to(DEFS).parts))),
             project_root=PROJECT_ROOT,
         ).build_defs()
         for folder in sound

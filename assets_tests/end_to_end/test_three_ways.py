@@ -24,7 +24,7 @@ from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
 from assets_tests.support.servers.lakehouse_dev import LakehouseDev
 from assets_tests.support.servers.process import MissingBinary
-from lakehouse.lake import Lake
+from lakehouse.api import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
 

@@ -14,14 +14,15 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from assets_tests.support.described import with_bars
 from assets_tests.support.reference import HEADER, csv_line
 from assets_tests.support.soak import soak_count
 from assets_tests.support.writers import run_at_once
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.errors import StaleSnapshot
 from lakehouse.ingest.load import load
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import predicate
 from lakehouse.settings import settings
@@ -158,18 +159,18 @@ def test_daily_bars_of_neighbouring_months_derived_at_once_are_linked(
     mine: date, others: date, already: bool, small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each derivation alone sees no row of the other's session, and they write different partitions."""
-    config, lake = source_named("xetra"), Lake.open()
+    source, lake = source_named("xetra"), Lake.open()
     if already:
         small("08:00", SESSIONS[0], 9.0)
-        load(lake, config, config.bars, SESSIONS)
-        derive_bars(lake, config, SESSIONS)
-        derive_daily_bars(lake, config, SESSIONS)
+        load(lake, source.bars, SESSIONS)
+        derive_bars(lake, source, SESSIONS)
+        derive_daily_bars(lake, source, SESSIONS)
     small("08:00", JUNE, 10.0)
     small("08:00", JULY, 11.0)
-    load(lake, config, config.bars, SESSIONS)
-    derive_bars(lake, config, SESSIONS)
-    meanwhile(monkeypatch, "xetra/daily_bars", lambda: derive_daily_bars(lake, config, [others]))
-    derive_daily_bars(lake, config, [mine])
+    load(lake, source.bars, SESSIONS)
+    derive_bars(lake, source, SESSIONS)
+    meanwhile(monkeypatch, "xetra/daily_bars", lambda: derive_daily_bars(lake, source, [others]))
+    derive_daily_bars(lake, source, [mine])
     first = [(SESSIONS[0], 9.0, None, None)] if already else []
     link = (SESSIONS[0], 9.0) if already else (None, None)
     assert daily(lake) == [*first, (JUNE, 10.0, *link), (JULY, 11.0, JUNE, 10.0)]
@@ -180,12 +181,12 @@ def test_a_derivation_from_older_rows_does_not_win(
     table: str, small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A correction is loaded and derived while the first version's derivation is about to commit."""
-    config, lake = source_named("xetra"), Lake.open()
+    source, lake = source_named("xetra"), Lake.open()
 
     def take() -> None:
-        load(lake, config, config.bars, SESSIONS)
-        derive_bars(lake, config, SESSIONS)
-        derive_daily_bars(lake, config, SESSIONS)
+        load(lake, source.bars, SESSIONS)
+        derive_bars(lake, source, SESSIONS)
+        derive_daily_bars(lake, source, SESSIONS)
 
     def correct() -> None:
         small("08:00", JUNE, 12.0)
@@ -202,12 +203,12 @@ def test_a_correction_of_a_correction_meets_the_derivation_of_the_first(
     table: str, small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second correction withdraws the first one's bars again, so its own derivation finds nothing to write."""
-    config, lake = source_named("xetra"), Lake.open()
+    source, lake = source_named("xetra"), Lake.open()
 
     def take() -> None:
-        load(lake, config, config.bars, SESSIONS)
-        derive_bars(lake, config, SESSIONS)
-        derive_daily_bars(lake, config, SESSIONS)
+        load(lake, source.bars, SESSIONS)
+        derive_bars(lake, source, SESSIONS)
+        derive_daily_bars(lake, source, SESSIONS)
 
     def withdraw() -> None:
         path = Path(settings().source_variable("xetra", "url")) / f"{JUNE}/{JUNE}_BINS_XETR09.csv"
@@ -226,11 +227,11 @@ def test_a_correction_of_a_correction_meets_the_derivation_of_the_first(
 
 @pytest.mark.parametrize("rows", [True, False], ids=["partition with rows", "empty partition"])
 def test_two_overwrites_of_a_partition_from_one_snapshot(rows: bool, small: Callable[[str, date, float], None]) -> None:
-    config, lake = source_named("xetra"), Lake.open()
+    source, lake = source_named("xetra"), Lake.open()
     small("08:00", JUNE, 10.0)
     small("08:00", JULY, 11.0)
-    load(lake, config, config.bars, SESSIONS)
-    derive_bars(lake, config, [JUNE, JULY] if rows else [JUNE])
+    load(lake, source.bars, SESSIONS)
+    derive_bars(lake, source, [JUNE, JULY] if rows else [JUNE])
     table = lake.table("xetra/bars")
     made = pl.DataFrame(table.to_polars().head(1).with_columns(session=pl.lit(JULY))).to_arrow()
     one, two = table.snapshot(), table.snapshot()
@@ -248,17 +249,17 @@ def test_what_was_committed_from_outdated_inputs_counts_beside_what_follows(
     small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A correction of June comes while June and July are derived: three rows are written, and each counts once."""
-    config, lake = source_named("xetra"), Lake.open()
+    source, lake = source_named("xetra"), Lake.open()
     small("08:00", JUNE, 10.0)
     small("08:00", JULY, 11.0)
-    load(lake, config, config.bars, SESSIONS)
+    load(lake, source.bars, SESSIONS)
 
     def correct() -> None:
         small("08:00", JUNE, 12.0)
-        load(lake, config, config.bars, SESSIONS)
+        load(lake, source.bars, SESSIONS)
 
     meanwhile(monkeypatch, "xetra/bars", correct)
-    made = derive_bars(lake, config, [JUNE, JULY])
+    made = derive_bars(lake, source, [JUNE, JULY])
     assert (made.rows, made.rows_changed, made.commits) == (2, 3, 2)
     assert made.changed == {JUNE, JULY}
     assert lake.table("xetra/bars").to_polars().height == 2
@@ -267,11 +268,11 @@ def test_what_was_committed_from_outdated_inputs_counts_beside_what_follows(
 def test_a_derivation_that_another_one_forestalled_counts_its_rows_once(
     small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, lake = source_named("xetra"), Lake.open()
+    source, lake = source_named("xetra"), Lake.open()
     small("08:00", JUNE, 10.0)
-    load(lake, config, config.bars, SESSIONS)
-    meanwhile(monkeypatch, "xetra/bars", lambda: derive_bars(lake, config, SESSIONS))
-    made = derive_bars(lake, config, SESSIONS)
+    load(lake, source.bars, SESSIONS)
+    meanwhile(monkeypatch, "xetra/bars", lambda: derive_bars(lake, source, SESSIONS))
+    made = derive_bars(lake, source, SESSIONS)
     assert (made.rows, made.rows_changed, made.commits, made.changed) == (1, 0, 0, set())
 
 
@@ -279,10 +280,10 @@ def test_a_load_counts_new_and_repaired_objects_whatever_order_their_answers_are
     small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One object is new, another failed before; meanwhile another writer changes the ledger."""
-    config, lake = source_named("xetra"), Lake.open()
+    source, lake = source_named("xetra"), Lake.open()
     small("08:00", JUNE, 10.0)
-    wrong = config.bars.model_copy(update={"format": "parquet"})
-    assert load(lake, config, wrong, SESSIONS).objects["failed"] == 1
+    wrong = with_bars(source, format="parquet")
+    assert load(lake, wrong.bars, SESSIONS).objects["failed"] == 1
     ledger = lake.table("ingest_ledger")
     small("08:00", JULY, 11.0)
 
@@ -291,6 +292,6 @@ def test_a_load_counts_new_and_repaired_objects_whatever_order_their_answers_are
         ledger.snapshot().overwrite(stored.to_arrow(), predicate({"source": ["xetra"]}) + " AND status = 'failed'")
 
     meanwhile(monkeypatch, "ingest_ledger", touch)
-    result = load(lake, config, config.bars, SESSIONS)
+    result = load(lake, source.bars, SESSIONS)
     assert (result.objects, result.rows_received) == ({"loaded": 2, "empty": 0, "failed": 0}, 2)
     assert sorted(ledger.to_polars()["status"]) == ["failed", "loaded", "loaded"]

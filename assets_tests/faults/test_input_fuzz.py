@@ -21,11 +21,11 @@ from polars.testing import assert_frame_equal
 from assets_tests.support.mutations import KINDS, Kind
 from assets_tests.support.reference import HEADER, csv_line, isin
 from assets_tests.support.soak import soak_count
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.derive.conservation import COUNTS
-from lakehouse.domains.market.bars.config import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import Loaded, load
-from lakehouse.lake.lake import Lake
 
 A_KIND = soak_count(1, 9)
 HOURS = 22  # later ones are of the next day in Frankfurt
@@ -91,7 +91,7 @@ def sound_text(day: date, hour: int) -> bytes:
 def objects() -> list[Damaged]:
     """Every kind in turn, on days of which each hour has one."""
     rng = random.Random(20170707)
-    sessions = source_named("xetra").calendar_frame().sessions
+    sessions = source_named("xetra").calendar.sessions
     found = []
     for number, kind in enumerate(list(KINDS) * A_KIND):
         day, hour = sessions[number // HOURS], number % HOURS
@@ -116,7 +116,7 @@ class Vendor:
 
     def take(self) -> Loaded:
         config = source_named("xetra")
-        loaded = load(self.lake, config, config.bars, self.sessions)
+        loaded = load(self.lake, config.bars, self.sessions)
         derive_bars(self.lake, config, self.sessions)
         derive_daily_bars(self.lake, config, self.sessions)
         return loaded

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.support.soak import SOAKS, soak_count
 from assets_tests.support.writers import WORKERS, load_and_die
-from lakehouse.lake.lake import Lake
+from lakehouse.api import Lake
 from lakehouse.simulators.exchange import Exchange
 
 # Four weeks in a soak, otherwise the two halves of a few days. A month's end and a Saturday lie between two of them.

@@ -10,7 +10,7 @@ from pathlib import Path
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.made_up_contracts import with_contract, written
 from assets_tests.support.typed_values import contract_with
-from lakehouse.lake.lake import Lake
+from lakehouse.api import Lake
 from lakehouse.lake.migration import migrate_table
 
 NAME = "shop/made_up"
@@ -20,7 +20,7 @@ KILLED = f"""
 import os, sys
 from assets_tests.faults.test_migration_kill import AFTER, NAME
 from assets_tests.support.made_up_contracts import with_contract
-from lakehouse.lake.lake import Lake
+from lakehouse.api import Lake
 from lakehouse.lake.migration import migrate_table
 
 def kill(name, done, total):

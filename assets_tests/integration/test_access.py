@@ -12,18 +12,21 @@ import obstore
 import polars as pl
 import pytest
 
+from assets_tests.support.described import resolved
 from assets_tests.support.folder_source import DAY, FolderSource, bar_line
 from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.servers.s3 import REGION, S3Server
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.report import export_report
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.errors import ObjectReplaced, SourceUnavailable
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.load import load
 from lakehouse.ingest.object_store import objects_at
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 NAME = f"{DAY}/{DAY}_BINS_XETR08.csv"
@@ -40,12 +43,12 @@ def keys_of(server: S3Server, name: str, patch: pytest.MonkeyPatch) -> dict[str,
     }
 
 
-def config_with(source: str, access: dict[str, Any], report: str | None = None, at_report: Any = None) -> SourceConfig:
-    yaml = source_named("xetra").model_dump(mode="json", exclude_defaults=True)
+def config_with(source: str, access: dict[str, Any], report: str | None = None, at_report: Any = None) -> BarSource:
+    yaml = source_named("xetra").config.model_dump(mode="json", exclude_defaults=True)
     yaml["bars"]["objects"] |= {"url": source, "access": access}
     if report is not None:
         yaml["report"] |= {"url": report, "access": at_report}
-    return SourceConfig.model_validate(yaml)
+    return resolved(SourceConfig.model_validate(yaml))
 
 
 @pytest.fixture
@@ -66,14 +69,14 @@ def reports(server: S3Server, bucket: str, prefix: str | None = None) -> dict[st
     }
 
 
-def export(config: SourceConfig) -> None:
+def export(source: BarSource) -> None:
     """The day's way from the source to the report."""
     settings.cache_clear()
     lake = Lake.open()
-    assert load(lake, config, config.bars, [DAY]).objects["loaded"] == 1
-    derive_bars(lake, config, [DAY])
-    derive_daily_bars(lake, config, [DAY])
-    export_report(lake, config, [DAY])
+    assert load(lake, source.bars, [DAY]).objects["loaded"] == 1
+    derive_bars(lake, source, [DAY])
+    derive_daily_bars(lake, source, [DAY])
+    export_report(lake, source, [DAY])
 
 
 def test_source_and_report_have_servers_of_different_secrets(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.reference import HEADER, csv_line
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import load
-from lakehouse.lake.lake import Lake
 
 FIRST, SECOND, THIRD, FOURTH = date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3), date(2017, 7, 4)
 MUCH_LATER = date(2018, 2, 1)
@@ -48,10 +48,10 @@ def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Take:
         path.parent.mkdir(exist_ok=True)
         path.write_text("<html>" if close is not None and close < 0 else "\n".join(lines) + "\n")
         os.utime(path, (next(clock),) * 2)
-        lake, config = Lake.open(), source_named("xetra")
-        load(lake, config, config.bars, [session])
-        derive_bars(lake, config, [session])
-        return derive_daily_bars(lake, config, [session]).rows_changed
+        lake, source = Lake.open(), source_named("xetra")
+        load(lake, source.bars, [session])
+        derive_bars(lake, source, [session])
+        return derive_daily_bars(lake, source, [session]).rows_changed
 
     return taken
 

@@ -28,12 +28,12 @@ from assets_tests.support.vendor_lake import (
     small_market,
     vendor_lake,
 )
+from lakehouse.catalog import DEFS
 from lakehouse.components import MarketSource
-from lakehouse.components.bars.run_tags import range_tags
 from lakehouse.components.marts import mart_assets
 from lakehouse.components.resources import lake_resources
+from lakehouse.components.sources.run_tags import range_tags
 from lakehouse.derive.rebuild import rebuild
-from lakehouse.domains.market.bars.config import DEFS
 from lakehouse.domains.market.corporate_actions.derive import OFFICIAL_TABLES
 from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket
@@ -94,7 +94,7 @@ class Vendor(NamedTuple):
         """The daily bars are those of these sessions, and everything stored is what a rebuild would give."""
         rows = self.lake.rows(f"{SOURCE}.daily_bars").select("symbol", "session", "close").rows()
         assert {(symbol, session): close for symbol, session, close in rows} == self.closes(days)
-        rebuilt = rebuild(self.lake.lake, self.lake.config, verify=True)
+        rebuilt = rebuild(self.lake.lake, self.lake.described, verify=True)
         assert not rebuilt.differs
         assert {name: derived.rows_changed for name, derived in rebuilt.tables.items()} == dict.fromkeys(
             ("bars", "daily_bars", *OFFICIAL_TABLES), 0

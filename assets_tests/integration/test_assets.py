@@ -13,13 +13,14 @@ from deltalake import write_deltalake
 from polars.testing import assert_frame_equal
 
 from assets_tests.integration.conftest import FirstLoad
+from assets_tests.support.described import with_bars
 from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, TABLES, ExchangeLake, failed_checks, materialized
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.components import retries as loading
-from lakehouse.components.bars import assets
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.components.sources import assets
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import load
-from lakehouse.lake import Lake
 
 CHAIN = [f"xetra/{table}" for table in ("raw_bars", "bars", "daily_bars")]
 KEYS = [session.isoformat() for session in SESSIONS]
@@ -323,9 +324,8 @@ def test_the_reload_job_reads_stored_objects_again_and_a_second_run_changes_noth
 ) -> None:
     """The last session was read while the YAML named the wrong columns."""
     lake, right = first_load.lake, source_named("xetra")
-    columns = {**right.bars.columns, "open": "EndPrice", "close": "StartPrice"}
-    wrong = right.model_copy(update={"bars": right.bars.model_copy(update={"columns": columns})})
-    misread = load(Lake.open(), wrong, wrong.bars, [LAST], reread=True)
+    wrong = with_bars(right, columns={**right.config.bars.columns, "open": "EndPrice", "close": "StartPrice"})
+    misread = load(Lake.open(), wrong.bars, [LAST], reread=True)
     for derive in (derive_bars, derive_daily_bars):
         derive(Lake.open(), wrong, [LAST])
     closes = lake.rows("xetra/daily_bars").filter(pl.col("session") == LAST)["close"].to_list()

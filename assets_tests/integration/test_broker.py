@@ -33,12 +33,13 @@ from assets_tests.support.pushed_quotes import (
 )
 from assets_tests.support.quote_pusher import Pushed, QuotePusher
 from assets_tests.support.servers.nats import NatsServer
-from lakehouse.domains.market.quotes.config import FeedConfig, feed_named
+from lakehouse.api import Lake
+from lakehouse.catalog import feed_named
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.nats import consumer as broker_consumer
 from lakehouse.domains.market.quotes.nats.subscriber import Listener
 from lakehouse.domains.market.quotes.store import QuoteLog
 from lakehouse.errors import SourceError
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_source import RandomQuotes
 
@@ -49,7 +50,7 @@ WORKERS.set_forkserver_preload(
 
 
 @pytest.fixture
-def feed(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> FeedConfig:
+def feed(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Feed:
     """The feed of the YAML, pushed by a broker of the test's own."""
     return feed_pushed_by(nats_server.url, monkeypatch)
 
@@ -61,12 +62,12 @@ def consume(home: str, url: str, listening: Any, die_before_done: int) -> None:
     broker_consumer.ACK_WAIT_S = 1.0
 
     async def listen() -> None:
-        config = feed_named("iex")
-        log = QuoteLog(Lake.open(), config)
+        feed = feed_named("iex")
+        log = QuoteLog(Lake.open(), feed)
         commits = 0
         while True:
             try:
-                async with Listener(config) as listener:
+                async with Listener(feed) as listener:
                     listening.set()
                     while True:
                         inbox = await listener.hear(0.2, 500)
@@ -92,7 +93,7 @@ def start_consumer(server: NatsServer, die_before_done: int = 0) -> Any:
     return process
 
 
-async def store_all(feed: FeedConfig, idle: float = 1.6) -> tuple[int, int, int]:
+async def store_all(feed: Feed, idle: float = 1.6) -> tuple[int, int, int]:
     """Hears, stores and acknowledges until nothing comes for longer than the broker waits for acknowledgements; how
     many were new, repeated and refused.
     """
@@ -114,7 +115,7 @@ async def store_all(feed: FeedConfig, idle: float = 1.6) -> tuple[int, int, int]
     return counts
 
 
-def test_a_message_is_heard_as_it_was_said(feed: FeedConfig, nats_server: NatsServer) -> None:
+def test_a_message_is_heard_as_it_was_said(feed: Feed, nats_server: NatsServer) -> None:
     async def scenario() -> None:
         before = datetime.now(UTC)
         await publish(nats_server, quote_text(second=1), quote_text("BRK.B", second=2))
@@ -129,7 +130,7 @@ def test_a_message_is_heard_as_it_was_said(feed: FeedConfig, nats_server: NatsSe
     asyncio.run(scenario())
 
 
-def test_hearing_ends_in_time_or_with_enough(feed: FeedConfig, nats_server: NatsServer) -> None:
+def test_hearing_ends_in_time_or_with_enough(feed: Feed, nats_server: NatsServer) -> None:
     async def scenario() -> None:
         sent = [quote_text(second=number) for number in range(25)]
         await publish(nats_server, *sent)
@@ -147,7 +148,7 @@ def test_hearing_ends_in_time_or_with_enough(feed: FeedConfig, nats_server: Nats
     asyncio.run(scenario())
 
 
-def test_what_is_not_done_comes_again_to_the_next_listener_at_once(feed: FeedConfig, nats_server: NatsServer) -> None:
+def test_what_is_not_done_comes_again_to_the_next_listener_at_once(feed: Feed, nats_server: NatsServer) -> None:
     async def scenario() -> None:
         await publish(nats_server, *(quote_text(second=number) for number in range(5)))
         async with Listener(feed) as listener:
@@ -165,7 +166,7 @@ def test_what_is_not_done_comes_again_to_the_next_listener_at_once(feed: FeedCon
     asyncio.run(scenario())
 
 
-def test_what_could_not_be_stored_is_given_back_and_heard_again(feed: FeedConfig, nats_server: NatsServer) -> None:
+def test_what_could_not_be_stored_is_given_back_and_heard_again(feed: Feed, nats_server: NatsServer) -> None:
     async def scenario() -> None:
         sent = [quote_text(second=number) for number in range(5)]
         await publish(nats_server, *sent)
@@ -181,7 +182,7 @@ def test_what_could_not_be_stored_is_given_back_and_heard_again(feed: FeedConfig
     asyncio.run(scenario())
 
 
-def test_hearing_that_is_cancelled_loses_nothing(feed: FeedConfig, nats_server: NatsServer) -> None:
+def test_hearing_that_is_cancelled_loses_nothing(feed: Feed, nats_server: NatsServer) -> None:
     async def scenario() -> None:
         await publish(nats_server, quote_text())
         async with Listener(feed) as listener:
@@ -197,7 +198,7 @@ def test_hearing_that_is_cancelled_loses_nothing(feed: FeedConfig, nats_server: 
 
 
 def test_killed_between_commit_and_acknowledgement_nothing_is_stored_twice(
-    feed: FeedConfig, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+    feed: Feed, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick_again(monkeypatch)
     sent = [quote_text(f"S{number % 7}", 1 + number, number) for number in range(1200)]
@@ -218,7 +219,7 @@ def test_killed_between_commit_and_acknowledgement_nothing_is_stored_twice(
 
 
 def test_everything_acknowledged_is_stored_once_with_kills_on_both_sides(
-    feed: FeedConfig, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    feed: Feed, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     quick_again(monkeypatch)
     faults = {"late": 0.03, "out_of_order": 0.03, "repeated": 0.05, "null_price": 0.02, "wrong_json": 0.02}
@@ -252,7 +253,7 @@ def test_everything_acknowledged_is_stored_once_with_kills_on_both_sides(
     assert asyncio.run(unsettled(nats_server)) == (0, 0)
 
 
-def test_a_broker_that_is_killed_and_started_again_is_found_again(feed: FeedConfig, nats_server: NatsServer) -> None:
+def test_a_broker_that_is_killed_and_started_again_is_found_again(feed: Feed, nats_server: NatsServer) -> None:
     async def scenario() -> None:
         source = RandomQuotes([f"S{number}" for number in range(20)], seed=2, every_s=1.0)
         now = datetime.now(UTC) - timedelta(minutes=1)
@@ -284,7 +285,7 @@ def test_a_broker_that_is_killed_and_started_again_is_found_again(feed: FeedConf
 
 
 def test_a_new_stream_of_that_name_is_not_acknowledged_with_the_old_numbers(
-    feed: FeedConfig, nats_server: NatsServer
+    feed: Feed, nats_server: NatsServer
 ) -> None:
     async def scenario() -> None:
         await publish(nats_server, quote_text("OLD"))
@@ -309,7 +310,7 @@ def test_a_new_stream_of_that_name_is_not_acknowledged_with_the_old_numbers(
 
 
 def test_garbage_goes_to_the_quarantine_and_does_not_come_again(
-    feed: FeedConfig, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+    feed: Feed, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick_again(monkeypatch)
     garbage = [
@@ -339,7 +340,7 @@ def test_garbage_goes_to_the_quarantine_and_does_not_come_again(
     assert asyncio.run(unsettled(nats_server)) == (0, 0)
 
 
-def test_ten_thousand_messages_are_heard_and_stored_in_seconds(feed: FeedConfig, nats_server: NatsServer) -> None:
+def test_ten_thousand_messages_are_heard_and_stored_in_seconds(feed: Feed, nats_server: NatsServer) -> None:
     async def scenario() -> float:
         source = RandomQuotes([f"S{number}" for number in range(500)], seed=4, every_s=1.0)
         start = datetime.now(UTC) - timedelta(minutes=2)

@@ -14,7 +14,7 @@ import pytest
 from assets_tests.support.pushed_quotes import DURABLE, STREAM, feed_pushed_by, publish, quote_text
 from assets_tests.support.servers.nats import NatsServer
 from assets_tests.support.servers.process import MissingBinary, free_port
-from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.nats import consumer as broker_consumer
 from lakehouse.domains.market.quotes.nats.address import BrokerAddress
 from lakehouse.domains.market.quotes.nats.subscriber import Listener
@@ -24,17 +24,17 @@ PASSWORD = "p@ss/w0rd"
 
 
 @pytest.fixture
-def feed(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> FeedConfig:
+def feed(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> Feed:
     """The feed of the YAML, pushed by a broker of the test's own."""
     return feed_pushed_by(nats_server.url, monkeypatch)
 
 
-async def enter(feed: FeedConfig) -> None:
+async def enter(feed: Feed) -> None:
     async with Listener(feed):
         pass
 
 
-def test_a_missing_stream_is_said_with_its_mend(feed: FeedConfig, nats_server: NatsServer) -> None:
+def test_a_missing_stream_is_said_with_its_mend(feed: Feed, nats_server: NatsServer) -> None:
     with pytest.raises(SourceError) as raised:
         asyncio.run(enter(feed))
 
@@ -42,9 +42,9 @@ def test_a_missing_stream_is_said_with_its_mend(feed: FeedConfig, nats_server: N
         assert words in str(raised.value)
 
 
-def test_a_broker_that_is_not_there_is_said_with_its_mend(feed: FeedConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_not_there_is_said_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"nats://127.0.0.1:{free_port()}"
-    monkeypatch.setenv("LAKEHOUSE_IEX_NATS_URL", url)
+    feed = feed_pushed_by(url, monkeypatch)
     begun = time.monotonic()
 
     with pytest.raises(SourceError, match=f"(?s){url}.*LAKEHOUSE_IEX_NATS_URL"):
@@ -55,8 +55,8 @@ def test_a_broker_that_is_not_there_is_said_with_its_mend(feed: FeedConfig, monk
 @pytest.mark.parametrize(
     "url", ["", "http://127.0.0.1:4222", "nats://", f"user:{PASSWORD}@host", f"nats://u:{PASSWORD}@h:x"]
 )
-def test_what_is_no_address_is_refused(feed: FeedConfig, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("LAKEHOUSE_IEX_NATS_URL", url or " ")
+def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    feed = feed_pushed_by(url or " ", monkeypatch)
 
     with pytest.raises(SourceError, match="LAKEHOUSE_IEX_NATS_URL") as raised:
         Listener(feed)
@@ -83,20 +83,19 @@ def test_a_login_is_taken_out_of_the_address(
         assert address.hidden(f"refused: {PASSWORD}, p%40ss%2Fw0rd") == "refused: ***, ***"
 
 
-def test_a_feed_without_a_broker_is_refused(feed: FeedConfig) -> None:
+def test_a_feed_without_a_broker_is_refused(feed: Feed) -> None:
     with pytest.raises(SourceError, match=r"iex has no broker.*defs\.yaml"):
-        Listener(feed.model_copy(update={"broker": None}))
+        Listener(feed.changed(broker=None))
 
 
 def test_a_password_gets_in_and_is_never_shown(
-    feed: FeedConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with NatsServer("--user", "reader", "--pass", PASSWORD) as server:
         place = server.url.removeprefix("nats://")
 
         def log_in(password: str) -> Listener:
-            monkeypatch.setenv("LAKEHOUSE_IEX_NATS_URL", f"nats://reader:{password}@{place}")
-            return Listener(feed)
+            return Listener(feed_pushed_by(f"nats://reader:{password}@{place}", monkeypatch))
 
         async def outage(listener: Listener) -> str | None:
             async with listener:
@@ -118,21 +117,21 @@ def test_a_password_gets_in_and_is_never_shown(
 
     assert trouble is not None
     assert server.url in trouble
-    for text in (str(wrong.value), trouble, caplog.text, listener.url):
+    for text in (str(wrong.value), trouble, caplog.text, listener.url, repr(listener.feed)):
         assert "w0rd" not in text
 
 
-def test_without_jetstream_the_mend_is_said(feed: FeedConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_jetstream_the_mend_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     configuration = tmp_path / "nats.conf"
     configuration.write_text("accounts { A { users = [{ user: a, password: b }] } }\n")
     with NatsServer("-c", str(configuration)) as server:
-        monkeypatch.setenv("LAKEHOUSE_IEX_NATS_URL", server.url.replace("//", "//a:b@"))
+        feed = feed_pushed_by(server.url.replace("//", "//a:b@"), monkeypatch)
         with pytest.raises(SourceError, match="JetStream"):
             asyncio.run(enter(feed))
 
 
 def test_a_consumer_that_differs_is_changed_or_refused(
-    feed: FeedConfig, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+    feed: Feed, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
         await publish(nats_server, quote_text())

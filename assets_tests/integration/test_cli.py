@@ -22,13 +22,14 @@ from deltalake import write_deltalake
 from typer.testing import CliRunner
 
 from assets_tests.integration.conftest import FirstLoad
+from assets_tests.support.described import with_bars
 from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.cli.app import app
 from lakehouse.derive.rebuild import rebuild
-from lakehouse.domains.market.bars.config import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import load
-from lakehouse.lake import Lake
 from lakehouse.local_dagster.instance import opened_instance
 from lakehouse.settings import settings
 
@@ -87,9 +88,8 @@ def test_reload_reads_again_what_a_wrong_yaml_refused(exchange_lake: ExchangeLak
     session = next(day for day in SESSIONS if str(day) not in faulty)
     exchange_lake.exchange.write(exchange_lake.feed)
     right = source_named("xetra")
-    columns = {**right.bars.columns, "low": "MaxPrice", "high": "MinPrice"}
-    wrong = right.model_copy(update={"bars": right.bars.model_copy(update={"columns": columns})})
-    assert load(Lake.open(), wrong, wrong.bars, [session]).rows_quarantined > 0
+    wrong = with_bars(right, columns={**right.config.bars.columns, "low": "MaxPrice", "high": "MinPrice"})
+    assert load(Lake.open(), wrong.bars, [session]).rows_quarantined > 0
     assert "read by other settings: run lakehouse reload xetra" in said("status", code=0)
 
     text = said("reload", "xetra", code=0)
@@ -151,7 +151,7 @@ def test_sql_knows_a_table_under_another_name(first_load: FirstLoad) -> None:
 
 
 def test_sql_as_of_answers_with_what_was_known_then(first_load: FirstLoad) -> None:
-    lake, config = first_load.lake, source_named("xetra")
+    lake, source = first_load.lake, source_named("xetra")
     questions = {
         "xetra.bars": "SELECT count(*) AS n, sum(volume) AS v FROM xetra.bars",
         "xetra.daily_bars": "SELECT count(*) AS n, sum(bar_count) AS v FROM xetra.daily_bars",
@@ -162,9 +162,9 @@ def test_sql_as_of_answers_with_what_was_known_then(first_load: FirstLoad) -> No
     moment = datetime.now(UTC).isoformat()
     for stage in ("late", "repaired", "corrected"):
         lake.exchange.write(lake.feed, stage)  # type: ignore[arg-type]
-    load(Lake.open(), config, config.bars, SESSIONS)
-    derive_bars(Lake.open(), config, SESSIONS)
-    derive_daily_bars(Lake.open(), config, SESSIONS)
+    load(Lake.open(), source.bars, SESSIONS)
+    derive_bars(Lake.open(), source, SESSIONS)
+    derive_daily_bars(Lake.open(), source, SESSIONS)
 
     for name, query in questions.items():
         then = lakehouse("sql", query, "--format", "csv", "--as-of", moment)
@@ -260,11 +260,11 @@ def test_rebuild_finds_and_mends_what_was_tampered_with(first_load: FirstLoad) -
 
 @pytest.mark.parametrize("table", ["bars", "daily_bars"])
 def test_rebuild_finds_and_mends_a_single_tampered_table(first_load: FirstLoad, table: str) -> None:
-    config, before = source_named("xetra"), tamper(table)
-    assert rebuild(Lake.open(), config, verify=True).tables[table].rows_changed > 0
-    rebuild(Lake.open(), config)
+    source, before = source_named("xetra"), tamper(table)
+    assert rebuild(Lake.open(), source, verify=True).tables[table].rows_changed > 0
+    rebuild(Lake.open(), source)
     assert first_load.lake.rows(f"xetra/{table}").sort(Lake.open().table(f"xetra/{table}").contract.key).equals(before)
-    assert not rebuild(Lake.open(), config, verify=True).differs
+    assert not rebuild(Lake.open(), source, verify=True).differs
 
 
 def processor_seconds() -> float:

@@ -20,7 +20,7 @@ import pytest
 
 from assets_tests.support.soak import soak_count
 from assets_tests.support.vendor_lake import KEY, NEW_YORK, SOURCE, TABLES, VendorLake, object_name, vendor_lake
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.catalog import source_named
 from lakehouse.simulators.vendor_answers import DAILY_HEADER, INTRADAY, INTRADAY_HEADER
 from lakehouse.simulators.vendor_api import VendorApi
 
@@ -46,7 +46,7 @@ class YearOfBars:
 
     @cached_property
     def sessions(self) -> list[date]:
-        calendar = source_named(SOURCE).calendar_frame()
+        calendar = source_named(SOURCE).calendar
         return list(calendar.between(date(2023, 1, 1), date(2023, 12, 31)))
 
     def price(self, symbol: str, session: date) -> float:

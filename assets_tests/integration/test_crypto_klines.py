@@ -21,11 +21,11 @@ from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.integration.conftest import FirstLoad, Kept
 from assets_tests.support.crypto_files import CryptoExchange
 from assets_tests.support.exchange_lake import ExchangeLake, code_location, failed_checks, materialized
-from lakehouse.components.bars.run_tags import RANGE_END_TAG, RANGE_START_TAG
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.components.resources import lake_resources
+from lakehouse.components.sources.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from lakehouse.derive.rebuild import rebuild
-from lakehouse.domains.market.bars.config import source_named
-from lakehouse.lake import Lake
 from lakehouse.settings import settings
 
 JOB = "binance_update"

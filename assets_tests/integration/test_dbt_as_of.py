@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from assets_tests.support.dbt_warehouse import VENDOR, Warehouse
-from lakehouse.lake.lake import Lake
+from lakehouse.api import Lake
 from lakehouse.settings import settings
 
 BEFORE, EX_DATE = date(2024, 1, 16), date(2024, 1, 17)

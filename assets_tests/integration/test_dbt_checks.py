@@ -26,7 +26,7 @@ from assets_tests.support.dbt_warehouse import (
     write_official,
     write_windows,
 )
-from lakehouse.domains.market.quotes.config import feed_named
+from lakehouse.catalog import feed_named
 
 
 @pytest.fixture

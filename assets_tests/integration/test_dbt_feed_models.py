@@ -27,8 +27,9 @@ from assets_tests.support.dbt_warehouse import (
 )
 from assets_tests.support.feed_lake import FeedLake, said
 from assets_tests.support.soak import soak_count
-from lakehouse.domains.market.quotes.config import FeedConfig, feed_named
-from lakehouse.lake.lake import Lake
+from lakehouse.api import Lake
+from lakehouse.catalog import feed_named
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.settings import settings
 from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, Part
 from lakehouse.warehouse.publish import build_part, differing_marts, publication
@@ -46,11 +47,11 @@ FEW: Windows = {
 }
 
 
-def feed(top: int = 3, lengths: tuple[int, ...] = (1, 5, 15)) -> FeedConfig:
+def feed(top: int = 3, lengths: tuple[int, ...] = (1, 5, 15)) -> Feed:
     """The feed with other settings of its windows."""
-    config = feed_named("iex")
-    windows = config.windows.model_copy(update={"top": top, "resolutions_minutes": lengths})
-    return config.model_copy(update={"windows": windows})
+    said = feed_named("iex")
+    windows = said.config.windows.model_copy(update={"top": top, "resolutions_minutes": lengths})
+    return said.changed(windows=windows)
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_incremental_builds_leave_the_rows_of_a_rebuild(
         write_windows(state)
         grown.run("+fct_quote_window")
     grown.build(*QUOTE_MARTS.selection)
-    rebuilt.run(QUOTE_MARTS.tag)
+    rebuilt.run(QUOTE_MARTS.selector)
     assert grown.content(FEED_MARTS) == rebuilt.content(FEED_MARTS)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lakehouse import definitions
+from lakehouse.catalog import DEFS
 from lakehouse.errors import SourceError
-from lakehouse.ingest import defs_yaml as module
 
 
 def test_dagster_loads_the_sound_sources(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What is left out is one folder; all others are loaded each by itself."""
-    path = module.DEFS / "market" / "binance" / "defs.yaml"
+    path = DEFS / "market" / "binance" / "defs.yaml"
     monkeypatch.setattr(definitions, "broken_files", lambda: {path: SourceError(f"{path}, line 7: no YAML")})
     loaded = definitions.defs()
     keys = {key.path[0] for key in loaded.resolve_asset_graph().get_all_asset_keys()}

@@ -11,8 +11,8 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.support.feed_lake import SOURCE, FeedLake, said
 from assets_tests.support.lakes import Lakehouse
-from lakehouse.derive.rebuild import rebuild_feed
-from lakehouse.domains.market.quotes.config import WINDOWS
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.quotes.feed import WINDOWS
 from lakehouse.domains.market.quotes.poller import Inbox, PollError
 from lakehouse.domains.market.quotes.status import feed_status
 
@@ -55,17 +55,17 @@ def test_status_counts_rounds_that_are_lost_also_where_nothing_has_come_for_long
         for attempt, kind in ((1, "passing"), (2, "unfinished"))
     ]
     lake.log.store(Inbox([], passing + lost))  # type: ignore[arg-type]
-    assert feed_status(lake.lake, lake.config).unanswered == {"GME": 2}
+    assert feed_status(lake.lake, lake.described).unanswered == {"GME": 2}
 
 
 def test_windows_are_rebuilt_from_the_quotes(lake: FeedLake) -> None:
     right = lake.windows
     text = Lakehouse(Path(lake.lake.uri).parent).succeed("rebuild", SOURCE, "--verify")
     assert "marts: never published" in text
-    sound = rebuild_feed(lake.lake, lake.config, verify=True)
+    sound = rebuild(lake.lake, lake.described, verify=True)
     assert (sound.differs, sound.tables[WINDOWS].rows) == (False, right.height)
 
-    table = lake.lake.table(lake.config.table(WINDOWS))
+    table = lake.lake.table(lake.described.table(WINDOWS))
     wrong = right.with_columns(mean_price=pl.col("mean_price") + (pl.col("symbol") == "GME").cast(pl.Float64))
     days = ", ".join(f"'{day}'" for day in right["day"].unique())
     table.snapshot().overwrite(wrong.to_arrow(), f"day IN ({days})")
@@ -73,5 +73,5 @@ def test_windows_are_rebuilt_from_the_quotes(lake: FeedLake) -> None:
     differing = (right["symbol"] == "GME").sum()
     assert code == 1
     assert f"{SOURCE}.quote_windows: {right.height:,} rows, {differing:,} rows differ" in text
-    assert rebuild_feed(lake.lake, lake.config).tables[WINDOWS].rows_changed == differing
+    assert rebuild(lake.lake, lake.described).tables[WINDOWS].rows_changed == differing
     assert_frame_equal(lake.windows, right)

@@ -29,15 +29,15 @@ from assets_tests.support.exchange_lake import failed_checks, materialized
 from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, assert_served_and_stored, polled, said
 from assets_tests.support.soak import soak_count
 from assets_tests.support.window_reference import assert_same, closed_windows
+from lakehouse.api import Lake
+from lakehouse.catalog import DEFS
 from lakehouse.cli.stream import run_stream
 from lakehouse.components import QuoteFeed as QuoteFeedComponent
-from lakehouse.components.bars.run_tags import PARTITION_TAG, range_tags
 from lakehouse.components.quotes import assets as feed_assets
 from lakehouse.components.resources import lake_resources
+from lakehouse.components.sources.run_tags import PARTITION_TAG, range_tags
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
-from lakehouse.ingest.defs_yaml import DEFS
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed, RandomQuotes
 
@@ -97,8 +97,8 @@ def run(
 
 def served_by(lake: FeedLake, rounds: int, every: float = EVERY_S) -> Totals:
     """So many rounds of the service."""
-    config = lake.config.model_copy(update={"every_s": every})
-    return asyncio.run(poll(Lake.open(), config, asyncio.Event(), rounds=rounds))
+    feed = lake.described.changed(every_s=every)
+    return asyncio.run(poll(Lake.open(), feed, asyncio.Event(), rounds=rounds))
 
 
 def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, object]:
@@ -253,7 +253,7 @@ def test_a_tampered_window_is_found_and_blocks(
     """One window of a day is changed between its derivation and its check."""
     day = today() - timedelta(days=3)
     tell_days(lake, [day])
-    derive = feed_assets.derive_windows
+    derive = feed_assets.derive_days
 
     def tampering(*arguments: object, **named: object) -> object:
         made = derive(*arguments, **named)  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ def test_a_tampered_window_is_found_and_blocks(
         assert changed["num_updated_rows"] == 1
         return made
 
-    monkeypatch.setattr(feed_assets, "derive_windows", tampering)
+    monkeypatch.setattr(feed_assets, "derive_days", tampering)
     result = run(definitions, instance, "day", day)
 
     assert not result.success
@@ -276,7 +276,7 @@ def test_a_tampered_window_is_found_and_blocks(
     assert failed_checks(result) == {f"{SOURCE}/quote_windows consistent_with_quotes": said}
     assert set(materialized(result)) == {f"{SOURCE}/quote_windows"}
     # The next run mends it.
-    monkeypatch.setattr(feed_assets, "derive_windows", derive)
+    monkeypatch.setattr(feed_assets, "derive_days", derive)
     again = run(definitions, instance, "day", day)
     assert again.success
     assert metadata_of(again, "quote_windows")["windows_changed"] == 1
@@ -360,8 +360,8 @@ def _commit_each(lake: FeedLake, commits: int) -> None:
 def _until(lake: FeedLake, stop: threading.Event, told: list[Round]) -> None:
     async def service() -> None:
         ends = asyncio.Event()
-        config = lake.config.model_copy(update={"every_s": EVERY_S})
-        running = asyncio.create_task(poll(Lake.open(), config, ends, told=told.append))
+        feed = lake.described.changed(every_s=EVERY_S)
+        running = asyncio.create_task(poll(Lake.open(), feed, ends, told=told.append))
         await asyncio.to_thread(stop.wait)
         ends.set()
         await running
@@ -384,7 +384,7 @@ def test_the_service_tells_dagster_and_when_it_ends_freshness_fails(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(settings().dagster_home))
     console = Console(file=StringIO())
-    run_stream(console, lake.config, rounds=6, every_s=EVERY_S, listens=False)
+    run_stream(console, lake.described, rounds=6, every_s=EVERY_S, listens=False)
 
     with dg.DagsterInstance.get() as instance:
         events = {table: instance.fetch_materializations(dg.AssetKey([SOURCE, table]), limit=10).records
@@ -410,7 +410,7 @@ def test_the_service_tells_dagster_and_when_it_ends_freshness_fails(
             with freeze_time(latest + seconds):
                 return asyncio.run(TimeWindowFreshnessPolicyEvaluator().evaluate_freshness(context, node))
 
-        fresh = lake.config.fresh_s
+        fresh = lake.described.config.fresh_s
         assert [state(seconds) for seconds in (0, fresh - 0.1, fresh + 0.1)] == [
             *(FreshnessState.PASS, FreshnessState.PASS, FreshnessState.FAIL)
         ]

@@ -29,11 +29,11 @@ from assets_tests.support.feed_lake import TOKEN, FeedLake, assert_served_and_st
 from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.vendor_lake import files_with
 from assets_tests.support.window_reference import assert_same, closed_windows
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.cli.stream import run_stream
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import FeedStopped, poll
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed, RandomQuotes
 
@@ -49,8 +49,8 @@ def quote_feed(**more: object) -> QuoteFeed:
 
 def run(lake: FeedLake, rounds: int, told: Callable[[Round], None] = lambda _: None, **changes: object) -> Totals:
     """So many rounds of the service."""
-    config = lake.config.model_copy(update={"every_s": EVERY_S, **changes})
-    return asyncio.run(poll(Lake.open(), config, asyncio.Event(), rounds=rounds, told=told))
+    source = lake.described.changed(**{"every_s": EVERY_S, **changes})
+    return asyncio.run(poll(Lake.open(), source, asyncio.Event(), rounds=rounds, told=told))
 
 
 def assert_all_stored(lake: FeedLake, feed: QuoteFeed) -> None:
@@ -112,7 +112,7 @@ def test_who_stops_it_does_not_wait_for_a_vendor_that_hangs(tmp_path: Path) -> N
     feed, told = quote_feed(slow_seconds=60.0), []
     with polled(tmp_path, feed, SYMBOLS) as lake:
         feed.fail("TSLA", "timeout")
-        config = lake.config.model_copy(update={"every_s": 6.0, "patience_s": 0.5})
+        source = lake.described.changed(every_s=6.0, patience_s=0.5)
 
         async def stopped() -> float:
             stop = asyncio.Event()
@@ -122,7 +122,7 @@ def test_who_stops_it_does_not_wait_for_a_vendor_that_hangs(tmp_path: Path) -> N
                 loop.call_soon_threadsafe(stop.set)
 
             loop = asyncio.get_running_loop()
-            await poll(Lake.open(), config, stop, told=tell)
+            await poll(Lake.open(), source, stop, told=tell)
             return (datetime.now(UTC) - told[0].slot_at).total_seconds()
 
         assert asyncio.run(stopped()) < 4
@@ -135,7 +135,7 @@ def test_who_stops_it_does_not_wait_for_a_vendor_that_hangs(tmp_path: Path) -> N
 def streamed(lake: FeedLake, rounds: int) -> str:
     """What `lakehouse stream` prints in so many rounds."""
     said = StringIO()
-    run_stream(Console(file=said, width=300), lake.config, rounds=rounds, every_s=0.5, listens=False)
+    run_stream(Console(file=said, width=300), lake.described, rounds=rounds, every_s=0.5, listens=False)
     return said.getvalue()
 
 

@@ -18,8 +18,8 @@ import pytest
 from assets_tests.support.feed_lake import FeedLake, said
 from assets_tests.support.lakes import Lakehouse
 from assets_tests.support.window_reference import Place, Told, closed_windows, filled_windows
-from lakehouse.domains.market.quotes import views as feed_views
-from lakehouse.lake.lake import Lake
+from lakehouse import catalog
+from lakehouse.api import Lake
 from lakehouse.settings import settings
 
 Row = tuple[Any, ...]
@@ -179,9 +179,9 @@ def test_how_many_ranks_and_which_lengths_are_settings(
     lake: FeedLake, monkeypatch: pytest.MonkeyPatch, ranks: int
 ) -> None:
     """Windows of a length that is not listed any more stay stored, and are not shown."""
-    wanted = lake.config.windows.model_copy(update={"resolutions_minutes": (1, 15), "top": ranks})
-    config = lake.config.model_copy(update={"windows": wanted})
-    monkeypatch.setattr(feed_views, "feed_named", lambda name: config)
+    wanted = lake.described.config.windows.model_copy(update={"resolutions_minutes": (1, 15), "top": ranks})
+    known = catalog.sources() | {"iex": lake.described.changed(windows=wanted)}
+    monkeypatch.setattr(catalog, "sources", lambda _: known)
     assert shown("FROM iex.top_stocks") == [row for row in top(lake.told(), ranks) if row[0] != 5]
     assert shown("SELECT DISTINCT resolution_minutes FROM iex.percentage_gains ORDER BY ALL") == [(1,), (15,)]
 

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from assets_tests.support.feed_lake import FeedLake, said
 from assets_tests.support.window_reference import closed_windows
+from lakehouse.api import Lake
 from lakehouse.components.bars import figures as pictures
 from lakehouse.components.bars.figures import gains_picture
-from lakehouse.lake.lake import Lake
 
 START = datetime(2026, 3, 3, 14, 30, tzinfo=UTC)
 DAY = START.date()
@@ -35,7 +35,7 @@ def drawn(feed: FeedLake, day: date, monkeypatch: pytest.MonkeyPatch) -> tuple[F
         return made(figure, description)
 
     monkeypatch.setattr(pictures, "image_markdown", seen)
-    metadata = gains_picture(feed.lake, feed.config, day)
+    metadata = gains_picture(feed.lake, feed.described, day)
     return figures[0], metadata["gains_of_the_day"].value
 
 
@@ -98,5 +98,5 @@ def test_of_many_symbols_the_movers_are_named(tmp_path: Path, monkeypatch: pytes
 
 def test_a_day_without_windows_has_no_picture(tmp_path: Path) -> None:
     feed = fed(tmp_path, ["A"], rounds=12)
-    assert gains_picture(feed.lake, feed.config, DAY + timedelta(days=1)) == {}
-    assert gains_picture(Lake(str(tmp_path / "empty")), feed.config, DAY) == {}
+    assert gains_picture(feed.lake, feed.described, DAY + timedelta(days=1)) == {}
+    assert gains_picture(Lake(str(tmp_path / "empty")), feed.described, DAY) == {}

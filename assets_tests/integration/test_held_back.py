@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.dbt_warehouse import TUESDAY, WEDNESDAY, Bar, Key, write
 from assets_tests.support.exchange_lake import LAST, ExchangeLake, failed_checks
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.derive.held_back import holds
-from lakehouse.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.warehouse.parts import MARKET_MARTS
 from lakehouse.warehouse.publish import build_part, differing_marts, publication

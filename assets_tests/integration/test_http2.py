@@ -14,7 +14,7 @@ import trustme
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from lakehouse.domains.market.quotes.config import feed_named
+from lakehouse.catalog import feed_named
 from lakehouse.domains.market.quotes.poller import Poller
 from lakehouse.settings import settings
 

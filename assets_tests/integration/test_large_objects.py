@@ -22,7 +22,8 @@ from polars.testing import assert_frame_equal
 from assets_tests.support.folder_source import DAY, FolderSource, bar_line
 from assets_tests.support.reference import HEADER
 from assets_tests.support.soak import soak_count
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars
 from lakehouse.ingest import formats as received
 from lakehouse.ingest import load as loading
@@ -31,7 +32,6 @@ from lakehouse.ingest import unpacked
 from lakehouse.ingest.discover import PendingObject
 from lakehouse.ingest.formats import BlockReader, read_whole
 from lakehouse.ingest.load import load
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "quarantine", "ingest_ledger")
@@ -117,7 +117,7 @@ def test_a_load_that_is_killed_between_two_blocks_goes_on_where_it_was(
         with pytest.raises(KeyboardInterrupt):
             source.take()
     # No read counts the rows of an object that is not in the ledger.
-    assert derive_bars(source.lake, source.config, [DAY]).rows == 0
+    assert derive_bars(source.lake, source.described, [DAY]).rows == 0
     source.take()
     for name, frame in contents(source.lake).items():
         assert_frame_equal(frame, at_once[name], check_exact=True)
@@ -173,21 +173,21 @@ MONTH = "timestamp,open,high,low,close,volume\n" + "".join(
 
 @pytest.mark.parametrize("text", [MONTH, MONTH + "a,b\n", MONTH.replace("2020-11-02", "a,"), MONTH.partition("\n")[0]])
 def test_parts_of_a_month_have_the_same_digests_in_blocks(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = source_named("alpha_vantage")
+    source = source_named("alpha_vantage")
     days = [date(2020, 11, 2), date(2020, 11, 30)]
     item = PendingObject(
         "bars/2020-11/AAPL", "v", len(text), datetime(2020, 12, 1, tzinfo=UTC), "p", None, days[0], days[1], days[0],
         days[1], {"symbol": "AAPL", "adjusted": "false"},
     )  # fmt: skip
-    calendar, lake = config.calendar_frame(), Lake.open()
-    reader = BlockReader("p", BytesIO(gzip.compress(text.encode())), config.bars, 10**9)
+    lake = Lake.open()
+    reader = BlockReader("p", BytesIO(gzip.compress(text.encode())), source.config.bars, 10**9)
     whole = read_whole(reader)
     assert whole is not None
-    chunk = receive.Chunk(config.bars, [item], [whole], datetime.now(UTC))
+    chunk = receive.Chunk(source.bars, [item], [whole], datetime.now(UTC))
     with lake.connect() as connection:
-        wanted = receive.rows_of(chunk, config, calendar, connection, {}, None)
+        wanted = receive.rows_of(chunk, connection, {}, None)
     blocks_of(2, monkeypatch)
-    content = receive.BlockwiseObject(item, reader, chunk.ingested_at, config, calendar, lake.connect)
+    content = receive.BlockwiseObject(source.bars, item, reader, chunk.ingested_at, lake.connect)
     parts = content.parts({})
     assert [part.record() for part in parts] == wanted.ledger[0]["parts"]
     rows = list(content.rows(parts))
@@ -201,8 +201,7 @@ def test_parts_of_a_month_have_the_same_digests_in_blocks(text: str, monkeypatch
 def _peak_of_load(home: str, vendor: str) -> None:
     os.environ.update(LAKEHOUSE_HOME=home, LAKEHOUSE_XETRA_URL=vendor)
     settings.cache_clear()
-    config, lake = source_named("xetra"), Lake.open()
-    loaded = load(lake, config, config.bars, [DAY])
+    loaded = load(Lake.open(), source_named("xetra").bars, [DAY])
     # The maximum of getrusage begins with that of the process which started this one.
     (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     (Path(home) / "peak").write_text(f"{loaded.rows_received} {peak_kb}")
@@ -239,9 +238,9 @@ def test_very_many_malformed_rows_take_a_few_microseconds_each(source: FolderSou
         next(csv.reader([line], strict=True))
     unit = time.process_time() - started
     source.put(*lines)
-    source.config.calendar_frame()
+    assert source.described.calendar.hours(DAY)
     started = time.process_time()
-    loaded = load(source.lake, source.config, source.config.bars, [DAY])
+    loaded = load(source.lake, source.described.bars, [DAY])
     spent = time.process_time() - started
     assert (loaded.rows_received, loaded.rows_quarantined) == (len(lines), len(lines))
     assert spent < 11 * unit

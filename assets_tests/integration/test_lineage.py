@@ -7,8 +7,8 @@ import pytest
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from assets_tests.support.exchange_lake import code_location
-from lakehouse.domains.market.bars.config import SourceConfig, configured_sources
-from lakehouse.domains.market.quotes.config import configured_feeds
+from lakehouse.catalog import sources_of
+from lakehouse.domains.market.bars.source import BarSource
 
 
 @pytest.fixture
@@ -23,15 +23,13 @@ def upstream(graph: BaseAssetGraph, model: str) -> set[str]:
 
 def tables(*names: str) -> set[str]:
     """The assets of these names of every source that delivers them."""
-    return {
-        f"{source.source}/{name}" for source in configured_sources().values() for name in names if has(source, name)
-    }
+    return {source.table(name) for source in sources_of("market") for name in names if has(source, name)}
 
 
-def has(source: SourceConfig, table: str) -> bool:
+def has(source: BarSource, table: str) -> bool:
     if table == "daily_bars":
         return True
-    return (source.reconciliation if table == "reconciliation" else source.official_daily) is not None
+    return (source.config.reconciliation if table == "reconciliation" else source.official_daily) is not None
 
 
 def test_marts_depend_on_the_tables_of_every_source(graph: BaseAssetGraph) -> None:
@@ -42,7 +40,7 @@ def test_marts_depend_on_the_tables_of_every_source(graph: BaseAssetGraph) -> No
     assert upstream(graph, "fct_corporate_action") == tables("corporate_actions", "official_daily")
     assert upstream(graph, "returns") == set()
     assert upstream(graph, "fct_quote_window") == {
-        f"{feed}/{name}" for feed in configured_feeds() for name in ("quote_windows", "compaction")
+        feed.table(name) for feed in sources_of("feed") for name in ("quote_windows", "compaction")
     }
     assert {"xetra/daily_bars", "alpha_vantage/corporate_actions"} <= tables("daily_bars", "corporate_actions")
 

@@ -10,7 +10,7 @@ import pytest
 from assets_tests.support.made_up_contracts import with_contract, written
 from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.typed_values import contract_with
-from lakehouse.lake.lake import Lake
+from lakehouse.api import Lake
 from lakehouse.lake.migration import due, migrate_table
 
 NAME = "shop/made_up"

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
 from assets_tests.support.servers.ministack import MinistackS3
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.errors import LakeUnavailable
 from lakehouse.ingest.object_store import objects_at, store_at
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.location import Location, _aliases, plain_folder
 from lakehouse.lake.maintenance import compact_partitions, maintain_table
 from lakehouse.lake.sql import predicate

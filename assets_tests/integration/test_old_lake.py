@@ -10,11 +10,11 @@ import pytest
 
 from assets_tests.support.feed_lake import FeedLake, said
 from assets_tests.support.old_lake import DAY, FIRST_QUOTE_AT, OBJECTS, bar_line, put_object, write_old_lake
-from lakehouse.derive.rebuild import rebuild, rebuild_feed
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import load
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.maintenance import maintain
 from lakehouse.lake.migration import due, stored_tables
 
@@ -51,17 +51,17 @@ def test_an_old_lake_is_read(lake: Lake, vendor: Path) -> None:
 
 def test_an_old_lake_is_what_a_rebuild_gives(lake: Lake, vendor: Path) -> None:
     found = rebuild(lake, source_named("xetra"), verify=True)
-    assert (found.sessions, found.differs) == (1, False)
-    assert not rebuild_feed(lake, FeedLake().config, verify=True).differs
+    assert (found.partitions, found.differs) == (1, False)
+    assert not rebuild(lake, FeedLake().described, verify=True).differs
 
 
 def test_what_an_old_lake_holds_is_not_loaded_again_and_more_goes_on_top(lake: Lake, vendor: Path) -> None:
-    config = source_named("xetra")
+    source = source_named("xetra")
 
     def take() -> int:
-        loaded = load(lake, config, config.bars, [DAY])
-        derive_bars(lake, config, [DAY])
-        derive_daily_bars(lake, config, [DAY])
+        loaded = load(lake, source.bars, [DAY])
+        derive_bars(lake, source, [DAY])
+        derive_daily_bars(lake, source, [DAY])
         return sum(loaded.objects.values())
 
     versions = {table.name: table.stored().version for table in stored_tables(lake)}
@@ -80,9 +80,9 @@ def test_what_an_old_lake_holds_is_not_loaded_again_and_more_goes_on_top(lake: L
     quotes = lake.table("iex/quotes").to_polars().filter(pl.col("symbol") == "AAPL")
     assert quotes.height == 4, "the quote of second 90 is there already"
 
-    maintain(lake)
-    assert not rebuild(lake, config, verify=True).differs
-    assert not rebuild_feed(lake, feed.config, verify=True).differs
+    maintain(lake, lake.config)
+    assert not rebuild(lake, source, verify=True).differs
+    assert not rebuild(lake, feed.described, verify=True).differs
     assert due(lake) == []
 
 

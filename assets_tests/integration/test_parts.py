@@ -15,12 +15,13 @@ import pytest
 
 from assets_tests.support.reference import HEADER, csv_line
 from assets_tests.support.scripted_vendor import Reply, Vendor
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.derive.conservation import COUNTS
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.corporate_actions.derive import OFFICIAL_TABLES, derive_official
 from lakehouse.ingest.load import Loaded, load
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 SOURCE = "alpha_vantage"
@@ -49,8 +50,12 @@ class Feed:
     """The vendor, what it says, and the lake that asks it."""
 
     vendor: Vendor
-    config: SourceConfig = field(default_factory=lambda: source_named(SOURCE))
     lake: Lake = field(default_factory=Lake.open)
+
+    @property
+    def source(self) -> BarSource:
+        """What is asked, by the settings of now."""
+        return source_named(SOURCE)
 
     def says(self, *lines: str, header: str = BARS_HEADER) -> None:
         self.vendor.otherwise = Reply("".join(f"{line}\r\n" for line in (header, *lines)).encode())
@@ -58,9 +63,9 @@ class Feed:
     def take(self, said: Said) -> Loaded:
         """Loads and derives the month as the vendor says it now; each row has to be accounted for."""
         self.says(*(line for lines in said.values() for line in lines))
-        loaded = load(self.lake, self.config, self.config.bars, [FIRST])
-        derive_bars(self.lake, self.config, SESSIONS)
-        derive_daily_bars(self.lake, self.config, SESSIONS)
+        loaded = load(self.lake, self.source.bars, [FIRST])
+        derive_bars(self.lake, self.source, SESSIONS)
+        derive_daily_bars(self.lake, self.source, SESSIONS)
         received = sum(len(lines) for lines in said.values())
         assert loaded.rows_received in (0, received)
         for row in self.lake.sql("FROM lake.conservation").pl().iter_rows(named=True):
@@ -228,14 +233,14 @@ def test_a_bad_row_of_a_session_goes_with_its_session(feed: Feed) -> None:
 
 
 def test_a_daily_series_is_stored_year_by_year(feed: Feed) -> None:
-    product = feed.config.official_daily
+    product = feed.source.official_daily
     assert product is not None
     days = [date(2019, 12, 30), date(2019, 12, 31), date(2020, 1, 2)]
     lines = [f"{day},10,10,10,10,10,1000,0.0,1.0" for day in days]
     feed.says(*lines, header=DAILY_HEADER)
-    assert load(feed.lake, feed.config, product, []).parts == {date(2019, 1, 1), date(2020, 1, 1)}
+    assert load(feed.lake, product, []).parts == {date(2019, 1, 1), date(2020, 1, 1)}
     feed.says(*lines, "2020-01-03,11,11,11,11,11,1000,0.5,1.0", header=DAILY_HEADER)
-    assert load(feed.lake, feed.config, product, []).parts == {date(2020, 1, 1)}
+    assert load(feed.lake, product, []).parts == {date(2020, 1, 1)}
     assert feed.pointers() == [
         {date(2019, 1, 1): 0, date(2020, 1, 1): 0},
         {date(2019, 1, 1): 0, date(2020, 1, 1): 1},
@@ -244,7 +249,7 @@ def test_a_daily_series_is_stored_year_by_year(feed: Feed) -> None:
         (1, date(2020, 1, 3)): 1
     }
     for table in OFFICIAL_TABLES:
-        derive_official(feed.lake, feed.config, table)
+        derive_official(table, feed.lake, feed.source)
     assert feed.lake.table(f"{SOURCE}/official_daily").to_polars()["session"].sort().to_list() == [
         *days,
         date(2020, 1, 3),
@@ -284,7 +289,7 @@ def test_the_header_belongs_to_an_objects_content(
     for moment, header in enumerate((HEADER, swapped, HEADER), start=1_500_000_000):
         path.write_text("".join(f"{line}\n" for line in (",".join(header), csv_line(row), *ragged)))
         os.utime(path, (moment, moment))
-        loaded = load(lake, config, config.bars, [day])
+        loaded = load(lake, config.bars, [day])
         assert loaded.parts == ({day} if moment < 1_500_000_002 else set())
         derive_bars(lake, config, [day])
         (bar,) = lake.table("xetra/bars").to_polars().to_dicts()

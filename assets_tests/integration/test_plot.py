@@ -24,12 +24,12 @@ from assets_tests.support.dbt_warehouse import (
     write_actions,
 )
 from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named, sources_of
 from lakehouse.cli.app import app
 from lakehouse.domains.market.bars.chart import price, read_chart
-from lakehouse.domains.market.bars.config import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import load
-from lakehouse.lake import Lake
 
 EASTER = ["--from", "2024-03-29", "--to", "2024-04-01"]
 RANGE = ["--from", str(FIRST), "--to", str(LAST)]
@@ -94,7 +94,7 @@ def test_one_session_shows_its_traded_bars(
     assert made.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
     stored = first_load.lake.rows("xetra/bars").filter(session=session, instrument_id=busiest["instrument_id"])
-    chart = read_chart(Lake.open(), name, session, session)
+    chart = read_chart(Lake.open(), sources_of("market"), name, session, session)
     assert chart.bars is not None
     assert chart.bars.equals(stored.filter("is_traded").sort("start_at").select(chart.bars.columns))
     # Frankfurt trades from 9:00 to 17:30, and the auction may take until 17:40.
@@ -115,11 +115,11 @@ def test_several_sessions_show_daily_bars(daily: pl.DataFrame, busiest: dict[str
         assert f"<td>{cell}</td>" in page
     assert "objects missing for" in page, "one object was late and one damaged"
 
-    chart = read_chart(Lake.open(), busiest["symbol"], FIRST, LAST)
+    chart = read_chart(Lake.open(), sources_of("market"), busiest["symbol"], FIRST, LAST)
     assert chart.daily.equals(rows.select(chart.daily.columns))
     assert list(chart.sessions) == SESSIONS
     # The first of April was a holiday: this is one session, and its change is since the one before.
-    chart = read_chart(Lake.open(), busiest["symbol"], date(2024, 3, 29), date(2024, 4, 2))
+    chart = read_chart(Lake.open(), sources_of("market"), busiest["symbol"], date(2024, 3, 29), date(2024, 4, 2))
     assert chart.bars is not None
     assert chart.figures["Change"].endswith("since the close of 2024-03-28")
 
@@ -129,7 +129,8 @@ def test_a_symbol_that_changed_names_the_whole_series(daily: pl.DataFrame) -> No
     identifier, currency, symbols = changed.filter(pl.col("symbol").list.len() > 1).row(0)
     rows = daily.filter(instrument_id=identifier, currency=currency)
     for symbol in symbols:
-        assert read_chart(Lake.open(), symbol, FIRST, LAST).daily["session"].to_list() == rows["session"].to_list()
+        chart = read_chart(Lake.open(), sources_of("market"), symbol, FIRST, LAST)
+        assert chart.daily["session"].to_list() == rows["session"].to_list()
 
 
 def test_an_instrument_in_two_currencies_is_two_series(daily: pl.DataFrame) -> None:
@@ -142,13 +143,12 @@ def test_an_instrument_in_two_currencies_is_two_series(daily: pl.DataFrame) -> N
         assert f"{identifier} ({rows['symbol'][-1]}, " in text
         assert f"--source xetra --currency {currency}" in text
         assert plot(identifier, *RANGE, "--currency", currency, "--output", f"{currency}.png").exit_code == 0
-        chart = read_chart(Lake.open(), identifier, FIRST, LAST, currency=currency)
+        chart = read_chart(Lake.open(), sources_of("market"), identifier, FIRST, LAST, currency=currency)
         assert chart.title.endswith(f" · {currency}")
         assert chart.daily["close"].to_list() == rows["close"].to_list()
         # Each has a symbol of its own, which is enough to tell them apart.
-        assert read_chart(Lake.open(), rows["symbol"][-1], FIRST, LAST).daily["currency"].unique().to_list() == [
-            currency
-        ]
+        chart = read_chart(Lake.open(), sources_of("market"), rows["symbol"][-1], FIRST, LAST)
+        assert chart.daily["currency"].unique().to_list() == [currency]
 
 
 def test_an_instrument_at_two_sources_is_two_series(
@@ -168,12 +168,12 @@ def test_an_instrument_at_two_sources_is_two_series(
     assert f"'{symbol}' is 2 series" in text
     assert "--source xetra --currency EUR" in text
     assert "--source alpha_vantage --currency EUR" in text
-    chart = read_chart(lake, symbol, FIRST, LAST, source="alpha_vantage")
+    chart = read_chart(lake, [source_named("alpha_vantage")], symbol, FIRST, LAST)
     assert chart.daily["volume"].to_list() == [7, 7]
-    assert read_chart(lake, symbol, FIRST, LAST, source="xetra").daily["volume"].min() > 7
+    assert read_chart(lake, [source_named("xetra")], symbol, FIRST, LAST).daily["volume"].min() > 7
     # The identifier of one of them, or sessions that only one has, leave no doubt.
-    assert read_chart(lake, busiest["instrument_id"], FIRST, LAST).config.source == "xetra"
-    assert read_chart(lake, symbol, SESSIONS[3], LAST).config.source == "xetra"
+    assert read_chart(lake, sources_of("market"), busiest["instrument_id"], FIRST, LAST).source.name == "xetra"
+    assert read_chart(lake, sources_of("market"), symbol, SESSIONS[3], LAST).source.name == "xetra"
 
 
 def test_a_name_that_nothing_has_gets_the_nearest(daily: pl.DataFrame, busiest: dict[str, str]) -> None:
@@ -208,19 +208,19 @@ def test_an_empty_lake_says_how_to_fill_it() -> None:
 
 
 def test_as_of_shows_what_was_known_then(first_load: FirstLoad, daily: pl.DataFrame, tmp_path: Path) -> None:
-    lake, config, moment = first_load.lake, source_named("xetra"), datetime.now(UTC)
+    lake, source, moment = first_load.lake, source_named("xetra"), datetime.now(UTC)
     for stage in ("late", "repaired", "corrected"):
         lake.exchange.write(lake.feed, stage)  # type: ignore[arg-type]
-    load(Lake.open(), config, config.bars, SESSIONS)
-    derive_bars(Lake.open(), config, SESSIONS)
-    derive_daily_bars(Lake.open(), config, SESSIONS)
+    load(Lake.open(), source.bars, SESSIONS)
+    derive_bars(Lake.open(), source, SESSIONS)
+    derive_daily_bars(Lake.open(), source, SESSIONS)
     series, shared = ["instrument_id", "currency", "session"], ["volume", "close", "bar_count"]
     news = lake.rows("xetra/daily_bars").join(daily, on=series, suffix="_then")
     row = news.filter(pl.col("volume") != pl.col("volume_then")).sort(series).row(0, named=True)
     name, session = row["instrument_id"], row["session"]
 
-    now = read_chart(Lake.open(), name, session, session, currency=row["currency"])
-    then = read_chart(Lake.open(as_of=moment), name, session, session, currency=row["currency"])
+    now = read_chart(Lake.open(), sources_of("market"), name, session, session, currency=row["currency"])
+    then = read_chart(Lake.open(as_of=moment), sources_of("market"), name, session, session, currency=row["currency"])
     for column in shared:
         assert now.daily[column].to_list() == [row[column]]
         assert then.daily[column].to_list() == [row[f"{column}_then"]]
@@ -228,7 +228,7 @@ def test_as_of_shows_what_was_known_then(first_load: FirstLoad, daily: pl.DataFr
     assert len(then.bars) == row["bar_count_then"]
     assert then.bars["volume"].sum() == row["volume_then"]
 
-    whole = read_chart(Lake.open(as_of=moment), name, FIRST, LAST, currency=row["currency"])
+    whole = read_chart(Lake.open(as_of=moment), sources_of("market"), name, FIRST, LAST, currency=row["currency"])
     assert whole.daily.filter(session=session)["volume"].to_list() == [row["volume_then"]]
     assert whole.notes[-1].startswith("as known at")
 
@@ -248,14 +248,14 @@ def test_adjusted_prices_are_on_the_basis_that_is_named_and_others_are_not_calle
     for source in (VENDOR, FILES):
         write(bars, source)
     write_actions([Action("S", THURSDAY, "split", 4)])
-    found = read_chart(Lake.open(), "S", TUESDAY, THURSDAY, VENDOR, adjusted=True)
+    found = read_chart(Lake.open(), [source_named(VENDOR)], "S", TUESDAY, THURSDAY, adjusted=True)
     assert found.daily["close"].to_list() == [10, 11, 11]
     assert found.daily["volume"].to_list() == [400, 400, 100]
     assert found.notes[1].startswith("adjusted for splits and dividends (crsp) as of ")
-    plain = read_chart(Lake.open(), "S", TUESDAY, THURSDAY, VENDOR)
+    plain = read_chart(Lake.open(), [source_named(VENDOR)], "S", TUESDAY, THURSDAY)
     assert plain.daily["close"].to_list() == [40, 44, 11]
     assert plain.notes[1:] == ["prices as traded", "split 4:1 on 2024-01-04"]
-    unknown = read_chart(Lake.open(), "S", TUESDAY, THURSDAY, FILES, adjusted=True)
+    unknown = read_chart(Lake.open(), [source_named(FILES)], "S", TUESDAY, THURSDAY, adjusted=True)
     assert unknown.daily["close"].to_list() == [40, 44, 11]
     assert unknown.notes[1:] == ["prices as they came: no corporate action of xetra is known"]
     relation = Lake.open().daily_bars(FILES, adjusted="splits")

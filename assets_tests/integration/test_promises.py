@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from polars.testing import assert_frame_equal
 
+from assets_tests.support.described import with_bars
 from assets_tests.support.reference import (
     HEADER,
     MINUTE,
@@ -37,12 +38,11 @@ from assets_tests.support.reference import (
     same_row,
 )  # fmt: skip
 from assets_tests.support.soak import soak_count
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest import load as loading
 from lakehouse.ingest.load import load
-from lakehouse.ingest.reading import reading_of
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings as lakehouse_settings
 
 # A weekend and a month's end lie between the second session and the third.
@@ -126,10 +126,10 @@ class Lakes(RuleBasedStateMachine):
         calendars.mkdir(exist_ok=True)
         (self.root / "home").mkdir()
         (self.root / "home" / "cache").symlink_to(calendars)
-        self.config = source_named("xetra")
-        fewer = {name: column for name, column in self.config.bars.columns.items() if name != "trades"}
-        bars = self.config.bars.model_copy(update={"columns": fewer})
-        self.other_config = self.config.model_copy(update={"bars": bars})
+        self.source = source_named("xetra")
+        columns = self.source.config.bars.columns
+        fewer = {name: column for name, column in columns.items() if name != "trades"}
+        self.other_source = with_bars(self.source, columns=fewer)
         self.lake = Lake.open()
         self.reference = Reference(HOURS, EXPECTED)
         self.published: dict[tuple[date, int], tuple[datetime, list[tuple[str, ...]] | None, int]] = {}
@@ -220,7 +220,7 @@ class Lakes(RuleBasedStateMachine):
     @rule()
     def change_settings(self) -> None:
         """The source's YAML takes the number of trades, or no longer does."""
-        self.config, self.other_config = self.other_config, self.config
+        self.source, self.other_source = self.other_source, self.source
 
     @precondition(lambda self: self.reference.versions)
     @rule(first=st.integers(0, 3), count=st.integers(1, 4))
@@ -229,14 +229,14 @@ class Lakes(RuleBasedStateMachine):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loading, "_append_ledger", killed)
             with suppress(Killed):
-                load(self.lake, self.config, self.config.bars, self._sessions(first, count))
+                load(self.lake, self.source.bars, self._sessions(first, count))
 
     @rule(first=st.integers(0, 3), count=st.integers(1, 4), reread=st.sampled_from([False, False, True]))
     def take(self, first: int, count: int, reread: bool = False) -> None:
         """Loads a range of sessions, and at times reads them again, without deriving them yet."""
         sessions = self._sessions(first, count)
         last = {version.name: version for version in self.reference.versions}
-        reading, with_trades = reading_of(self.config, self.config.bars), "trades" in self.config.bars.columns
+        reading, with_trades = self.source.bars.reading, "trades" in self.source.config.bars.columns
         new = []
         for slot, (at, rows, size) in self.published.items():
             day = slot[0]
@@ -255,7 +255,7 @@ class Lakes(RuleBasedStateMachine):
         # A version that says what an earlier one of its object said brings no rows to store.
         stored = {version.session for version in new if version.rows and self.reference.stored_as(version) is version}
         with self.only_touches("raw_bars", stored):
-            loaded = load(self.lake, self.config, self.config.bars, sessions, reread=reread)
+            loaded = load(self.lake, self.source.bars, sessions, reread=reread)
         self.loads += 1
         assert sum(loaded.objects.values()) == len(new)
         assert loaded.objects["failed"] == sum(version.rows is None for version in new) == len(loaded.errors)
@@ -264,7 +264,7 @@ class Lakes(RuleBasedStateMachine):
         self.underived |= {version.session for version in new}
         if new:
             versions = self._versions()
-            again = load(self.lake, self.config, self.config.bars, sessions, reread=reread)
+            again = load(self.lake, self.source.bars, sessions, reread=reread)
             assert self._versions() == versions
             assert (sum(again.objects.values()), again.rows_received, again.parts) == (0, 0, set())
 
@@ -282,11 +282,11 @@ class Lakes(RuleBasedStateMachine):
         fresh = {(bar.session, *bar.place) for bar in wanted_bars.values() if bar.session in sessions}
         differing = {session for session, *_ in stale ^ fresh}
         with self.only_touches("bars", differing):
-            derived = derive_bars(self.lake, self.config, sessions)
+            derived = derive_bars(self.lake, self.source, sessions)
         assert derived.changed == differing
         before = {self._daily_key(row): row for row in self._rows("daily_bars")}
         files = self.files("daily_bars")
-        result = derive_daily_bars(self.lake, self.config, sessions)
+        result = derive_daily_bars(self.lake, self.source, sessions)
         after = {self._daily_key(row): row for row in self._rows("daily_bars")}
         changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         assert result.rows_changed == len(changed)
@@ -378,8 +378,8 @@ class Lakes(RuleBasedStateMachine):
             if (Path(self.lake.uri) / name).exists():
                 shutil.copytree(Path(self.lake.uri) / name, copy / name)
         rebuilt = Lake(str(copy))
-        derive_bars(rebuilt, self.config, SESSIONS)
-        derive_daily_bars(rebuilt, self.config, SESSIONS)
+        derive_bars(rebuilt, self.source, SESSIONS)
+        derive_daily_bars(rebuilt, self.source, SESSIONS)
         for name, key in (
             ("bars", ["instrument_id", "currency", "start_at"]),
             ("daily_bars", ["instrument_id", "currency", "session"]),
@@ -392,9 +392,9 @@ class Lakes(RuleBasedStateMachine):
 
     def _second_run(self) -> None:
         versions = self._versions()
-        derive_bars(self.lake, self.config, SESSIONS)
+        derive_bars(self.lake, self.source, SESSIONS)
         rows = list(self._rows("daily_bars"))
-        derive_daily_bars(self.lake, self.config, SESSIONS)
+        derive_daily_bars(self.lake, self.source, SESSIONS)
         assert list(self._rows("daily_bars")) == rows
         assert self._versions() == versions
 

@@ -14,12 +14,13 @@ from deltalake import write_deltalake
 
 from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, failed_checks
+from lakehouse import catalog
+from lakehouse.api import Lake
+from lakehouse.catalog import Descriptions, descriptions, source_named
 from lakehouse.derive.rebuild import rebuild
-from lakehouse.domains.market.bars.config import configured_sources, source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.errors import SourceError
 from lakehouse.ingest.load import load
-from lakehouse.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.warehouse import sources as connection
 from lakehouse.warehouse.publish import AuditFailed, differing_marts, publish
@@ -72,8 +73,8 @@ def test_a_broken_yaml_holds_back_the_marts_and_not_the_loads_of_other_sources(
 ) -> None:
     lake, error = first_load.lake, SourceError("defs/binance/defs.yaml, line 7: first_session: Field required")
     (lake.home / "lake" / "binance" / "daily_bars").mkdir(parents=True)
-    others = {name: config for name, config in configured_sources().items() if name != "binance"}
-    monkeypatch.setattr(connection, "configured_sources", lambda: others)
+    others = Descriptions({name: found for name, found in descriptions().found.items() if name != "binance"})
+    monkeypatch.setattr(catalog, "descriptions", lambda: others)
     monkeypatch.setattr(connection, "broken_files", lambda: {Path("defs.yaml"): error})
     published = lake.warehouse.read_bytes()
     lake.exchange.write(lake.feed, "corrected")
@@ -106,7 +107,7 @@ def test_a_reader_keeps_what_it_opened_during_a_publication(first_load: FirstLoa
         seen = len(answer.fetchmany(10))
         for stage in ("late", "repaired", "corrected"):
             lake.exchange.write(lake.feed, stage)  # type: ignore[arg-type]
-        assert load(Lake.open(), config, config.bars, SESSIONS).rows_received > 0
+        assert load(Lake.open(), config.bars, SESSIONS).rows_received > 0
         derive_bars(Lake.open(), config, SESSIONS)
         derive_daily_bars(Lake.open(), config, SESSIONS)
         publish(settings())

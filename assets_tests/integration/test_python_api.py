@@ -10,8 +10,8 @@ import pytest
 
 from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.exchange_lake import SESSIONS
+from lakehouse.api import Lake
 from lakehouse.errors import LakeUnavailable, TableMissing
-from lakehouse.lake import Lake
 from lakehouse.lake.contract import ContractError
 
 

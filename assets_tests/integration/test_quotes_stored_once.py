@@ -19,10 +19,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from assets_tests.support.feed_lake import TOKEN, FeedLake, polled, said
+from lakehouse.api import Lake
 from lakehouse.derive.incremental import Derived
 from lakehouse.domains.market.quotes.live import LiveWindows
 from lakehouse.domains.market.quotes.parse import Heard
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from assets_tests.support.described import changed
 from assets_tests.support.feed_lake import FeedLake, said
 from assets_tests.support.folder_source import DAY, FolderSource, bar_line
 from lakehouse.cli.render import print_status
-from lakehouse.domains.market.bars.checks import Finding, checks_of
-from lakehouse.domains.market.bars.config import RefusalWarning
+from lakehouse.derive.source import Finding
 from lakehouse.domains.market.bars.status import Status, status
-from lakehouse.domains.market.quotes.checks import FEED_CHECKS
+from lakehouse.domains.market.quotes.checks import feed_checks
 from lakehouse.domains.market.quotes.parse import Heard
-from lakehouse.ingest.dataset import Bars
 from lakehouse.ingest.load import load
 from lakehouse.ingest.refused import refusal
+from lakehouse.ingest.thresholds import RefusalWarning
 
 NO_PRICE = {"StartPrice": "", "MaxPrice": ""}
 
@@ -38,8 +38,8 @@ def lines(good: int, bad: int) -> list[str]:
 
 
 def checked(source: FolderSource, name: str) -> Finding:
-    check = next(check for check in checks_of(source.config) if check.name == name)
-    return check.run(source.lake, source.config, [DAY])
+    check = next(check for check in source.described.checks if check.name == name)
+    return check.run(source.lake, source.described, [DAY])
 
 
 def few(source: FolderSource) -> Finding:
@@ -81,7 +81,7 @@ def test_the_share_decides(source: FolderSource, good: int, bad: int, few_refuse
 
 def test_a_share_to_look_at_holds_nothing_back(source: FolderSource) -> None:
     """The automation lets what was loaded by hand be published when every blocking check passed."""
-    found = {check.name: check for check in checks_of(source.config)}
+    found = {check.name: check for check in source.described.checks}
     warns, holds_back = found["few_rows_refused"], found["enough_rows_kept"]
     assert (warns.table, warns.blocking, warns.severity) == ("raw_bars", False, "warn")
     assert (holds_back.table, holds_back.blocking, holds_back.severity) == ("daily_bars", True, "error")
@@ -106,12 +106,17 @@ def test_rows_outside_the_calendar_do_not_count(source: FolderSource) -> None:
     text = (source.folder / f"{DAY}/{DAY}_BINS_XETR08.csv").read_text().replace(str(DAY), "2017-07-08")
     saturday.write_text(text)
     source.take()
-    load(source.lake, source.config, source.config.bars, [DAY.replace(day=10)])
-    found = refusal(source.lake, source.config, Bars, None)
-    assert (found.received, found.refused, found.kept_none, found.verdict(source.config)) == (100, 0, [], "good")
+    load(source.lake, source.described.bars, [DAY.replace(day=10)])
+    found = refusal(source.lake, source.described.bars, None)
+    assert (found.received, found.refused, found.kept_none, found.verdict(source.described.bars.refusals)) == (
+        100,
+        0,
+        [],
+        "good",
+    )
     # The row counts to Monday; what to look into is Saturday's object.
     assert "the day is no session of XETR (last: 2017-07-08/2017-07-08_BINS_XETR08.csv)" in printed(
-        status(source.lake, source.config)
+        status(source.lake, source.described)
     )
 
 
@@ -120,23 +125,23 @@ def test_the_thresholds_are_the_yamls(source: FolderSource) -> None:
     source.take()
     assert not few(source).passed
     bounds = source.config.refusals.model_copy(update={"warn_pct": 11.0})
-    source.config = source.config.model_copy(update={"refusals": bounds})
+    source.described = changed(source.described, refusals=bounds)
     assert few(source).passed
     assert enough(source).passed
     bounds = source.config.refusals.model_copy(update={"fail_pct": 5.0, "fail_rows": 10})
-    source.config = source.config.model_copy(update={"refusals": bounds})
+    source.described = changed(source.described, refusals=bounds)
     assert not enough(source).passed
 
 
 def test_status_says_how_much_was_refused_and_which_sessions_are_empty(source: FolderSource) -> None:
     source.put(*lines(3, 1))
     source.take()
-    text = printed(status(source.lake, source.config))
+    text = printed(status(source.lake, source.described))
     assert "rows received 4 rows refused 1 of 4 rows (25.0%) were refused: 1 high is missing or not a double" in text
     assert "sessions empty" not in text
     source.put()
     source.take()
-    text = printed(status(source.lake, source.config))
+    text = printed(status(source.lake, source.described))
     assert f"sessions empty {DAY}: no row in any object" in text
     assert "objects 1 empty" in text
 
@@ -146,10 +151,10 @@ def test_a_failed_object_counts_where_it_is_named(source: FolderSource) -> None:
     path = source.put(*lines(1, 0))
     path.write_text("")
     source.take()
-    assert "objects 1 failed" in printed(status(source.lake, source.config))
+    assert "objects 1 failed" in printed(status(source.lake, source.described))
     source.put(*lines(1, 0))
     source.take()
-    text = printed(status(source.lake, source.config))
+    text = printed(status(source.lake, source.described))
     assert "objects 1 loaded" in text
     assert "failed objects none" in text
 
@@ -164,9 +169,9 @@ def told(symbol: str, second: int, price: float | None = 1.0, day: date = FEED_D
 
 
 def few_of_feed(lake: FeedLake, day: date | None = FEED_DAY) -> Finding:
-    check = next(check for check in FEED_CHECKS if check.name == "few_rows_refused")
+    check = next(check for check in feed_checks() if check.name == "few_rows_refused")
     assert (check.table, check.blocking, check.severity) == ("quotes", False, "warn")
-    return check.run(lake.lake, lake.config, None if day is None else [day])
+    return check.run(lake.lake, lake.described, None if day is None else [day])
 
 
 @pytest.mark.parametrize(("good", "bad", "passed"), [(0, 0, True), (100, 1, True), (99, 1, False), (2, 8, False)])
@@ -209,5 +214,5 @@ def test_a_symbol_of_which_every_answer_is_refused_warns_among_hundreds_of_quote
 def test_the_share_at_which_a_feed_warns_is_the_yamls() -> None:
     lake = FeedLake()
     lake.store([told("AAPL", 0, None), told("AAPL", 1)])
-    lake.config = lake.config.model_copy(update={"refusals": RefusalWarning(warn_pct=51)})
+    lake.described = lake.described.changed(refusals=RefusalWarning(warn_pct=51))
     assert few_of_feed(lake).passed

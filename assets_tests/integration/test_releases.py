@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.exchange_lake import LAST, TABLES, ExchangeLake
 from assets_tests.support.servers.ministack import MinistackS3
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
-from lakehouse.lake import Lake
 from lakehouse.lake.maintenance import maintain
 from lakehouse.lake.releases import release_named, releases, restore_tables
 from lakehouse.settings import settings
@@ -120,7 +120,7 @@ def test_a_release_is_kept_in_the_bucket_with_the_tables(
     poll_error("BAD")
     use(settings(), "before")
     assert symbols() == ["GOOD"]
-    maintain(Lake.present(), retention_hours=0)
+    maintain(Lake.present(), settings(), retention_hours=0)
     assert symbols() == ["GOOD"]
     use(settings(), "latest")
     assert symbols() == ["BAD", "GOOD"]

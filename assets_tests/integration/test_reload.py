@@ -8,19 +8,18 @@ from typing import Any
 
 import pytest
 
+from assets_tests.support.described import changed, with_bars
 from assets_tests.support.folder_source import DAY, PUBLISHED, FolderSource, Killed, bar_line
 from assets_tests.support.vendor_lake import DAYS, KEY, small_market, vendor_lake
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.derive.rebuild import rebuild
-from lakehouse.domains.market.bars.checks import checks_of
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.status import status
 from lakehouse.ingest import load as loading
 from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.load import Loaded, load
-from lakehouse.ingest.reading import reading_of
-from lakehouse.ingest.stale_readings import sessions_to_reload
-from lakehouse.lake.lake import Lake
+from lakehouse.ingest.stale_readings import span_to_reload
 from lakehouse.simulators.vendor_api import VendorApi
 
 
@@ -32,14 +31,10 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
     return found
 
 
-def with_bars(config: SourceConfig, **values: Any) -> SourceConfig:
-    return config.model_copy(update={"bars": config.bars.model_copy(update=values)})
-
-
 def reload(source: FolderSource) -> Loaded:
-    loaded = load(source.lake, source.config, source.config.bars, [DAY], reread=True)
-    derive_bars(source.lake, source.config, [DAY])
-    derive_daily_bars(source.lake, source.config, [DAY])
+    loaded = load(source.lake, source.described.bars, [DAY], reread=True)
+    derive_bars(source.lake, source.described, [DAY])
+    derive_daily_bars(source.lake, source.described, [DAY])
     return loaded
 
 
@@ -50,23 +45,23 @@ def quarantined(as_of: datetime | None = None) -> int:
 
 
 def warned(source: FolderSource) -> bool:
-    check = next(check for check in checks_of(source.config) if check.name == "readings_current")
-    return not check.run(source.lake, source.config, [DAY]).passed
+    check = next(check for check in source.described.checks if check.name == "readings_current")
+    return not check.run(source.lake, source.described, [DAY]).passed
 
 
 def test_rows_that_a_wrong_column_sent_to_the_quarantine_are_read_again(source: FolderSource) -> None:
-    right = source.config
-    columns = {**right.bars.columns, "low": "TradedVolume"}
-    source.config = with_bars(right, columns=columns)
+    right = source.described
+    columns = {**right.config.bars.columns, "low": "TradedVolume"}
+    source.described = with_bars(right, columns=columns)
     source.take()
     assert (source.closes(), quarantined(), warned(source)) == ([], 2, False)
     before = datetime.now(UTC)
 
-    source.config = right
+    source.described = right
     assert (sum(source.take().objects.values()), source.closes()) == (0, [])
     assert (status(source.lake, right).read_otherwise, warned(source)) == (1, True)
-    assert list(sessions_to_reload(source.lake, right)) == [DAY, DAY]
-    assert not sessions_to_reload(source.lake, right, first=DAY + timedelta(days=1))
+    assert list(span_to_reload(source.lake, right.datasets)) == [DAY, DAY]
+    assert not span_to_reload(source.lake, right.datasets, first=DAY + timedelta(days=1))
 
     assert reload(source).rows_received == 2
     assert (source.closes(), quarantined()) == ([10.0, 11.0], 0)
@@ -75,15 +70,15 @@ def test_rows_that_a_wrong_column_sent_to_the_quarantine_are_read_again(source: 
     assert (source.closes(before), quarantined(before)) == ([], 2)
     assert not rebuild(source.lake, right, verify=True).differs
     assert sum(reload(source).objects.values()) == 0
-    assert not sessions_to_reload(source.lake, right)
+    assert not span_to_reload(source.lake, right.datasets)
 
 
 def test_bars_that_a_wrong_label_put_late_are_superseded(source: FolderSource) -> None:
-    right = source.config
-    time = right.bars.time.model_copy(update={"label": "end"})
-    source.config = with_bars(right, time=time)
+    right = source.described
+    time = right.config.bars.time.model_copy(update={"label": "end"})
+    source.described = with_bars(right, time=time)
     source.take()
-    source.config = right
+    source.described = right
     reload(source)
     found = source.lake.sql("SELECT strftime(start_at, '%H:%M') FROM xetra.bars ORDER BY ALL")
     assert found is not None
@@ -92,19 +87,19 @@ def test_bars_that_a_wrong_label_put_late_are_superseded(source: FolderSource) -
 
 
 def test_equal_rows_of_an_earlier_reading_are_superseded_not_duplicates(source: FolderSource) -> None:
-    source.config = with_bars(source.config, nulls=("", "-"))
+    source.described = with_bars(source.described, nulls=("", "-"))
     source.take()
-    source.config = source_named("xetra")
+    source.described = source_named("xetra")
     reload(source)
     assert source.closes() == [10.0, 11.0]
     assert source.counts() == {"received": 4, "kept": 2, "duplicates": 0, "superseded": 2, "quarantined": 0}
 
 
 def test_an_object_that_could_not_be_read_by_a_wrong_format_waits_for_a_reload(source: FolderSource) -> None:
-    right = source.config
-    source.config = with_bars(right, format="parquet")
+    right = source.described
+    source.described = with_bars(right, format="parquet")
     assert source.take().objects["failed"] == 1
-    source.config = right
+    source.described = right
     assert status(source.lake, right).read_otherwise == 1
     assert reload(source).objects["loaded"] == 1
     found = status(source.lake, right)
@@ -112,9 +107,9 @@ def test_an_object_that_could_not_be_read_by_a_wrong_format_waits_for_a_reload(s
 
 
 def test_a_reload_that_finds_the_object_replaced_takes_the_new_version_once(source: FolderSource) -> None:
-    source.config = with_bars(source.config, nulls=("", "-"))
+    source.described = with_bars(source.described, nulls=("", "-"))
     source.take()
-    source.config = source_named("xetra")
+    source.described = source_named("xetra")
     source.put(bar_line(1, 12.0), at=PUBLISHED - timedelta(days=1))
     assert reload(source).rows_received == 1
     assert (source.closes(), sum(source.take().objects.values())) == ([12.0], 0)
@@ -125,11 +120,11 @@ def test_a_reload_that_finds_the_object_replaced_takes_the_new_version_once(sour
 def test_a_reload_that_is_killed_between_its_commits_is_completed_by_the_next(
     source: FolderSource, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    right = source.config
+    right = source.described
     source.put(bar_line(1), bar_line(2, 11.0), bar_line(3, -1.0))
-    source.config = with_bars(right, columns={**right.bars.columns, "low": "TradedVolume"})
+    source.described = with_bars(right, columns={**right.config.bars.columns, "low": "TradedVolume"})
     source.take()
-    source.config = right
+    source.described = right
     append_absent = loading.append_absent
 
     def killed_before(name: str) -> None:
@@ -159,12 +154,12 @@ def test_a_reload_that_is_killed_between_its_commits_is_completed_by_the_next(
 
 
 def test_a_reading_that_comes_back_counts_again_without_storing_its_rows_twice(source: FolderSource) -> None:
-    right = source.config
-    wrong = with_bars(right, columns={**right.bars.columns, "close": "MaxPrice", "high": "EndPrice"})
+    right = source.described
+    wrong = with_bars(right, columns={**right.config.bars.columns, "close": "MaxPrice", "high": "EndPrice"})
     source.put(bar_line(1, MaxPrice="12", EndPrice="12"), bar_line(2, MaxPrice="12.5"))
     source.take()
-    for config, closes in ((wrong, [12.0]), (right, [12.0, 10.0])):
-        source.config = config
+    for described, closes in ((wrong, [12.0]), (right, [12.0, 10.0])):
+        source.described = described
         reload(source)
         assert source.closes() == closes
         source.counts()
@@ -175,22 +170,22 @@ def test_a_reading_that_comes_back_counts_again_without_storing_its_rows_twice(s
 def test_an_apis_answers_are_read_again_without_asking_it(tmp_path: Path) -> None:
     market = small_market(2)
     with vendor_lake(tmp_path / "home", VendorApi(market, api_key=KEY), market.symbols) as made:
-        right = made.config
-        made.config = with_bars(right, columns={**right.bars.columns, "high": "low", "low": "high"})
+        right = made.described
+        made.described = with_bars(right, columns={**right.config.bars.columns, "high": "low", "low": "high"})
         made.update()
         refused, asked = made.rows("lake.quarantine").height, len(made.asked())
-        made.config = right
+        made.described = right
         outdated = status(made.lake, right).read_otherwise
-        span = sessions_to_reload(made.lake, right)
+        span = span_to_reload(made.lake, right.datasets)
         assert refused > 0
         assert outdated == len(market.symbols) * 2
 
-        loaded = load(made.lake, right, right.bars, span, reread=True)
+        loaded = load(made.lake, right.bars, span, reread=True)
         made.derive(DAYS)
         assert (loaded.objects["loaded"], made.rows("lake.quarantine").height) == (outdated, 0)
         assert made.rows("alpha_vantage.bars").height == loaded.rows_received
         assert len(made.asked()) == asked
-        assert not sessions_to_reload(made.lake, right)
+        assert not span_to_reload(made.lake, right.datasets)
         totals = made.lake.sql(
             "SELECT sum(received), sum(kept), sum(superseded) FROM lake.conservation WHERE product = 'bars'"
         )
@@ -199,27 +194,27 @@ def test_an_apis_answers_are_read_again_without_asking_it(tmp_path: Path) -> Non
 
 
 def test_only_what_decides_the_rows_is_part_of_the_reading() -> None:
-    config = source_named("xetra")
-    reading = reading_of(config, config.bars)
-    assert config.bars.objects is not None
-    objects = config.bars.objects.model_copy(update={"url": "/elsewhere"})
+    source = source_named("xetra")
+    reading, bars = source.bars.reading, source.config.bars
+    assert bars.objects is not None
+    objects = bars.objects.model_copy(update={"url": "/elsewhere"})
     same = [
-        config.model_copy(update={"minutes_after_close": 5, "first_session": DAY, "description": "other"}),
-        with_bars(config, objects=objects),
-        with_bars(config, columns=dict(reversed(config.bars.columns.items()))),
+        changed(source, minutes_after_close=5, first_session=DAY, description="other"),
+        with_bars(source, objects=objects),
+        with_bars(source, columns=dict(reversed(bars.columns.items()))),
     ]
-    assert {reading_of(other, other.bars) for other in same} == {reading}
+    assert {other.bars.reading for other in same} == {reading}
     others = [
-        with_bars(config, columns={**config.bars.columns, "low": "MaxPrice"}),
-        with_bars(config, constants={"vendor_id": "1"}),
-        with_bars(config, nulls=("", "-")),
-        with_bars(config, time=config.bars.time.model_copy(update={"label": "end"})),
-        with_bars(config, volume_unit=0.5),
-        with_bars(config, interval="5min"),
-        with_bars(config, delimiter=";"),
-        config.model_copy(update={"identifier": None}),
-        config.model_copy(update={"negative_prices": True}),
-        config.model_copy(update={"calendar": "XNYS"}),
+        with_bars(source, columns={**bars.columns, "low": "MaxPrice"}),
+        with_bars(source, constants={"vendor_id": "1"}),
+        with_bars(source, nulls=("", "-")),
+        with_bars(source, time=bars.time.model_copy(update={"label": "end"})),
+        with_bars(source, volume_unit=0.5),
+        with_bars(source, interval="5min"),
+        with_bars(source, delimiter=";"),
+        changed(source, identifier=None),
+        changed(source, negative_prices=True),
+        changed(source, calendar="XNYS"),
     ]
-    readings = {reading_of(other, other.bars) for other in others}
+    readings = {other.bars.reading for other in others}
     assert len(readings | {reading}) == len(others) + 1

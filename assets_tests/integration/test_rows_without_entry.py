@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from assets_tests.support.described import changed
 from assets_tests.support.folder_source import DAY, FolderSource, Killed, bar_line
-from lakehouse.domains.market.bars.checks import checks_of
 from lakehouse.ingest import load as loading
 from lakehouse.ingest.entered import KEPT, remove_unentered
 from lakehouse.ingest.load import load
@@ -39,7 +39,7 @@ def killed(source: FolderSource, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
         with monkeypatch.context() as patch:
             patch.setattr(loading, "_append_ledger", dies)
             with pytest.raises(Killed):
-                load(source.lake, source.config, source.config.bars, [DAY])
+                load(source.lake, source.described.bars, [DAY])
 
     return run
 
@@ -69,8 +69,8 @@ def read(source: FolderSource) -> tuple[int, int]:
 
 
 def counted(source: FolderSource, sessions: list[date] | None = None) -> int:
-    check = next(check for check in checks_of(source.config) if check.name == "rows_entered")
-    finding = check.run(source.lake, source.config, sessions)
+    check = next(check for check in source.described.checks if check.name == "rows_entered")
+    finding = check.run(source.lake, source.described, sessions)
     assert finding.passed == (not finding.facts["rows_without_entry"])
     return finding.facts["rows_without_entry"]
 
@@ -111,10 +111,10 @@ def test_a_load_that_is_tried_again_leaves_its_rows_once(
 def test_rows_that_a_killed_load_read_by_other_rules_are_not_taken_over(
     source: FolderSource, killed: Callable[[], None]
 ) -> None:
-    right = source.config
-    source.config = right.model_copy(update={"negative_prices": True})
+    right = source.described
+    source.described = changed(right, negative_prices=True)
     killed()
-    source.config = right
+    source.described = right
     source.take()
     assert (read(source), len(source.closes())) == ((2, 1), 2)
     assert counted(source) == 3

@@ -22,8 +22,8 @@ from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.servers.s3 import S3Server
 from assets_tests.support.writers import load_and_derive, run_at_once
+from lakehouse.api import Lake
 from lakehouse.domains.market.calendar import SessionCalendar, build_sessions
-from lakehouse.lake.lake import Lake
 from lakehouse.simulators.exchange import Exchange
 
 FIRST, LAST = date(2024, 3, 27), date(2024, 4, 3)

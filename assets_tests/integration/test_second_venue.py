@@ -12,9 +12,9 @@ import yaml
 from dagster.components.testing import create_defs_folder_sandbox
 
 from assets_tests.support.reference import isin
+from lakehouse.api import Lake
 from lakehouse.components import MarketSource
 from lakehouse.components.resources import lake_resources
-from lakehouse.lake import Lake
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 

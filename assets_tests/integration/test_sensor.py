@@ -15,14 +15,15 @@ import polars as pl
 import pytest
 
 from assets_tests.integration.conftest import FirstLoad
+from assets_tests.support.described import with_bars
 from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake, code_location, tick
-from lakehouse.components.bars.run_tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
-from lakehouse.components.bars.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.components.sources.run_tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
+from lakehouse.components.sources.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
 from lakehouse.errors import SourceUnavailable
 from lakehouse.ingest.load import load
 from lakehouse.ingest.object_store import objects_at
-from lakehouse.lake import Lake
 from lakehouse.simulators.truth import Stage
 
 SUCCESS, FAILURE = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE
@@ -124,9 +125,8 @@ def test_while_a_run_is_on_its_way_nothing_is_asked_for(
 def test_objects_read_by_other_settings_are_counted_not_asked_for(
     taken_in: ExchangeLake, instance: dg.DagsterInstance
 ) -> None:
-    config = source_named("xetra")
-    other = config.model_copy(update={"bars": config.bars.model_copy(update={"nulls": ("", "-")})})
-    reread = sum(load(Lake.open(), other, other.bars, SESSIONS[-1:], reread=True).objects.values())
+    other = with_bars(source_named("xetra"), nulls=("", "-"))
+    reread = sum(load(Lake.open(), other.bars, SESSIONS[-1:], reread=True).objects.values())
     assert reread > 1
     said = f"no new or changed objects; {reread} objects were read by other settings: run the job xetra_reload"
     assert tick(instance) == ([], said)

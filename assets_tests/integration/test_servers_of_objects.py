@@ -18,13 +18,14 @@ from assets_tests.support.folder_source import DAY, FolderSource, bar_line
 from assets_tests.support.servers.ftp import FtpServer
 from assets_tests.support.servers.process import MissingBinary, free_port
 from assets_tests.support.servers.sshd import Sshd
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceError, SourceUnavailable
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.discover import discover
 from lakehouse.ingest.load import load
 from lakehouse.ingest.object_store import ObjectSource, objects_at
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 NAME = f"{DAY}/{DAY}_BINS_XETR08.csv"
@@ -310,15 +311,15 @@ def test_bars_are_loaded_once_and_corrected(server: Server, tmp_path: Path, monk
     (server.files / f"{DAY}/{DAY}_BINS_XETR09.csv").chmod(0)
     monkeypatch.setenv("LAKEHOUSE_XETRA_URL", server.url)
     settings.cache_clear()
-    yaml = source_named("xetra").model_dump(mode="json", exclude_defaults=True)
+    yaml = source_named("xetra").config.model_dump(mode="json", exclude_defaults=True)
     yaml["bars"]["objects"]["access"] = access_to(server)
     config = SourceConfig.model_validate(yaml)
-    feed = FolderSource(feed.folder, config, Lake.open())
+    feed = FolderSource(feed.folder, Lake.open(), config)
 
     assert feed.take().objects == {"loaded": 1, "empty": 0, "failed": 1}
     assert feed.closes() == [10.0, 11.0]
-    assert not discover(feed.lake, config, config.bars, config.calendar_frame(), retry_failed=False).pending
-    assert load(feed.lake, config, config.bars, [DAY]).objects["loaded"] == 0
+    assert not discover(feed.lake, feed.described.bars, retry_failed=False).pending
+    assert load(feed.lake, feed.described.bars, [DAY]).objects["loaded"] == 0
     server.put(NAME, (feed.put(bar_line(0, 10.0), bar_line(1, 12.5))).read_bytes() + b"\n")
     assert feed.take().objects["loaded"] == 1
     assert feed.closes() == [10.0, 12.5]

@@ -11,15 +11,14 @@ import pytest
 from rich.console import Console
 
 from assets_tests.support.exchange_lake import ExchangeLake, tick
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.cli.render import print_status
-from lakehouse.domains.market.bars.checks import Finding, checks_of
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.derive.source import Finding
 from lakehouse.domains.market.bars.status import status
 from lakehouse.ingest.load import load
 from lakehouse.ingest.skipped import SKIPPED, last_skipped
-from lakehouse.lake.lake import Lake
 
-CONFIG = source_named("xetra")
 DAY = "2017-07-07"
 IMPOSSIBLE = [
     f"{DAY}/{DAY}_BINS_XETR99.csv",
@@ -47,13 +46,14 @@ def put(feed: Path, *names: str) -> None:
 
 
 def look(lake: Lake) -> None:
-    load(lake, CONFIG, CONFIG.bars, [])
+    load(lake, source_named("xetra").bars, [])
 
 
 def found_by_check(lake: Lake) -> Finding:
-    (check,) = (check for check in checks_of(CONFIG) if check.name == "objects_known")
+    source = source_named("xetra")
+    (check,) = (check for check in source.checks if check.name == "objects_known")
     assert check.severity == "warn"
-    return check.run(lake, CONFIG, None)
+    return check.run(lake, source, None)
 
 
 def test_names_that_match_no_pattern_are_counted_with_examples(feed: Path) -> None:
@@ -64,7 +64,7 @@ def test_names_that_match_no_pattern_are_counted_with_examples(feed: Path) -> No
     finding = found_by_check(lake)
     assert (finding.passed, finding.summary, len(finding.rows), finding.facts["objects"]) == (False, said, 5, 12)
     output = Console(file=io.StringIO(), width=200)
-    print_status(output, status(lake, CONFIG))
+    print_status(output, status(lake, source_named("xetra")))
     assert said in output.file.getvalue()  # type: ignore[attr-defined]
     assert lake.table("ingest_ledger").to_polars().is_empty()
 

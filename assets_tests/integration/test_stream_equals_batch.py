@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 from assets_tests.support.feed_lake import SOURCE, FeedLake, said
 from assets_tests.support.soak import soak_count
 from assets_tests.support.window_reference import DEFAULT, Lengths, assert_same, closed_windows
-from lakehouse.domains.market.quotes.config import QUOTES, Windows, feed_named
+from lakehouse.api import Lake
+from lakehouse.catalog import feed_named
+from lakehouse.domains.market.quotes.config import Windows
 from lakehouse.domains.market.quotes.derive import derive_windows
-from lakehouse.lake.lake import Lake
+from lakehouse.domains.market.quotes.feed import QUOTES
 
 # Shortly before midnight, half a second off the ends of windows.
 START = datetime(2021, 2, 28, 23, 56, 0, 500_000, tzinfo=UTC)
@@ -61,7 +63,6 @@ class Story(NamedTuple):
 
 @contextmanager
 def empty_lake(lengths: Lengths = DEFAULT) -> Iterator[FeedLake]:
-    feed = feed_named(SOURCE)
     windows = Windows(
         resolutions_minutes=lengths.minutes,
         period_s=lengths.period_s,
@@ -69,7 +70,7 @@ def empty_lake(lengths: Lengths = DEFAULT) -> Iterator[FeedLake]:
         lateness_s=int(lengths.lateness_s),
     )
     with tempfile.TemporaryDirectory() as folder:
-        yield FeedLake(feed.model_copy(update={"windows": windows}), Lake(f"{folder}/lake"))
+        yield FeedLake(feed_named(SOURCE).changed(windows=windows).config, Lake(f"{folder}/lake"))
 
 
 def tell(lake: FeedLake, rounds: Sequence[Round]) -> Story:
@@ -208,13 +209,13 @@ def test_windows_of_many_symbols_are_opened_again_together() -> None:
 def test_a_derivation_of_some_symbols_leaves_the_others_alone() -> None:
     with empty_lake() as lake:
         tell(lake, a_session(5, 6))
-        windows, rule = lake.windows, lake.config.windows.rule
+        windows, rule = lake.windows, lake.described.config.windows.rule
         lake.lake.table("iex/quote_windows").snapshot().overwrite(windows.head(0).to_arrow(), "symbol <> 'GME'")
         assert set(lake.windows["symbol"]) == {"GME"}
         first, last = rule.next_end(START - timedelta(days=1)), rule.last_end(START + timedelta(days=1))
-        derive_windows(lake.lake, lake.config, first, last, symbols=["NIO"])
+        derive_windows(lake.lake, lake.described, first, last, symbols=["NIO"])
         assert lake.windows.equals(windows.filter(windows["symbol"] != "AAPL"))
-        derive_windows(lake.lake, lake.config, first, last)
+        derive_windows(lake.lake, lake.described, first, last)
         assert lake.windows.equals(windows)
 
 

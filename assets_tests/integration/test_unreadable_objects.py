@@ -22,17 +22,18 @@ import pytest
 from assets_tests.support.exchange_lake import evaluated
 from assets_tests.support.reference import HEADER, csv_line
 from assets_tests.support.servers.ministack import MinistackS3
-from lakehouse.components.bars import sensor
-from lakehouse.components.bars.run_tags import RANGE_END_TAG, RANGE_START_TAG
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.components.sources import sensor
+from lakehouse.components.sources.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from lakehouse.errors import SourceUnavailable
 from lakehouse.ingest import withheld
+from lakehouse.ingest.discover import store_of
 from lakehouse.ingest.landing import Landing
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.load import Loaded, load
 from lakehouse.ingest.object_store import objects_at, store_at
 from lakehouse.ingest.withheld import Asking, readable_again
-from lakehouse.lake.lake import Lake
 
 SESSION = date(2017, 7, 7)
 HOURS = ("08", "09", "10")
@@ -110,7 +111,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[RefusingBucket]:
 
 def load_session() -> tuple[Lake, Loaded]:
     config, lake = source_named("xetra"), Lake.open()
-    return lake, load(lake, config, config.bars, [SESSION])
+    return lake, load(lake, config.bars, [SESSION])
 
 
 def test_an_object_that_s3_refuses_fails_alone_and_is_taken_once_it_can_be_read(bucket: RefusingBucket) -> None:
@@ -170,9 +171,9 @@ def test_the_sensor_asks_for_an_object_that_became_readable_in_the_same_version(
 def test_an_object_that_stays_forbidden_is_asked_for_once_a_day(bucket: RefusingBucket) -> None:
     bucket.refused = {f"feed/{name}": (403, "InvalidObjectState") for name in NAMES}
     lake, _ = load_session()
-    config, since, before = source_named("xetra"), failed_at(), bucket.refusals
+    since, before = failed_at(), bucket.refusals
     ticks = [since + timedelta(minutes=10 * number) for number in range(1, 7 * 144)]
-    store, ledger = objects_at(config.url()), ledger_of(lake, "xetra").collect().lazy()
+    store, ledger = store_of(lake, source_named("xetra").bars), ledger_of(lake, "xetra").collect().lazy()
     listed, last = store.list().objects, None
     for moment in ticks:
         assert readable_again(store, listed, ledger, Asking(last, moment)).is_empty()
@@ -186,8 +187,8 @@ def test_an_object_that_failed_by_a_clock_that_was_ahead_is_asked_for_before_tha
 ) -> None:
     bucket.refused = {f"feed/{NAMES[0]}": (403, "AccessDenied")}
     lake, _ = load_session()
-    config, now, before = source_named("xetra"), failed_at() - timedelta(days=9, hours=1), bucket.refusals
-    store, ledger = objects_at(config.url()), ledger_of(lake, "xetra")
+    now, before = failed_at() - timedelta(days=9, hours=1), bucket.refusals
+    store, ledger = store_of(lake, source_named("xetra").bars), ledger_of(lake, "xetra")
     for hours in (0, 2, 26):
         asking = Asking(None if hours == 0 else now, now + timedelta(hours=hours))
         assert readable_again(store, store.list().objects, ledger, asking).is_empty()
@@ -201,7 +202,7 @@ def test_of_very_many_objects_kept_back_some_are_asked_for_at_a_time(
     monkeypatch.setattr(withheld, "_MOST", 2)
     bucket.refused = {f"feed/{name}": (403, "AccessDenied") for name in NAMES}
     lake, _ = load_session()
-    before, listed = bucket.refusals, objects_at(source_named("xetra").url())
+    before, listed = bucket.refusals, store_of(lake, source_named("xetra").bars)
     asking = Asking(None, failed_at() + timedelta(minutes=1))
     assert readable_again(listed, listed.list().objects, ledger_of(lake, "xetra"), asking).is_empty()
     assert bucket.refusals - before == 2

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from assets_tests.support.described import changed
 from assets_tests.support.vendor_lake import (
     DAYS,
     KEY,
@@ -21,9 +22,8 @@ from assets_tests.support.vendor_lake import (
     small_market,
     vendor_lake,
 )
-from lakehouse.domains.market.bars.checks import checks_of
-from lakehouse.domains.market.bars.config import SourceError
 from lakehouse.domains.market.bars.status import status
+from lakehouse.errors import SourceError
 from lakehouse.ingest.http import client as api_module
 from lakehouse.ingest.load import load
 from lakehouse.settings import settings
@@ -91,8 +91,8 @@ def lake(market: UsMarket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 def treated(lake: VendorLake, **changes: Any) -> VendorLake:
     """The lake, whose vendor is treated in another way than its YAML says."""
-    assert lake.config.api is not None
-    lake.config = lake.config.model_copy(update={"api": lake.config.api.model_copy(update=changes)})
+    assert lake.described.config.api is not None
+    lake.described = changed(lake.described, api=lake.described.config.api.model_copy(update=changes))
     return lake
 
 
@@ -269,10 +269,7 @@ def test_nobody_there_is_asked_once(lake: VendorLake, market: UsMarket, monkeypa
     """Twelve symbols and four months took minutes of tries when the vendor was down."""
     monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_URL", "http://127.0.0.1:9/query")
     settings.cache_clear()
-    config = lake.config.model_copy(
-        update={"api": lake.config.api.model_copy(update={"tries": 1, "concurrency": 1})}  # type: ignore[union-attr]
-    )
-    loaded = load(lake.lake, config, config.bars, DAYS)
+    loaded = load(lake.lake, treated(lake, tries=1, concurrency=1).described.bars, DAYS)
     errors = list(loaded.errors.values())
     assert len(errors) == len(market.symbols) * len(MONTHS)
     assert "ConnectError" in errors[0]
@@ -285,14 +282,14 @@ def test_a_symbol_that_was_mistyped_once_is_no_later_loss(lake: VendorLake, monk
     lake.update()
 
     def said() -> list[str]:
-        checks = [check for check in checks_of(lake.config) if check.name == "objects_readable"]
-        return [check.run(lake.lake, lake.config, DAYS).summary for check in checks]
+        checks = [check for check in lake.described.checks if check.name == "objects_readable"]
+        return [check.run(lake.lake, lake.described, DAYS).summary for check in checks]
 
     assert all("NOPE" in summary for summary in said())
-    assert len(status(lake.lake, lake.config).failed_objects) == len(MONTHS) + 1
+    assert len(status(lake.lake, lake.described).failed_objects) == len(MONTHS) + 1
     monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS", symbols)
     assert said() == ["nothing found", "nothing found"]
-    assert status(lake.lake, lake.config).failed_objects == []
+    assert status(lake.lake, lake.described).failed_objects == []
 
 
 def test_prices_are_adjusted_or_not(lake: VendorLake, monkeypatch: pytest.MonkeyPatch) -> None:

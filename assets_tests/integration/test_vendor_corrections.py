@@ -19,8 +19,8 @@ from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from assets_tests.support.vendor_lake import DAYS, KEY, NEW_YORK, SOURCE, TABLES, VendorLake, small_market, vendor_lake
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
-from lakehouse.lake.lake import Lake
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_api import VendorApi
 

@@ -218,7 +218,7 @@ class VendorsLakes(RuleBasedStateMachine):
         self._tables()
         self._conservation()
         versions = self.vendor.versions()
-        assert not rebuild(self.vendor.lake, self.vendor.config, verify=True).differs
+        assert not rebuild(self.vendor.lake, self.vendor.described, verify=True).differs
         self.vendor.derive(DAYS)
         assert self.vendor.versions() == versions
         self.moments.append((datetime.now(UTC), self.vendor.everything()))

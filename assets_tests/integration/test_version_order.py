@@ -10,12 +10,12 @@ import pytest
 from deltalake import write_deltalake
 
 from assets_tests.support.folder_source import DAY, PUBLISHED, FolderSource, bar_line
+from lakehouse.api import Lake
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.derive import derive_bars
 from lakehouse.domains.market.bars.status import status
 from lakehouse.ingest.folder import Folder
 from lakehouse.ingest.load import load
-from lakehouse.lake.lake import Lake
 
 OLDER = PUBLISHED - timedelta(days=30)
 
@@ -92,10 +92,10 @@ def test_a_failure_that_a_clock_ahead_recorded_ends_with_the_next_version(
     with monkeypatch.context() as patch:
         patch.setattr("lakehouse.ingest.load.datetime", Ahead)
         assert source.take().objects["failed"] == 1
-    assert len(status(source.lake, source.config).failed_objects) == 1
+    assert len(status(source.lake, source.described).failed_objects) == 1
     source.put(bar_line(1))
     source.take()
-    found = status(source.lake, source.config)
+    found = status(source.lake, source.described)
     assert (found.failed_objects, found.objects) == ([], {"loaded": 1})
 
 
@@ -130,20 +130,20 @@ def test_a_lake_from_before_keeps_its_rows_until_it_is_rebuilt(source: FolderSou
     source.put(bar_line(1, 10.0))
     source.take()
     source.put(bar_line(1, 11.0), at=OLDER)
-    load(source.lake, source.config, source.config.bars, [DAY])
+    load(source.lake, source.described.bars, [DAY])
     written_by_an_earlier_release(source.lake)
-    derive_bars(source.lake, source.config, [DAY])
+    derive_bars(source.lake, source.described, [DAY])
     assert source.closes() == [10.0]
     assert sum(source.take().objects.values()) == 0
-    assert (status(source.lake, source.config).rebuild_due, source.closes()) == (1, [10.0])
+    assert (status(source.lake, source.described).rebuild_due, source.closes()) == (1, [10.0])
     before = datetime.now(UTC)
 
-    verified = rebuild(source.lake, source.config, verify=True)
+    verified = rebuild(source.lake, source.described, verify=True)
     assert (verified.objects_reordered, verified.differs, source.closes()) == (1, True, [10.0])
-    assert rebuild(source.lake, source.config).objects_reordered == 1
+    assert rebuild(source.lake, source.described).objects_reordered == 1
     assert (source.closes(), source.closes(before)) == ([11.0], [10.0])
-    assert status(source.lake, source.config).rebuild_due == 0
-    assert not rebuild(source.lake, source.config, verify=True).differs
+    assert status(source.lake, source.described).rebuild_due == 0
+    assert not rebuild(source.lake, source.described, verify=True).differs
     source.counts()
     assert sum(source.take().objects.values()) == 0
 

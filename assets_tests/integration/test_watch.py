@@ -31,12 +31,12 @@ from typer.testing import CliRunner
 
 from assets_tests.support.feed_lake import FeedLake, said
 from assets_tests.support.window_reference import Place, closed_windows
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.cli.watch import drawn, run_watch
 from lakehouse.domains.market.quotes.monitor import HISTORY_ENDS, FeedView, View
 from lakehouse.domains.market.quotes.poller import Inbox, PollError
 from lakehouse.errors import LakeUnavailable
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 SYMBOLS = [f"SYM{number:02}" for number in range(12)]

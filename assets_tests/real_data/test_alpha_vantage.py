@@ -63,7 +63,7 @@ def filled(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     content = ServedFiles(shared_data / "alphavantage", until=LAST)
     api = VendorApi(content, api_key=KEY, clock=DOWNLOADED)
     with vendor_lake(tmp_path_factory.mktemp("vendor"), api, content.symbols, adjusted=True) as lake:
-        lake.update(lake.config.calendar_frame().between(FIRST, LAST))
+        lake.update(lake.described.calendar.between(FIRST, LAST))
         before = lake.versions(), landed(lake), len(api.requests)
         yield Filled(lake, *before, *lake.cli.run("backfill", SOURCE, "--from", str(FIRST), "--to", str(LAST)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.feed_lake import EPOCH, SOURCE, FeedLake
-from lakehouse.domains.market.quotes.config import feed_named
+from lakehouse.catalog import feed_named
 from lakehouse.domains.market.quotes.parse import Heard, quote_rows, refused
 from lakehouse.lake.engine import connect
 

@@ -70,7 +70,7 @@ def quotes_of(symbol: str, start: datetime, bar: Bar) -> list[Quote]:
 
 async def replay(lake: FeedLake, vendor: QuoteFeed) -> None:
     """A poll every ten seconds, but in the last millisecond of a minute for that at :50; stored minute by minute."""
-    async with Poller(lake.config) as poller:
+    async with Poller(lake.described) as poller:
         for _ in range(MINUTES + 1):
             for seconds in (10, 10, 10, 10, 19.999, 0.001):
                 await asyncio.gather(*poller.ask_all(vendor.now(), 5))
@@ -87,7 +87,7 @@ def replayed(bars: Bars, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
         told[symbol] += quotes_of(symbol, start, bar)
     vendor = QuoteFeed(ReplayedQuotes(told), token=TOKEN, start=FIRST, speed=0)
     with polled(tmp_path_factory.mktemp("replayed"), vendor, SYMBOLS) as lake:
-        lake.config = lake.config.model_copy(update={"windows": Windows(offset_s=ON_MINUTES.offset_s)})
+        lake.described = lake.described.changed(windows=Windows(offset_s=ON_MINUTES.offset_s))
         lake.restart()
         asyncio.run(replay(lake, vendor))
         assert {(row.symbol, row.event_time): row.price for row in lake.told()} == vendor.served

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from assets_tests.support.lakes import MARTS, TABLES, Lakehouse
 from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.writers import load_and_derive
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.report import export_report
 from lakehouse.settings import settings
 from lakehouse.warehouse.publish import publish

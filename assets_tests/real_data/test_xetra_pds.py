@@ -18,11 +18,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from assets_tests.support.described import with_bars
 from assets_tests.support.soak import soak_count
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.load import load
-from lakehouse.lake.lake import Lake
 
 FIRST, LAST = date(2017, 6, 20), date(2017, 7, 14)
 KEY = ["instrument_id", "currency", "session"]
@@ -30,29 +32,27 @@ TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "
 
 
 @pytest.fixture(scope="module")
-def xetra(shared_data: Path) -> SourceConfig:
+def xetra(shared_data: Path) -> BarSource:
     """The source as it is configured, its objects in the folder of real data."""
-    config = source_named("xetra")
-    folder = str(shared_data / "xetra_pds")
-    objects = config.bars.objects
+    source = source_named("xetra")
+    objects = source.config.bars.objects
     assert objects is not None
-    bars = config.bars.model_copy(update={"objects": objects.model_copy(update={"url": folder})})
-    return config.model_copy(update={"bars": bars})
+    return with_bars(source, objects=objects.model_copy(update={"url": str(shared_data / "xetra_pds")}))
 
 
-def run(lake: Lake, config: SourceConfig, sessions: list[date]) -> tuple[int, int]:
-    loaded = load(lake, config, config.bars, sessions)
-    derive_bars(lake, config, sessions)
-    derive_daily_bars(lake, config, sessions)
+def run(lake: Lake, source: BarSource, sessions: list[date]) -> tuple[int, int]:
+    loaded = load(lake, source.bars, sessions)
+    derive_bars(lake, source, sessions)
+    derive_daily_bars(lake, source, sessions)
     return loaded.rows_received, loaded.rows_quarantined
 
 
-def sessions_of(config: SourceConfig) -> list[date]:
-    return config.calendar_frame().between(FIRST, LAST)
+def sessions_of(source: BarSource) -> list[date]:
+    return source.calendar.between(FIRST, LAST)
 
 
 @pytest.fixture(scope="module")
-def lake(xetra: SourceConfig, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+def lake(xetra: BarSource, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The lake after one load and derivation of the whole range."""
     made = Lake(str(tmp_path_factory.mktemp("xetra") / "lake"))
     assert run(made, xetra, sessions_of(xetra)) == (623_082, 2_455)
@@ -125,14 +125,14 @@ def test_exx7_is_not_pulled_down_by_its_evening_bar(lake: Lake, daily: dict) -> 
     assert evening == [(3.181, False, "post")]
 
 
-def test_a_second_run_leaves_every_table_as_it_was(lake: Lake, xetra: SourceConfig) -> None:
+def test_a_second_run_leaves_every_table_as_it_was(lake: Lake, xetra: BarSource) -> None:
     versions = [lake.table(name).snapshot().version for name in TABLES]
     assert run(lake, xetra, sessions_of(xetra)) == (0, 0)
     assert [lake.table(name).snapshot().version for name in TABLES] == versions
 
 
 @pytest.mark.soak
-def test_sessions_in_any_order_give_the_same(lake: Lake, xetra: SourceConfig, tmp_path: Path) -> None:
+def test_sessions_in_any_order_give_the_same(lake: Lake, xetra: BarSource, tmp_path: Path) -> None:
     """In three random shares; one by one in a soak."""
     other, sessions = Lake(str(tmp_path / "lake")), sessions_of(xetra)
     shuffled, runs = random.Random(20170714).sample(sessions, len(sessions)), soak_count(3, len(sessions))
@@ -145,7 +145,7 @@ def test_sessions_in_any_order_give_the_same(lake: Lake, xetra: SourceConfig, tm
     assert_frame_equal(*bars, check_exact=True)
 
 
-def test_as_of_now_is_now(lake: Lake, daily: dict, xetra: SourceConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_of_now_is_now(lake: Lake, daily: dict, xetra: BarSource, monkeypatch: pytest.MonkeyPatch) -> None:
     past = Lake(lake.uri, as_of=datetime.now(UTC))
     derived = past.sql("SELECT * FROM xetra.daily_bars").pl().sort(KEY)
     assert_frame_equal(derived, lake.table("xetra/daily_bars").to_polars().sort(KEY), check_exact=True)

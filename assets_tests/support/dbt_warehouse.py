@@ -20,9 +20,10 @@ import pyarrow as pa
 import pytest
 
 from assets_tests.support import lakes
-from lakehouse.domains.market.bars.config import SourceConfig, configured_sources
-from lakehouse.domains.market.quotes.config import FeedConfig
-from lakehouse.lake.lake import Lake
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.source import BarSource
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.warehouse import sources as connection
 
@@ -203,11 +204,11 @@ def _overwrite(name: str, rows: list[dict[str, Any]]) -> None:
 class Warehouse:
     """Builds a DuckDB file with dbt, in this process, over the tables of the named sources, and of `feeds`."""
 
-    def __init__(self, folder: Path, *sources: str, feeds: Sequence[FeedConfig] = ()) -> None:
+    def __init__(self, folder: Path, *sources: str, feeds: Sequence[Feed] = ()) -> None:
         folder.mkdir()
         self.folder = folder
-        self.sources: dict[str, SourceConfig] = {name: configured_sources()[name] for name in sources or (FILES,)}
-        self.feeds = {feed.source: feed for feed in feeds}
+        self.sources: dict[str, BarSource] = {name: source_named(name) for name in sources or (FILES,)}
+        self.feeds = {feed.name: feed for feed in feeds}
         # The file's name is the name of its catalogue, which the manifest holds.
         self.path = folder / "warehouse.duckdb"
 
@@ -232,9 +233,11 @@ class Warehouse:
         """In the block the plugin knows the warehouse's file, its sources and its feeds, and no others."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(self.path))
-            patch.setattr(connection, "configured_sources", lambda: self.sources)
-            patch.setattr(connection, "configured_feeds", lambda: self.feeds)
+            patch.setattr(connection, "sources_of", lambda kind, _: list(self._of(kind).values()))
             yield
+
+    def _of(self, kind: str) -> Mapping[str, BarSource | Feed]:
+        return self.sources if kind == "market" else self.feeds
 
     def build(self, *arguments: str) -> dict[str, str]:
         """Builds and checks everything, or fails with what dbt said.
@@ -286,7 +289,7 @@ class Warehouse:
 
 
 @contextmanager
-def built_elsewhere(folder: Path, *sources: str, feeds: Sequence[FeedConfig] = ()) -> Iterator[Warehouse]:
+def built_elsewhere(folder: Path, *sources: str, feeds: Sequence[Feed] = ()) -> Iterator[Warehouse]:
     """A warehouse over a lake below `folder`, for tests that begin with what it builds: in the block, this process
     means that lake.
     """

@@ -18,10 +18,10 @@ import duckdb
 import polars as pl
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from lakehouse.components.bars.run_tags import range_tags
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.components.resources import lake_resources
-from lakehouse.domains.market.bars.config import source_named
-from lakehouse.lake import Lake
+from lakehouse.components.sources.run_tags import range_tags
 from lakehouse.simulators.exchange import Exchange
 
 SOURCE = "xetra"
@@ -113,7 +113,7 @@ class ExchangeLake:
 
 def simulated_exchange(instruments: int = 15) -> Exchange:
     """The exchange of SESSIONS; always the same."""
-    calendar = source_named(SOURCE).calendar_frame()
+    calendar = source_named(SOURCE).calendar
     sessions = calendar.between(FIRST, LAST)
     assert sessions == SESSIONS
     return Exchange([(session, *calendar.hours(session)) for session in sessions], seed=3, instruments=instruments)

@@ -20,14 +20,17 @@ import polars as pl
 import pytest
 
 from assets_tests.support.window_reference import Told
+from lakehouse.api import Lake
+from lakehouse.catalog import feed_named
 from lakehouse.derive.incremental import Derived
-from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig, feed_named
+from lakehouse.domains.market.quotes.config import FeedConfig
 from lakehouse.domains.market.quotes.derive import derive_windows
+from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.live import LiveWindows
 from lakehouse.domains.market.quotes.parse import Heard
 from lakehouse.domains.market.quotes.poller import Inbox, Poller
+from lakehouse.domains.market.quotes.resolve import feed_of
 from lakehouse.domains.market.quotes.store import QuoteLog, Stored
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_feed import QuoteFeed
 
@@ -51,14 +54,23 @@ def said(symbol: str, event_time: datetime, price: object, /, **members: object)
 class FeedLake:
     """A lake of a feed's quotes, and who stores into it: `log` and `live`, until they are made anew by `restart`."""
 
-    config: FeedConfig = field(default_factory=lambda: feed_named(SOURCE))
+    config: FeedConfig = field(default_factory=lambda: feed_named(SOURCE).config)
     lake: Lake = field(default_factory=Lake.open)
+
+    @property
+    def described(self) -> Feed:
+        """The feed, by the settings of now; another one's description can be set."""
+        return feed_of(self.config, settings())
+
+    @described.setter
+    def described(self, feed: Feed) -> None:
+        self.config = feed.config
 
     def __post_init__(self) -> None:
         self._begin()
 
     def _begin(self) -> None:
-        self.log, self.live = QuoteLog(self.lake, self.config), LiveWindows(self.lake, self.config)
+        self.log, self.live = QuoteLog(self.lake, self.described), LiveWindows(self.lake, self.described)
 
     def restart(self) -> Derived:
         """Forgets all that isn't in the lake, and catches up, as the service does when it starts."""
@@ -78,7 +90,7 @@ class FeedLake:
         """One round of polls; what it brought."""
 
         async def asking() -> Inbox:
-            async with Poller(self.config) as poller:
+            async with Poller(self.described) as poller:
                 await asyncio.gather(*poller.ask_all(slot_at, seconds))
                 return poller.inbox.take()
 
@@ -91,7 +103,7 @@ class FeedLake:
 
     def stored(self, table: str) -> pl.DataFrame:
         """The rows of one of the feed's tables as they stand, without SQL."""
-        found = self.lake.table(self.config.table(table))
+        found = self.lake.table(self.described.table(table))
         # Before its first quote a feed has no table.
         return found.snapshot().scan().collect().sort(found.contract.key)
 
@@ -118,7 +130,7 @@ class FeedLake:
 
     def versions(self) -> dict[str, int | None]:
         """The Delta version of every table of the feed, and of the quarantine."""
-        names = [*map(self.config.table, (QUOTES, WINDOWS, ERRORS)), "quarantine"]
+        names = [*map(self.described.table, (QUOTES, WINDOWS, ERRORS)), "quarantine"]
         return {name: self.lake.table(name).snapshot().version for name in names}
 
     def derive_all(self, *, verify: bool = False) -> Derived:
@@ -127,9 +139,9 @@ class FeedLake:
         first, last = moments.min(), moments.max()
         assert isinstance(first, datetime)
         assert isinstance(last, datetime)
-        rule = self.config.windows.rule
+        rule = self.described.config.windows.rule
         return derive_windows(
-            self.lake, self.config, rule.next_end(first), rule.last_end(last + rule.longest), verify=verify
+            self.lake, self.described, rule.next_end(first), rule.last_end(last + rule.longest), verify=verify
         )
 
 

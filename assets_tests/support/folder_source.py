@@ -12,12 +12,15 @@ from typing import Self
 
 import pytest
 
+from assets_tests.support.described import resolved
 from assets_tests.support.reference import HEADER, csv_line, isin
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.derive.conservation import COUNTS
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.load import Loaded, load
-from lakehouse.lake.lake import Lake
 
 DAY = date(2017, 7, 7)
 PUBLISHED = datetime(2017, 7, 8, tzinfo=UTC)
@@ -50,8 +53,17 @@ class FolderSource:
     """The folder and the lake that loads it."""
 
     folder: Path
-    config: SourceConfig = field(default_factory=lambda: source_named("xetra"))
     lake: Lake = field(default_factory=Lake.open)
+    config: SourceConfig = field(default_factory=lambda: source_named("xetra").config)
+
+    @property
+    def described(self) -> BarSource:
+        """The source, by the settings of now; another one's description can be set."""
+        return resolved(self.config)
+
+    @described.setter
+    def described(self, source: BarSource) -> None:
+        self.config = source.config
 
     @classmethod
     def below(cls, home: Path, patch: pytest.MonkeyPatch) -> Self:
@@ -71,9 +83,9 @@ class FolderSource:
 
     def take(self) -> Loaded:
         """Loads and derives the day."""
-        loaded = load(self.lake, self.config, self.config.bars, [DAY])
-        derive_bars(self.lake, self.config, [DAY])
-        derive_daily_bars(self.lake, self.config, [DAY])
+        loaded = load(self.lake, self.described.bars, [DAY])
+        derive_bars(self.lake, self.described, [DAY])
+        derive_daily_bars(self.lake, self.described, [DAY])
         return loaded
 
     def closes(self, as_of: datetime | None = None) -> list[float]:

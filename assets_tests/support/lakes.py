@@ -16,8 +16,8 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 TABLES = (

@@ -9,18 +9,22 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakehouse.lake import contract as module
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.registry import Entry, Registry
 from lakehouse.lake.table import LakeTable
 
 
 @contextmanager
 def with_contract(contract: Contract) -> Iterator[None]:
-    """Within the block, the project has this contract too, or instead of its own for a table of that name."""
-    known = dict(module.contracts()) | {contract.table: contract}
+    """Within the block, every lake has this contract too, or instead of its own for a table of that name."""
+    own = Registry.entry
+
+    def entry(registry: Registry, path: str) -> Entry:
+        return Entry(contract) if path.rpartition("/")[2] == contract.table else own(registry, path)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "contracts", lambda: known)
+        patch.setattr(Registry, "entry", entry)
         yield
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
-from lakehouse.ingest.dataset import Product
+from lakehouse.domains.market.bars.products import Product
 from lakehouse.ingest.formats import BlockReader, Received, read_whole
 
 LIMIT = 1_000_000_000

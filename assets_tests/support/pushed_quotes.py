@@ -15,9 +15,10 @@ import pytest
 
 from assets_tests.support.quote_pusher import Pushed
 from assets_tests.support.servers.nats import NatsServer
-from lakehouse.domains.market.quotes.config import FeedConfig, feed_named
+from lakehouse.api import Lake
+from lakehouse.catalog import feed_named
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.nats import consumer as broker_consumer
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 STREAM, DURABLE = "quotes", "lakehouse"
@@ -26,7 +27,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Told = dict[tuple[str, datetime], float]
 
 
-def feed_pushed_by(url: str, patch: pytest.MonkeyPatch) -> FeedConfig:
+def feed_pushed_by(url: str, patch: pytest.MonkeyPatch) -> Feed:
     """The feed of the YAML; in this process the settings name this broker."""
     patch.setenv("LAKEHOUSE_IEX_NATS_URL", url)
     settings.cache_clear()

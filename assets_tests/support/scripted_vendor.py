@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from lakehouse.ingest.http.client import Answer, ApiClient
-from lakehouse.ingest.http.config import Api
+from lakehouse.ingest.http.config import Api, Endpoint
+from lakehouse.settings import settings
 
 KEY = "Q7/x+Y 9ZKEYZ"
 ASKED = {"function": "TIME_SERIES_INTRADAY", "symbol": "AAPL", "month": "2020-11", "datatype": "csv"}
@@ -118,7 +119,6 @@ def api(url: str = "https://vendor.example/query", **entries: Any) -> Api:
     given = {
         "url": url,
         "key": {"variable": "VENDOR_API_KEY"},
-        "symbols": ("AAPL",),
         "requests_per_minute": 60_000,
         "timeout_s": 5.0,
         "tries": 3,
@@ -128,6 +128,12 @@ def api(url: str = "https://vendor.example/query", **entries: Any) -> Api:
     return Api.model_validate(given | entries)
 
 
+def client_of(api: Api, *, key: str | None = None, url: str | None = None) -> ApiClient:
+    """A client of the vendor by the settings of now, with another key or address where they are given."""
+    endpoint = Endpoint.of("vendor", api, settings())
+    return ApiClient(replace(endpoint, key=key or endpoint.key, url=url or endpoint.url))
+
+
 def ask(vendor: Vendor, asked: dict[str, str] | None = None, *, key: str = KEY, **entries: Any) -> Answer:
-    with ApiClient("vendor", api(vendor.url, **entries), key=key) as client:
+    with client_of(api(vendor.url, **entries), key=key) as client:
         return client.get(asked or ASKED)

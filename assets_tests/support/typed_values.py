@@ -101,6 +101,4 @@ def contract_with(*types: str, **further: Any) -> Contract:
 
 def table_of(contract: Contract, lake: Path) -> LakeTable:
     """A table in the folder `lake` that has the contract."""
-    table = LakeTable("bars", str(lake / contract.table), {})
-    table.contract = contract
-    return table
+    return LakeTable(contract.table, str(lake / contract.table), {}, contract, lambda _: None)

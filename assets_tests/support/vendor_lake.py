@@ -17,13 +17,16 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
+from assets_tests.support.described import resolved
 from assets_tests.support.lakes import Lakehouse
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.corporate_actions.derive import OFFICIAL_TABLES, derive_official
 from lakehouse.ingest.ledger import failed_objects, ledger_of
 from lakehouse.ingest.load import Loaded, load
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_answers import DAILY, INTRADAY
@@ -64,7 +67,16 @@ class VendorLake:
     home: Path
     api: VendorApi
     variables: dict[str, str]
-    config: SourceConfig = field(default_factory=lambda: source_named(SOURCE))
+    config: SourceConfig = field(default_factory=lambda: source_named(SOURCE).config)
+
+    @property
+    def described(self) -> BarSource:
+        """The source, by the settings of now; another one's description can be set."""
+        return resolved(self.config)
+
+    @described.setter
+    def described(self, source: BarSource) -> None:
+        self.config = source.config
 
     @property
     def cli(self) -> Lakehouse:
@@ -83,20 +95,20 @@ class VendorLake:
 
     def load_bars(self, sessions: Sequence[date]) -> Loaded:
         """Asks for the months of `sessions`, and loads what was answered."""
-        return load(self.lake, self.config, self.config.bars, sessions)
+        return load(self.lake, self.described.bars, sessions)
 
     def load_official(self) -> Loaded:
         """Asks for the official series, and loads what was answered."""
-        assert self.config.official_daily is not None
-        return load(self.lake, self.config, self.config.official_daily, DAYS[:1])
+        assert self.described.official_daily is not None
+        return load(self.lake, self.described.official_daily, DAYS[:1])
 
     def derive(self, sessions: Sequence[date]) -> None:
         """Derives what a load of `sessions` may have brought news about."""
-        touched = self.config.sessions_together(list(sessions), self.config.calendar_frame())
-        derive_bars(self.lake, self.config, touched)
-        derive_daily_bars(self.lake, self.config, touched)
+        touched = self.described.together(list(sessions))
+        derive_bars(self.lake, self.described, touched)
+        derive_daily_bars(self.lake, self.described, touched)
         for table in OFFICIAL_TABLES:
-            derive_official(self.lake, self.config, table)
+            derive_official(table, self.lake, self.described)
 
     def update(self, sessions: Sequence[date] = DAYS) -> dict[str, Loaded]:
         """Loads and derives everything; what was loaded, by product."""

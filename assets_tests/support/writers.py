@@ -18,10 +18,10 @@ from typing import Any
 
 import deltalake
 
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import Loaded, load
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 WORKERS = multiprocessing.get_context("forkserver")
@@ -33,7 +33,7 @@ WORKERS.set_forkserver_preload(
 def load_and_derive(sessions: list[date]) -> Loaded:
     """What a run of the product does to the tables: loads Xetra's sessions and derives them; what was loaded."""
     config, lake = source_named("xetra"), Lake.open()
-    loaded = load(lake, config, config.bars, sessions)
+    loaded = load(lake, config.bars, sessions)
     derive_bars(lake, config, sessions)
     derive_daily_bars(lake, config, sessions)
     return loaded

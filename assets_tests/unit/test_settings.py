@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse import settings as module
-from lakehouse.lake.lake import Lake
+from lakehouse.api import Lake
 from lakehouse.settings import PROJECT_ROOT, Settings, SettingsError, default_home, dotenv_file, settings
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lakehouse.catalog import source_named
 from lakehouse.cli.app import app
-from lakehouse.domains.market.bars.config import Report, source_named
+from lakehouse.domains.market.bars.config import Report
 from lakehouse.errors import SourceError
-from lakehouse.ingest.dataset import Objects
+from lakehouse.ingest.names import Objects
 from lakehouse.ingest.object_store import objects_at, store_at
 from lakehouse.settings import settings
 from lakehouse.urls import fault_of, scheme_of, without_password
@@ -59,7 +60,7 @@ def test_a_source_or_report_at_a_url_of_another_kind_is_refused_by_name(
     for refusing in (
         lambda: objects_at(url),
         lambda: store_at(url),
-        lambda: Objects(url=url, pattern="(?P<date>.*)", per_session="day"),
+        lambda: Objects(url=url, pattern="(?P<date>.*)", holds="day"),
         lambda: Report(url=url, key="{session}", columns={}),
     ):
         with pytest.raises(ValueError, match=said):
@@ -69,7 +70,7 @@ def test_a_source_or_report_at_a_url_of_another_kind_is_refused_by_name(
     assert "s3cret" not in str(refused.value)
     monkeypatch.setenv("LAKEHOUSE_XETRA_URL", url)
     with pytest.raises(SourceError, match=said):
-        source_named("xetra").url()
+        source_named("xetra").bars.require_settings()
     assert os.listdir(tmp_path) == []
 
 

@@ -97,6 +97,32 @@ def backfill(
 
 
 @app.command()
+def update(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Names of sources; all that can be loaded by default.")
+    ] = None,
+) -> None:
+    """Load, derive, check and publish whatever is new at the sources named, or at all.
+
+    It does what the sensors and schedules do by themselves while `lakehouse dev` runs.
+    """
+    from lakehouse.local_dagster.backfill import Display, Outcome, show_outcome
+    from lakehouse.local_dagster.update import update_sources
+
+    sound = True
+    with explained(), Display(console) as display:
+        for name, done in update_sources(sources or [], display):
+            if isinstance(done, Outcome):
+                console.print(f"[bold]{name}[/]")
+                show_outcome(console, done)
+                sound &= done.is_sound
+            else:
+                console.print(f"[bold]{name}[/]: {escape(done)}", highlight=False, soft_wrap=True)
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command()
 def reload(
     source: SourceArgument,
     first: Annotated[
@@ -162,9 +188,9 @@ def _answer(query: str, output_format: Format, output: Path | None, as_of: datet
     """Prints a query's result, and ends the command where there is none."""
     import duckdb
 
+    from lakehouse.api import Lake
     from lakehouse.errors import QueryNotAllowed
     from lakehouse.lake.engine import spill_folder
-    from lakehouse.lake.lake import Lake
     from lakehouse.lake.locked import for_whole_process
     from lakehouse.settings import settings
 
@@ -212,9 +238,10 @@ def plot(
     as_of: AsOfOption = None,
 ) -> None:
     """Draw candlesticks and volume of an instrument: a session's own bars, or the daily bars of several."""
+    from lakehouse.api import Lake
+    from lakehouse.catalog import source_named, sources_of
     from lakehouse.cli.plot import default_name, write
     from lakehouse.domains.market.bars.chart import read_chart
-    from lakehouse.lake.lake import Lake
 
     target = output or Path(default_name(instrument, first, last))
     if target.suffix.lower() not in (".png", ".html"):
@@ -222,7 +249,10 @@ def plot(
     if last < first:
         raise typer.BadParameter(f"--to {last} is before --from {first}; swap them")
     with explained():
-        chart = read_chart(Lake.open(as_of=as_of), instrument, first, last, source, currency, adjusted=adjusted)
+        lake = Lake.open(as_of=as_of)
+        loaded = lake.sources("market")
+        sources = [source_named(source)] if source else [each for each in sources_of("market") if each.name in loaded]
+        chart = read_chart(lake, sources, instrument, first, last, currency, adjusted=adjusted)
         try:
             write(chart, target)
         except OSError as error:
@@ -236,21 +266,20 @@ def status() -> None:
     """Per source: sessions loaded, missing and failed, what the quarantine holds and why; what is held back from the
     marts, and the last publication.
     """
+    from lakehouse.api import Lake
+    from lakehouse.catalog import broken_files, sources_of
     from lakehouse.derive.held_back import holds
-    from lakehouse.domains.market.bars.config import configured_sources
     from lakehouse.domains.market.bars.status import publication_of, status
-    from lakehouse.domains.market.quotes.config import broken_files, configured_feeds
     from lakehouse.domains.market.quotes.status import feed_status
-    from lakehouse.lake.lake import Lake
     from lakehouse.lake.releases import release_in_use
     from lakehouse.settings import settings
 
     with explained():
         lake = Lake.present()
         console.print(f"lake: {escape(lake.uri)}", highlight=False, soft_wrap=True)
-        for config in configured_sources().values():
-            print_status(console, status(lake, config))
-        for feed in configured_feeds().values():
+        for source in sources_of("market"):
+            print_status(console, status(lake, source))
+        for feed in sources_of("feed"):
             print_feed_status(console, feed_status(lake, feed))
         for broken in broken_files().values():
             print_error(broken)
@@ -270,40 +299,24 @@ def rebuild(
     ] = False,
 ) -> None:
     """Derive what comes from raw_bars (of a feed: from its quotes) and the marts again, and write what differs."""
-    from lakehouse.derive.held_back import Hold, holds
+    from lakehouse.api import Lake
+    from lakehouse.catalog import described_source
+    from lakehouse.derive.held_back import check_again, holds
     from lakehouse.derive.rebuild import rebuild as rebuild_tables
-    from lakehouse.derive.rebuild import rebuild_feed
-    from lakehouse.domains.market.bars.checks import checks_of
-    from lakehouse.domains.market.bars.config import source_named
-    from lakehouse.domains.market.held_back import check_again
-    from lakehouse.domains.market.quotes.checks import FEED_CHECKS
-    from lakehouse.domains.market.quotes.config import configured_feeds
-    from lakehouse.lake.lake import Lake
     from lakehouse.lake.releases import present_marts
     from lakehouse.local_dagster.backfill import Display
     from lakehouse.settings import settings
-    from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS
+    from lakehouse.warehouse.parts import part_of
     from lakehouse.warehouse.publish import differing_marts, publish
 
     with explained():
-        feed = configured_feeds().get(source)
-        config = None if feed else source_named(source)
-        lake = Lake.present()
-        held: list[Hold] = []
+        known = described_source(source)
         with Display(console) as display:
-            if feed is not None:
-                result = rebuild_feed(lake, feed, verify=verify, progress=display.show)
-                held = holds(lake, source) if verify else check_again(lake, feed, FEED_CHECKS)
-            elif config is not None:
-                result = rebuild_tables(lake, config, verify=verify, progress=display.show)
-                held = (
-                    holds(Lake.present(), source) if verify else check_again(Lake.present(), config, checks_of(config))
-                )
+            result = rebuild_tables(Lake.present(), known, verify=verify, progress=display.show)
+            held = holds(Lake.present(), source) if verify else check_again(Lake.present(), known)
             display.show("marts", 0, 0)
             published = present_marts(settings()).exists()
-            marts = (
-                differing_marts(settings(), QUOTE_MARTS if feed else MARKET_MARTS) if published or not verify else []
-            )
+            marts = differing_marts(settings(), part_of(known.kind)) if published or not verify else []
             if marts and not verify:
                 publish(settings(), full_refresh=True)
         if result.objects_reordered:
@@ -338,7 +351,7 @@ def migrate(
 
     Each table is rewritten in one commit: stop it at any time, and run it again.
     """
-    from lakehouse.lake.lake import Lake
+    from lakehouse.api import Lake
     from lakehouse.lake.migration import due, migrate_table
     from lakehouse.local_dagster.backfill import Display
 
@@ -376,8 +389,8 @@ def stream(
 
     Each quote is stored once, however often this is stopped, killed or run beside itself.
     """
+    from lakehouse.catalog import feed_named
     from lakehouse.cli.stream import run_stream
-    from lakehouse.domains.market.quotes.config import feed_named
     from lakehouse.domains.market.quotes.service import FeedStopped
 
     with explained():
@@ -405,8 +418,8 @@ def watch(
 
     Whoever streams, wherever: this reads the lake's tables.
     """
+    from lakehouse.catalog import feed_named
     from lakehouse.cli.watch import run_watch
-    from lakehouse.domains.market.quotes.config import feed_named
 
     with explained():
         run_watch(console, feed_named(feed), once=once, by_symbol=by_symbol)

@@ -18,11 +18,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.domains.market.bars.config import source_named
-from lakehouse.domains.market.quotes.config import feed_named
+from lakehouse.api import Lake
+from lakehouse.catalog import feed_named, source_named
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
-from lakehouse.lake.lake import Lake
 from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source, show_outcome
 from lakehouse.local_dagster.dev import is_shown
 from lakehouse.settings import settings
@@ -123,7 +122,7 @@ def _use(home: Path) -> None:
 
 def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outcome:
     """An exchange's month of hourly objects, then what it sends later."""
-    calendar = source_named(EXCHANGE).calendar_frame()
+    calendar = source_named(EXCHANGE).calendar
     sessions = calendar.between(FIRST, LAST)
     exchange = Exchange([(session, *calendar.hours(session)) for session in sessions], seed=seed)
     display.show("the exchange publishes its month", 0, 0)
@@ -142,7 +141,7 @@ def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outc
 
 
 def _market(seed: int) -> UsMarket:
-    calendar = source_named(VENDOR).calendar_frame()
+    calendar = source_named(VENDOR).calendar
     sessions = [(session, *calendar.hours(session)) for session in calendar.between(FIRST, LAST)]
     return UsMarket(sessions, seed, _SYMBOLS, earlier_sessions=calendar.between(_DAILY_FROM, FIRST - timedelta(days=1)))
 
@@ -172,23 +171,28 @@ def _feed(console: Console, display: Display, seed: int) -> Totals:
     """Two minutes of quotes, with the faults that feeds have, in a few seconds."""
     from lakehouse.local_dagster.feed_reports import report_rounds
 
-    feed = feed_named(FEED)
-    every_s = feed.every_s / _SPEED
-    rounds = int(120 / feed.every_s)
+    usual = feed_named(FEED).config
+    symbols, every_s, rounds = usual.api.symbols, usual.every_s / _SPEED, int(120 / usual.every_s)
     start = datetime.now(UTC) - timedelta(minutes=10)
     with QuoteFeed(
-        RandomQuotes(feed.api.symbols, seed=seed), token=_KEY, start=start, speed=_SPEED, faults=_FEED_FAULTS, seed=seed
+        RandomQuotes(symbols, seed=seed),
+        token=_KEY,
+        start=start,
+        speed=_SPEED,
+        faults=_FEED_FAULTS,
+        seed=seed,
     ) as vendor:
         os.environ["LAKEHOUSE_IEX_URL"] = vendor.url
-        console.print(f"\nA feed of {len(feed.api.symbols)} symbols runs by, {_SPEED} times as fast", highlight=False)
+        console.print(f"\nA feed of {len(symbols)} symbols runs by, {_SPEED} times as fast", highlight=False)
         made: list[Round] = []
 
         def told(of: Round) -> None:
             made.append(of)
             display.show("rounds of the feed", min(len(made), rounds), rounds)
 
-        quick = feed.model_copy(update={"every_s": every_s})
-        totals = asyncio.run(poll(Lake.present(), quick, asyncio.Event(), rounds=rounds, told=told))
+        # Only now the settings say where this vendor is.
+        feed = feed_named(FEED).changed(every_s=every_s)
+        totals = asyncio.run(poll(Lake.present(), feed, asyncio.Event(), rounds=rounds, told=told))
     report_rounds(feed, made)
     return totals
 

@@ -34,10 +34,10 @@ _CHECK_DISK = "Check this file and its disk, or set LAKEHOUSE_HOME to another fo
 def explained() -> Iterator[None]:
     """Ends the command with an error's own words, without a traceback, where the error explains itself."""
     from lakehouse.domains.market.bars.chart import ChartError
-    from lakehouse.domains.market.bars.config import SourceError
     from lakehouse.errors import (
         HomeUnavailable,
         LakeUnavailable,
+        SourceError,
         SourceUnavailable,
         TableMissing,
         TableNewer,

@@ -168,7 +168,7 @@ def _times_along(chart: Chart, prices: Axes, volumes: Axes) -> tuple[list[float]
 
     assert chart.bars is not None
     assert chart.hours is not None
-    zone = ZoneInfo(chart.config.venue.time_zone)
+    zone = ZoneInfo(chart.source.config.venue.time_zone)
     starts, ends = date2num(chart.bars["start_at"].to_list()), date2num(chart.bars["end_at"].to_list())
     opens, closes = date2num(chart.hours)
     left, right = min(starts[0], opens), max(ends[-1], closes)

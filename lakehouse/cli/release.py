@@ -34,7 +34,7 @@ def create(name: NameArgument) -> None:
 @release_app.command(name="list")
 def list_releases() -> None:
     """List the releases, the oldest first, and say which one readers are served."""
-    from lakehouse.lake.lake import Lake
+    from lakehouse.api import Lake
     from lakehouse.lake.releases import release_in_use, releases
     from lakehouse.settings import settings
 
@@ -85,7 +85,7 @@ def restore(
     What was loaded since is undone: the next load takes it again from the sources, as they are then. If this command is
     stopped, run it again.
     """
-    from lakehouse.lake.lake import Lake
+    from lakehouse.api import Lake
     from lakehouse.lake.releases import changes, release_named
     from lakehouse.settings import settings
     from lakehouse.warehouse.releases import restore as restore_release

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.domains.market.quotes.config import ERRORS, FeedConfig
+from lakehouse.api import Lake
+from lakehouse.domains.market.quotes.feed import ERRORS, Feed
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import listen, poll
-from lakehouse.lake.lake import Lake
 from lakehouse.local_dagster.backfill import prepared_home
 from lakehouse.local_dagster.instance import storage_errors
 from lakehouse.settings import settings
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 60.0
 
 
-def run_stream(
-    console: Console, feed: FeedConfig, *, rounds: int | None, every_s: float | None, listens: bool
-) -> Totals:
+def run_stream(console: Console, feed: Feed, *, rounds: int | None, every_s: float | None, listens: bool) -> Totals:
     """Takes in a feed until SIGINT or SIGTERM, or so many rounds; the round under way is finished.
 
     Raises:
@@ -39,7 +37,7 @@ def run_stream(
         FeedStopped: the lake has not answered for so long that quotes would be lost.
     """
     if every_s is not None:
-        feed = feed.model_copy(update={"every_s": every_s})
+        feed = feed.changed(every_s=every_s)
     run = listen if listens else poll
 
     async def until_stopped(told: _Told) -> Totals:
@@ -51,8 +49,8 @@ def run_stream(
 
     prepared_home(settings())
     with _Told(console, feed) as told:
-        what = "listens" if listens else f"polls every {feed.every_s:g} s"
-        console.print(f"{feed.source} {what}; Ctrl-C finishes the round and stops", highlight=False)
+        what = "listens" if listens else f"polls every {feed.config.every_s:g} s"
+        console.print(f"{feed.name} {what}; Ctrl-C finishes the round and stops", highlight=False)
         totals = asyncio.run(until_stopped(told))
     console.print(
         f"{totals.rounds:,} round{'' if totals.rounds == 1 else 's'}: {totals.stored:,} quotes stored, "
@@ -68,7 +66,7 @@ class _Told:
     up.
     """
 
-    def __init__(self, console: Console, feed: FeedConfig) -> None:
+    def __init__(self, console: Console, feed: Feed) -> None:
         self._console, self._feed = console, feed
         self._since = Totals()
         self._last = -_SECONDS_BETWEEN_LINES
@@ -117,7 +115,7 @@ class _Told:
         self._since, self._last = Totals(), time.monotonic()
 
 
-def _reports(feed: FeedConfig) -> FeedReports:
+def _reports(feed: Feed) -> FeedReports:
     # Dagster takes two seconds to import: the first rounds don't wait for it.
     from lakehouse.local_dagster.feed_reports import FeedReports
 

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from lakehouse.api import Lake
 from lakehouse.domains.market.bars.chart import price
-from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.monitor import ERRORS_OF, HISTORY_ENDS, FeedView, View
 from lakehouse.errors import LakeUnavailable
-from lakehouse.lake.lake import Lake
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,7 +56,7 @@ class _Column:
         return set_cell_size(text, self.width) if self.is_text else " " * (self.width - cell_len(text)) + text
 
 
-def run_watch(console: Console, feed: FeedConfig, *, once: bool, by_symbol: bool) -> None:
+def run_watch(console: Console, feed: Feed, *, once: bool, by_symbol: bool) -> None:
     """Shows a feed until Ctrl-C or SIGTERM. Once only if that is asked for, or if the output is no terminal: that
     gets all symbols and columns.
 
@@ -130,7 +130,7 @@ def drawn(view: View, width: int | None = None, height: int | None = None, *, by
         head = head[: max(height - _LEAST_LINES, 1)]
     head += [*(Text(_plain(line), _NOTICE) for line in told), Text()]
     if view.newest_commit is None:
-        name = view.feed.source
+        name = view.feed.name
         lines = [*head, Text(f"The lake has no quotes of {name} yet. Take them in: lakehouse stream {name}")]
     else:
         lines = head + _table(view, width, None if height is None else height - len(head), by_symbol)
@@ -141,9 +141,9 @@ def drawn(view: View, width: int | None = None, height: int | None = None, *, by
 
 
 def _title(view: View) -> Text:
-    title = Text(view.feed.source, "bold")
+    title = Text(view.feed.name, "bold")
     title.append(f"  {view.at:%Y-%m-%d %H:%M:%S} UTC", "not bold")
-    return title.append(f"  {view.feed.description}", "not bold dim")
+    return title.append(f"  {view.feed.config.description}", "not bold dim")
 
 
 def _facts(view: View) -> list[Text]:
@@ -151,7 +151,7 @@ def _facts(view: View) -> list[Text]:
     facts = [Text(f"{view.quotes_per_minute:,} quotes a minute"), Text(f"{view.stored_today:,} stored today")]
     if view.newest_commit is not None and view.lag is not None:
         since = view.at - view.newest_commit
-        silent = since.total_seconds() > view.feed.fresh_s
+        silent = since.total_seconds() > view.feed.config.fresh_s
         stopped = ": is lakehouse stream running?" if silent else f", lag {_lag(view.lag)}"
         facts.append(
             Text(
@@ -209,7 +209,7 @@ def _table(view: View, width: int | None, height: int | None, by_symbol: bool) -
 
 def _columns(view: View, shown: pl.DataFrame) -> list[_Column]:
     """All columns that there are, from left to right."""
-    rule, times = view.feed.windows, shown["event_time"]
+    rule, times = view.feed.config.windows, shown["event_time"]
     columns = [
         _Column("symbol", [(_plain(symbol), "bold") for symbol in shown["symbol"]], 0, is_text=True),
         _Column("price", [(price(value), "") for value in shown["last_price"]], 1),
@@ -239,8 +239,8 @@ def _fitting(columns: Sequence[_Column], width: int | None) -> list[_Column]:
     return [column for column in columns if column in kept]
 
 
-def _shortest(feed: FeedConfig) -> int:
-    return min(feed.windows.resolutions_minutes)
+def _shortest(feed: Feed) -> int:
+    return min(feed.config.windows.resolutions_minutes)
 
 
 def _gain(gain: float | None) -> tuple[str, str]:
@@ -251,8 +251,8 @@ def _gain(gain: float | None) -> tuple[str, str]:
     return text, "" if float(text[:-1]) == 0 else "green" if gain > 0 else "red"
 
 
-def _aged(age: timedelta, feed: FeedConfig) -> tuple[str, str]:
-    return _age(age), _NOTICE if age.total_seconds() > feed.fresh_s else ""
+def _aged(age: timedelta, feed: Feed) -> tuple[str, str]:
+    return _age(age), _NOTICE if age.total_seconds() > feed.config.fresh_s else ""
 
 
 def _age(age: timedelta) -> str:

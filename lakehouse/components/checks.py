@@ -1,6 +1,6 @@
 """The pipeline's checks as Dagster asset checks: one step a table, one check a property."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 
 import dagster as dg
@@ -8,31 +8,29 @@ import dagster as dg
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
 from lakehouse.derive.held_back import hold_back
-from lakehouse.domains.market.bars.checks import Check, Finding
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.derive.source import Check, Finding, Source
 
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
 
 def table_checks(
-    config: SourceConfig | FeedConfig,
+    resolve: Callable[[], Source],
     table: str,
-    all_checks: Iterable[Check],
     sessions_of: Callable[[Mapping[str, str]], list[date] | None],
 ) -> dg.AssetChecksDefinition:
-    """The checks of a table of a source or feed.
+    """The checks of a table of a source.
 
     Args:
-        all_checks: among which are this table's.
+        resolve: makes the source by the settings as they are in a run.
         sessions_of: from a run's tags to the sessions or days that the checks look at; None: the whole table.
     """
-    checks = {check.name: check for check in all_checks if check.table == table}
-    asset = dg.AssetKey([config.source, table])
+    source = resolve()
+    checks = {check.name: check for check in source.checks if check.table == table}
+    asset = dg.AssetKey([source.name, table])
 
     @dg.multi_asset_check(
-        name=f"{config.source}_{table}_checks",
-        description=f"Checks of {config.source}.{table} as it is stored.",
+        name=f"{source.name}_{table}_checks",
+        description=f"Checks of {source.name}.{table} as it is stored.",
         specs=[
             dg.AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.blocking)
             for check in checks.values()
@@ -40,16 +38,16 @@ def table_checks(
         can_subset=True,
     )
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
-        opened = lake.open()
+        opened, present = lake.open(), resolve()
         sessions = sessions_of(context.run.tags)
         names = {key.name for key in context.selected_asset_check_keys}
-        findings = {name: check.run(opened, config, sessions) for name, check in checks.items() if name in names}
+        findings = {name: check.run(opened, present, sessions) for name, check in checks.items() if name in names}
         hold_back(
             opened,
-            config.source,
+            present.name,
             {(table, name): _outcome(found) for name, found in findings.items() if checks[name].blocking},
             sessions,
-            lambda check, scope: _outcome(checks[check[1]].run(opened, config, scope)),
+            lambda check, scope: _outcome(checks[check[1]].run(opened, present, scope)),
         )
         for name, finding in findings.items():
             yield check_result(checks[name], asset, finding)

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,18 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject, dbt_assets
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
+from lakehouse.api import Lake
+from lakehouse.catalog import kinds, sources_of
 from lakehouse.components.metadata import in_markdown
 from lakehouse.derive.held_back import holds
-from lakehouse.domains.market.bars.config import SourceError, configured_sources
-from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
-from lakehouse.lake import Lake
+from lakehouse.domains.market.quotes.feed import WINDOWS
+from lakehouse.errors import SourceError
 from lakehouse.lake.releases import present_marts
 from lakehouse.settings import settings
 from lakehouse.warehouse.dbt import Event, manifest_path
-from lakehouse.warehouse.parts import MARKET_MARTS, PARTS, Part
+from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, Part, parts
 from lakehouse.warehouse.publish import build_part, publication
-from lakehouse.warehouse.sources import FEED, MARKET, part_tables, tables_of
+from lakehouse.warehouse.sources import part_tables, tables_of
 
 _SCHEMA = "marts"
 _OWNERS = ["team:market-data"]
@@ -48,11 +50,11 @@ class _Inputs:
 
 
 def _market_assets(tables: Sequence[str]) -> list[list[str]]:
-    sources = configured_sources().values()
-    keys = [[source.source, name] for source in sources for name in tables if name in tables_of(source)]
+    keys = _own_assets(MARKET_MARTS.schema, tables)
     if "daily_bars" in tables:
         # A reconciliation whose breaks block holds back what would be published.
-        keys += [[source.source, "reconciliation"] for source in sources if source.reconciliation]
+        sources = sources_of(MARKET_MARTS.schema)
+        keys += [[source.name, "reconciliation"] for source in sources if source.config.reconciliation]
     return keys
 
 
@@ -61,15 +63,31 @@ def _feed_assets(tables: Sequence[str]) -> list[list[str]]:
     the last step of the run that closes it: it comes only after windows that passed their blocking checks.
     """
     names = [*tables, _COMPACTION] if tables else []
-    return [[feed, name] for feed in configured_feeds() for name in names]
+    return [[feed.name, name] for feed in sources_of(QUOTE_MARTS.schema) for name in names]
 
 
 def _live_windows() -> list[list[str]]:
-    return [[feed, WINDOWS] for feed in configured_feeds()]
+    return [[feed.name, WINDOWS] for feed in sources_of(QUOTE_MARTS.schema)]
 
 
-_INPUTS = {MARKET: _Inputs(_market_assets), FEED: _Inputs(_feed_assets, _live_windows)}
-"""By dbt's source; the tables of any other are assets of the same names."""
+_INPUTS = {
+    MARKET_MARTS.schema: _Inputs(_market_assets),
+    QUOTE_MARTS.schema: _Inputs(_feed_assets, _live_windows),
+}
+"""By the kind of sources, of those that have more than their tables to look at."""
+
+
+def _own_assets(kind: str, tables: Sequence[str]) -> list[list[str]]:
+    return [[source.name, name] for source in sources_of(kind) for name in tables_of(source, tables)]
+
+
+def _inputs_of(schema: str) -> _Inputs | None:
+    """What dbt's source of that name is made from; None of one that no kind of sources is behind: its tables are assets
+    of the same names.
+    """
+    if schema in kinds():
+        return _INPUTS.get(schema) or _Inputs(partial(_own_assets, schema))
+    return None
 
 
 class MartsTranslator(DagsterDbtTranslator):
@@ -127,7 +145,8 @@ class MartsTranslator(DagsterDbtTranslator):
         part = _part_of(dbt_resource_props)
         if part is None:
             return None
-        live = _INPUTS[part.schema].live() if part.schema in _INPUTS else []
+        inputs = _inputs_of(part.schema)
+        live = inputs.live() if inputs else []
         if live:
             ignored = dg.AssetSelection.assets(*live)
             return (
@@ -157,13 +176,14 @@ class MartsTranslator(DagsterDbtTranslator):
 
 def _part_of(dbt_resource_props: Mapping[str, Any]) -> Part | None:
     """The part of a model; a source belongs to none."""
-    return next((part for part in PARTS if part.name in dbt_resource_props.get("tags", [])), None)
+    return next((part for part in parts() if part.has(dbt_resource_props["fqn"])), None)
 
 
 def _in_every_source(manifest: Mapping[str, Any], dep: dg.AssetDep) -> list[dg.AssetDep]:
     """A dependency on a table over all sources as those on the sources' own tables; any other as it is."""
     schema = dep.asset_key.path[0]
-    if schema not in _INPUTS:
+    inputs = _inputs_of(schema)
+    if inputs is None:
         return [dep]
     (table,) = (
         source
@@ -171,7 +191,7 @@ def _in_every_source(manifest: Mapping[str, Any], dep: dg.AssetDep) -> list[dg.A
         if source["source_name"] == schema and source["name"] == dep.asset_key.path[1]
     )
     tables = table["config"]["meta"].get("made_from", [table["name"]])
-    keys = _INPUTS[schema].assets(tables)
+    keys = inputs.assets(tables)
     return [dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping()) for key in keys]
 
 
@@ -181,7 +201,7 @@ _TRANSLATOR = MartsTranslator()
 def mart_assets(part: Part, manifest: Path) -> dg.AssetsDefinition:
     """The models of a part, and their tests as checks."""
 
-    @dbt_assets(manifest=manifest, dagster_dbt_translator=_TRANSLATOR, name=f"{part.name}_marts", select=part.tag)
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=_TRANSLATOR, name=f"{part.name}_marts", select=part.selector)
     def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Builds and tests all models of the part in a copy of the published file, which replaces that file when all
         have passed. Whatever models a run selects, all are built, since they are published together.
@@ -269,7 +289,7 @@ def mart_definitions() -> dg.Definitions:
     from the start.
     """
     manifest = manifest_path(settings())
-    marts = [mart_assets(part, manifest) for part in PARTS]
+    marts = [mart_assets(part, manifest) for part in parts()]
     automation = dg.AutomationConditionSensorDefinition(
         "marts_automation",
         target=dg.AssetSelection.assets(*marts),

@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.lake import Lake
 from lakehouse.lake.contract import Column, Contract
+from lakehouse.lake.lake import Lake
 from lakehouse.printable import printable
 
 _SAMPLE_ROWS = 5
@@ -71,7 +71,7 @@ def stored_metadata(lake: Lake, name: str, sessions: Sequence[date] | None, dura
     snapshot = lake.table(name).snapshot()
     with lake.connect() as connection:
         sample = connection.execute(
-            f"SELECT COLUMNS(*)::VARCHAR FROM ({snapshot.select_sessions(sessions)} LIMIT {_SAMPLE_ROWS})"
+            f"SELECT COLUMNS(*)::VARCHAR FROM ({snapshot.select_dates(sessions)} LIMIT {_SAMPLE_ROWS})"
         )
         columns, rows = [field[0] for field in sample.description or []], sample.fetchall()
     metadata: dict[str, Any] = {
@@ -83,24 +83,28 @@ def stored_metadata(lake: Lake, name: str, sessions: Sequence[date] | None, dura
     return metadata
 
 
-def partition_metadata(lake: Lake, name: str, sessions: Sequence[date]) -> dict[date, dict[str, Any]]:
-    """Metadata of each session's partition, read from the stored table: its rows and the time that they span."""
+def partition_metadata(
+    lake: Lake, name: str, partitions: Sequence[date], span: tuple[str, str] | None
+) -> dict[date, dict[str, Any]]:
+    """Metadata of each partition, read from the stored table: its rows and the time that they span.
+
+    Args:
+        span: the columns that say from when to when a row is.
+    """
     snapshot = lake.table(name).snapshot()
-    first, last = (
-        ("first_bar_at", "last_bar_at")
-        if "first_bar_at" in snapshot.table.contract.column_names
-        else ("start_at", "end_at")
-    )
+    dated = snapshot.table.contract.date_column
+    first, last = span or ("NULL", "NULL")
     with lake.connect() as connection:
         stored = connection.execute(
             f"""
-            SELECT session, count(*), min({first})::VARCHAR, max({last})::VARCHAR
-            FROM ({snapshot.select_sessions(sessions)}) GROUP BY session
+            SELECT {dated}, count(*), min({first})::VARCHAR, max({last})::VARCHAR
+            FROM ({snapshot.select_dates(partitions)}) GROUP BY {dated}
             """
         ).fetchall()
-    found: dict[date, dict[str, Any]] = {session: {"dagster/partition_row_count": 0} for session in sessions}
-    for session, rows, time_from, time_to in stored:
-        found[session] = {"dagster/partition_row_count": rows, "time_from": time_from, "time_to": time_to}
+    found: dict[date, dict[str, Any]] = {partition: {"dagster/partition_row_count": 0} for partition in partitions}
+    for partition, rows, time_from, time_to in stored:
+        times = {"time_from": time_from, "time_to": time_to} if span else {}
+        found[partition] = {"dagster/partition_row_count": rows, **times}
     return found
 
 

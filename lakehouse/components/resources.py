@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from lakehouse.lake import Lake
+from lakehouse.api import Lake
 
 if TYPE_CHECKING:
     import duckdb

@@ -8,12 +8,11 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.components.metadata import records_table
-from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.errors import LakeUnavailable, SourceUnavailable
-from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.load import Loaded
 from lakehouse.ingest.refused import refusal
-from lakehouse.lake import Lake
+from lakehouse.lake.lake import Lake
 from lakehouse.printable import printable
 
 _TRIES_AFTER_FAULT = 3
@@ -47,11 +46,9 @@ def loaded_metadata(context: dg.AssetExecutionContext, result: Loaded) -> dict[s
     }
 
 
-def refused_metadata(
-    lake: Lake, config: SourceConfig, product: type[Product], sessions: list[date] | None
-) -> dict[str, Any]:
+def refused_metadata(lake: Lake, dataset: Dataset, sessions: list[date] | None) -> dict[str, Any]:
     """What was refused of the objects about `sessions` (None: of all), and why."""
-    found = refusal(lake, config, product, sessions)
+    found = refusal(lake, dataset, sessions)
     reasons = [{"reason": reason, "rows": rows} for reason, rows in found.reasons.items()]
     table = {"refused_reasons": dg.MetadataValue.md(records_table(reasons))} if reasons else {}
     return {"refused_pct": round(found.pct, 2), **table}

@@ -4,14 +4,12 @@ from the stored tables, each from its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.revisions import Revised, losers
-from lakehouse.domains.market.bars.rules import BARS
-from lakehouse.domains.market.corporate_actions.rules import OFFICIAL
-from lakehouse.ingest.dataset import Bars, OfficialDaily, Product
+from lakehouse.derive.revisions import losers
+from lakehouse.derive.source import DerivedTable, Source
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import references
 from lakehouse.lake.lake import Lake
@@ -24,17 +22,15 @@ COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
 """The law's terms: the first is the sum of the others."""
 
 
-_RULES: dict[type[Product], tuple[Revised, str]] = {Bars: (BARS, "bars"), OfficialDaily: (OFFICIAL, "official_daily")}
-"""How the rows of a product's raw table are told apart, and the table that keeps the winners."""
-
-
-def conservation(lake: Lake, connection: duckdb.DuckDBPyConnection, schema: str = "lake") -> str:
+def conservation(sources: Iterable[Source], lake: Lake, connection: duckdb.DuckDBPyConnection) -> str:
     """The query behind `lake.conservation`, over every source that the ledger knows."""
+    loaded = lake.table(LEDGER).snapshot().partition_values("source")
     queries = [
-        f"({conservation_of(lake, connection, source, product)})"
-        for source in lake.table(LEDGER).snapshot().partition_values("source")
-        for product in _RULES
-        if lake.table(f"{source}/{product.raw_table}").snapshot().delta is not None or product is Bars
+        f"({conservation_of(lake, connection, source, table)})"
+        for source in sources
+        if source.name in loaded
+        for table in source.tables
+        if table.keeps is not None
     ]
     if not queries:
         nothing = ", ".join(f"0::BIGINT AS {name}" for name in COUNTS)
@@ -45,27 +41,28 @@ def conservation(lake: Lake, connection: duckdb.DuckDBPyConnection, schema: str 
 def conservation_of(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
-    source: str,
-    product: type[Product] = Bars,
-    sessions: Sequence[date] | None = None,
+    source: Source,
+    table: DerivedTable,
+    partitions: Sequence[date] | None = None,
 ) -> str:
-    """The query for one product of a source, and only for `sessions` where they are given (then only their
-    partitions are read). The second product's rows are counted by year: its first day stands for the session.
+    """The query for the dataset whose winning rows `table` keeps, and only for `partitions` where they are given (then
+    only theirs are read). Rows are counted by the raw table's storage partitions: the first day of a month or year
+    stands for its partitions.
     """
-    rules, kept = _RULES[product]
+    assert table.keeps is not None
+    dataset, rules = source.dataset(table.keeps.dataset), table.keeps.revised
     part = rules.part
-    partitions = None if sessions is None else {part: sessions}
-    inside = "true" if sessions is None else predicate({"session": sessions})
-    of_source = {"source": [source]}
-    ledger = f"(SELECT * FROM ({lake.select(LEDGER, connection, of_source)}) WHERE product = {literal(product.name)})"
+    wanted = None if partitions is None else {part: partitions}
+    inside = "true" if partitions is None else predicate({"session": partitions})
+    of_source = {"source": [dataset.source]}
+    ledger = f"(SELECT * FROM ({lake.select(LEDGER, connection, of_source)}) WHERE product = {literal(dataset.name)})"
     # Which rows were known at a moment is said by the ledger.
-    raw = f"({lake.table(f'{source}/{product.raw_table}').snapshot().select(partitions)})"
-    # Reading as of a past moment derives the rows of all sessions; the filter is for the caller then.
-    stored = f"({lake.select(f'{source}/{kept}', connection, partitions)})"
+    raw = f"({lake.table(dataset.table).snapshot().select(wanted)})"
+    # Reading as of a past moment derives the rows of all partitions; the filter is for the caller then.
+    stored = f"({lake.select(source.table(table.name), connection, wanted)})"
     quarantine = f"({lake.table('quarantine').snapshot().select(of_source)})"
-    counted = "session" if part == "session" else f"date_trunc('{part}', session)::DATE"
     return f"""
-        SELECT {literal(source)} AS source, {literal(product.name)} AS product, session,
+        SELECT {literal(dataset.source)} AS source, {literal(dataset.name)} AS product, session,
             {", ".join(f"coalesce(sum({name}), 0)::BIGINT AS {name}" for name in COUNTS)}
         FROM (
             SELECT part AS session, rows AS received, CASE WHEN is_first THEN 0 ELSE rows END AS duplicates
@@ -81,16 +78,23 @@ def conservation_of(
                 count(*) FILTER (NOT is_latest) AS superseded
             FROM {quarantine} AS refused JOIN ({references(ledger)}) AS stored
             ON refused.object = stored.object AND refused.object_version = stored.object_version
-            AND {counted} = stored.part AND stored.is_first GROUP BY ALL
+            AND {dataset.part.in_sql("session")} = stored.part AND stored.is_first GROUP BY ALL
         ) WHERE {inside} GROUP BY session
     """
 
 
-def conservation_totals(lake: Lake, source: str, sessions: Sequence[date]) -> dict[str, int]:
-    """The law's counts of the bars of `sessions`, by their names."""
+def conservation_totals(lake: Lake, source: Source, partitions: Sequence[date]) -> dict[str, int]:
+    """The law's counts of the rows of `partitions`, by their names, over the tables that are derived partition by
+    partition.
+    """
+    totals = dict.fromkeys(COUNTS, 0)
     sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT" for name in COUNTS)
     with lake.connect() as connection:
-        query = conservation_of(lake, connection, source, sessions=sessions)
-        row = connection.execute(f"SELECT {sums} FROM ({query})").fetchone()
-    assert row is not None
-    return dict(zip(COUNTS, row, strict=True))
+        for table in source.tables:
+            if table.keeps is None or table.is_whole:
+                continue
+            query = conservation_of(lake, connection, source, table, partitions)
+            row = connection.execute(f"SELECT {sums} FROM ({query})").fetchone()
+            assert row is not None
+            totals = {name: totals[name] + count for name, count in zip(COUNTS, row, strict=True)}
+    return totals

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from lakehouse.derive.source import Source
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import retry_when_stale
@@ -84,6 +85,23 @@ def hold_back(
     # A check that passes as it did before costs no commit.
     if verdicts:
         _record(lake, source, verdicts)
+
+
+def check_again(lake: Lake, source: Source) -> list[Hold]:
+    """Lets the blocking checks that hold back a source look again at the dates that failed, as after a rebuild of its
+    tables; those that still fail.
+    """
+    by_name = {(check.table, check.name): check for check in source.checks}
+
+    def look(name: tuple[str, str], scope: Sequence[date] | None) -> tuple[bool, str]:
+        finding = by_name[name].run(lake, source, scope)
+        return finding.passed, finding.summary
+
+    for hold in holds(lake, source.name):
+        name = (hold.table, hold.check)
+        if name in by_name:
+            hold_back(lake, source.name, {name: look(name, hold.scope)}, hold.scope, look)
+    return holds(lake, source.name)
 
 
 def _others(failed: tuple[date, ...] | None, scope: Sequence[date] | None) -> tuple[date, ...] | None:

@@ -26,7 +26,7 @@ class Derived:
     changed: frozenset[date] = frozenset()
     rows_changed: int = 0
     commits: int = 0
-    changed_by_session: Mapping[date, int] = field(default_factory=dict)
+    changed_by_partition: Mapping[date, int] = field(default_factory=dict)
 
     def __add__(self, other: Derived) -> Derived:
         """What this derivation and another one of the same table did together."""
@@ -35,7 +35,7 @@ class Derived:
             self.changed | other.changed,
             self.rows_changed + other.rows_changed,
             self.commits + other.commits,
-            Counter(self.changed_by_session) + Counter(other.changed_by_session),
+            Counter(self.changed_by_partition) + Counter(other.changed_by_partition),
         )
 
 

@@ -2,72 +2,83 @@
 
 A file that can't be read leaves the other sources alone: it is listed as broken, with the line.
 
-What a description may say belongs beside what reads it: `config` for bars, `feed` for quotes.
+What a description may say belongs beside what reads it, in the domains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from lakehouse.errors import SourceError, did_you_mean
-from lakehouse.ingest.dataset import Strict
-from lakehouse.settings import PROJECT_ROOT
+from lakehouse.ingest.strict import Strict
 
 if TYPE_CHECKING:
     import yaml
 
-DEFS = PROJECT_ROOT / "lakehouse" / "defs"
-MARKET_SOURCE, QUOTE_FEED = "lakehouse.components.MarketSource", "lakehouse.components.QuoteFeed"
-_OWN = "lakehouse.components."
-
-Described = TypeVar("Described", bound=Strict)
+OWN_COMPONENTS = "lakehouse.components."
+"""With which the types of the project's own components begin."""
 
 
 @dataclass(frozen=True)
-class Descriptions(Generic[Described]):
-    """What the files say of one type of component: by the name of the source, and the error of each broken file."""
+class Descriptions:
+    """What the files say: by the name of the source its component's type and what it says, and the error of each broken
+    file.
+    """
 
-    found: dict[str, Described] = field(default_factory=dict)
+    found: dict[str, tuple[str, Strict]] = field(default_factory=dict)
     broken: dict[Path, SourceError] = field(default_factory=dict)
 
-    def named(self, name: str, kind: str) -> Described:
-        """The description of that name.
+    def require(self, name: str, kind: str, known: Collection[str]) -> None:
+        """Makes sure that `name` is among the `known` ones of a kind.
 
         Raises:
             SourceError: no defs.yaml describes it, or the one in the folder of that name is broken.
         """
-        if name in self.found:
-            return self.found[name]
+        if name in known:
+            return
         for path, error in self.broken.items():
             if path.parent.name == name:
                 raise error
         broken = "".join(f". {error}" for error in self.broken.values())
         raise SourceError(
-            f"no {kind} '{name}'; there is {', '.join(self.found) or 'none'}{did_you_mean(name, self.found)}. "
+            f"no {kind} '{name}'; there is {', '.join(known) or 'none'}{did_you_mean(name, known)}. "
             f"A {kind} is a defs.yaml below lakehouse/defs{broken}"
         )
 
 
-def described(component: str, model: type[Described], folder: Path) -> Descriptions[Described]:
-    """What the `defs.yaml` files below `folder` say of a type of component."""
-    descriptions: Descriptions[Described] = Descriptions()
+def described(models: Mapping[str, type[Strict]], folder: Path, reserved: Collection[str]) -> Descriptions:
+    """What the `defs.yaml` files below `folder` say.
+
+    Args:
+        models: component's type -> what its attributes may be.
+        reserved: names that no source may have.
+    """
+    descriptions, files = Descriptions(), dict[str, Path]()
     for path in sorted(folder.rglob("defs.yaml")):
         try:
-            descriptions.found.update(_described_in(path, component, model))
+            for name, entry in _described_in(path, models).items():
+                if name in reserved:
+                    raise SourceError(
+                        f"{path}: source {name!r} is a schema of the lake's own; {', '.join(reserved)} are taken"
+                    )
+                if name in files:
+                    raise SourceError(f"{path}: source {name!r} is described by {files[name]}, too; rename one of them")
+                files[name] = path
+                descriptions.found[name] = entry
         except SourceError as error:
             descriptions.broken[path] = error
     return descriptions
 
 
-def _described_in(path: Path, component: str, model: type[Described]) -> dict[str, Described]:
+def _described_in(path: Path, models: Mapping[str, type[Strict]]) -> dict[str, tuple[str, Strict]]:
     import yaml
 
-    found: dict[str, Described] = {}
+    found: dict[str, tuple[str, Strict]] = {}
     try:
         text = path.read_text()
         documents = list(yaml.safe_load_all(text))
@@ -76,19 +87,18 @@ def _described_in(path: Path, component: str, model: type[Described]) -> dict[st
         raise SourceError(f"{path}{line}: {error.problem}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SourceError(f"{path}: {error}") from error
-    kinds = [document.get("type") if isinstance(document, dict) else None for document in documents] or [None]
-    for kind in kinds:
-        if not isinstance(kind, str) or (kind.startswith(_OWN) and kind not in (MARKET_SOURCE, QUOTE_FEED)):
+    for number, document in enumerate(documents or [None]):
+        kind = document.get("type") if isinstance(document, dict) else None
+        if not isinstance(kind, str) or (kind.startswith(OWN_COMPONENTS) and kind not in models):
             raise SourceError(
-                f"{path}: its type is {'missing' if kind is None else repr(kind)}; set it to {MARKET_SOURCE} or "
-                f"{QUOTE_FEED}, or remove the file"
+                f"{path}: its type is {'missing' if kind is None else repr(kind)}; set it to {' or '.join(models)}, "
+                "or remove the file"
             )
-    for number, document in enumerate(documents):
-        if kinds[number] != component:
+        if kind not in models:
             continue
         attributes = document.get("attributes") or {}
         try:
-            found[attributes.get("source", "")] = model.model_validate(attributes)
+            found[attributes.get("source", "")] = (kind, models[kind].model_validate(attributes))
         except ValidationError as error:
             nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
             raise SourceError("; ".join(_problems(path, nodes[number], error))) from error

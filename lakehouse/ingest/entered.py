@@ -2,9 +2,9 @@
 
 A load that is killed before its last commit leaves rows in the raw table and in the quarantine. If it is tried again,
 they become its rows; if the object was replaced meanwhile, no entry of the ledger will ever name them. Nothing reads
-such rows: the contracts of these tables name `entered_rows` as what selects a reader's rows. A check counts them, and
-housekeeping removes them once they are a day old. A load takes over rows that are younger than half a day and removes
-older ones itself, so that housekeeping never removes what a load is about to enter.
+such rows: `entered_rows` selects a reader's rows of the tables whose contracts say so (`by_ledger`). A check counts
+them, and housekeeping removes them once they are a day old. A load takes over rows that are younger than half a day and
+removes older ones itself, so that housekeeping never removes what a load is about to enter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import references
-from lakehouse.lake.lake import SHARED_SCHEMA, Lake
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.lake.sql import Partitions, literal, moment_literal, predicate
 from lakehouse.lake.table import retry_when_stale
 
@@ -72,7 +73,7 @@ def remove_unentered(lake: Lake) -> dict[str, int]:
     loaded = lake.table(LEDGER).snapshot().partition_values("source")
     for schema, table in lake.tables():
         name = table if schema == SHARED_SCHEMA else f"{schema}/{table}"
-        if lake.table(name).contract.read_by is None:
+        if not lake.table(name).contract.by_ledger:
             continue
         for source in loaded if name == QUARANTINE else [schema]:
             count = retry_when_stale(partial(_removed, lake, name, source, before, None))
@@ -128,10 +129,9 @@ def _named(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, source:
     """What `stored` rows of a source's table are joined with: the parts that the ledger names."""
     of_source = {"source": [source or name.split("/")[0]]}
     ledger = f"({lake.select(LEDGER, connection, of_source)})"
-    # The quarantine's rows have their session; parts are sessions, or years by their first day.
+    # The quarantine's rows have their partition; parts are partitions, or months or years by their first day.
+    months, years = (f"date_trunc('{unit}', stored.session)::DATE" for unit in ("month", "year"))
     part = lake.table(name).contract.partition_by[0]
-    is_part = (
-        "IN (stored.session, date_trunc('year', stored.session)::DATE)" if name == QUARANTINE else (f"= stored.{part}")
-    )
+    is_part = f"IN (stored.session, {months}, {years})" if name == QUARANTINE else f"= stored.{part}"
     return f"""({references(ledger)}) AS named
         ON stored.object = named.object AND stored.object_version = named.object_version AND named.part {is_part}"""

@@ -1,7 +1,7 @@
-"""Fetching: an API is asked about the sessions of a run, and its answers are landed.
+"""Fetching: an API is asked about the partitions of a run, and its answers are landed.
 
-A run always asks: nobody else can know whether the vendor has corrected something. Only answers that say
-something new are landed: other rows, or that a session which has closed since, or an answer that failed, brought
+A run always asks: nothing else can tell whether the vendor has corrected something. Only answers that say
+something new are landed: other rows, or that a partition which is over since, or an answer that failed, brought
 none. What was asked for longest ago is asked for first, so that a quota that is used up
 before the end lets the next run go on where this one stopped.
 """
@@ -10,147 +10,111 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
-from itertools import product as product_of
 from threading import Event
 from typing import Any
 
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.domains.market.calendar import SessionCalendar
 from lakehouse.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
-from lakehouse.ingest.dataset import Product
-from lakehouse.ingest.discover import prefixes
+from lakehouse.ingest.dataset import Asked, Dataset
 from lakehouse.ingest.http.client import ApiClient
-from lakehouse.ingest.http.config import symbols_of
+from lakehouse.ingest.http.requests import Question
 from lakehouse.ingest.landing import Landing, published
 from lakehouse.ingest.ledger import UNANSWERED, ledger_of, newest_entries
+from lakehouse.ingest.partitioning import Partitioning, begun
 from lakehouse.lake.lake import Lake
 from lakehouse.progress import Progress
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Request:
-    """A question to the API: about a symbol and, where the product is asked by month, a month (its first day)."""
-
-    name: str
-    """Of the object that holds the answers."""
-    parameters: dict[str, str]
-    month: date | None
-    newest: str | None
-    """Version of the newest landed answer."""
-
-
 def fetch(
-    lake: Lake,
-    config: SourceConfig,
-    product: Product,
-    sessions: Sequence[date],
-    calendar: SessionCalendar,
-    *,
-    run_id: str | None,
-    progress: Progress,
+    lake: Lake, dataset: Dataset, origin: Asked, partitions: Sequence[date], *, run_id: str | None, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Asks about all symbols and the months of `sessions`, and lands what is new.
+    """Asks about all subjects and the months of `partitions`, and lands what is new.
 
     Returns: a row of the ledger, with the error, for each request without an answer, unless the ledger's last news
         of it is that same error.
 
     Raises:
-        SourceError: the key is missing, or the settings name no symbol.
+        SourceError: the key is missing, or the settings name nothing to ask about.
         SourceUnavailable: the landing can't be read or written.
     """
-    assert config.api is not None
-    landing = Landing(lake.uri, config.source)
-    failed, last_news = _last_news(lake, config)
-    requests = _requests(landing, config, product, sessions)
+    landing = Landing(lake.uri, dataset.source)
+    failed, last_news = _last_news(lake, dataset)
+    questions = origin.requests.questions(partitions)
+    newest = _newest_answers(landing, origin, partitions)
     # What had no answer, or was not asked for, comes first: an answer without news leaves no trace to go on from.
-    requests.sort(key=lambda request: (request.name not in failed, last_news.get(request.name, _NEVER)))
+    questions.sort(key=lambda question: (question.name not in failed, last_news.get(question.name, _NEVER)))
     unanswered: list[dict[str, Any]] = []
     pointless = Event()
 
-    with ApiClient(config.source, config.api) as client, ThreadPoolExecutor(config.api.concurrency) as pool:
+    with ApiClient(origin.endpoint) as client, ThreadPoolExecutor(origin.endpoint.api.concurrency) as pool:
 
-        def ask(request: Request) -> str | None:
+        def ask(question: Question) -> str | None:
             """Why there is no answer; None where there is one."""
             if pointless.is_set():
                 return "not asked: the vendor answered nothing more, or the run's time is over; the next run asks again"
             try:
-                answer = client.get(request.parameters)
+                answer = client.get(question.parameters)
             except (QuotaExhausted, RunOver, Unreachable) as error:
                 pointless.set()
                 return str(error)
             except (AnswerRefused, NoAnswer) as error:
                 return str(error)
-            old = request.name not in failed and not _outdated(request, answer.published_at, config, calendar)
-            landing.put(request.name, answer.body, answer.published_at, request.newest, unless_known=old)
+            known = newest.get(question.name)
+            outdated = _outdated(question, known, answer.published_at, dataset.partitioning)
+            old = question.name not in failed and not outdated
+            landing.put(question.name, answer.body, answer.published_at, known, unless_known=old)
             return None
 
-        progress(f"answers of {config.source}", 0, len(requests))
+        progress(f"answers of {dataset.source}", 0, len(questions))
         # One request goes first: where the vendor can't be reached, no other waits for its turn to find that out.
-        first = [ask(request) for request in requests[:1]]
-        errors = chain(first, pool.map(ask, requests[1:]))
-        for done, (request, error) in enumerate(zip(requests, errors, strict=True), start=1):
-            if error is not None and error != failed.get(request.name):
-                unanswered.append(_failed(config, product, request, error, calendar, run_id))
-            progress(f"answers of {config.source}", done, len(requests))
+        first = [ask(question) for question in questions[:1]]
+        errors = chain(first, pool.map(ask, questions[1:]))
+        for done, (question, error) in enumerate(zip(questions, errors, strict=True), start=1):
+            if error is not None and error != failed.get(question.name):
+                unanswered.append(_failed(dataset, question, error, run_id))
+            progress(f"answers of {dataset.source}", done, len(questions))
     return unanswered
 
 
-def _last_news(lake: Lake, config: SourceConfig) -> tuple[dict[str, str], dict[str, datetime]]:
+def _last_news(lake: Lake, dataset: Dataset) -> tuple[dict[str, str], dict[str, datetime]]:
     """By object, from the ledger: the error of those that failed last, and the moment of the last news of any."""
-    rows = newest_entries(ledger_of(lake, config.source)).select("object", "error", "ingested_at").collect().rows()
+    rows = newest_entries(ledger_of(lake, dataset.source)).select("object", "error", "ingested_at").collect().rows()
     failed = {name: error for name, error, _ in rows if error is not None}
     return failed, {name: ingested_at for name, _, ingested_at in rows}
 
 
-def _requests(landing: Landing, config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[Request]:
-    assert config.api is not None
-    parameters, symbols = config.parameters(product), symbols_of(config.source, config.api)
-    listed = landing.list(prefixes(product, sessions)).objects.sort("version").group_by("name").last()
-    newest = dict(listed.select("name", "version").iter_rows())
-    months: list[date | None] = [None]
-    if product.by_month:
-        months = [*sorted({session.replace(day=1) for session in sessions})]
-    found = []
-    for month, symbol in product_of(months, symbols):
-        name = product.object_name(parameters, symbol, month)
-        found.append(Request(name, product.filled_in(parameters, symbol, month), month, newest.get(name)))
-    return found
+def _newest_answers(landing: Landing, origin: Asked, partitions: Sequence[date]) -> dict[str, str]:
+    """The version of the newest landed answer to each question."""
+    listed = landing.list(origin.requests.prefixes(partitions)).objects.sort("version").group_by("name").last()
+    return dict(listed.select("name", "version").iter_rows())
 
 
-def _outdated(request: Request, now: datetime, config: SourceConfig, calendar: SessionCalendar) -> bool:
-    """Whether a session of the request's month closed after its newest answer, and up to `now`."""
-    if request.month is None or request.newest is None:
+def _outdated(question: Question, newest: str | None, now: datetime, partitioning: Partitioning) -> bool:
+    """Whether a partition of the question's month was over only after its newest answer, and by `now`."""
+    if question.month is None or newest is None:
         return False
-    known = published(request.newest)
-    month = calendar.between(request.month, (request.month + timedelta(days=31)).replace(day=1) - timedelta(days=1))
-    return any(known < config.regular_end(session, calendar) <= now for session in month)
+    known = published(newest)
+    last = (question.month + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    month = partitioning.between(question.month, last)
+    return any(known < partitioning.over_at(partition) <= now for partition in month)
 
 
-def _failed(
-    config: SourceConfig,
-    product: Product,
-    request: Request,
-    error: str,
-    calendar: SessionCalendar,
-    run_id: str | None,
-) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    named = product.named_in(request.name)
+def _failed(dataset: Dataset, question: Question, error: str, run_id: str | None) -> dict[str, Any]:
+    now, partitioning = datetime.now(UTC), dataset.partitioning
+    named = dataset.named_in(question.name)
     assert named is not None
-    begun = calendar.until_today(max(named.first_day, config.first_session))
-    inside = [session for session in begun if session <= named.last_day] or [max(named.first_day, config.first_session)]
+    first = max(named.first_day, partitioning.first)
+    inside = [each for each in begun(partitioning, first, now) if each <= named.last_day] or [first]
     return {
-        "source": config.source,
-        "object": request.name,
+        "source": dataset.source,
+        "object": question.name,
         "object_version": f"{now:%Y%m%dT%H%M%S.%fZ}{UNANSWERED}",
         "sequence": None,
         "reading": None,
-        "product": product.name,
+        "product": dataset.name,
         "size": 0,
         "status": "failed",
         "error": error,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
-from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.unpacked import BLOCK_LINES, LONGEST_LINE, Lines, ObjectDamaged, lines_of, too_large, unpacked
 
 if TYPE_CHECKING:
@@ -72,19 +72,19 @@ class BlockReader:
     unpacks to more than `limit` bytes.
     """
 
-    def __init__(self, name: str, file: IO[bytes], product: Product, limit: int) -> None:
+    def __init__(self, name: str, file: IO[bytes], form: RowFormat, limit: int) -> None:
         self.name = name
         self.file = file
-        self.product = product
+        self.form = form
         self.limit = limit
         self._digest = hashlib.blake2b(digest_size=16)
 
     def __iter__(self) -> Iterator[Received]:
         self.file.seek(0)
         self._digest = hashlib.blake2b(digest_size=16)
-        if self.product.format == "parquet":
+        if self.form.format == "parquet":
             return self._parquet_blocks()
-        return _csv_blocks(self.name, lines_of(self._text()), self.product)
+        return _csv_blocks(self.name, lines_of(self._text()), self.form)
 
     @property
     def digest(self) -> str:
@@ -93,9 +93,9 @@ class BlockReader:
 
     def _text(self) -> Iterator[bytes]:
         packing = None
-        if self.product.format == "csv.zip":
+        if self.form.format == "csv.zip":
             packing = "zip"
-        elif self.product.format == "csv.gz" or self.name.endswith(".gz"):
+        elif self.form.format == "csv.gz" or self.name.endswith(".gz"):
             packing = "gzip"
         pieces = unpacked(self.name, self.file, packing, self.limit)
         first = next(pieces, b"").removeprefix(_BOM)
@@ -109,7 +109,7 @@ class BlockReader:
         for piece in unpacked(self.name, self.file, None, self.limit):
             self._digest.update(piece)
         self.file.seek(0)
-        yield from _parquet_blocks(self.name, self.file, self.product, self.limit)
+        yield from _parquet_blocks(self.name, self.file, self.form, self.limit)
 
 
 def read_whole(reader: BlockReader) -> Received | None:
@@ -123,14 +123,14 @@ def read_whole(reader: BlockReader) -> Received | None:
     return replace(first, digest=reader.digest) if next(blocks, None) is None else None
 
 
-def _require_columns(name: str, found: list[str], product: Product) -> None:
-    missing = [column for column in product.object_columns if column not in found]
+def _require_columns(name: str, found: list[str], form: RowFormat) -> None:
+    missing = [column for column in form.object_columns if column not in found]
     if missing:
         raise ObjectDamaged(
             f"{name} lacks the column {', '.join(missing)}; its header has {', '.join(found)}. "
-            f"Have it sent again, or fix `columns` of the product {product.name} in its defs.yaml"
+            f"Have it sent again, or fix `columns` of the product {form.name} in its defs.yaml"
         )
-    twice = [column for column in product.object_columns if found.count(column) > 1]
+    twice = [column for column in form.object_columns if found.count(column) > 1]
     if twice:
         raise ObjectDamaged(
             f"{name} has the column {', '.join(twice)} more than once, and nothing says which one counts; "
@@ -138,76 +138,76 @@ def _require_columns(name: str, found: list[str], product: Product) -> None:
         )
 
 
-def _csv_blocks(name: str, blocks: Iterator[Lines], product: Product) -> Iterator[Received]:
+def _csv_blocks(name: str, blocks: Iterator[Lines], form: RowFormat) -> Iterator[Received]:
     # Blank lines before the header count as little as those between rows.
     start = next((lines for lines in blocks if lines.data.strip()), Lines(b""))
     start = replace(start, data=_BLANK_LINES.sub(b"", start.data, count=1))
     first, _, rest = start.data.partition(b"\n")
     if not first:
         raise ObjectDamaged(f"{name} is empty; even an hour without trades has a header. Have it sent again")
-    columns = _header(name, first if not start.is_cut else None, product)
-    headless = product.header is not None and columns[0] != product.header[0]
-    if product.header is not None and headless:
-        columns = list(product.header)
-    _require_columns(name, columns, product)
-    block = _csv_block(columns, start.data if headless else rest, product, 0)
+    columns = _header(name, first if not start.is_cut else None, form)
+    headless = form.header is not None and columns[0] != form.header[0]
+    if form.header is not None and headless:
+        columns = list(form.header)
+    _require_columns(name, columns, form)
+    block = _csv_block(columns, start.data if headless else rest, form, 0)
     yield block
     before = block.rows
     for lines in blocks:
         if lines.is_cut:
             reason = f"the row is longer than {LONGEST_LINE:,} bytes"
-            text = _as_text(lines.data[:_QUOTED_OF_A_LONG_LINE], product)
+            text = _as_text(lines.data[:_QUOTED_OF_A_LONG_LINE], form)
             block = Received(1, None, {before + 1: (f"{text}...", reason)}, before, len(lines.data))
         else:
-            block = _csv_block(columns, lines.data, product, before)
+            block = _csv_block(columns, lines.data, form, before)
         before += block.rows
         yield block
 
 
-def _header(name: str, line: bytes | None, product: Product) -> list[str]:
+def _header(name: str, line: bytes | None, form: RowFormat) -> list[str]:
     """The fields of an object's first line, which is None where it is too long to be read."""
     if line is None:
         raise ObjectDamaged(f"{name} does not begin with a header (its first line has no end); have it sent again")
     try:
-        return next(csv.reader([line.removesuffix(b"\r").decode(product.encoding)], delimiter=product.delimiter))
+        return next(csv.reader([line.removesuffix(b"\r").decode(form.encoding)], delimiter=form.delimiter))
     except UnicodeDecodeError as error:
         raise ObjectDamaged(
-            f"{name} has a first line that is not {product.encoding} ({error}); set `encoding` of the product "
-            f"{product.name} in its defs.yaml, or have it sent again"
+            f"{name} has a first line that is not {form.encoding} ({error}); set `encoding` of the product "
+            f"{form.name} in its defs.yaml, or have it sent again"
         ) from error
     except csv.Error as error:
         raise ObjectDamaged(f"{name} does not begin with a header ({error}); have it sent again") from error
 
 
-def _csv_block(columns: list[str], data: bytes, product: Product, before: int) -> Received:
+def _csv_block(columns: list[str], data: bytes, form: RowFormat, before: int) -> Received:
     import polars as pl
 
-    if not data.strip() and product.delimiter.encode() not in data:
+    if not data.strip() and form.delimiter.encode() not in data:
         return Received(0, None, before=before, size=len(data))
     if data.count(b"\r") != data.count(b"\r\n"):
         # The fast reader would take such a line break for text.
-        return _read_line_by_line(columns, data, product, before)
+        return _read_line_by_line(columns, data, form, before)
     try:
-        body = data if product.encoding == "utf-8" else data.decode(product.encoding).encode()
+        body = data if form.encoding == "utf-8" else data.decode(form.encoding).encode()
         frame = pl.read_csv(
             body,
             has_header=False,
             new_columns=columns,
-            separator=product.delimiter,
+            separator=form.delimiter,
             infer_schema=False,
-            null_values=["", *product.nulls],
+            null_values=["", *form.nulls],
         )
     except (UnicodeDecodeError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return _read_line_by_line(columns, data, product, before)
+        return _read_line_by_line(columns, data, form, before)
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
     # A block of another width than the header is read slowly. Fewer fields than the header has would be filled up with
     # NULL, an empty one too many would be dropped, and a quoted line break shifts the line numbers: all are rare, and
     # are read slowly, too.
     if frame.columns != columns or frame.height != lines or frame.to_series(-1).null_count():
-        return _read_line_by_line(columns, data, product, before)
-    if _is_guessed(body, product.delimiter.encode()):
-        return _read_line_by_line(columns, data, product, before)
-    rows = frame.select(product.object_columns).with_row_index("row_number", 1 + before)
+        return _read_line_by_line(columns, data, form, before)
+    if _is_guessed(body, form.delimiter.encode()):
+        return _read_line_by_line(columns, data, form, before)
+    rows = frame.select(form.object_columns).with_row_index("row_number", 1 + before)
     return Received(frame.height, rows, before=before, size=len(data), _body=body)
 
 
@@ -227,18 +227,18 @@ def _is_guessed(body: bytes, delimiter: bytes) -> bool:
     return re.search(goes_on, body) is not None
 
 
-def _read_line_by_line(columns: list[str], data: bytes, product: Product, before: int) -> Received:
+def _read_line_by_line(columns: list[str], data: bytes, form: RowFormat, before: int) -> Received:
     """The careful way, for lines of which some don't fit their header: only those rows are refused."""
     import polars as pl
 
     # An empty field is no value whatever the texts, as it is when the object is read in one go.
-    nulls = {"", *product.nulls}
-    places = [columns.index(column) for column in product.object_columns]
+    nulls = {"", *form.nulls}
+    places = [columns.index(column) for column in form.object_columns]
     lines: list[str] = []
     malformed: dict[int, tuple[str, str]] = {}
     good: list[list[str | None]] = []
     numbers: list[int] = []
-    for line, fields in _records(data, product):
+    for line, fields in _records(data, form):
         lines.append(line)
         number = before + len(lines)
         if isinstance(fields, str):
@@ -248,7 +248,7 @@ def _read_line_by_line(columns: list[str], data: bytes, product: Product, before
         else:
             good.append([None if fields[place] in nulls else fields[place] for place in places])
             numbers.append(number)
-    frame = pl.DataFrame(good, schema=dict.fromkeys(product.object_columns, pl.String), orient="row")
+    frame = pl.DataFrame(good, schema=dict.fromkeys(form.object_columns, pl.String), orient="row")
     return Received(
         len(lines),
         frame.insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None,
@@ -259,33 +259,33 @@ def _read_line_by_line(columns: list[str], data: bytes, product: Product, before
     )
 
 
-def _records(data: bytes, product: Product) -> Iterator[tuple[str, list[str] | str]]:
+def _records(data: bytes, form: RowFormat) -> Iterator[tuple[str, list[str] | str]]:
     """Each record's text, and its fields or why they can't be told apart. A record is a line; one with an open
     quote is a malformed line of its own, so that it can't swallow those that follow. Only line feeds end a
     line: form feeds and the separators of Unicode may stand in a name.
     """
     for line in data.split(b"\n"):
-        if not line.strip() and product.delimiter.encode() not in line:
+        if not line.strip() and form.delimiter.encode() not in line:
             continue
         try:
-            text = line.removesuffix(b"\r").decode(product.encoding)
+            text = line.removesuffix(b"\r").decode(form.encoding)
             if '"' in text or "\r" in text or "\n" in text:
-                yield text, next(csv.reader([text], delimiter=product.delimiter, strict=True))
+                yield text, next(csv.reader([text], delimiter=form.delimiter, strict=True))
             else:
                 # The same fields in a quarter of the time.
-                yield text, text.split(product.delimiter)
+                yield text, text.split(form.delimiter)
         except UnicodeDecodeError:
-            yield _as_text(line, product), f"the row is not {product.encoding}"
+            yield _as_text(line, form), f"the row is not {form.encoding}"
         except csv.Error:
             yield text, "a quote or a line break in the row makes its fields uncertain"
 
 
-def _as_text(line: bytes, product: Product) -> str:
+def _as_text(line: bytes, form: RowFormat) -> str:
     """A line whose bytes are not all of the encoding: those that aren't are shown as `\\xe9`."""
-    return line.removesuffix(b"\r").decode(product.encoding, errors="backslashreplace")
+    return line.removesuffix(b"\r").decode(form.encoding, errors="backslashreplace")
 
 
-def _parquet_blocks(name: str, file: IO[bytes], product: Product, limit: int) -> Iterator[Received]:
+def _parquet_blocks(name: str, file: IO[bytes], form: RowFormat, limit: int) -> Iterator[Received]:
     import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -309,10 +309,10 @@ def _parquet_blocks(name: str, file: IO[bytes], product: Product, limit: int) ->
         )
     except errors as error:
         raise ObjectDamaged(f"{name} is no readable Parquet file ({error}); have it sent again") from error
-    _require_columns(name, columns, product)
+    _require_columns(name, columns, form)
     before = total = 0
     try:
-        for frame in _frames(parquet, product):
+        for frame in _frames(parquet, form):
             size = int(frame.estimated_size())
             total += size
             if total > limit:
@@ -327,18 +327,18 @@ def _parquet_blocks(name: str, file: IO[bytes], product: Product, limit: int) ->
         yield Received(0, None)
 
 
-def _frames(parquet: pq.ParquetFile, product: Product) -> Iterator[pl.DataFrame]:
+def _frames(parquet: pq.ParquetFile, form: RowFormat) -> Iterator[pl.DataFrame]:
     import polars as pl
     import pyarrow as pa
 
-    for batch in parquet.iter_batches(BLOCK_LINES, columns=product.object_columns):
+    for batch in parquet.iter_batches(BLOCK_LINES, columns=form.object_columns):
         if batch.num_rows:
-            chosen = pa.Table.from_batches([batch]).select(product.object_columns)
+            chosen = pa.Table.from_batches([batch]).select(form.object_columns)
             chosen.validate(full=True)
             rows = max(1, _FRAME_BYTES // max(1, _longest_row(chosen)))
             for start in range(0, chosen.num_rows, rows):
                 text = pl.DataFrame(pl.from_arrow(chosen.slice(start, rows))).cast(pl.String)
-                yield text.with_columns(pl.when(~pl.all().is_in(["", *product.nulls])).then(pl.all()))
+                yield text.with_columns(pl.when(~pl.all().is_in(["", *form.nulls])).then(pl.all()))
 
 
 def _is_text(kind: pa.DataType) -> bool:

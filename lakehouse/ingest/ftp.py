@@ -207,15 +207,18 @@ class Ftp:
         with self._free:
             try:
                 connection = self._kept() or self._connected()
+                is_sound = False
                 try:
                     yield connection
+                    is_sound = True
                 except (ftplib.error_perm, ftplib.error_temp):
-                    self._keep(connection)
+                    is_sound = True
                     raise
-                except BaseException:
-                    connection.close()
-                    raise
-                self._keep(connection)
+                finally:
+                    if is_sound:
+                        self._keep(connection)
+                    else:
+                        connection.close()
             except _LOST as error:
                 raise no_answer(self._server, error) from error
 

@@ -61,16 +61,16 @@ def ledger_of(lake: Lake, source: str) -> pl.LazyFrame:
     return lake.table(LEDGER).scan().filter(pl.col("source") == source)
 
 
-def about(ledger: Snapshot, source: str, product: str, sessions: Sequence[date]) -> str:
-    """A DuckDB query for the ledger's rows about a product's objects that may hold rows of `sessions`, in all of
+def about(ledger: Snapshot, source: str, dataset: str, partitions: Sequence[date]) -> str:
+    """A DuckDB query for the ledger's rows about a dataset's objects that may hold rows of `partitions`, in all of
     their versions.
     """
-    if not sessions:
+    if not partitions:
         return f"SELECT * FROM ({ledger.select({'source': [source]})}) WHERE false"
     return f"""
-        SELECT * FROM ({ledger.select({"source": [source]})}) WHERE product = {literal(product)} AND object IN (
+        SELECT * FROM ({ledger.select({"source": [source]})}) WHERE product = {literal(dataset)} AND object IN (
             SELECT object FROM ({ledger.select({"source": [source]})})
-            WHERE first_session <= {literal(max(sessions))} AND last_session >= {literal(min(sessions))}
+            WHERE first_session <= {literal(max(partitions))} AND last_session >= {literal(min(partitions))}
         )
     """
 

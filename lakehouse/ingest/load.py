@@ -1,4 +1,4 @@
-"""Loading: objects of a source become rows of its product's raw table, of the quarantine, and of the ledger.
+"""Loading: objects of a source become rows of the raw table, of the quarantine, and of the ledger.
 
 Three tables are written, one after the other, and no lock is held. A load that is killed between two of them, or that
 meets another load of the same objects, is completed by one rule: a table takes only those rows of an object version
@@ -15,16 +15,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.domains.market.calendar import SessionCalendar
-from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.dataset import Asked, Dataset
 from lakehouse.ingest.discover import PendingObject, discover, store_of
 from lakehouse.ingest.entered import QUARANTINE, clear_abandoned
 from lakehouse.ingest.fetch import fetch
 from lakehouse.ingest.landing import Landing
 from lakehouse.ingest.ledger import LEDGER, Entry, numbered
 from lakehouse.ingest.object_store import ObjectSource
-from lakehouse.ingest.reading import reading_of
 from lakehouse.ingest.reading_ahead import Batch, LargeObject, read_ahead
 from lakehouse.ingest.skipped import record_skipped
 from lakehouse.ingest.slices import PartOf, Stored, known_parts
@@ -33,7 +30,6 @@ from lakehouse.ingest.unpacked import ObjectDamaged
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.progress import Progress
-from lakehouse.settings import settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,15 +60,14 @@ class Loaded:
 
 def load(
     lake: Lake,
-    config: SourceConfig,
-    product: Product,
-    sessions: Sequence[date],
+    dataset: Dataset,
+    partitions: Sequence[date],
     *,
     run_id: str | None = None,
     reread: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Loaded:
-    """Loads every pending object of `sessions`, in chunks that fit into memory. An API is asked first, and its
+    """Loads every pending object of `partitions`, in chunks that fit into memory. An API is asked first, and its
     answers are landed as objects; one that was not given is recorded as a failed object.
 
     An object that can't be read is recorded as failed, and the others go on; one that is replaced before its rows are
@@ -85,16 +80,16 @@ def load(
         SourceError: the API's settings are wrong (no key).
         SourceUnavailable: the source doesn't answer; what was committed before stays, the rest is for the next try.
     """
-    calendar, result = config.calendar_frame(), Loaded()
-    if product.request and not reread:
-        unanswered = fetch(lake, config, product, sessions, calendar, run_id=run_id, progress=progress)
-        for entry in _commit(lake, config, product, None, unanswered):
+    result = Loaded()
+    if isinstance(dataset.origin, Asked) and not reread:
+        unanswered = fetch(lake, dataset, dataset.origin, partitions, run_id=run_id, progress=progress)
+        for entry in _commit(lake, dataset, None, unanswered):
             result.add(entry)
-    found = discover(lake, config, product, calendar, retry_failed=True, sessions=sessions, reread=reread)
-    record_skipped(lake, config.source, found.skipped)
-    store = store_of(lake, config, product)
-    loader = _Loader(lake, config, product, calendar, store, run_id)
-    for read in read_ahead(store, found.pending, product, settings().object_max_bytes, progress):
+    found = discover(lake, dataset, retry_failed=True, partitions=partitions, reread=reread)
+    record_skipped(lake, dataset.source, found.skipped)
+    store = store_of(lake, dataset)
+    loader = _Loader(lake, dataset, store, run_id)
+    for read in read_ahead(store, found.pending, dataset, progress):
         entries = loader.load_batch(read) if isinstance(read, Batch) else loader.load_large(read)
         for entry in entries:
             result.add(entry)
@@ -103,48 +98,46 @@ def load(
 
 @dataclass(frozen=True)
 class _Loader:
-    """Stores what objects of a product hold."""
+    """Stores what objects of a dataset hold."""
 
     lake: Lake
-    config: SourceConfig
-    product: Product
-    calendar: SessionCalendar
+    dataset: Dataset
     store: ObjectSource | Landing
     run_id: str | None
 
     def load_batch(self, batch: Batch) -> list[Entry]:
         """Stores objects that fit in memory together; returns the entries that were new in the ledger."""
-        chunk = Chunk(self.product, batch.objects, batch.read, datetime.now(UTC))
+        chunk = Chunk(self.dataset, batch.objects, batch.read, datetime.now(UTC))
         known = self._known(chunk.objects)
         with self.lake.connect() as connection:
-            rows = rows_of(chunk, self.config, self.calendar, connection, known, self.run_id)
+            rows = rows_of(chunk, connection, known, self.run_id)
         rows = _without(rows, _replaced(self.store, chunk.objects))
-        return _commit(self.lake, self.config, self.product, rows, rows.ledger)
+        return _commit(self.lake, self.dataset, rows, rows.ledger)
 
     def load_large(self, large: LargeObject) -> list[Entry]:
         """Stores an object block by block, each in a commit of its own. Whether it can be read to its end, and what of
         it is new, is known before the first.
         """
         item = large.item
-        content = BlockwiseObject(item, large.reader, datetime.now(UTC), self.config, self.calendar, self.lake.connect)
+        content = BlockwiseObject(self.dataset, item, large.reader, datetime.now(UTC), self.lake.connect)
         with large.reader.file:
             try:
                 parts = content.parts(self._known([item]))
             except ObjectDamaged as damage:
                 return self._answer(content.ledger_row([], 0, self.run_id, damage))
-            names, quarantined = _names(self.config, self.product, [item.first_session]), 0
+            names, quarantined = _names(self.dataset, [item.first_partition]), 0
             for rows in content.rows(parts):
                 if _replaced(self.store, [item]):
                     return []
-                _append(self.lake, self.config, self.product, rows, names)
+                _append(self.lake, self.dataset, rows, names)
                 quarantined += rows.refused.num_rows
         return self._answer(content.ledger_row(parts, quarantined, self.run_id))
 
     def _answer(self, row: dict[str, Any]) -> list[Entry]:
-        return _commit(self.lake, self.config, self.product, None, [row])
+        return _commit(self.lake, self.dataset, None, [row])
 
     def _known(self, objects: Sequence[PendingObject]) -> dict[PartOf, Stored]:
-        return known_parts(self.lake, self.config.source, objects, reading_of(self.config, self.product))
+        return known_parts(self.lake, self.dataset.source, objects, self.dataset.reading)
 
 
 def _replaced(store: ObjectSource | Landing, objects: Sequence[PendingObject]) -> set[str]:
@@ -169,28 +162,25 @@ def _without(rows: Rows, names: set[str]) -> Rows:
     return replace(rows, raw=kept(rows.raw), refused=kept(rows.refused), ledger=ledger)
 
 
-def _commit(
-    lake: Lake, config: SourceConfig, product: Product, rows: Rows | None, ledger: list[dict[str, Any]]
-) -> list[Entry]:
+def _commit(lake: Lake, dataset: Dataset, rows: Rows | None, ledger: list[dict[str, Any]]) -> list[Entry]:
     """Commits a chunk to the three tables and returns the entries that were new in the ledger."""
     if not ledger:
         return []
-    names = _names(config, product, [entry["first_session"] for entry in ledger])
+    names = _names(dataset, [entry["first_session"] for entry in ledger])
     if rows is not None:
-        _append(lake, config, product, rows, names)
-    answers = product.request is not None
-    return retry_when_stale(lambda: _append_ledger(lake, ledger, names, answers))
+        _append(lake, dataset, rows, names)
+    return retry_when_stale(lambda: _append_ledger(lake, ledger, names, dataset.is_asked))
 
 
-def _names(config: SourceConfig, product: Product, sessions: Sequence[date]) -> list[str]:
-    """Names under which only one of two concurrent commits succeeds: those of the sessions that objects begin with."""
-    return sorted({f"{config.source}/{product.name}/{session}" for session in sessions})
+def _names(dataset: Dataset, partitions: Sequence[date]) -> list[str]:
+    """Names under which only one of two concurrent commits succeeds: of the partitions that objects begin with."""
+    return sorted({f"{dataset.source}/{dataset.name}/{partition}" for partition in partitions})
 
 
-def _append(lake: Lake, config: SourceConfig, product: Product, rows: Rows, names: list[str]) -> None:
-    raw = config.table(product.raw_table)
-    for name, stored, partition in ((raw, rows.raw, product.part), (QUARANTINE, rows.refused, "source")):
-        clear_abandoned(lake, config.source, name, stored, partition)
+def _append(lake: Lake, dataset: Dataset, rows: Rows, names: list[str]) -> None:
+    column = dataset.part.column
+    for name, stored, partition in ((dataset.table, rows.raw, column), (QUARANTINE, rows.refused, "source")):
+        clear_abandoned(lake, dataset.source, name, stored, partition)
         append_absent(lake, name, stored, partition, names)
 
 

@@ -1,4 +1,4 @@
-"""The reading of a product: a digest of everything in a source's YAML that decides which rows an object gives.
+"""The reading of a dataset: a digest of everything in a source's YAML that decides which rows an object gives.
 
 The ledger keeps it, and it is part of the version under which rows are stored (see `lakehouse.ingest.ledger`). Where
 objects are, how they are named and when an API is asked decide nothing about their rows and are left out, and so are
@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Any
 
-from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.ingest.coerce import PROVENANCE
-from lakehouse.ingest.dataset import Product
 from lakehouse.ingest.ledger import READING_DIGITS
+from lakehouse.lake.contract import Contract
 
 
-def reading_of(config: SourceConfig, product: Product) -> str:
-    """The digest under which objects of a product are read now."""
-    contract = config.contract(product.raw_table)
+def reading_digest(contract: Contract, decides: Mapping[str, Any]) -> str:
+    """The digest of a raw table's columns and rules, and of what else `decides` (as JSON has it)."""
     decides = {
-        "product": product.model_dump(mode="json", exclude={"objects", "request"}, exclude_defaults=True),
-        "time_zone": config.venue.time_zone,
-        "calendar": config.calendar,
-        # What is asked by month or as a whole is read from the first session on.
-        "first_session": str(config.first_session) if product.request else None,
+        **decides,
         "columns": [
             (column.name, str(column.type), column.nullable, column.format)
             for column in contract.columns

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable
-from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.discover import PendingObject
 from lakehouse.ingest.formats import BlockReader, Received, read_whole
 from lakehouse.ingest.landing import Landing
@@ -58,14 +58,10 @@ class LargeObject:
 def read_ahead(
     store: ObjectSource | Landing,
     objects: Sequence[PendingObject],
-    product: Product,
-    limit: int,
+    dataset: Dataset,
     progress: Progress,
 ) -> Iterator[Batch | LargeObject]:
     """The objects in their order, without those that are no longer the versions that were listed.
-
-    Args:
-        limit: bytes that an object may unpack to.
 
     Raises:
         SourceUnavailable: the source doesn't answer.
@@ -76,7 +72,7 @@ def read_ahead(
         ahead = iter(objects)
         for done in range(1, len(objects) + 1):
             while len(waiting) < _THREADS and (item := next(ahead, None)) is not None:
-                waiting.append((item, pool.submit(_read, store, item, product, limit)))
+                waiting.append((item, pool.submit(_read, store, item, dataset)))
             item, future = waiting.popleft()
             read = future.result()
             progress("objects read", done, len(objects))
@@ -94,15 +90,13 @@ def read_ahead(
         yield batch
 
 
-def _read(
-    store: ObjectSource | Landing, item: PendingObject, product: Product, limit: int
-) -> Read | BlockReader | None:
+def _read(store: ObjectSource | Landing, item: PendingObject, dataset: Dataset) -> Read | BlockReader | None:
     """What an object holds, or its reader where that is more than a block; None where it is no longer the one that
     was listed.
     """
     try:
         file = store.fetch(item.path, item.tag)
-        reader = BlockReader(item.path, file, product, limit)
+        reader = BlockReader(item.path, file, dataset.rows, dataset.object_max_bytes)
         whole = read_whole(reader)
         if whole is None:
             return reader

@@ -1,7 +1,7 @@
 """How much of what a source sent was refused, and why: a load of which most rows went to the quarantine has failed.
 
-Counted are the current versions of objects by their latest reading. Rows outside the calendar's sessions (vendors send
-test bars on Saturdays) count neither as received nor as refused.
+Counted are the current versions of objects by their latest reading. Rows of days without a partition (vendors send
+test rows on Saturdays) count neither as received nor as refused.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.ledger import LEDGER, about
+from lakehouse.ingest.thresholds import Refusals
 from lakehouse.ingest.versions import current, held
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal
@@ -39,9 +39,8 @@ class Refusal:
         """The refused share in percent."""
         return 100 * self.refused / self.received if self.received else 0.0
 
-    def verdict(self, config: SourceConfig) -> Verdict:
+    def verdict(self, bounds: Refusals) -> Verdict:
         """By the thresholds of the source's YAML."""
-        bounds = config.refusals
         if self.kept_none or (self.received >= bounds.fail_rows and self.pct >= bounds.fail_pct):
             return "fail"
         return "warn" if self.pct >= bounds.warn_pct else "good"
@@ -55,22 +54,17 @@ class Refusal:
         return f"{self.refused:,} of {self.received:,} rows ({self.pct:.1f}%) were refused: {top}{none}{more}"
 
 
-def outside_calendar(calendar: str) -> str:
-    """The reason against a row whose day is no session."""
-    return f"the day is no session of {calendar}"
-
-
-def refusal(lake: Lake, config: SourceConfig, product: type[Product], sessions: Sequence[date] | None) -> Refusal:
-    """What was refused of a product's objects about `sessions` (None: of all)."""
-    of_source = {"source": [config.source]}
+def refusal(lake: Lake, dataset: Dataset, partitions: Sequence[date] | None) -> Refusal:
+    """What was refused of a dataset's objects about `partitions` (None: of all)."""
+    of_source = {"source": [dataset.source]}
     ledger = lake.table(LEDGER).snapshot()
-    if sessions is None:
-        entries = f"(SELECT * FROM ({ledger.select(of_source)}) WHERE product = {literal(product.name)})"
+    if partitions is None:
+        entries = f"(SELECT * FROM ({ledger.select(of_source)}) WHERE product = {literal(dataset.name)})"
     else:
-        entries = f"({about(ledger, config.source, product.name, sessions)})"
+        entries = f"({about(ledger, dataset.source, dataset.name, partitions)})"
     stored = lake.table(QUARANTINE).snapshot().select(of_source)
-    part = "session" if product.part == "session" else f"date_trunc('{product.part}', session)::DATE"
-    outside = f"list_contains(reasons, {literal(outside_calendar(config.calendar))})"
+    part = dataset.part.in_sql("session")
+    outside = f"list_contains(reasons, {literal(dataset.partitioning.without)})"
     with lake.connect() as connection:
         connection.execute(
             f"""

@@ -12,10 +12,10 @@ from datetime import date
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.ingest.dataset import Product
 from lakehouse.ingest.discover import PendingObject
 from lakehouse.ingest.formats import Received
 from lakehouse.ingest.ledger import ledger_of
+from lakehouse.ingest.partitioning import Part
 from lakehouse.ingest.unpacked import ObjectDamaged
 from lakehouse.lake.lake import Lake
 
@@ -59,7 +59,7 @@ def known_parts(lake: Lake, source: str, objects: Sequence[PendingObject], readi
 
 
 def parts_of(
-    product: Product,
+    stored_by: Part,
     objects: Sequence[PendingObject],
     read: Sequence[Received | ObjectDamaged],
     rows: pl.DataFrame,
@@ -77,7 +77,7 @@ def parts_of(
     for number, (item, received) in enumerate(zip(objects, read, strict=True)):
         parts: list[Stored] = []
         if isinstance(received, Received) and received.rows:
-            first, inside = first_part(product, item), counted.get(number, {})
+            first, inside = stored_by.of(item.first_partition), counted.get(number, {})
             if received.malformed:
                 count, digest = inside.get(first, (0, ""))
                 texts = "\n".join(text for text, _ in received.malformed.values())
@@ -92,7 +92,7 @@ def parts_of(
 
 
 def parts_in_blocks(
-    product: Product,
+    stored_by: Part,
     item: PendingObject,
     blocks: Iterable[tuple[Received, pl.DataFrame]],
     digest: Callable[[], str],
@@ -105,7 +105,7 @@ def parts_in_blocks(
         digest: the digest of the whole object, once its last block was read.
         known: what is stored already.
     """
-    first = first_part(product, item)
+    first = stored_by.of(item.first_partition)
     counts: Counter[date] = Counter()
     digests: dict[date, hashlib.blake2b] = {}
     with SpooledTemporaryFile(_SPOOLED_BYTES) as texts:
@@ -131,11 +131,6 @@ def parts_in_blocks(
         part: (count, digest() if item.is_one_day else digests[part].hexdigest()) for part, count in counts.items()
     }
     return _stored(item, first, inside, known)
-
-
-def first_part(product: Product, item: PendingObject) -> date:
-    """The part that takes in an object's rows whose day can't be read."""
-    return item.first_session.replace(month=1, day=1) if product.part == "year" else item.first_session
 
 
 def _stored(

@@ -1,8 +1,8 @@
-"""What stood in a chunk of objects becomes rows: good ones for the product's raw table, refused ones for the
+"""What stood in a chunk of objects becomes rows: good ones for the raw table, refused ones for the
 quarantine, and an answer for every object in the ledger.
 
 Nothing is written here (see `load`). Which rows are good is said by the raw table's contract and by two rules
-of the object itself: its rows are of its days, and each day is a session. An object's rows are divided into
+of the object itself: its rows are of its days, and each day has a partition. An object's rows are divided into
 parts by storage partition; a part that says what an earlier version of the object said is not stored again.
 """
 
@@ -15,18 +15,16 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.domains.market.calendar import SessionCalendar
 from lakehouse.ingest.coerce import typed, untyped_columns
-from lakehouse.ingest.dataset import Product
+from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.discover import PendingObject
+from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.formats import BlockReader, Received
 from lakehouse.ingest.from_text import YEARS
-from lakehouse.ingest.reading import reading_of
-from lakehouse.ingest.refused import outside_calendar
-from lakehouse.ingest.slices import PartOf, Stored, first_part, parts_in_blocks, parts_of
+from lakehouse.ingest.partitioning import Partitioning
+from lakehouse.ingest.slices import PartOf, Stored, parts_in_blocks, parts_of
 from lakehouse.ingest.unpacked import ObjectDamaged, ObjectWithheld
-from lakehouse.lake.contract import contract_of
+from lakehouse.lake.contract import shared_contracts
 from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
 
 if TYPE_CHECKING:
@@ -40,9 +38,9 @@ Read = Received | ObjectDamaged
 
 @dataclass(frozen=True)
 class Chunk:
-    """Objects of a product that were read together, and the moment at which the lake comes to know them."""
+    """Objects of a dataset that were read together, and the moment at which the lake comes to know them."""
 
-    product: Product
+    dataset: Dataset
     objects: Sequence[PendingObject]
     read: Sequence[Read]
     ingested_at: datetime
@@ -59,8 +57,6 @@ class Rows:
 
 def rows_of(
     chunk: Chunk,
-    config: SourceConfig,
-    calendar: SessionCalendar,
     connection: duckdb.DuckDBPyConnection,
     known: Mapping[PartOf, Stored],
     run_id: str | None,
@@ -70,14 +66,11 @@ def rows_of(
     Args:
         known: the parts of earlier versions of these objects, by their digests.
     """
-
-    rows = _typed(chunk, config, calendar)
-    parts = parts_of(chunk.product, chunk.objects, chunk.read, rows, known)
-    raw, refused = _sorted_out(chunk, rows, parts, config, connection)
+    rows = _typed(chunk)
+    parts = parts_of(chunk.dataset.part, chunk.objects, chunk.read, rows, known)
+    raw, refused = _sorted_out(chunk, rows, parts, connection)
     quarantined = Counter(zip(refused["object"].to_pylist(), refused["object_version"].to_pylist(), strict=True))
-    ledger = [
-        _ledger_row(chunk, number, config, parts[number], quarantined, run_id) for number in range(len(chunk.objects))
-    ]
+    ledger = [_ledger_row(chunk, number, parts[number], quarantined, run_id) for number in range(len(chunk.objects))]
     return Rows(raw, refused, ledger)
 
 
@@ -89,11 +82,10 @@ class BlockwiseObject:
         connect: opens a DuckDB.
     """
 
+    dataset: Dataset
     item: PendingObject
     reader: BlockReader
     ingested_at: datetime
-    config: SourceConfig
-    calendar: SessionCalendar
     connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 
     def parts(self, known: Mapping[PartOf, Stored]) -> list[Stored]:
@@ -103,15 +95,15 @@ class BlockwiseObject:
             ObjectDamaged: it can't be read to its end.
         """
         blocks = ((block, self._divided(block)) for block in self.reader)
-        return parts_in_blocks(self.reader.product, self.item, blocks, lambda: self.reader.digest, known)
+        return parts_in_blocks(self.dataset.part, self.item, blocks, lambda: self.reader.digest, known)
 
     def rows(self, parts: list[Stored]) -> Iterator[Rows]:
         """The rows of the object's new parts, block by block."""
         for block in self.reader:
             chunk = self._chunk(block)
             with self.connect() as connection:
-                rows = _typed(chunk, self.config, self.calendar)
-                yield Rows(*_sorted_out(chunk, rows, [parts], self.config, connection), [])
+                rows = _typed(chunk)
+                yield Rows(*_sorted_out(chunk, rows, [parts], connection), [])
 
     def ledger_row(
         self, parts: list[Stored], quarantined: int, run_id: str | None, error: ObjectDamaged | None = None
@@ -119,36 +111,36 @@ class BlockwiseObject:
         """The answer for the object, which comes when all of its rows are stored."""
         read = Received(sum(part.rows for part in parts), None) if error is None else error
         counts = {(self.item.name, self.item.version): quarantined}
-        return _ledger_row(self._chunk(read), 0, self.config, parts, counts, run_id)
+        return _ledger_row(self._chunk(read), 0, parts, counts, run_id)
 
     def _divided(self, block: Received) -> pl.DataFrame:
         import polars as pl
 
         if block.frame is None or not self.item.is_one_day:
-            return _typed(self._chunk(block), self.config, self.calendar)
+            return _typed(self._chunk(block))
         # All rows of one day are of one part, whatever they say.
-        part = first_part(self.reader.product, self.item)
+        part = self.dataset.part.of(self.item.first_partition)
         return block.frame.select("row_number").with_columns(
             pl.lit(0, pl.UInt32).alias("object_number"), pl.lit(part).alias("part")
         )
 
     def _chunk(self, read: Read) -> Chunk:
-        return Chunk(self.reader.product, [self.item], [read], self.ingested_at)
+        return Chunk(self.dataset, [self.item], [read], self.ingested_at)
 
 
-def _typed(chunk: Chunk, config: SourceConfig, calendar: SessionCalendar) -> pl.DataFrame:
-    """Every row that has fields, typed, with its text, its day, its session and the part of its object that it
+def _typed(chunk: Chunk) -> pl.DataFrame:
+    """Every row that has fields, typed, with its text, its day, its partition and the part of its object that it
     belongs to.
     """
     import polars as pl
 
-    product = chunk.product
+    dataset = chunk.dataset
     texts = [
         received.frame.with_columns(
             pl.lit(number, pl.UInt32).alias("object_number"),
             *[
                 pl.lit(value, pl.String).alias(f"named:{name}")
-                for name, value in _named(chunk.objects[number], product).items()
+                for name, value in _named(chunk.objects[number], dataset).items()
             ],
         )
         for number, received in enumerate(chunk.read)
@@ -157,36 +149,37 @@ def _typed(chunk: Chunk, config: SourceConfig, calendar: SessionCalendar) -> pl.
     if not texts:
         return pl.DataFrame(schema={"object_number": pl.UInt32, "part": pl.Date})
     text = pl.concat(texts)
-    rows = typed(text, product, config.venue.time_zone).join(_facts(chunk), on="object_number", maintain_order="left")
+    rows = typed(text, dataset).join(_facts(chunk), on="object_number", maintain_order="left")
     days = rows.select("object_number", "day").unique().rows()
-    sessions = [_session(chunk.objects[number], day, product, calendar) for number, day in days]
     placed = pl.DataFrame(
-        [(number, day, session) for (number, day), session in zip(days, sessions, strict=True)],
-        schema={"object_number": pl.UInt32, "day": pl.Date, "session": pl.Date},
+        [(number, day, *_placed(chunk.objects[number], day, dataset.partitioning)) for number, day in days],
+        schema={"object_number": pl.UInt32, "day": pl.Date, "placed_in": pl.Date, "is_placed": pl.Boolean},
         orient="row",
     )
     rows = rows.join(placed, on=["object_number", "day"], how="left", nulls_equal=True, maintain_order="left")
-    year = pl.col("session").dt.truncate("1y")
-    rows = rows.with_columns(
-        year.alias("year"),
-        (year if product.part == "year" else pl.col("session")).alias("part"),
-        pl.lit(chunk.ingested_at).cast(pl.Datetime("us", "UTC")).alias("ingested_at"),
-    )
+    part = dataset.part.expression(pl.col("placed_in"))
+    stored = {"part": part, dataset.part.column: part}
+    if dataset.partition_column is not None:
+        stored[dataset.partition_column] = pl.col("placed_in")
+    rows = rows.with_columns(ingested_at=pl.lit(chunk.ingested_at).cast(pl.Datetime("us", "UTC")), **stored)
     if all(item.is_one_day for item in chunk.objects):
         return rows
-    said = pl.concat_str(pl.col(product.object_columns).fill_null("\0"), separator="\x1f")
+    said = pl.concat_str(pl.col(dataset.rows.object_columns).fill_null("\0"), separator="\x1f")
     return rows.with_columns(text.select(text=said)["text"])
 
 
-def _named(item: PendingObject, product: Product) -> dict[str, str | None]:
-    return {name: item.values.get(name) for name in dict.fromkeys(product.named.values())}
+def _named(item: PendingObject, dataset: Dataset) -> dict[str, str | None]:
+    return {name: item.values.get(name) for name in dict.fromkeys(dataset.rows.named.values())}
 
 
-def _session(item: PendingObject, day: date | None, product: Product, calendar: SessionCalendar) -> date:
-    """The session that a row of `day` counts to: that of the day or the next one, within what the object is about."""
+def _placed(item: PendingObject, day: date | None, partitions: Partitioning) -> tuple[date, bool]:
+    """The partition that a row of `day` counts to, that of the day or the next one, within what the object is about;
+    and whether the day has a partition, where it is one that the object is about.
+    """
     if day is None or day < item.first_day or day > item.last_day:
-        return item.first_session
-    return calendar.session_on_or_after(day) or item.last_session
+        return item.first_partition, True
+    own = partitions.of(day)
+    return (own or partitions.on_or_after(day) or item.last_partition), own is not None
 
 
 def _facts(chunk: Chunk) -> pl.DataFrame:
@@ -210,7 +203,6 @@ def _sorted_out(
     chunk: Chunk,
     rows: pl.DataFrame,
     parts: Sequence[Sequence[Stored]],
-    config: SourceConfig,
     connection: duckdb.DuckDBPyConnection,
 ) -> tuple[pa.Table, pa.Table]:
     """The good rows of the new parts, and the refused ones as the quarantine keeps them."""
@@ -222,52 +214,44 @@ def _sorted_out(
         orient="row",
     )
     rows = rows.join(kept, on=["object_number", "part"], how="semi", maintain_order="left")
-    schema = config.contract(chunk.product.raw_table).arrow_schema
+    schema = chunk.dataset.contract.arrow_schema
     if rows.is_empty():
-        return schema.empty_table(), _refused(chunk, None, parts, config)
+        return schema.empty_table(), _refused(chunk, None, parts)
     connection.register("received", rows.drop("text", strict=False).with_row_index("place").to_arrow())
-    rules = _rules(chunk.product, config, connection)
+    rules = _rules(chunk.dataset, connection)
     bad = connection.execute(
         f"""
-        SELECT place, object_number, row_number::BIGINT AS row_number, session, {reasons(rules)} AS reasons
+        SELECT place, object_number, row_number::BIGINT AS row_number, placed_in AS session, {reasons(rules)} AS reasons
         FROM received WHERE NOT ({good(rules)})
         """
     ).pl()
     connection.unregister("received")
     if bad.height:
         rows = rows.filter(~pl.int_range(pl.len(), dtype=pl.UInt32).is_in(bad["place"].implode()))
-    return rows.select(schema.names).to_arrow().cast(schema), _refused(chunk, bad, parts, config)
+    return rows.select(schema.names).to_arrow().cast(schema), _refused(chunk, bad, parts)
 
 
-def _rules(product: Product, config: SourceConfig, connection: duckdb.DuckDBPyConnection) -> Predicates:
-    contract = config.contract(product.raw_table)
+def _rules(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Predicates:
+    contract, time = dataset.contract, dataset.rows.time
     return {
         **predicates_of(contract, connection, "received"),
         **{
             f"{name}_typed": (f"NOT untyped_{name}", f"{name} is not a {contract.column(name).type}")
-            for name in untyped_columns(product)
+            for name in untyped_columns(dataset)
         },
-        "has_a_day": (
-            "day IS NOT NULL",
-            f"{' '.join(product.time.columns)} is no time of the form {product.time.format} ({YEARS})",
-        ),
+        "has_a_day": ("day IS NOT NULL", f"{' '.join(time.columns)} is no time of the form {time.format} ({YEARS})"),
         "within_file": ("day BETWEEN first_day AND last_day", "the time is outside its file's date"),
-        "in_session": (
-            "day = session OR day NOT BETWEEN first_day AND last_day",
-            outside_calendar(config.calendar),
-        ),
+        "has_a_partition": ("is_placed", dataset.partitioning.without),
     }
 
 
-def _refused(
-    chunk: Chunk, bad: pl.DataFrame | None, parts: Sequence[Sequence[Stored]], config: SourceConfig
-) -> pa.Table:
+def _refused(chunk: Chunk, bad: pl.DataFrame | None, parts: Sequence[Sequence[Stored]]) -> pa.Table:
     """The quarantine's rows: the malformed ones, which belong to their object's first part, and those that break a
     rule (`bad`).
     """
     import polars as pl
 
-    contract = contract_of("quarantine")
+    contract = shared_contracts()[QUARANTINE]
     schema = pl.Schema(contract.arrow_schema)
     own = {name: schema[name] for name in ("row_number", "session", "reasons", "row")}
     found = [pl.DataFrame(schema=schema)]
@@ -280,7 +264,7 @@ def _refused(
             told = list(read.malformed.values())
             malformed = pl.DataFrame(
                 {"row_number": list(read.malformed), "row": [text for text, _ in told], "why": [why for _, why in told]}
-            ).with_columns(session=pl.lit(item.first_session), reasons=pl.concat_list("why"))
+            ).with_columns(session=pl.lit(item.first_partition), reasons=pl.concat_list("why"))
             frames.append(malformed.select(pl.col(name).cast(kind) for name, kind in own.items()))
         if (number,) in broken:
             rows = broken[number,]
@@ -288,7 +272,7 @@ def _refused(
             frames.append(rows.with_columns(texts).select(list(own)))
         if frames:
             facts = {
-                "source": config.source,
+                "source": chunk.dataset.source,
                 "load_date": chunk.ingested_at.date(),
                 "object": item.name,
                 "object_version": item.version,
@@ -303,7 +287,6 @@ def _refused(
 def _ledger_row(
     chunk: Chunk,
     number: int,
-    config: SourceConfig,
     parts: Sequence[Stored],
     quarantined: Mapping[tuple[str, str], int],
     run_id: str | None,
@@ -312,18 +295,18 @@ def _ledger_row(
     error = str(received) if isinstance(received, ObjectDamaged) else None
     count = 0 if isinstance(received, ObjectDamaged) else received.rows
     return {
-        "source": config.source,
+        "source": chunk.dataset.source,
         "object": item.name,
         "object_version": item.version,
         "sequence": None,
-        "reading": reading_of(config, chunk.product),
-        "product": chunk.product.name,
+        "reading": chunk.dataset.reading,
+        "product": chunk.dataset.name,
         "size": item.size,
         "status": "failed" if error is not None else "loaded" if count else "empty",
         "error": error,
         "is_withheld": isinstance(received, ObjectWithheld),
-        "first_session": item.first_session,
-        "last_session": item.last_session,
+        "first_session": item.first_partition,
+        "last_session": item.last_partition,
         "rows_received": count,
         "rows_quarantined": quarantined[item.name, item.version],
         "parts": [part.record() for part in parts],

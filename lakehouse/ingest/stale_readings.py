@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.ledger import UNANSWERED, ledger_of, newest_entries
-from lakehouse.ingest.reading import reading_of
 from lakehouse.lake.lake import Lake
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def read_otherwise(config: SourceConfig, ledger: pl.LazyFrame, *, with_unknown: bool = False) -> pl.DataFrame:
-    """The objects whose newest version was read by another reading than its product's: product, object, reading,
+def read_otherwise(datasets: Sequence[Dataset], ledger: pl.LazyFrame, *, with_unknown: bool = False) -> pl.DataFrame:
+    """The objects whose newest version was read by another reading than its dataset's: product, object, reading,
     first_session, last_session; sorted.
 
     Args:
@@ -27,7 +26,7 @@ def read_otherwise(config: SourceConfig, ledger: pl.LazyFrame, *, with_unknown: 
     """
     import polars as pl
 
-    now = {product.name: reading_of(config, product) for product in config.products}
+    now = {dataset.name: dataset.reading for dataset in datasets}
     answered = ledger.filter(pl.col("product").is_in(list(now)) & ~pl.col("object_version").str.ends_with(UNANSWERED))
     current = pl.col("product").replace_strict(now, return_dtype=pl.String)
     columns = ("product", "object", "reading", "first_session", "last_session")
@@ -36,15 +35,15 @@ def read_otherwise(config: SourceConfig, ledger: pl.LazyFrame, *, with_unknown: 
     return found.sort("first_session", "object").collect()
 
 
-def sessions_to_reload(
-    lake: Lake, config: SourceConfig, first: date | None = None, last: date | None = None
+def span_to_reload(
+    lake: Lake, datasets: Sequence[Dataset], first: date | None = None, last: date | None = None
 ) -> Sequence[date]:
-    """The first and the last session, within `first` and `last`, of what was read otherwise; nothing where all was read
-    by the present settings.
+    """The first and the last partition, within `first` and `last`, of what was read otherwise; nothing where all was
+    read by the present settings.
     """
     import polars as pl
 
-    found = read_otherwise(config, ledger_of(lake, config.source), with_unknown=True)
+    found = read_otherwise(datasets, ledger_of(lake, datasets[0].source), with_unknown=True)
     if first is not None:
         found = found.filter(pl.col("last_session") >= first)
     if last is not None:

@@ -9,23 +9,21 @@ predicates in the YAML files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lakehouse.errors import did_you_mean
 from lakehouse.lake.standards import require_standard
 from lakehouse.lake.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CONTRACTS = Path(__file__).parent / "contracts"
-
 Classification = Literal["public", "internal", "confidential", "restricted"]
+
 TypeText = Annotated[ColumnType, BeforeValidator(lambda text: parse_type(text) if isinstance(text, str) else text)]
 """A type as a contract writes it."""
 
@@ -109,20 +107,19 @@ class Contract(BaseModel):
     version: int = Field(1, ge=1)
     migrations: tuple[Migration, ...] = ()
     domain: str = ""
-    """Whose tables these are, by the contract's folder: `market`, `feed`, ...; empty for those that all share."""
+    """Whose table it is: `market`, ...; empty for those of the lake itself."""
+    by_ledger: bool = False
+    """Whether a row counts only where the ledger names the object version that it came in."""
+    dated_by: str | None = None
+    """The column with the partition that a row counts to, where it is not the storage partition itself."""
     known_at: str | None = None
     """The column that says when a row became known to the lake: reading as of a moment filters on it."""
-    derived_by: str | None = None
-    """`module:function` that derives the table's rows as of a past moment, where `known_at` cannot tell."""
-    read_by: str | None = None
-    """`module:function` that selects the rows which a reader sees, now or as of a moment, where not every stored row
-    counts.
-    """
 
     @model_validator(mode="after")
     def _names_exist(self) -> Contract:
         names = {column.name for column in self.columns}
-        unknown = {*self.key, *self.partition_by, *([self.known_at] if self.known_at else [])} - names
+        named = [name for name in (self.known_at, self.dated_by) if name]
+        unknown = {*self.key, *self.partition_by, *named} - names
         if unknown:
             raise ContractError(
                 f"contract of {self.table}: {sorted(unknown)} is no column of it; add the column or mend the name"
@@ -141,14 +138,16 @@ class Contract(BaseModel):
             )
         return self
 
-    def for_source(self, identifier: str | None, waived: frozenset[str], **further: tuple[str, str]) -> Contract:
-        """The contract as it binds one source: its identifier type on `instrument_id`, without the rules and
-        formats that it waives, and with its `further` rules (name -> predicate and reason).
+    def bound(
+        self, formats: Mapping[str, str | None], waived: Collection[str] = (), **further: tuple[str, str]
+    ) -> Contract:
+        """The contract as it binds one source: with `formats` on some columns, without the rules and formats that it
+        waives, and with its `further` rules (name -> predicate and reason).
         """
 
         def bound(column: Column) -> Column:
             kept = None if column.format in waived else column.format
-            return column.model_copy(update={"format": identifier if column.name == "instrument_id" else kept})
+            return column.model_copy(update={"format": formats.get(column.name, kept)})
 
         columns = tuple(bound(column) for column in self.columns)
         rules = tuple(rule for rule in self.rules if rule.waived_by not in waived) + tuple(
@@ -158,6 +157,16 @@ class Contract(BaseModel):
         return Contract(
             **{name: getattr(self, name) for name in Contract.model_fields} | {"columns": columns, "rules": rules}
         )
+
+    @property
+    def name(self) -> str:
+        """`<domain>/<table>`: two domains may have tables of one name."""
+        return f"{self.domain}/{self.table}" if self.domain else self.table
+
+    @property
+    def date_column(self) -> str:
+        """The column with the partition that a row counts to."""
+        return self.dated_by or self.partition_by[0]
 
     def steps_from(self, version: int) -> tuple[Migration, ...] | None:
         """The migrations from a version to this one; None where there are not all of them."""
@@ -206,33 +215,33 @@ class Contract(BaseModel):
 
 
 @cache
-def contracts() -> Mapping[str, Contract]:
-    """Every contract by its table's name (`bars`, `ingest_ledger`, ...), read from the YAML files once."""
+def read_contracts(folder: Path, domain: str = "") -> Mapping[str, Contract]:
+    """Every contract of a domain by its table's name, from the YAML files of a folder; they are read once.
+
+    Raises:
+        ContractError: a file is no contract, or two are of the same table.
+    """
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: dict[str, Contract] = {}
-    for path in sorted(CONTRACTS.rglob("*.yaml")):
+    for path in sorted(folder.rglob("contracts/*.yaml")):
         try:
-            folder = path.parent.relative_to(CONTRACTS).as_posix().removeprefix(".")
-            contract = Contract.model_validate(yaml.load(path.read_text(), loader) | {"domain": folder})
+            contract = Contract.model_validate(yaml.load(path.read_text(), loader) | {"domain": domain})
         except (ValueError, yaml.YAMLError) as error:
             raise ContractError(f"{path.name}: {error}") from error
+        if contract.table in found:
+            raise ContractError(f"{path}: {domain} has another contract of {contract.table}; rename one of them")
         found[contract.table] = contract
     return found
 
 
-def contract_of(table: str) -> Contract:
-    """The contract of a table by its path in the lake (the `<source>/bars` of all sources share one).
+def shared_contracts() -> Mapping[str, Contract]:
+    """The contracts of the lake's own tables, which all sources share."""
+    return read_contracts(Path(__file__).parent)
 
-    Raises:
-        ContractError: no contract has that name.
-    """
-    name = table.rsplit("/", 1)[-1]
-    try:
-        return contracts()[name]
-    except KeyError:
-        raise ContractError(
-            f"no contract for table '{table}'; the lake has contracts for {', '.join(contracts())}"
-            f"{did_you_mean(name, contracts())}"
-        ) from None
+
+def empty_relation(contract: Contract) -> str:
+    """A DuckDB relation, as a parenthesised query, with the contract's columns and no rows."""
+    columns = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
+    return f"(SELECT {columns} WHERE false)"

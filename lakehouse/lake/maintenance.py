@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.errors import StaleSnapshot
-from lakehouse.lake.lake import SHARED_SCHEMA, Lake
+from lakehouse.lake.lake import Lake
 from lakehouse.lake.parquet import writer_properties
 from lakehouse.lake.published import kept_versions
-from lakehouse.lake.releases import release_log, releases
+from lakehouse.lake.registry import SHARED_SCHEMA
+from lakehouse.lake.releases import Home, marts_files, release_log, releases
 from lakehouse.lake.table import LakeTable, retry_when_stale
 
 RETENTION_HOURS = 7 * 24
@@ -30,13 +31,13 @@ class Maintained:
     files_deleted: int
 
 
-def maintain(lake: Lake, retention_hours: int = RETENTION_HOURS) -> list[Maintained]:
+def maintain(lake: Lake, home: Home, retention_hours: int = RETENTION_HOURS) -> list[Maintained]:
     """Compacts and vacuums every table of the lake that has been written. What a release pins is kept, and what the
-    next publication needs of sources that are held back.
+    next publication needs of sources that are held back: the marts in `home` say so.
     """
     stored = [name if schema == SHARED_SCHEMA else f"{schema}/{name}" for schema, name in lake.tables()]
     tables = [lake.table(name) for name in stored]
-    kept = _kept_versions(lake)
+    kept = _kept_versions(lake, home)
     return [
         maintain_table(table, kept.get(table.name, set()), retention_hours)
         for table in tables
@@ -44,14 +45,14 @@ def maintain(lake: Lake, retention_hours: int = RETENTION_HOURS) -> list[Maintai
     ]
 
 
-def _kept_versions(lake: Lake) -> dict[str, set[int]]:
+def _kept_versions(lake: Lake, home: Home) -> dict[str, set[int]]:
     """The versions of tables that have to stay readable, however old they are."""
     pinned = releases(lake)
     kept: dict[str, set[int]] = {}
     for release in pinned:
         for name, version in release.versions.items():
             kept.setdefault(name, set()).add(version)
-    for marts in lake.marts_files(pinned):
+    for marts in marts_files(home, pinned):
         for name, versions in kept_versions(marts).items():
             kept.setdefault(name, set()).update(versions)
     return kept

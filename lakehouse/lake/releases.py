@@ -10,15 +10,14 @@ housekeeping keeps what a release pins (`maintenance`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lakehouse.errors import ReleaseError, StaleSnapshot, did_you_mean
 from lakehouse.lake.table import LakeTable, Pin, retry_when_stale
-from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
     from lakehouse.lake.lake import Lake
@@ -29,6 +28,18 @@ _IN_USE = "in_use"
 _TRIES = 20
 _RESTORED_FIRST = ("ingest_ledger",)
 """Without its entry in the ledger a row counts for nothing; an entry without its rows would be a loss."""
+
+
+class Home(Protocol):
+    """What releases need to know of an installation's settings."""
+
+    @property
+    def home(self) -> Path:
+        """Folder of everything that the installation keeps."""
+
+    @property
+    def warehouse(self) -> Path:
+        """The file that readers of the marts open."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +98,12 @@ def release_named(lake: Lake, name: str) -> Release:
     return known[name]
 
 
-def release_folder(config: Settings) -> Path:
+def release_folder(home: Home) -> Path:
     """Where the home keeps the marts of its releases, and says which release is in use."""
-    return config.home / "releases"
+    return home.home / "releases"
 
 
-def marts_file(config: Settings, release: Release) -> Path | None:
+def marts_file(home: Home, release: Release) -> Path | None:
     """The marts of a release; None where none were published when it was made.
 
     Raises:
@@ -100,7 +111,7 @@ def marts_file(config: Settings, release: Release) -> Path | None:
     """
     if release.marts is None:
         return None
-    path = release_folder(config) / release.marts
+    path = release_folder(home) / release.marts
     if not path.is_file():
         raise ReleaseError(
             f"release {release.name} has its marts in another home, or {path} was removed: copy it there from the home "
@@ -109,22 +120,28 @@ def marts_file(config: Settings, release: Release) -> Path | None:
     return path
 
 
-def present_marts(config: Settings) -> Path:
+def marts_files(home: Home, pinned: Iterable[Release]) -> list[Path]:
+    """The marts that the home may serve, now or later: the published ones, and those of releases that it made."""
+    folder = release_folder(home)
+    return [present_marts(home), *(folder / release.marts for release in pinned if release.marts)]
+
+
+def present_marts(home: Home) -> Path:
     """The file that is published to: the one that readers open, or, while they are served a release, one beside it."""
-    return config.warehouse if release_in_use(config) is None else release_folder(config) / "latest.duckdb"
+    return home.warehouse if release_in_use(home) is None else release_folder(home) / "latest.duckdb"
 
 
-def release_in_use(config: Settings) -> str | None:
+def release_in_use(home: Home) -> str | None:
     """The name of the release that this home's readers are served; None for the present."""
     try:
-        return (release_folder(config) / _IN_USE).read_text().strip() or None
+        return (release_folder(home) / _IN_USE).read_text().strip() or None
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def set_in_use(config: Settings, name: str | None) -> None:
+def set_in_use(home: Home, name: str | None) -> None:
     """Serves the home's readers a release, or (None) the present, from now on."""
-    marker = release_folder(config) / _IN_USE
+    marker = release_folder(home) / _IN_USE
     if name is None:
         marker.unlink(missing_ok=True)
         return
@@ -171,7 +188,7 @@ def drop_release(lake: Lake, name: str) -> None:
 
 def stored_tables(lake: Lake) -> list[LakeTable]:
     """The tables that a release pins, those that go first in a restoration first."""
-    from lakehouse.lake.lake import SHARED_SCHEMA
+    from lakehouse.lake.registry import SHARED_SCHEMA
 
     paths = [table if schema == SHARED_SCHEMA else f"{schema}/{table}" for schema, table in lake.tables()]
     first = [path for path in _RESTORED_FIRST if path in paths]
@@ -262,4 +279,4 @@ def _restore(table: LakeTable, release: Release) -> None:
 
 
 def _at(table: LakeTable, release: Release) -> Snapshot:
-    return LakeTable(table.name, table.uri, table.storage_options, release.pin(table.name)).snapshot()
+    return table.pinned(release.pin(table.name)).snapshot()

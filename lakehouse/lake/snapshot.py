@@ -6,6 +6,7 @@ left stand in `table`.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakeUnavailable, StaleSnapshot, TableNewer, in_one_line
+from lakehouse.lake.contract import empty_relation
 from lakehouse.lake.parquet import stored_schema, unsliced, version_of, writer_properties
 from lakehouse.lake.sql import Partitions, literal, predicate
 
@@ -193,8 +195,7 @@ class Snapshot:
     def _select_from(self, files: Sequence[str]) -> str:
         contract = self.table.contract
         if not files:
-            columns = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
-            return f"SELECT {columns} WHERE false"
+            return f"FROM {empty_relation(contract)}"
         names = [
             f'NULL::{contract.column(name).type.duckdb} AS "{name}"' if name in self.lacking else f'"{name}"'
             for name in contract.column_names
@@ -209,18 +210,30 @@ class Snapshot:
         read = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}}{mixed})"
         return f"SELECT {', '.join(columns)} FROM {read}"
 
-    def select_sessions(self, sessions: Sequence[date] | None) -> str:
-        """A DuckDB query for the rows of `sessions`, or days (None: of all), reading only the partitions that can hold
-        them.
+    def select_dates(self, dates: Sequence[date] | None) -> str:
+        """A DuckDB query for the rows that count to some partitions (None: to any), reading only the storage partitions
+        that can hold them.
         """
-        if sessions is None:
+        if dates is None:
             return self.select()
-        part = self.table.contract.partition_by[0]
-        if part == "day":
-            return self.select({part: sessions})
-        values = sorted({session.replace(day=1) if part == "month" else session for session in sessions})
-        stored = self.select({part: values})
-        return f"SELECT * FROM ({stored}) WHERE {predicate({'session': sessions})}"
+        part, column = self.table.contract.partition_by[0], self.table.contract.date_column
+        if part == column:
+            return self.select({part: dates})
+        stored = self.select({part: self._holding(part, dates)})
+        return f"SELECT * FROM ({stored}) WHERE {predicate({column: dates})}"
+
+    def _holding(self, part: str, dates: Sequence[date]) -> list[str]:
+        """The storage partitions that rows of some dates may be in: each holds those from its first day to the next."""
+        starts = self.partition_values(part)
+        places = {bisect_right(starts, str(day)) - 1 for day in dates}
+        return [starts[place] for place in sorted(places) if place >= 0]
+
+    def dates(self) -> list[date]:
+        """The partitions that rows count to, ascending."""
+        part, column = self.table.contract.partition_by[0], self.table.contract.date_column
+        if part == column:
+            return [date.fromisoformat(value) for value in self.partition_values(part)]
+        return sorted(self.scan().select(column).unique().collect()[column].to_list())
 
     def scan(self) -> pl.LazyFrame:
         """A lazy Polars scan, columns in the contract's order."""

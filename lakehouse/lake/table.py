@@ -17,17 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lakehouse.errors import (
-    LakeUnavailable,
-    StaleSnapshot,
-    TableMissing,
-    TableNewer,
-    TableOutdated,
-    did_you_mean,
-    in_one_line,
-)
-from lakehouse.lake.contract import Contract, contract_of, contracts
-from lakehouse.lake.folders import folders
+from lakehouse.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableNewer, TableOutdated, in_one_line
+from lakehouse.lake.contract import Contract
 from lakehouse.lake.location import Location
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import parse_moment
@@ -36,6 +27,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 T = TypeVar("T")
+
+Missing = Callable[[str], str | None]
+"""Why no load can ever write the table at a path, where that is so."""
 
 # Sixteen writers of one partition finish well within these tries; a table that is still contended then is a
 # fault to be seen.
@@ -65,19 +59,36 @@ class Pin:
     version: int | None
 
 
+Pins = Callable[[str], Pin | None]
+"""Says at which versions tables are read, by their paths."""
+
+
 class LakeTable:
     """A table by its path in the lake, such as `xetra/daily_bars`. With a `pin` it can be read, and not written."""
 
-    def __init__(self, name: str, uri: str, storage_options: dict[str, str], pin: Pin | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        uri: str,
+        storage_options: dict[str, str],
+        contract: Contract,
+        missing: Missing,
+        pin: Pin | None = None,
+    ) -> None:
         self.name = name
         self.uri = uri
         self.pin = pin
         self.storage_options = storage_options
         self.location = Location(uri)
-        self.contract: Contract = contract_of(name)
+        self.contract = contract
+        self._missing = missing
 
     def __repr__(self) -> str:
         return f"LakeTable({self.name!r}, {self.uri!r})"
+
+    def pinned(self, pin: Pin | None) -> LakeTable:
+        """This table at a pinned version."""
+        return LakeTable(self.name, self.uri, self.storage_options, self.contract, self._missing, pin)
 
     def snapshot(self) -> Snapshot:
         """The table as it stands now, or at its pin; a table never written is a snapshot without files.
@@ -191,26 +202,9 @@ class LakeTable:
             TableMissing: the lake has nothing of the table's source.
         """
         snapshot = self.snapshot()
-        if snapshot.delta is None:
-            self._require_source()
+        if snapshot.delta is None and (why := self._missing(self.name)):
+            raise TableMissing(why)
         return snapshot.scan()
-
-    def _require_source(self) -> None:
-        """Raises TableMissing where no load can ever write the table at this path."""
-        source, _, table = self.name.rpartition("/")
-        lake = self.uri.removesuffix(f"/{self.name}")
-        known = folders(lake)
-        if source and source not in known:
-            tables = [f"{other}/{table}" for other in known if table in folders(f"{lake}/{other}")]
-            raise TableMissing(
-                f"the lake at {lake} has nothing of {source}: {self.name} has never been written"
-                f"{did_you_mean(self.name, tables)}"
-            )
-        domains = _domains(folders(f"{lake}/{source}")) if source else {""}
-        if domains and self.contract.domain not in domains:
-            tables = [name for name, contract in contracts().items() if contract.domain in domains]
-            of = f"{source} in the lake at {lake}" if source else f"the lake at {lake} itself"
-            raise TableMissing(f"{of} has no table {table}; it has {', '.join(tables)}")
 
     def to_polars(self) -> pl.DataFrame:
         """The current rows as a Polars frame, columns in the contract's order."""
@@ -219,7 +213,3 @@ class LakeTable:
 
 def _moment_of(commit: dict[str, Any]) -> datetime:
     return datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
-
-
-def _domains(tables: list[str]) -> set[str]:
-    return {contracts()[name].domain for name in tables if name in contracts()}

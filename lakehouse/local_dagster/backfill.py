@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,16 +22,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from lakehouse.api import Lake
+from lakehouse.catalog import described_source
 from lakehouse.derive.conservation import conservation_totals
 from lakehouse.derive.held_back import Hold, holds
-from lakehouse.domains.market.bars.config import SourceConfig, SourceError, source_named
-from lakehouse.domains.market.bars.report import report_url
-from lakehouse.ingest.http.client import ApiClient
-from lakehouse.ingest.http.config import symbols_of
+from lakehouse.derive.source import Source
+from lakehouse.errors import SourceError
 from lakehouse.ingest.ledger import LEDGER
-from lakehouse.ingest.stale_readings import sessions_to_reload
+from lakehouse.ingest.partitioning import begun
+from lakehouse.ingest.stale_readings import span_to_reload
 from lakehouse.lake.folders import require_folder
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.location import plain_folder
 from lakehouse.local_dagster.instance import event_log_kept_open, opened_instance, storage_faults_explained
 from lakehouse.progress import shown_by
@@ -42,13 +43,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What a run did. `checks` are (table, check, passed, is_warning, what it found)."""
+    """What a run did. `checks` are (table, check, passed, is_warning, what it found); `made` is the source's last
+    table, and how many rows it has of the run's partitions.
+    """
 
     run_id: str
     success: bool
-    sessions: int
+    partitions: int
     rows: dict[str, int]
-    daily_bars: int
+    made: tuple[str, int]
     checks: list[tuple[str, str, bool, bool, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     error: str | None = None
@@ -116,54 +119,56 @@ def reload_source(source: str, first: date | None, last: date | None, display: D
     Raises:
         SourceError, LakeUnavailable: as for `backfill_source`.
     """
-    span = sessions_to_reload(Lake.present(), source_named(source), first, last)
+    span = span_to_reload(Lake.present(), described_source(source).datasets, first, last)
     return backfill_source(source, span[0], span[-1], display, reread=True) if span else None
 
 
 def backfill_source(source: str, first: date, last: date, display: Display, *, reread: bool = False) -> Outcome:
-    """Runs the whole chain of a source over the sessions from `first` to `last` in this process.
+    """Runs the whole chain of a source over the partitions from `first` to `last` in this process.
 
     Args:
         reread: also read again what was read by other settings.
 
     Raises:
-        SourceError: the source is unknown, nobody says where its objects are, or there is no session in between.
+        SourceError: the source is unknown, the settings lack something, or there is no partition in between.
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
-    _collect_garbage_rarely()
-    config = source_named(source)
+    described = described_source(source)
     if last < first:
         raise SourceError(f"the last session, {last}, is before the first, {first}; swap them")
     # What a person has to set is said before anything starts.
-    config.url()
-    if config.report is not None:
-        report_url(config, config.report, settings())
-    for product in config.products:
-        config.parameters(product)
-    if config.api is not None and not reread:
-        with ApiClient(config.source, config.api):
-            symbols_of(config.source, config.api)
-    begun = config.calendar_frame().until_today(max(first, config.first_session))
-    sessions = [session for session in begun if session <= last]
-    if not sessions:
-        raise SourceError(
-            f"{config.calendar} has had no session from {first} to {last}"
-            + (f"; {source} begins with {config.first_session}" if last < config.first_session else "")
-        )
+    described.require_settings(asks=not reread)
+    partitions: list[date] = []
+    if described.stepwise:
+        partitioning = described.stepwise[0].partitioning
+        partitions = [day for day in begun(partitioning, max(first, partitioning.first)) if day <= last]
+        if not partitions:
+            before = f"; {source} begins with {partitioning.first}" if last < partitioning.first else ""
+            raise SourceError(described.none_between(first, last) + before)
+    return run_chain(described, partitions, display, reread=reread)
+
+
+def run_chain(source: Source, partitions: Sequence[date], display: Display, *, reread: bool = False) -> Outcome:
+    """Loads, derives, checks and publishes a source over some neighbouring partitions; where it has none, as a whole.
+
+    Raises:
+        LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
+    """
+    _collect_garbage_rarely()
     Lake.present().table(LEDGER).snapshot()
     display.show("loading definitions", 0, 0)
     started = time.monotonic()
 
-    from lakehouse.components.bars.run_tags import RELOAD_TAG, about_tags, range_tags
-    from lakehouse.components.bars.sensor import SOURCE_TAG
     from lakehouse.components.run_history import prune
     from lakehouse.components.run_processes import fail_dead_runs, running_here
+    from lakehouse.components.sources.run_tags import RELOAD_TAG, about_tags, range_tags
+    from lakehouse.components.sources.sensor import SOURCE_TAG
     from lakehouse.definitions import defs
 
     # A home that can't be written is said before Dagster wraps it into an error of the definitions.
     prepared_home(settings())
-    job = defs().resolve_job_def(f"{source}_{'reload' if reread else 'update'}")
-    own_tags = {SOURCE_TAG: source, **({RELOAD_TAG: "true"} if reread else {})}
+    job = defs().resolve_job_def(f"{source.name}_{'reload' if reread else 'update'}")
+    own_tags = {SOURCE_TAG: source.name, **({RELOAD_TAG: "true"} if reread else {})}
     partitioned, others = _by_partitions(job)
     results = []
     with storage_faults_explained(), event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
@@ -171,13 +176,15 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
         prune(instance)
         # Two runs: assets without partitions are planned once for each partition of a run that has some.
         for assets, tags in ((partitioned, range_tags), (others, about_tags)):
+            if not assets:
+                continue
             run_id = str(uuid4())
             with running_here(instance, run_id):
                 result = job.execute_in_process(
                     instance=instance,
                     run_id=run_id,
                     asset_selection=assets,
-                    tags={**tags(sessions[0], sessions[-1]), **own_tags},
+                    tags={**(tags(partitions[0], partitions[-1]) if partitions else {}), **own_tags},
                     run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                     raise_on_error=False,
                 )
@@ -188,10 +195,10 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
     outcome = Outcome(
         results[-1].run_id,
         results[-1].success,
-        len(sessions),
-        conservation_totals(lake, config.source, sessions),
-        daily_bar_count(lake, config, sessions),
-        held=holds(lake, config.source),
+        len(partitions),
+        conservation_totals(lake, source, partitions),
+        _last_made(lake, source, partitions),
+        held=holds(lake, source.name),
     )
     for result in results:
         _add(outcome, result)
@@ -241,13 +248,15 @@ def _collect_garbage_rarely() -> None:
     atexit.register(gc.freeze)
 
 
-def daily_bar_count(lake: Lake, config: SourceConfig, sessions: list[date]) -> int:
-    """How many daily bars `sessions` have."""
-    stored = lake.table(config.table("daily_bars")).snapshot().select_sessions(sessions)
+def _last_made(lake: Lake, source: Source, partitions: Sequence[date]) -> tuple[str, int]:
+    """The table that is derived last, and how many rows it has of some partitions; of all where it has none."""
+    table = ([each for each in source.tables if not each.is_whole] or list(source.tables))[-1]
+    wanted = None if table.is_whole else list(partitions)
+    stored = lake.table(source.table(table.name)).snapshot().select_dates(wanted)
     with lake.connect() as connection:
         row = connection.execute(f"SELECT count(*) FROM ({stored})").fetchone()
     assert row is not None
-    return int(row[0])
+    return table.name, int(row[0])
 
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
@@ -255,10 +264,11 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(justify="right")
-    table.add_row("sessions", f"{outcome.sessions:,}")
+    table.add_row("sessions", f"{outcome.partitions:,}")
     for name, count in outcome.rows.items():
         table.add_row(f"rows {name}", f"{count:,}")
-    table.add_row("daily bars", f"{outcome.daily_bars:,}")
+    made, count = outcome.made
+    table.add_row(made.replace("_", " "), f"{count:,}")
     passed = sum(check[2] for check in outcome.checks)
     table.add_row("checks passed", f"{passed} of {len(outcome.checks)}")
     table.add_row("seconds", f"{sum(outcome.seconds.values()):.1f}")

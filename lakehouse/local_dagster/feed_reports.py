@@ -11,12 +11,12 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig
+from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
 
 
-def report_rounds(feed: FeedConfig, rounds: Iterable[Round]) -> None:
+def report_rounds(feed: Feed, rounds: Iterable[Round]) -> None:
     """Reports rounds that are over, at once."""
     reports = FeedReports(feed)
     for made in rounds:
@@ -31,12 +31,12 @@ class FeedReports:
         HomeUnavailable: Dagster's storage can't be written.
     """
 
-    def __init__(self, feed: FeedConfig) -> None:
+    def __init__(self, feed: Feed) -> None:
         self._feed = feed
         with storage_faults_explained():
             self._instance = opened_instance()
         # Well within the time after which the feed counts as stopped.
-        self._every_s = min(60.0, feed.fresh_s / 2)
+        self._every_s = min(60.0, feed.config.fresh_s / 2)
         self._since = Totals()
         self._newest: Round | None = None
         self._last = -self._every_s
@@ -74,8 +74,6 @@ class FeedReports:
             self._tell(WINDOWS, closed, {"windows_changed": since.windows, **through})
 
     def _tell(self, table: str, moment: datetime, metadata: dict[str, Any]) -> None:
-        news = dg.AssetMaterialization(
-            [self._feed.source, table], partition=moment.date().isoformat(), metadata=metadata
-        )
+        news = dg.AssetMaterialization([self._feed.name, table], partition=moment.date().isoformat(), metadata=metadata)
         with storage_faults_explained():
             self._instance.report_runless_asset_event(news)

@@ -18,16 +18,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from lakehouse.catalog import lake_of
 from lakehouse.errors import MartsUnavailable
-from lakehouse.lake.lake import SHARED_SCHEMA, Lake
 from lakehouse.lake.published import attach_published, log_of
+from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.lake.releases import keep_log, present_marts
 from lakehouse.lake.sql import literal
-from lakehouse.lake.table import Pin
+from lakehouse.lake.table import Pins
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 from lakehouse.warehouse.inputs import HELD_BACK_MART, inputs_of, record
-from lakehouse.warehouse.parts import PARTS, Part
+from lakehouse.warehouse.parts import Part, parts
 from lakehouse.warehouse.reading import reading
 from lakehouse.warehouse.sources import part_tables, require_descriptions
 
@@ -118,7 +119,7 @@ def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] |
     Raises:
         SourceError: see `require_descriptions`.
     """
-    return _build(config, [part] if build_path(config).exists() else PARTS, BUILD, on_event)
+    return _build(config, [part] if build_path(config).exists() else parts(), BUILD, on_event)
 
 
 def publish(config: Settings, *, full_refresh: bool = False, base: Path | None = None) -> None:
@@ -128,9 +129,9 @@ def publish(config: Settings, *, full_refresh: bool = False, base: Path | None =
         AuditFailed: something failed; nothing was published.
         SourceError: see `require_descriptions`.
     """
-    require_descriptions(Lake.present(config), PARTS)
+    require_descriptions(lake_of(config), parts())
     with publication(config, from_scratch=full_refresh, base=base):
-        failures = _build(config, PARTS, BUILD, published=base)
+        failures = _build(config, parts(), BUILD, published=base)
         if failures:
             raise AuditFailed("not published: " + "; ".join(failures))
 
@@ -146,14 +147,14 @@ def _build(
     failed. The file holds what that was. `published` is the file that sources which are held back were published in,
     by default the present one.
     """
-    lake = Lake.present(config)
+    lake = lake_of(config)
     require_descriptions(lake, parts)
     inputs, build = inputs_of(lake, parts, published or present_marts(config)), build_path(config)
     for source in {hold.source for hold in inputs.held}:
         for name in {name for part in parts for name in part_tables(part).get(source, [])}:
             keep_log(lake.table(name))
     with reading(build, inputs.pins):
-        failures = run_dbt((*command, "--select", *(part.tag for part in parts)), config, on_event)
+        failures = run_dbt((*command, "--select", *(part.selector for part in parts)), config, on_event)
     for hold in inputs.held:
         _log.warning("The marts show the rows of %s as they were published before: it is held back", hold)
     record(build, inputs)
@@ -172,8 +173,8 @@ class MartsAsOf:
 def marts_as_of(
     moment: datetime,
     models: Collection[str] | None = None,
+    pin: Pins = lambda path: None,
     config: Settings | None = None,
-    pin: Callable[[str], Pin | None] = lambda path: None,
 ) -> MartsAsOf:
     """Builds the marts by the same models over the lake of `config` (by default the settings') as of `moment`, all or
     those named with what they are made from. Nothing is published. `pin` says at which versions a release has tables.
@@ -183,8 +184,8 @@ def marts_as_of(
         SourceError: see `require_descriptions`.
     """
     config = config or settings()
-    lake = Lake.present(config)
-    require_descriptions(lake, PARTS)
+    lake = lake_of(config)
+    require_descriptions(lake, parts())
     paths = [table if schema == SHARED_SCHEMA else f"{schema}/{table}" for schema, table in lake.tables()]
     pins = {path: fixed for path in paths if (fixed := pin(path))}
     with _private_build(config) as build:
@@ -227,7 +228,7 @@ def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
     import duckdb
 
     with _private_build(config) as build:
-        failures = _build(config, [part] if part else PARTS, ["run"])
+        failures = _build(config, [part] if part else parts(), ["run"])
         if failures:
             raise AuditFailed("; ".join(failures))
         _settle(build)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from lakehouse.catalog import lake_of
 from lakehouse.errors import ReleaseError
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.releases import (
@@ -48,7 +49,7 @@ def create(config: Settings, name: str) -> Release:
             f"{name!r} can't be the name of a release: use letters, digits, '.', '_' and '-', at most 64 of them, "
             f"beginning with a letter or digit, and not {LATEST!r}"
         )
-    lake = Lake.present(config)
+    lake = lake_of(config)
     with publishing(config):
         _remove_leftovers(config, lake)
         published = present_marts(config)
@@ -68,7 +69,7 @@ def use(config: Settings, name: str) -> None:
     Raises:
         ReleaseError: the lake has no such release, or its marts are in another home.
     """
-    lake = Lake.present(config)
+    lake = lake_of(config)
     release = None if name == LATEST else release_named(lake, name)
     marts = None if release is None else marts_file(config, release)
     with publishing(config):
@@ -94,7 +95,7 @@ def restore(config: Settings, name: str) -> None:
         ReleaseError: the lake has no such release, or its marts are in another home.
         AuditFailed: a model or test failed: the tables are restored, the published marts stay as they were.
     """
-    lake = Lake.present(config)
+    lake = lake_of(config)
     release = release_named(lake, name)
     marts = marts_file(config, release)
     restore_tables(lake, release)
@@ -107,7 +108,7 @@ def drop(config: Settings, name: str) -> None:
     Raises:
         ReleaseError: the lake has no such release, or readers are served it.
     """
-    lake = Lake.present(config)
+    lake = lake_of(config)
     release_named(lake, name)
     if release_in_use(config) == name:
         raise ReleaseError(f"readers are served release {name}: run `lakehouse release use {LATEST}` first")

@@ -18,9 +18,9 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from lakehouse.catalog import source_named
 from lakehouse.cli.plot import default_name, draw, write
 from lakehouse.domains.market.bars.chart import Chart, price
-from lakehouse.domains.market.bars.config import source_named
 
 # Easter 2024: a holiday before and after the weekend, and clocks that change in it.
 SESSIONS = [date(2024, 3, 26), date(2024, 3, 27), date(2024, 3, 28), date(2024, 4, 2), date(2024, 4, 3)]

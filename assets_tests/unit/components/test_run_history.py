@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from lakehouse.components import run_history
-from lakehouse.components.bars.run_tags import range_tags
 from lakehouse.components.run_history import RETENTION, EventLog, prune
+from lakehouse.components.sources.run_tags import range_tags
 
 DAYS = dg.DailyPartitionsDefinition("2024-03-01", exclusions=[datetime(2024, 3, 9), datetime(2024, 3, 10)])
 FIRST, LAST = (datetime(2024, 3, day).date() for day in (4, 8))

@@ -14,11 +14,11 @@ from markdown_it.token import Token
 from rich.markup import escape
 from rich.table import Table
 
+from lakehouse.catalog import source_named
 from lakehouse.cli.render import SafeConsole
 from lakehouse.components.checks import check_result
 from lakehouse.components.metadata import in_markdown, markdown_table, records_table
-from lakehouse.domains.market.bars.checks import Finding, checks_of
-from lakehouse.domains.market.bars.config import source_named
+from lakehouse.derive.source import Finding
 from lakehouse.printable import printable
 
 HOSTILE = [
@@ -87,7 +87,7 @@ def test_in_markdown__ordinary_texts_stay_as_they_are() -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_check_result__the_summary_and_the_rows_are_no_markup(text: str) -> None:
     finding = Finding(False, f"1 object could not be read: {text}", [{"object": text, "error": text}], {"n": 1})
-    result = check_result(checks_of(source_named("xetra"))[0], dg.AssetKey("raw_bars"), finding)
+    result = check_result(source_named("xetra").checks[0], dg.AssetKey("raw_bars"), finding)
     assert kinds(str(result.description)) <= PLAIN
     assert str(result.description).startswith("1 object could not be read: ")
     assert kinds(str(result.metadata["rows"].value)) <= PLAIN

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.api import Lake
 from lakehouse.derive.held_back import hold_back, holds
-from lakehouse.lake import Lake
 
 CHECK = ("daily_bars", "contract")
 DAYS = [date(2024, 3, day) for day in (25, 26, 27)]

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from assets_tests.support.described import resolved
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.errors import SourceError
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.object_store import objects_at, store_at
-from lakehouse.ingest.reading import reading_of
 
 KEYS = {"access_key_id": "VENDOR_KEY", "secret_access_key": "VENDOR_SECRET"}
 VALUES = {"VENDOR_KEY": "AKIDVENDOR", "VENDOR_SECRET": "s3cret-of-the-vendor"}
@@ -48,11 +49,15 @@ def test_access__names_the_variable_that_is_unset() -> None:
         store_at("s3://bucket", Access(credentials=KEYS).resolve({"VENDOR_KEY": "AKIDVENDOR"}.get))
 
 
-def test_access__goes_with_the_objects_and_changes_no_reading() -> None:
-    config = source_named("xetra")
-    yaml = config.model_dump(mode="json", exclude_defaults=True)
+def test_access__goes_with_the_objects_and_changes_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_named("xetra")
+    yaml = source.config.model_dump(mode="json", exclude_defaults=True)
     yaml["bars"]["objects"]["access"] = {"endpoint": "https://s3.example.com", "credentials": KEYS}
-    changed = SourceConfig.model_validate(yaml)
-    assert changed.access(changed.bars).declared.endpoint == "https://s3.example.com"
-    assert config.access(config.bars).declared == Access()
-    assert reading_of(changed, changed.bars) == reading_of(config, config.bars)
+    changed = resolved(SourceConfig.model_validate(yaml))
+    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", "s3://bucket/feed")
+    for secret in KEYS.values():
+        monkeypatch.setenv(secret, "a key")
+    place = resolved(SourceConfig.model_validate(yaml)).bars.origin.place()
+    assert place._access.declared.endpoint == "https://s3.example.com"
+    assert source_named("xetra").bars.origin.place()._access.declared == Access()
+    assert changed.bars.reading == source.bars.reading

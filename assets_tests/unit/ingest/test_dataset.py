@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,15 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets_tests.support.described import changed, resolved
 from assets_tests.support.objects import read_object
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.domains.market.bars.products import Bars, Product
 from lakehouse.ingest.coerce import typed
-from lakehouse.ingest.dataset import Bars, Named, OfficialDaily, Product
+from lakehouse.ingest.dataset import Asked
 from lakehouse.ingest.formats import Received
+from lakehouse.ingest.http.requests import Question, Requests
 from lakehouse.ingest.load import load
+from lakehouse.ingest.names import Named
 from lakehouse.ingest.unpacked import ObjectDamaged
-from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
 NAME = "BTCUSDT/1m/BTCUSDT-1m-2025-01-02.zip"
@@ -34,7 +40,7 @@ HEADER = (
 
 
 def klines() -> Product:
-    return source_named("binance").bars
+    return source_named("binance").config.bars
 
 
 def kline(minute: int = 0, **values: str) -> str:
@@ -63,19 +69,22 @@ def typed_row(line: str, **entries: Any) -> dict[str, Any]:
     received = read_object(NAME, zipped(line), product)
     assert received.frame is not None
     groups = {"named:symbol": "BTCUSDT", "named:quote": "USDT"}
-    return typed(received.frame.with_columns(**{k: pl.lit(v) for k, v in groups.items()}), product, "UTC").row(
-        0, named=True
-    )
+    dataset = changed(source_named("binance"), bars=product).bars
+    return typed(received.frame.with_columns(**{k: pl.lit(v) for k, v in groups.items()}), dataset).row(0, named=True)
 
 
 # Names of objects
+
+
+def named_in(name: str) -> Named | None:
+    return source_named("binance").bars.named_in(name)
 
 
 @pytest.mark.parametrize("folder", ["", "data/spot/daily/klines/"])
 @pytest.mark.parametrize(("symbol", "quote"), [("BTCUSDT", "USDT"), ("ETHEUR", "EUR"), ("1000SATSUSDC", "USDC")])
 def test_a_name_says_the_day_and_the_values_of_its_groups(folder: str, symbol: str, quote: str) -> None:
     values = {"symbol": symbol, "quote": quote, "date": str(DAY)}
-    assert klines().named_in(f"{folder}{symbol}/1m/{symbol}-1m-{DAY}.zip") == Named(DAY, DAY, None, values)
+    assert named_in(f"{folder}{symbol}/1m/{symbol}-1m-{DAY}.zip") == Named(DAY, DAY, None, values)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +99,28 @@ def test_a_name_says_the_day_and_the_values_of_its_groups(folder: str, symbol: s
     ids=["another quote", "another symbol", "no day", "a checksum", "another folder"],
 )
 def test_a_foreign_object_says_nothing(name: str) -> None:
-    assert klines().named_in(name) is None
+    assert named_in(name) is None
 
 
-def intraday() -> Bars:
-    return source_named("alpha_vantage").bars
+def requests_of(name: str) -> Requests:
+    """The requests of a dataset, by the settings of now."""
+    origin = source_named("alpha_vantage").dataset(name).origin
+    assert isinstance(origin, Asked)
+    return origin.requests
 
 
-def daily() -> OfficialDaily:
-    product = source_named("alpha_vantage").official_daily
-    assert product is not None
-    return product
+def intraday() -> Requests:
+    return requests_of("bars")
+
+
+def daily() -> Requests:
+    return requests_of("official_daily")
+
+
+def asked(requests: Requests, subject: str, month: date, **chosen: str) -> Question:
+    """The one question about a subject and a month."""
+    (question,) = replace(requests, subjects=lambda: (subject,), chosen=lambda: chosen).questions([month])
+    return question
 
 
 symbols = st.text(st.characters(categories=("Lu", "Nd"), include_characters=".^-= &+"), min_size=1, max_size=6)
@@ -111,8 +131,7 @@ symbols = st.text(st.characters(categories=("Lu", "Nd"), include_characters=".^-
 )
 def test_the_name_of_an_answer_says_what_was_asked_for(symbol: str, month: date, adjusted: str) -> None:
     month = month.replace(day=1)
-    parameters = (intraday().request or {}) | {"adjusted": adjusted}
-    name = intraday().object_name(parameters, symbol, month)
+    name = asked(intraday(), symbol, month, adjusted=adjusted).name
     assert name == f"bars/{month:%Y-%m}/adjusted={adjusted}/{symbol}"
     named = intraday().named_in(name)
     assert named is not None
@@ -123,31 +142,29 @@ def test_the_name_of_an_answer_says_what_was_asked_for(symbol: str, month: date,
 
 
 def test_an_answer_without_a_month_is_about_the_whole_history() -> None:
-    name = daily().object_name(daily().request or {}, "BRK.B", None)
+    name = asked(daily(), "BRK.B", DAY).name
     assert name == "official_daily/BRK.B"
     assert daily().named_in(name) == Named(date.min, date.max, None, {"symbol": "BRK.B"})
     assert intraday().named_in(name) is None
-    assert (intraday().by_month, daily().by_month, klines().by_month) == (True, False, False)
+    assert (intraday().by_month, daily().by_month) == (True, False)
 
 
 def test_what_stays_with_the_rows_is_part_of_the_name_and_the_environments_choice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = source_named("alpha_vantage")
-    assert (config.bars.choices, daily().choices, klines().choices) == (["symbol", "adjusted"], ["symbol"], [])
-    assert config.parameters(config.bars) == config.bars.request
+    assert (intraday().kept, daily().kept) == (("symbol", "adjusted"), ("symbol",))
+    assert intraday().parameters() == intraday().declared
     monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED", "true")
     # What doesn't stay with the rows is the YAML's alone: another answer would stand under the same name.
     monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_INTERVAL", "5min")
     monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_SYMBOL", "MSFT")
     settings.cache_clear()
-    assert config.parameters(config.bars) == (config.bars.request or {}) | {"adjusted": "true"}
-    assert config.parameters(daily()) == daily().request
+    assert intraday().parameters() == {**intraday().declared, "adjusted": "true"}
+    assert daily().parameters() == daily().declared
 
 
 def test_a_request_is_filled_in() -> None:
-    asked = intraday().filled_in(intraday().request or {}, "AAPL", date(2020, 11, 1))
-    assert asked == {
+    assert asked(intraday(), "AAPL", date(2020, 11, 1)).parameters == {
         "function": "TIME_SERIES_INTRADAY",
         "symbol": "AAPL",
         "interval": "1min",
@@ -157,7 +174,7 @@ def test_a_request_is_filled_in() -> None:
         "month": "2020-11",
         "datatype": "csv",
     }
-    assert daily().filled_in(daily().request or {}, "AAPL", None)["symbol"] == "AAPL"
+    assert asked(daily(), "AAPL", DAY).parameters["symbol"] == "AAPL"
 
 
 BARS = {
@@ -193,9 +210,9 @@ def test_a_product_that_cannot_work_is_refused(entries: dict[str, Any], words: s
 
 
 def test_a_request_needs_an_api_that_it_is_made_to() -> None:
-    data = source_named("alpha_vantage").model_dump()
+    data = source_named("alpha_vantage").config.model_dump()
     with pytest.raises(ValueError, match="needs the entry `api`"):
-        SourceConfig.model_validate(data | {"api": None})
+        resolved(SourceConfig.model_validate(data | {"api": None}))
 
 
 # Rows without a header line
@@ -343,7 +360,7 @@ def test_only_the_volume_is_counted_in_units() -> None:
 def test_what_was_asked_for_stays_with_the_rows(said: str, meant: bool | None) -> None:
     row = dict.fromkeys(("open", "high", "low", "close", "volume"), "1") | {"timestamp": "2020-11-27 09:31:00"}
     text = pl.DataFrame([row | {"named:symbol": "AAPL", "named:adjusted": said}])
-    found = typed(text, intraday(), "America/New_York").row(0, named=True)
+    found = typed(text, source_named("alpha_vantage").bars).row(0, named=True)
     assert found["is_adjusted"] is meant
     assert (found["instrument_id"], found["symbol"], found["currency"]) == ("AAPL", "AAPL", "USD")
     # A label at the end of its minute: the first one of a session is that of the opening.
@@ -365,7 +382,7 @@ def test_klines_become_bars_in_the_currency_of_their_pair(tmp_path: Path, monkey
     publish(tmp_path / "bucket", "BTCEUR", kline(0, open="2", low="1"))
     publish(tmp_path / "bucket", "ETHBTC", kline(0))
     lake, config = Lake.open(), source_named("binance")
-    loaded = load(lake, config, config.bars, [DAY])
+    loaded = load(lake, config.bars, [DAY])
     assert (loaded.objects, loaded.rows_received, loaded.rows_quarantined) == (
         {"loaded": 2, "empty": 0, "failed": 0},
         4,
@@ -390,17 +407,17 @@ def test_a_source_names_the_currencies_that_it_has(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("LAKEHOUSE_BINANCE_URL", str(tmp_path / "bucket"))
     publish(tmp_path / "bucket", "BTCUSDT", kline(0))
     publish(tmp_path / "bucket", "BTCUSDC", kline(0))
-    config = source_named("binance").model_copy(update={"currencies": ("USDC", "EUR")})
+    source = changed(source_named("binance"), currencies=("USDC", "EUR"))
     lake = Lake.open()
-    assert load(lake, config, config.bars, [DAY]).rows_quarantined == 1
+    assert load(lake, source.bars, [DAY]).rows_quarantined == 1
     (refused,) = lake.table("quarantine").to_polars().iter_rows(named=True)
     assert (refused["object"][:7], refused["reasons"]) == ("BTCUSDT", ["currency is none of USDC, EUR"])
-    standard = source_named("binance").model_copy(update={"currencies": None})
-    assert load(Lake(str(tmp_path / "other")), standard, standard.bars, [DAY]).rows_quarantined == 2
+    standard = changed(source_named("binance"), currencies=None)
+    assert load(Lake(str(tmp_path / "other")), standard.bars, [DAY]).rows_quarantined == 2
 
 
 def test_a_changed_copy_keeps_nothing_that_was_computed_before() -> None:
-    product = source_named("xetra").bars
+    product = source_named("xetra").config.bars
     assert product.object_columns
     columns = {"isin": "a", "volume": "b"}
     copied = product.model_copy(

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lakehouse.catalog import DEFS, descriptions
 from lakehouse.cli.app import app
-from lakehouse.domains.market.bars.config import configured_sources, described_sources
-from lakehouse.domains.market.quotes.config import broken_files, configured_feeds
 from lakehouse.errors import SourceError
-from lakehouse.ingest import defs_yaml as module
+from lakehouse.ingest.strict import _warn
 from lakehouse.settings import PROJECT_ROOT
 
-BINANCE = (module.DEFS / "market" / "binance" / "defs.yaml").read_text()
+BINANCE = (DEFS / "market" / "binance" / "defs.yaml").read_text()
 LINE = next(number for number, line in enumerate(BINANCE.splitlines(), 1) if "first_session:" in line)
 
 
@@ -44,27 +43,50 @@ def test_a_broken_file_is_named_with_its_line_and_the_others_go_on(
 ) -> None:
     path = folder / "market" / "binance" / "defs.yaml"
     path.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
-    assert sorted(configured_sources(folder)) == ["alpha_vantage", "xetra"]
-    assert list(configured_feeds(folder)) == ["iex"]
-    assert list(broken_files(folder)) == [path]
+    found_in = descriptions(folder)
+    assert sorted(found_in.found) == ["alpha_vantage", "iex", "xetra"]
+    assert list(found_in.broken) == [path]
     with pytest.raises(SourceError) as found:
-        described_sources(folder).named("binance", "source")
+        found_in.require("binance", "source", found_in.found)
     assert str(path) in str(found.value)
     assert words in str(found.value)
     with pytest.raises(SourceError, match=r"no source 'xerta'.*did you mean 'xetra'"):
-        described_sources(folder).named("xerta", "source")
+        found_in.require("xerta", "source", found_in.found)
 
 
 def test_a_component_that_is_none_of_ours_is_left_to_dagster(folder: Path) -> None:
     path = folder / "market" / "binance" / "defs.yaml"
     path.write_text("type: other_project.Component\n")
-    assert sorted(configured_sources(folder)) == ["alpha_vantage", "xetra"]
-    assert broken_files(folder) == {}
+    assert sorted(descriptions(folder).found) == ["alpha_vantage", "iex", "xetra"]
+    assert descriptions(folder).broken == {}
+
+
+def test_two_files_of_one_source_are_no_silence(folder: Path) -> None:
+    path = folder / "market" / "second" / "defs.yaml"
+    path.parent.mkdir()
+    path.write_text(BINANCE)
+    (error,) = descriptions(folder).broken.values()
+    assert f"source 'binance' is described by {folder / 'market' / 'binance' / 'defs.yaml'}, too" in str(error)
+
+
+@pytest.mark.parametrize("name", ["lake", "marts", "market", "feed", "calendar", "warehouse"])
+def test_a_source_cannot_take_a_schema_of_the_lakes_own(folder: Path, name: str) -> None:
+    path = folder / "market" / "binance" / "defs.yaml"
+    path.write_text(BINANCE.replace("source: binance", f"source: {name}"))
+    assert f"source '{name}' is a schema of the lake's own" in str(descriptions(folder).broken[path])
+
+
+def test_a_former_name_of_an_entry_is_read_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = folder / "market" / "binance" / "defs.yaml"
+    path.write_text(BINANCE.replace("holds: day", "per_session: day"))
+    _warn.cache_clear()
+    assert "binance" in descriptions(folder).found
+    assert "the entry `per_session` of a defs.yaml is called `holds` now" in caplog.text
 
 
 def test_status_names_the_broken_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = SourceError("defs.yaml, line 7: first_session: Field required")
-    monkeypatch.setattr("lakehouse.domains.market.quotes.config.broken_files", lambda: {folder: error})
+    monkeypatch.setattr("lakehouse.catalog.broken_files", lambda: {folder: error})
     result = CliRunner().invoke(app, ["status"], env={"COLUMNS": "300"})
     assert result.exit_code == 0
     assert str(error) in result.output

@@ -15,12 +15,16 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from assets_tests.support.described import changed as changed_source
+from assets_tests.support.described import resolved
 from assets_tests.support.objects import read_object
 from assets_tests.support.reference import HEADER, csv_line, isin
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.products import Bars, Product
 from lakehouse.ingest.coerce import typed
-from lakehouse.ingest.dataset import Bars, Named, Product
 from lakehouse.ingest.formats import BlockReader, Received, _records
+from lakehouse.ingest.names import Named
 from lakehouse.ingest.unpacked import ObjectDamaged
 
 NAME = "2017-06-29/2017-06-29_BINS_XETR08.csv"
@@ -29,7 +33,7 @@ BMW = ("DE0005190003", "BMW", "BAY.MOTOREN WERKE AG ST", "Common stock", "EUR", 
 
 
 def xetra(**entries: object) -> Product:
-    return source_named("xetra").bars.model_copy(update=entries)
+    return source_named("xetra").config.bars.model_copy(update=entries)
 
 
 def body(*rows: tuple[str, ...] | str, header: str = ",".join(HEADER), end: str = "\n") -> bytes:
@@ -319,19 +323,19 @@ def test_a_header_that_is_not_of_the_encoding_names_the_entry_that_fixes_it() ->
 
 @pytest.mark.parametrize("encoding", ["utf-16", "cp037", "utf-7", "klingon", "base64", ""])
 def test_an_encoding_by_which_lines_cannot_be_told_apart_is_an_error_of_the_yaml(encoding: str) -> None:
-    product = source_named("xetra").bars.model_dump(exclude_defaults=True)
+    product = source_named("xetra").config.bars.model_dump(exclude_defaults=True)
     with pytest.raises(ValueError, match="encoding"):
         Bars.model_validate(product | {"encoding": encoding})
 
 
 def test_utf_8_with_a_mark_is_utf_8() -> None:
-    product = source_named("xetra").bars.model_dump(exclude_defaults=True)
+    product = source_named("xetra").config.bars.model_dump(exclude_defaults=True)
     assert Bars.model_validate(product | {"encoding": "UTF-8-sig"}).encoding == "utf-8"
 
 
 def values(received: Received, product: Product | None = None) -> dict[str, object]:
     assert received.frame is not None
-    return typed(received.frame, product or xetra(), "Europe/Berlin").row(0, named=True)
+    return typed(received.frame, changed_source(source_named("xetra"), bars=product or xetra()).bars).row(0, named=True)
 
 
 def test_a_row_is_typed_as_raw_bars_says() -> None:
@@ -397,16 +401,16 @@ SPREAD = "FGBL,DE0001135275,EUR,FUT,20170907,,,S,0,72057606922829,20170629,08:00
 
 
 def test_a_derivatives_venue_is_a_matter_of_yaml() -> None:
-    config = SourceConfig.model_validate(yaml.safe_load(EUREX))
-    received = read(body(SPREAD, header=EUREX_HEADER), config.bars, name="20170629_BINS_XEUR08.csv")
-    row = values(received, config.bars)
+    source = resolved(SourceConfig.model_validate(yaml.safe_load(EUREX)))
+    product = source.config.bars
+    row = values(read(body(SPREAD, header=EUREX_HEADER), product, name="20170629_BINS_XEUR08.csv"), product)
     assert row["start_at"] == datetime(2017, 6, 29, 8, tzinfo=UTC)
     assert [row[name] for name in ("open", "high", "low", "close")] == [-0.05, 0.0, -0.07, -0.06]
     assert (row["instrument_id"], row["volume"], row["trades"], row["symbol"]) == ("72057606922829", 12, 3, "20170907")
     day = date(2017, 6, 29)
-    assert config.bars.named_in("20170629_BINS_XEUR08.csv") == Named(day, day, 8, {"date": "20170629", "hour": "08"})
-    assert "prices_positive" not in config.contract("raw_bars").predicates
-    assert "instrument_id_present" in config.contract("raw_bars").predicates
+    assert source.bars.named_in("20170629_BINS_XEUR08.csv") == Named(day, day, 8, {"date": "20170629", "hour": "08"})
+    assert "prices_positive" not in source.contract("raw_bars").predicates
+    assert "instrument_id_present" in source.contract("raw_bars").predicates
 
 
 def parquet(frame: pl.DataFrame) -> bytes:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from lakehouse.lake.contract import Contract, ContractError, contract_of, contracts
+from assets_tests.support.described import contract_of
+from lakehouse.api import Lake
+from lakehouse.lake.contract import Contract, ContractError, read_contracts
 from lakehouse.lake.engine import connect
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 
 TABLES = {"raw_bars", "bars", "daily_bars", "ingest_ledger", "quarantine", "conservation"}
@@ -23,21 +25,40 @@ MINIMAL = {
 }
 
 
-def test_the_tables_of_the_market_domain_have_contracts() -> None:
-    assert contracts().keys() >= TABLES
-    assert contract_of("xetra/bars") is contract_of("binance/bars") is contract_of("bars")
+def path_of(table: str) -> str:
+    """Where a table is: those that all sources share have no source."""
+    return f"xetra/{table}" if contract_of(table).domain else table
+
+
+def test_contracts_are_named_by_domain_and_table() -> None:
+    assert {contract_of(table).name for table in TABLES} == {
+        *("market/raw_bars", "market/bars", "market/daily_bars"),
+        *("ingest_ledger", "quarantine", "conservation"),
+    }
+    tables = [Lake("/nowhere").table(f"{source}/bars").contract for source in ("xetra", "binance")]
+    assert [contract.name for contract in tables] == ["market/bars"] * 2
+
+
+def test_two_contracts_of_one_table_in_a_domain_are_refused(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder / "contracts").mkdir(parents=True)
+        (tmp_path / folder / "contracts" / "t.yaml").write_text(yaml.safe_dump(MINIMAL))
+    with pytest.raises(ContractError, match="market has another contract of t; rename one of them"):
+        read_contracts(tmp_path, "market")
+    assert read_contracts(tmp_path / "one", "market")["t"].name == "market/t"
+    assert read_contracts(tmp_path / "two", "bank")["t"].name == "bank/t"
 
 
 def test_a_table_without_contract_is_named_with_those_that_have_one() -> None:
     with pytest.raises(ContractError, match=r"xetra/bar'.*daily_bars"):
-        contract_of("xetra/bar")
+        Lake("/nowhere").table("xetra/bar")
 
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_every_predicate_can_be_asked_of_an_empty_table(table: str) -> None:
     contract = contract_of(table)
     with connect("") as connection:
-        empty = Snapshot(Lake("/nowhere").table(table), None).select()
+        empty = Snapshot(Lake("/nowhere").table(path_of(table)), None).select()
         for name, (holds, reason) in contract.predicates.items():
             assert reason, name
             assert connection.execute(f"SELECT bool_and({holds}) FROM ({empty})").fetchone() == (None,)
@@ -47,7 +68,7 @@ def test_every_predicate_can_be_asked_of_an_empty_table(table: str) -> None:
 def test_arrow_and_duckdb_agree_on_the_types(table: str) -> None:
     contract = contract_of(table)
     with connect("") as connection:
-        empty = Snapshot(Lake("/nowhere").table(table), None).select()
+        empty = Snapshot(Lake("/nowhere").table(path_of(table)), None).select()
         relation = connection.sql(empty)
         assert relation.columns == contract.column_names == contract.arrow_schema.names
         assert relation.to_arrow_table().cast(contract.arrow_schema).schema == contract.arrow_schema
@@ -59,7 +80,7 @@ def test_arrow_and_duckdb_agree_on_the_types(table: str) -> None:
 @pytest.mark.parametrize("table", sorted(TABLES - {"conservation"}))
 def test_a_stored_table_has_its_contracts_columns_and_types(table: str, tmp_path: Path) -> None:
     lake = Lake(str(tmp_path))
-    stored = lake.table(table)
+    stored = lake.table(path_of(table))
     contract = stored.contract
     rows = contract.arrow_schema.empty_table()
     stored.snapshot().append(rows, ["once"])
@@ -73,10 +94,10 @@ def test_a_stored_table_has_its_contracts_columns_and_types(table: str, tmp_path
 
 def test_a_source_waives_a_rule_and_names_its_identifiers_standard() -> None:
     plain = contract_of("raw_bars")
-    bound = plain.for_source("isin", frozenset({"negative_prices"}))
+    bound = plain.bound({"instrument_id": "isin"}, {"negative_prices"})
     assert plain.predicates.keys() - bound.predicates.keys() == {"prices_positive", "vwap_positive"}
     assert (bound.formats["instrument_id"], bound.formats["currency"]) == ("isin", "currency")
-    assert plain.for_source(None, frozenset()).predicates == plain.predicates
+    assert plain.bound({"instrument_id": None}).predicates == plain.predicates
 
 
 def test_required_columns_and_finite_numbers_are_rules() -> None:

@@ -10,8 +10,8 @@ import pytest
 from deltalake import DeltaTable
 
 from assets_tests.support.dbt_warehouse import TUESDAY, VENDOR, Bar, Key, write
+from lakehouse.api import Lake
 from lakehouse.errors import TableDamaged
-from lakehouse.lake import Lake
 from lakehouse.lake.damage import require_never_written
 from lakehouse.lake.table import LakeTable
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from lakehouse.lake import Lake
+from lakehouse.api import Lake
 from lakehouse.lake.maintenance import RETENTION_HOURS, maintain_table
 
 DAY = datetime(2024, 3, 1, 12, tzinfo=UTC)

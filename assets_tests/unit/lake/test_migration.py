@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from assets_tests.support.made_up_contracts import with_contract, written
 from assets_tests.support.soak import soak_count
 from assets_tests.support.typed_values import TYPES, contract_with, table_of, values
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.errors import StaleSnapshot, TableNewer, TableOutdated
 from lakehouse.lake.contract import Contract, ContractError
 from lakehouse.lake.engine import connect
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.maintenance import maintain_table
 from lakehouse.lake.migration import due, migrate_table
 from lakehouse.lake.types import parse_type

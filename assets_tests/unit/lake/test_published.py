@@ -17,14 +17,16 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
+from lakehouse import catalog
+from lakehouse.api import Lake
+from lakehouse.catalog import descriptions
 from lakehouse.cli.app import app
-from lakehouse.domains.market.bars.config import configured_sources
 from lakehouse.errors import MartsUnavailable, SourceError
-from lakehouse.lake import Lake
+from lakehouse.ingest.defs_yaml import Descriptions
 from lakehouse.settings import settings
 from lakehouse.warehouse import publish as warehouse
 from lakehouse.warehouse import sources as connection
-from lakehouse.warehouse.parts import MARKET_MARTS, PARTS, QUOTE_MARTS
+from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, parts
 from lakehouse.warehouse.publish import build_part, differing_marts, marts_as_of, publication
 
 _STRANGER = """
@@ -234,9 +236,8 @@ def broken(published: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (Path(Lake.open().uri) / "binance" / "daily_bars").mkdir(parents=True)
     error = SourceError("defs/binance/defs.yaml, line 7: first_session: Field required")
     monkeypatch.setattr(connection, "broken_files", lambda: {Path("defs.yaml"): error})
-    others = {name: config for name, config in configured_sources().items() if name != "binance"}
-    monkeypatch.setattr(connection, "configured_sources", lambda: others)
-    monkeypatch.setattr(connection, "configured_feeds", dict)
+    known = {name: found for name, found in descriptions().found.items() if name not in ("binance", "iex")}
+    monkeypatch.setattr(catalog, "descriptions", lambda: Descriptions(known))
     return str(error)
 
 
@@ -259,8 +260,8 @@ def test_what_a_broken_yaml_can_not_lose_is_published(published: Path, broken: s
     """A source without tables in the lake, and the models of the other domain."""
     connection.require_descriptions(Lake.open(), [QUOTE_MARTS])
     (Path(Lake.open().uri) / "binance" / "daily_bars").rmdir()
-    connection.require_descriptions(Lake.open(), PARTS)
+    connection.require_descriptions(Lake.open(), parts())
     (Path(Lake.open().uri) / "iex" / "quote_windows").mkdir(parents=True)
     connection.require_descriptions(Lake.open(), [MARKET_MARTS])
     with pytest.raises(SourceError, match="rows of iex"):
-        connection.require_descriptions(Lake.open(), PARTS)
+        connection.require_descriptions(Lake.open(), parts())

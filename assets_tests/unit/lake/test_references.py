@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -12,11 +11,13 @@ import pytest
 from pydantic import ValidationError
 
 from assets_tests.support.made_up_contracts import with_contract, written
+from lakehouse.api import Lake
 from lakehouse.components.checks import table_checks
 from lakehouse.components.metadata import definition_metadata
-from lakehouse.domains.market.bars.checks import Finding, of_every_table
-from lakehouse.lake.contract import Column, Contract, ContractError, contracts
-from lakehouse.lake.lake import Lake
+from lakehouse.derive.checks import of_every_table
+from lakehouse.derive.source import Finding, Source
+from lakehouse.domains.market.contracts import contracts
+from lakehouse.lake.contract import Column, Contract, ContractError
 from lakehouse.lake.references import references_of
 from lakehouse.lake.types import parse_type
 
@@ -39,9 +40,9 @@ def orders(references: str, kind: str = "bigint") -> Contract:
 
 
 def finding(lake: Lake, contract: Contract, sessions: list[date] | None = None) -> Finding:
-    source: Any = SimpleNamespace(source="shop", table="shop/{}".format, contract=lambda name: contract)
+    source = Source(name="shop", kind="shops", contracts={"orders": contract})
     with with_contract(contract):
-        check = next(check for check in of_every_table("orders") if check.name == "references")
+        check = next(check for check in of_every_table(contract) if check.name == "references")
         return check.run(lake, source, sessions)
 
 
@@ -121,9 +122,10 @@ def test_dagster_shows_references_as_a_check_and_what_contracts_say_of_columns(l
             ],
         }
     )  # fmt: skip
-    source: Any = SimpleNamespace(source="shop")
+    checked = tuple(of_every_table(contract))
+    source = Source(name="shop", kind="shops", contracts={"orders": contract}, checks=checked)
     with with_contract(CUSTOMERS), with_contract(contract):
-        checks = table_checks(source, "orders", of_every_table("orders"), lambda tags: None)
+        checks = table_checks(lambda: source, "orders", lambda tags: None)
         assert {key.name for key in checks.check_keys} == {"contract", "key_is_unique", "references"}
         metadata = definition_metadata(contract, lake, "shop/orders")
     assert metadata["classification"] == "internal"
@@ -136,4 +138,4 @@ def test_dagster_shows_references_as_a_check_and_what_contracts_say_of_columns(l
 
 
 def test_a_table_without_references_has_no_such_check() -> None:
-    assert [check.name for check in of_every_table("bars")] == ["contract", "key_is_unique"]
+    assert [check.name for check in of_every_table(contracts()["bars"])] == ["contract", "key_is_unique"]

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.errors import LakeUnavailable, ReleaseError
-from lakehouse.lake import Lake
 from lakehouse.lake.maintenance import maintain
 from lakehouse.lake.releases import changes, release_named, releases, restore_tables
 from lakehouse.settings import settings
@@ -163,19 +163,19 @@ def test_maintain__keeps_what_a_release_pins_for_months(released: str) -> None:
     delta = lake.table(ERRORS).snapshot().delta
     assert delta is not None
     delta.alter.set_table_properties({"delta.checkpointInterval": "5"})
-    maintain(lake)
+    maintain(lake, settings())
     # With each checkpoint Delta would clean up the log.
     for number in range(12):
         age(lake)
         load(f"S{number}")
     age(lake)
-    maintain(lake, retention_hours=0)
+    maintain(lake, settings(), retention_hours=0)
     use(settings(), released)
     assert symbols() == ["GOOD"]
     use(settings(), "latest")
     drop(settings(), released)
     before = len(list(Path(lake.uri, ERRORS).rglob("part-*.parquet")))
-    maintain(lake, retention_hours=0)
+    maintain(lake, settings(), retention_hours=0)
     assert len(list(Path(lake.uri, ERRORS).rglob("part-*.parquet"))) < before
     assert len(symbols()) == 14
 

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets_tests.support.described import changed, contract_of
 from assets_tests.support.reference import HEADER, csv_line, isin, isin_is_valid
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.api import Lake
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.load import Loaded, load
-from lakehouse.lake.contract import Contract, contract_of
+from lakehouse.lake.contract import Contract
 from lakehouse.lake.engine import connect
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.standards import STANDARDS
 from lakehouse.lake.validation import broken_rules, good, predicates_of, reasons
 
@@ -101,7 +103,7 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def take(lake: Lake, *sessions: date) -> Loaded:
     config = source_named("xetra")
-    return load(lake, config, config.bars, sessions)
+    return load(lake, config.bars, sessions)
 
 
 def publish(folder: Path, lines: list[str], day: date = DAY) -> str:
@@ -168,8 +170,8 @@ def test_a_bar_before_the_first_session_is_none_of_the_sources(vendor: Path) -> 
     assert take(lake, date(2017, 6, 19)).rows_received == 0
 
 
-def negative(config: SourceConfig) -> Contract:
-    return config.model_copy(update={"negative_prices": True}).contract("raw_bars")
+def negative(source: BarSource) -> Contract:
+    return changed(source, negative_prices=True).contract("raw_bars")
 
 
 prices = st.one_of(st.floats(), st.floats(-2, 2), st.sampled_from([0.0, -0.0, 1.0, 1e15, 9.9e14, 1e-320, 1e-12]))

@@ -13,7 +13,7 @@ from lakehouse.local_dagster.backfill import Outcome, show_outcome
 
 def test_outcome__of_a_source_that_is_held_back_is_not_sound() -> None:
     """Its run ended well over other sessions, and nothing of it is published."""
-    outcome = Outcome("run", True, 1, {"received": 2}, 1)
+    outcome = Outcome("run", True, 1, {"received": 2}, ("daily bars", 1))
     assert outcome.is_sound
     since = datetime(2024, 3, 1, 12, tzinfo=UTC)
     outcome.held.append(Hold("xetra", "daily_bars", "contract", None, "1 rule is broken", since))

@@ -15,10 +15,10 @@ import sqlalchemy
 import typer
 from typer.testing import CliRunner
 
+from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.cli.explained import explained
 from lakehouse.errors import HomeUnavailable
-from lakehouse.lake import Lake
 from lakehouse.local_dagster.backfill import prepared_home
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
 from lakehouse.settings import settings

@@ -11,12 +11,15 @@ import duckdb
 import pytest
 
 from assets_tests.support import dbt_warehouse
-from lakehouse.domains.market.bars.config import configured_sources
-from lakehouse.domains.market.quotes.config import WINDOWS, configured_feeds
-from lakehouse.lake.contract import contract_of
+from assets_tests.support.described import contract_of
+from lakehouse.catalog import kinds, sources
+from lakehouse.domains.market.quotes.feed import WINDOWS
 from lakehouse.settings import PROJECT_ROOT
-from lakehouse.warehouse.parts import PARTS
-from lakehouse.warehouse.sources import FEED, MARKET, TABLES, attach_lake
+from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, parts
+from lakehouse.warehouse.sources import attach_lake
+
+MARKET, FEED = MARKET_MARTS.schema, QUOTE_MARTS.schema
+TABLES = kinds()[MARKET].over_all
 
 if TYPE_CHECKING:
     # Its import takes two seconds: of the workers only the one that runs these tests needs it.
@@ -84,16 +87,18 @@ def test_published_models_are_contracted_tables_in_marts(manifest: Manifest) -> 
 
 def test_a_part_is_a_folder_with_its_tag(manifest: Manifest) -> None:
     """Each domain's models are built, tested and published apart: none reads another domain's tables."""
-    assert {(model.fqn[2], *model.tags) for model in published(manifest)} == {(part.name,) * 2 for part in PARTS}
-    assert {model.fqn[2] for model in models(manifest)} == {part.name for part in PARTS}
+    assert {part.name for part in parts() for model in published(manifest) if part.has(model.fqn)} == {
+        model.fqn[2] for model in published(manifest)
+    }
+    assert {model.fqn[2] for model in models(manifest)} == {part.name for part in parts()}
     made_from: dict[str, set[str]] = {key: {key.split(".")[2]} for key in manifest.sources}
     for key in TopologicalSorter(
         {model.unique_id: model.depends_on.nodes for model in models(manifest)}
     ).static_order():
         if key in manifest.nodes:
             made_from[key] = set().union(*(made_from[parent] for parent in manifest.nodes[key].depends_on.nodes))
-    domains = {part.schema for part in PARTS}
-    schemas = {part.name: part.schema for part in PARTS}
+    domains = {part.schema for part in parts()}
+    schemas = {part.name: part.schema for part in parts()}
     for model in models(manifest):
         assert made_from[model.unique_id] & domains <= {schemas[model.fqn[2]]}, model.name
 
@@ -113,7 +118,7 @@ def test_staging_carries_every_column_of_the_lakes_table(manifest: Manifest, tab
 
 def test_nothing_in_the_project_names_a_source() -> None:
     """A new vendor is a defs.yaml alone."""
-    names = re.compile("|".join([*configured_sources(), *configured_feeds()]), re.IGNORECASE)
+    names = re.compile("|".join(sources()), re.IGNORECASE)
     texts = [path for path in PROJECT.rglob("*") if path.suffix in {".sql", ".yml", ".md"}]
     assert texts
     assert [path.name for path in texts if names.search(path.read_text())] == []

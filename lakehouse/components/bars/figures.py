@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.domains.market.quotes.config import WINDOWS, FeedConfig
+from lakehouse.domains.market.bars.source import BarSource
+from lakehouse.domains.market.quotes.feed import WINDOWS, Feed
 from lakehouse.domains.market.reconciliation.views import compared_of
-from lakehouse.lake import Lake
+from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ _POINTS = 480
 """Of a line; of a whole day's, every three minutes one."""
 
 
-def session_pictures(lake: Lake, config: SourceConfig, sessions: Sequence[date]) -> dict[str, Any]:
+def session_pictures(lake: Lake, source: BarSource, sessions: Sequence[date]) -> dict[str, Any]:
     """The last of `sessions` that has daily bars: how change_pct is distributed, and how many bars and
     instruments each hour has.
     """
-    daily = lake.table(config.table("daily_bars")).snapshot().select_sessions(sessions)
+    daily = lake.table(source.table("daily_bars")).snapshot().select_dates(sessions)
     with lake.connect() as connection:
         found = connection.execute(f"SELECT max(session) FROM ({daily})").fetchone()
         session = found[0] if found else None
@@ -49,17 +49,17 @@ def session_pictures(lake: Lake, config: SourceConfig, sessions: Sequence[date])
             WHERE session = {literal(session)} AND change_pct IS NOT NULL
             """
         ).fetchall()
-        bars = lake.table(config.table("bars")).snapshot().select_sessions([session])
+        bars = lake.table(source.table("bars")).snapshot().select_dates([session])
         hours = connection.execute(
             f"""
-            SELECT hour(start_at AT TIME ZONE {literal(config.venue.time_zone)}) AS hour, count(*),
+            SELECT hour(start_at AT TIME ZONE {literal(source.config.venue.time_zone)}) AS hour, count(*),
                 count(DISTINCT instrument_id)
             FROM ({bars}) WHERE is_traded GROUP BY hour ORDER BY hour
             """
         ).fetchall()
     return {
         "session_in_pictures": dg.MetadataValue.md(
-            _drawn(session, [change for (change,) in changes], hours, config.venue.time_zone)
+            _drawn(session, [change for (change,) in changes], hours, source.config.venue.time_zone)
         )
     }
 
@@ -84,13 +84,13 @@ def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]
     return image_markdown(figure, f"distribution of change_pct and coverage per hour of {session}")
 
 
-def deviation_pictures(lake: Lake, config: SourceConfig) -> dict[str, Any]:
+def deviation_pictures(lake: Lake, source: BarSource) -> dict[str, Any]:
     """How a reconciled source's daily bars lie around the other series, over all compared sessions: each price's
     deviation, and the volumes' ratio.
     """
     with lake.connect() as connection:
         prices = ", ".join(f"least(greatest({field}_bp, -{_CLIP_BP}), {_CLIP_BP})" for field in _PRICES)
-        compared = compared_of(lake, connection, config)
+        compared = compared_of(lake, connection, source)
         rows = connection.execute(f"SELECT {prices}, least(ratio, {_CLIP_RATIO}) FROM ({compared})").fetchall()
     if not rows:
         return {}
@@ -113,12 +113,12 @@ def deviation_pictures(lake: Lake, config: SourceConfig) -> dict[str, Any]:
     return {"deviations": dg.MetadataValue.md(image_markdown(figure, "distribution of deviations and volume ratios"))}
 
 
-def gains_picture(lake: Lake, feed: FeedConfig, day: date) -> dict[str, Any]:
+def gains_picture(lake: Lake, feed: Feed, day: date) -> dict[str, Any]:
     """What each symbol of a feed gained in the course of a day (UTC), since the first price of the day's shortest
     windows.
     """
     stored = lake.table(feed.table(WINDOWS)).snapshot().select({"day": [day]})
-    windows = f"(SELECT * FROM ({stored}) WHERE resolution_minutes = {min(feed.windows.resolutions_minutes)})"
+    windows = f"(SELECT * FROM ({stored}) WHERE resolution_minutes = {min(feed.config.windows.resolutions_minutes)})"
     with lake.connect() as connection:
         # Of each stretch of a line its last point.
         connection.execute(
@@ -154,7 +154,7 @@ def gains_picture(lake: Lake, feed: FeedConfig, day: date) -> dict[str, Any]:
             f"FROM points WHERE symbol IN ({wanted}) ORDER BY symbol, ended"
         ).pl()
     lines = {str(symbol): line for (symbol,), line in points.group_by("symbol", maintain_order=True)}
-    title = f"{feed.source} {day}: gains of {len(by_gain):,} symbols"
+    title = f"{feed.name} {day}: gains of {len(by_gain):,} symbols"
     if others:
         title += f", the {_MOVERS // 2} highest and the {_MOVERS // 2} lowest named"
     picture = _lines_drawn(title, day, lines, movers, len(others))

@@ -3,7 +3,7 @@ distributed around each other, its check names what is beyond the YAML's bounds.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -11,28 +11,31 @@ import dagster as dg
 
 from lakehouse.components.asset_specs import declared
 from lakehouse.components.bars.figures import deviation_pictures
-from lakehouse.components.bars.run_tags import tagged_sessions
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
+from lakehouse.components.sources.run_tags import tagged_partitions
 from lakehouse.derive.held_back import hold_back
-from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.reconciliation.views import breaks_of, other_bases_of
-from lakehouse.lake import Lake
+from lakehouse.lake.lake import Lake
 
 _WORST = 10
 # A wrong basis or price is worse than a volume; a session that one side lacks can't be measured.
 _ORDER = "kind = 'volume', abs(deviation_bp) DESC NULLS LAST, session DESC, instrument_id, field"
 
 
-def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitionsDefinition) -> dg.AssetsDefinition:
+def reconciliation_asset(
+    resolve: Callable[[], BarSource], partitions: dg.TimeWindowPartitionsDefinition
+) -> dg.AssetsDefinition:
     """The asset `<source>/reconciliation` with its check; a check that blocks holds back the marts."""
-    bounds = config.reconciliation
+    source = resolve()
+    bounds = source.config.reconciliation
     assert bounds is not None
-    against = [config.source, bounds.against] if "." not in bounds.against else bounds.against.split(".")
-    deps = [[config.source, "daily_bars"], against]
-    if config.official_daily is not None:
-        deps += [[config.source, table] for table in ("official_daily", "corporate_actions")]
-    asset = dg.AssetKey([config.source, "reconciliation"])
+    against = [source.name, bounds.against] if "." not in bounds.against else bounds.against.split(".")
+    deps = [[source.name, "daily_bars"], against]
+    if source.official_daily is not None:
+        deps += [[source.name, table] for table in ("official_daily", "corporate_actions")]
+    asset = dg.AssetKey([source.name, "reconciliation"])
     blocks = bounds.severity == "block"
     spec = dg.AssetCheckSpec(
         "reconciles",
@@ -46,14 +49,14 @@ def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitio
     what = f"Daily bars held against {'.'.join(against)}; the breaks are rows of lake.reconciliation_breaks."
 
     @dg.asset(
-        **declared(config, "reconciliation", what, [], {"duckdb"})
+        **declared(source, "reconciliation", what, [], {"duckdb"})
         | {"deps": [list(key) for key in dict.fromkeys(map(tuple, deps))]},
         check_specs=[spec],
     )
     def reconciliation(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
-        opened = lake.open()
-        sessions = tagged_sessions(context.run.tags, config, partitions)
-        breaks, bases = _differences(opened, config, sessions)
+        opened, present = lake.open(), resolve()
+        sessions = tagged_partitions(context.run.tags, present, partitions)
+        breaks, bases = _differences(opened, present, sessions)
         counts = {f"breaks_{kind}": count for kind, count in _kinds(breaks).items()}
         shown = [
             {name: value for name, value in found.items() if name not in ("source", "against")} for found in breaks
@@ -64,10 +67,10 @@ def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitio
         if blocks:
             hold_back(
                 opened,
-                config.source,
+                source.name,
                 {(asset.path[-1], spec.name): (passed, summary)},
                 sessions,
-                lambda _, scope: _summary(*_differences(opened, config, scope)),
+                lambda _, scope: _summary(*_differences(opened, present, scope)),
             )
         result = dg.AssetCheckResult(
             passed=passed,
@@ -77,7 +80,7 @@ def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitio
             metadata={**counts, **worst, **found_bases},
         )
         return dg.MaterializeResult(
-            metadata={"breaks": len(breaks), **counts, **found_bases, **deviation_pictures(opened, config)},
+            metadata={"breaks": len(breaks), **counts, **found_bases, **deviation_pictures(opened, present)},
             check_results=[result],
         )
 
@@ -85,13 +88,13 @@ def reconciliation_asset(config: SourceConfig, partitions: dg.TimeWindowPartitio
 
 
 def _differences(
-    lake: Lake, config: SourceConfig, sessions: Sequence[date] | None
+    lake: Lake, source: BarSource, sessions: Sequence[date] | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The breaks of some sessions, or of all, and the series that are adjusted as of another day than recorded."""
     with lake.connect() as connection:
-        breaks = connection.execute(f"FROM ({breaks_of(lake, connection, config, sessions)}) ORDER BY {_ORDER}")
+        breaks = connection.execute(f"FROM ({breaks_of(lake, connection, source, sessions)}) ORDER BY {_ORDER}")
         found = breaks.to_arrow_table().to_pylist()
-        others = connection.execute(f"FROM ({other_bases_of(lake, connection, config)}) ORDER BY ALL")
+        others = connection.execute(f"FROM ({other_bases_of(lake, connection, source)}) ORDER BY ALL")
         return found, others.to_arrow_table().to_pylist()
 
 

@@ -2,40 +2,42 @@
 vendors make in silence. Objects in a bucket have a sensor instead (see `sensor`).
 """
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from lakehouse.components.bars.run_tags import range_tags
-from lakehouse.domains.market.bars.config import SourceConfig, Updates
-from lakehouse.ingest.http.config import lacks_key
+from lakehouse.components.sources.run_tags import range_tags
+from lakehouse.domains.market.bars.config import Updates
+from lakehouse.domains.market.bars.source import BarSource
 
 
-def update_schedules(config: SourceConfig, job_name: str) -> list[dg.ScheduleDefinition]:
-    """The source's two schedules; none where its YAML has no `updates`."""
-    if config.updates is None:
+def update_schedules(resolve: Callable[[], BarSource], job_name: str) -> list[dg.ScheduleDefinition]:
+    """The source's two schedules; none where its YAML has no `updates`. `resolve` as for `source_sensor`."""
+    source = resolve()
+    if source.config.updates is None:
         return []
-    updates, calendar = config.updates, config.calendar_frame()
+    updates, calendar = source.config.updates, source.calendar
     hour, minute = (int(part) for part in updates.after_close.split(":"))
 
     def requested(first: date, last: date, what: str) -> dg.RunRequest | dg.SkipReason:
-        if lacking := lacks_key(config.source, config.api):
+        if lacking := next(filter(None, (dataset.lacks for dataset in resolve().datasets)), None):
             return dg.SkipReason(lacking)
         sessions = calendar.between(first, last)
         if not sessions:
-            return dg.SkipReason(f"{config.calendar} has no session from {first} to {last}")
+            return dg.SkipReason(f"{source.config.calendar} has no session from {first} to {last}")
         return dg.RunRequest(run_key=f"{what}-{first}-{last}", tags=range_tags(sessions[0], sessions[-1]))
 
     def on_the_venues_clock(context: dg.ScheduleEvaluationContext) -> date:
         # In UTC an American evening is the next day.
-        return context.scheduled_execution_time.astimezone(ZoneInfo(config.venue.time_zone)).date()
+        return context.scheduled_execution_time.astimezone(ZoneInfo(source.config.venue.time_zone)).date()
 
     @dg.schedule(
-        name=f"{config.source}_after_close",
+        name=f"{source.name}_after_close",
         job_name=job_name,
         cron_schedule=f"{minute} {hour} * * *",
-        execution_timezone=config.venue.time_zone,
+        execution_timezone=source.config.venue.time_zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Fetches each session after its close.",
     )
@@ -44,10 +46,10 @@ def update_schedules(config: SourceConfig, job_name: str) -> list[dg.ScheduleDef
         return requested(today, today, "after-close")
 
     @dg.schedule(
-        name=f"{config.source}_sweep",
+        name=f"{source.name}_sweep",
         job_name=job_name,
         cron_schedule=f"{minute} {(hour + 2) % 24} {updates.sweep_day} * *",
-        execution_timezone=config.venue.time_zone,
+        execution_timezone=source.config.venue.time_zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Fetches the {updates.sweep_months} months before the current one again, for corrections.",
     )

@@ -4,22 +4,21 @@ of their many small files: of a day that is over, and each hour of the one under
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
+from lakehouse.api import Lake
 from lakehouse.components.asset_specs import declared
 from lakehouse.components.bars.figures import gains_picture
 from lakehouse.components.metadata import definition_metadata, stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
-from lakehouse.derive.incremental import Derived
-from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig
-from lakehouse.domains.market.quotes.derive import derive_windows
+from lakehouse.domains.market.quotes.derive import derive_days
+from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.service import poll
-from lakehouse.lake import Lake
 from lakehouse.lake.maintenance import compact_partitions
 from lakehouse.progress import progress
 
@@ -30,17 +29,24 @@ class Rounds(dg.Config):
     rounds: int = 6
 
 
-def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """The assets of one feed; each is a thin step around the functions of `domains.market.quotes`."""
+def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """The assets of one feed; each is a thin step around the functions of `domains.market.quotes`.
+
+    Args:
+        resolve: makes the feed by the settings as they are in a run.
+    """
+    feed = resolve()
     partitioned: dict[str, Any] = {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run()}
 
     @dg.multi_asset(
-        name=f"{feed.source}_quotes",
+        name=f"{feed.name}_quotes",
         specs=[
             dg.AssetSpec(
-                **_declared(feed, QUOTES, f"{feed.description}: each quote once, append-only.", []),
+                **_declared(feed, QUOTES, f"{feed.config.description}: each quote once, append-only.", []),
                 partitions_def=partitions,
-                freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(seconds=max(feed.fresh_s, 60))),
+                freshness_policy=dg.FreshnessPolicy.time_window(
+                    fail_window=timedelta(seconds=max(feed.config.fresh_s, 60))
+                ),
             ),
             dg.AssetSpec(
                 **_declared(feed, ERRORS, "Polls that brought no quote, each try a row.", []),
@@ -57,14 +63,14 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
         facts: dict[str, Any] = {}
         if datetime.now(UTC).date() in days:
             with transient_faults_retried(context):
-                made = asyncio.run(poll(opened, feed, asyncio.Event(), rounds=config.rounds))
+                made = asyncio.run(poll(opened, resolve(), asyncio.Event(), rounds=config.rounds))
             facts = {name: value for name, value in vars(made).items() if name != "windows"}
 
         def stored(table: str, told: dict[str, Any]) -> dg.MaterializeResult:
             _report_days(context, opened, feed, table, days)
             seconds = time.monotonic() - started
             return dg.MaterializeResult(
-                asset_key=[feed.source, table],
+                asset_key=[feed.name, table],
                 metadata=told | stored_metadata(opened, feed.table(table), days, seconds),
             )
 
@@ -73,7 +79,7 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
             # A materialization would say that the feed is fresh.
             raise dg.Failure(
                 f"No quote came in {facts['rounds']} rounds: {facts['refused']} answers were refused, "
-                f"{facts['errors']} tries had none. {feed.source}.{ERRORS} and lake.quarantine say why",
+                f"{facts['errors']} tries had none. {feed.name}.{ERRORS} and lake.quarantine say why",
                 allow_retries=False,
             )
         yield stored(QUOTES, facts)
@@ -91,11 +97,8 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
     )
     def quote_windows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         days, opened, started = _days(context), lake.open(), time.monotonic()
-        result = Derived()
         with transient_faults_retried(context):
-            for day in days:
-                ends = feed.windows.rule.ends_of(day)
-                result += derive_windows(opened, feed, *ends, progress=progress(context.log.debug))
+            result = derive_days(opened, feed, days, progress=progress(context.log.debug))
         _report_days(context, opened, feed, WINDOWS, days)
         return dg.MaterializeResult(
             metadata={"windows": result.rows, "windows_changed": result.rows_changed}
@@ -131,7 +134,7 @@ def feed_assets(feed: FeedConfig, partitions: dg.PartitionsDefinition) -> list[d
     return [quotes, quote_windows, compaction, rolling_compaction]
 
 
-def _compacted(lake: Lake, feed: FeedConfig, days: Sequence[date]) -> dict[str, int]:
+def _compacted(lake: Lake, feed: Feed, days: Sequence[date]) -> dict[str, int]:
     """Compacts some days of all of the feed's tables; how many files there were, and are."""
     facts: dict[str, int] = {}
     for table in (QUOTES, WINDOWS, ERRORS):
@@ -140,7 +143,7 @@ def _compacted(lake: Lake, feed: FeedConfig, days: Sequence[date]) -> dict[str, 
     return facts
 
 
-def _declared(feed: FeedConfig, table: str, description: str, deps: list[str]) -> dict[str, Any]:
+def _declared(feed: Feed, table: str, description: str, deps: list[str]) -> dict[str, Any]:
     return declared(feed, table, description, deps, {"deltalake", "polars"}) | {
         "metadata": definition_metadata(feed.contract(table), Lake.present(), feed.table(table))
     }
@@ -150,18 +153,16 @@ def _days(context: dg.AssetExecutionContext) -> list[date]:
     return [date.fromisoformat(key) for key in context.partition_keys]
 
 
-def _report_days(
-    context: dg.AssetExecutionContext, lake: Lake, feed: FeedConfig, table: str, days: Sequence[date]
-) -> None:
+def _report_days(context: dg.AssetExecutionContext, lake: Lake, feed: Feed, table: str, days: Sequence[date]) -> None:
     """Tells Dagster how many rows each of the run's days holds."""
     snapshot = lake.table(feed.table(table)).snapshot()
     with lake.connect() as connection:
         counts = dict(
-            connection.execute(f"SELECT day, count(*) FROM ({snapshot.select_sessions(days)}) GROUP BY day").fetchall()
+            connection.execute(f"SELECT day, count(*) FROM ({snapshot.select_dates(days)}) GROUP BY day").fetchall()
         )
     for day in days:
         context.add_asset_metadata(
             {"dagster/partition_row_count": counts.get(day, 0)},
-            asset_key=[feed.source, table],
+            asset_key=[feed.name, table],
             partition_key=day.isoformat(),
         )

@@ -7,12 +7,14 @@ from __future__ import annotations
 import dagster as dg
 from pydantic import BaseModel
 
-from lakehouse.components.bars.run_tags import tagged_days
 from lakehouse.components.checks import table_checks
 from lakehouse.components.quotes.assets import feed_assets
 from lakehouse.components.quotes.schedules import feed_schedules, feed_sensor
-from lakehouse.domains.market.quotes.checks import FEED_CHECKS
-from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig
+from lakehouse.components.sources.run_tags import tagged_days
+from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
+from lakehouse.domains.market.quotes.resolve import feed_of
+from lakehouse.settings import settings
 
 
 class QuoteFeed(dg.Component):
@@ -23,8 +25,8 @@ class QuoteFeed(dg.Component):
     takes in rounds, asked for by a sensor, one that closes each day, and one that compacts the day under way.
     """
 
-    def __init__(self, feed: FeedConfig) -> None:
-        self.feed = feed
+    def __init__(self, config: FeedConfig) -> None:
+        self.config = config
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
@@ -35,34 +37,38 @@ class QuoteFeed(dg.Component):
         assert isinstance(attributes, FeedConfig)
         return cls(attributes)
 
+    def resolve(self) -> Feed:
+        """The feed by the settings as they are now: definitions outlive a change of them."""
+        return feed_of(self.config, settings())
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        feed = self.feed
-        partitions = dg.DailyPartitionsDefinition(start_date=feed.first_day, end_offset=1)
-        tables = [dg.AssetSelection.assets([feed.source, table]) for table in (QUOTES, ERRORS, WINDOWS)]
+        feed = self.resolve()
+        partitions = dg.DailyPartitionsDefinition(start_date=feed.config.first_day, end_offset=1)
+        tables = [dg.AssetSelection.assets([feed.name, table]) for table in (QUOTES, ERRORS, WINDOWS)]
         rounds = dg.define_asset_job(
-            f"{feed.source}_rounds",
+            f"{feed.name}_rounds",
             selection=tables[0] | tables[1] | tables[2],
-            description=f"A minute of {feed.source}: polls it round by round, and makes the windows that it closes.",
+            description=f"A minute of {feed.name}: polls it round by round, and makes the windows that it closes.",
             partitions_def=partitions,
         )
         day = dg.define_asset_job(
-            f"{feed.source}_day",
-            selection=tables[2] | dg.AssetSelection.assets([feed.source, "compaction"]),
-            description=f"Windows and files of a day of {feed.source} that is over.",
+            f"{feed.name}_day",
+            selection=tables[2] | dg.AssetSelection.assets([feed.name, "compaction"]),
+            description=f"Windows and files of a day of {feed.name} that is over.",
             partitions_def=partitions,
         )
         hour = dg.define_asset_job(
-            f"{feed.source}_hour",
-            selection=dg.AssetSelection.assets([feed.source, "rolling_compaction"]),
-            description=f"The files of the day of {feed.source} that is under way.",
+            f"{feed.name}_hour",
+            selection=dg.AssetSelection.assets([feed.name, "rolling_compaction"]),
+            description=f"The files of the day of {feed.name} that is under way.",
         )
         return dg.Definitions(
-            assets=feed_assets(feed, partitions),
+            assets=feed_assets(self.resolve, partitions),
             asset_checks=[
-                table_checks(feed, table, FEED_CHECKS, lambda tags: tagged_days(tags, partitions))
-                for table in dict.fromkeys(check.table for check in FEED_CHECKS)
+                table_checks(self.resolve, table, lambda tags: tagged_days(tags, partitions))
+                for table in dict.fromkeys(check.table for check in feed.checks)
             ],
             jobs=[rounds, day, hour],
-            sensors=[feed_sensor(feed, rounds.name)],
+            sensors=[feed_sensor(self.resolve, rounds.name)],
             schedules=feed_schedules(feed, day.name, hour.name),
         )

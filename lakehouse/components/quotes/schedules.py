@@ -2,31 +2,32 @@
 `lakehouse stream`, a schedule that closes each day, and one that keeps its files few.
 """
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-from lakehouse.components.bars.run_tags import PARTITION_TAG
-from lakehouse.components.bars.sensor import IN_PROGRESS
-from lakehouse.domains.market.quotes.config import QUOTES, FeedConfig
-from lakehouse.ingest.http.config import lacks_key
-from lakehouse.lake import Lake
+from lakehouse.api import Lake
+from lakehouse.components.sources.run_tags import PARTITION_TAG
+from lakehouse.components.sources.sensor import IN_PROGRESS
+from lakehouse.domains.market.quotes.feed import QUOTES, Feed
 
 
-def feed_sensor(feed: FeedConfig, job_name: str) -> dg.SensorDefinition:
+def feed_sensor(resolve: Callable[[], Feed], job_name: str) -> dg.SensorDefinition:
     """Asks for a run of rounds when none is under way. It is off until somebody turns it on: beside the service it
-    would only ask the vendor twice.
+    would only ask the vendor twice. `resolve` makes the feed by the settings as they are at a tick.
     """
+    feed = resolve()
 
     @dg.sensor(
-        name=f"{feed.source}_poll",
+        name=f"{feed.name}_poll",
         job_name=job_name,
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description=f"Polls {feed.source} in runs of a minute, where `lakehouse stream` is not running.",
+        description=f"Polls {feed.name} in runs of a minute, where `lakehouse stream` is not running.",
     )
     def poll(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if lacking := lacks_key(feed.source, feed.api):
+        if lacking := resolve().endpoint.lacks_key:
             return dg.SkipReason(lacking)
         under_way = dg.RunsFilter(job_name=job_name, statuses=IN_PROGRESS)
         if context.instance.get_runs(under_way, limit=1):
@@ -36,17 +37,17 @@ def feed_sensor(feed: FeedConfig, job_name: str) -> dg.SensorDefinition:
     return poll
 
 
-def feed_schedules(feed: FeedConfig, day_job: str, hour_job: str) -> list[dg.ScheduleDefinition]:
+def feed_schedules(feed: Feed, day_job: str, hour_job: str) -> list[dg.ScheduleDefinition]:
     """Each day after its end: the windows as the day's quotes give them, fewer files, and the marts by their
     automation. Each hour: fewer files of the day under way.
     """
 
     def lacks_quotes(day: date) -> str | None:
         days = Lake.present().table(feed.table(QUOTES)).snapshot().partition_values("day")
-        return None if str(day) in days else f"{feed.source} has no quotes of {day}"
+        return None if str(day) in days else f"{feed.name} has no quotes of {day}"
 
     @dg.schedule(
-        name=f"{feed.source}_close_day",
+        name=f"{feed.name}_close_day",
         job_name=day_job,
         cron_schedule="30 0 * * *",
         execution_timezone="UTC",
@@ -60,7 +61,7 @@ def feed_schedules(feed: FeedConfig, day_job: str, hour_job: str) -> list[dg.Sch
         return dg.RunRequest(run_key=str(day), tags={PARTITION_TAG: day.isoformat()})
 
     @dg.schedule(
-        name=f"{feed.source}_compact",
+        name=f"{feed.name}_compact",
         job_name=hour_job,
         cron_schedule="5 * * * *",
         execution_timezone="UTC",

@@ -2,18 +2,18 @@
 
 import dagster as dg
 
+from lakehouse.api import Lake
+from lakehouse.catalog import sources
 from lakehouse.components.metadata import definition_metadata, records_table
 from lakehouse.components.resources import LakeResource, lake_resources
 from lakehouse.components.run_history import prune
-from lakehouse.domains.market.bars.config import configured_sources
-from lakehouse.lake import Lake
-from lakehouse.lake.contract import contract_of
+from lakehouse.lake.contract import shared_contracts
 
 _GROUP = "lake"
 
 
 def _shared(table: str, deps: list[list[str]]) -> dg.AssetSpec:
-    contract = contract_of(table)
+    contract = shared_contracts()[table]
     return dg.AssetSpec(
         [_GROUP, table],
         deps=deps,
@@ -39,7 +39,7 @@ def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Mat
 
     opened = lake.open()
     removed = remove_unentered(opened)
-    done = maintain(opened)
+    done = maintain(opened, opened.config)
     return dg.MaterializeResult(
         metadata={
             "tables": dg.MetadataValue.md(records_table([vars(entry) for entry in done])),
@@ -54,9 +54,7 @@ def lake_tables() -> dg.Definitions:
     """The ledger and the quarantine are written by every source's load, which reports their news; they are not
     run by themselves.
     """
-    loads = [
-        [config.source, product.raw_table] for config in configured_sources().values() for product in config.products
-    ]
+    loads = [dataset.table.split("/") for source in sources().values() for dataset in source.datasets]
     job = dg.define_asset_job("lake_maintenance", selection=[maintenance], description="Housekeeping of all tables.")
     return dg.Definitions(
         assets=[*(_shared(table, loads) for table in ("ingest_ledger", "quarantine", "skipped_objects")), maintenance],

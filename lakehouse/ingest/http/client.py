@@ -19,10 +19,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
-from lakehouse.ingest.http.config import Api, address_of, key_of, limiter, requests_per_minute, warn_of_open_key
+from lakehouse.ingest.http.config import Endpoint, limiter
 from lakehouse.ingest.http.responses import Refusal, pause_s, published_at, refusal_in
 from lakehouse.ingest.http.secret import Secret, WithoutKey
-from lakehouse.settings import settings
 
 if TYPE_CHECKING:
     import ssl
@@ -88,28 +87,25 @@ def _certificates(*named: str | None) -> ssl.SSLContext:
 class ApiClient:
     """Asks one vendor. A context manager; any number of threads may share it, its connections and its rate.
 
-    Args:
-        source: name of the source, for settings and errors.
-        url: where to ask; None: what the settings or else the YAML say.
-        key: the key; None: what the environment says.
-
     Raises:
         SourceError: the vendor wants a key and there is none, or the address is none.
     """
 
-    def __init__(self, source: str, api: Api, *, url: str | None = None, key: str | None = None) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         import httpx
         import stamina.instrumentation
 
-        self.source = source
+        api = endpoint.api
+        self.source = endpoint.source
         self.api = api
-        address = address_of(source, api, url)
-        self.url = httpx.URL(address)
-        self._secret = Secret(key_of(source, api, key))
-        warn_of_open_key(source, api, address)
+        self.url = httpx.URL(endpoint.address)
+        self._key = endpoint.query_key
+        self._secret = Secret(next(iter(self._key.values()), None))
+        self._answer_max_bytes = endpoint.answer_max_bytes
+        endpoint.warn_of_open_key()
         # A try that failed is told once, by the error of the last one: lines in between would break progress bars.
         stamina.instrumentation.set_on_retry_hooks([])
-        self._limiter = limiter(requests_per_minute(source, api, address))
+        self._limiter = limiter(endpoint.requests_per_minute)
         connect_s = min(CONNECT_S, api.timeout_s)
         self._client = httpx.AsyncClient(
             verify=_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
@@ -243,8 +239,7 @@ class ApiClient:
         """
         import httpx
 
-        key = {self.api.key.parameter: self._secret.key} if self.api.key else {}
-        request = self._client.build_request("GET", self.url.copy_merge_params({**parameters, **key}))
+        request = self._client.build_request("GET", self.url.copy_merge_params({**parameters, **self._key}))
         try:
             for redirections in range(_MOST_REDIRECTS + 1):
                 if redirections:
@@ -275,7 +270,7 @@ class ApiClient:
             TimeoutError: it was not whole within `seconds`, whatever came of it.
             AnswerRefused: it has more bytes than the settings allow.
         """
-        limit, body = settings().answer_max_bytes, bytearray()
+        limit, body = self._answer_max_bytes, bytearray()
         async with asyncio.timeout(seconds):
             response = await self._client.send(request, stream=True)
             try:

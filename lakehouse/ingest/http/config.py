@@ -1,4 +1,4 @@
-"""What a `defs.yaml` and the environment say of a vendor's API: address, key, symbols, and how fast it may be asked.
+"""What a `defs.yaml` and the settings say of a vendor's API: address, key, and how fast it may be asked.
 
 The clients that ask are in `client` (answers of a REST vendor) and `poller` (quotes of a feed).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -14,8 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from lakehouse.errors import SourceError
-from lakehouse.ingest.dataset import Strict
-from lakehouse.settings import settings
+from lakehouse.ingest.strict import Strict
+from lakehouse.ingest.variables import Variables
 
 if TYPE_CHECKING:
     from pyrate_limiter import Limiter
@@ -39,9 +40,6 @@ class Api(Strict):
         pattern=r"^https?://[^/\s]", description="Address without parameters; LAKEHOUSE_<SOURCE>_URL goes before."
     )
     key: ApiKey | None = Field(None, description="The key, where the vendor wants one.")
-    symbols: tuple[str, ...] = Field(
-        min_length=1, description="What is asked for; LAKEHOUSE_<SOURCE>_SYMBOLS (comma-separated) takes precedence."
-    )
     requests_per_minute: int = Field(
         ge=1,
         description="How many requests the vendor allows a minute; they are evenly spread, further tries too. "
@@ -77,70 +75,102 @@ class Api(Strict):
         return quota_words
 
 
-def symbols_of(source: str, api: Api) -> tuple[str, ...]:
-    """The symbols to ask for: LAKEHOUSE_<SOURCE>_SYMBOLS, or else the YAML's; each once, in the given order.
+@dataclass(frozen=True)
+class Endpoint:
+    """A vendor's API as one installation asks it.
 
-    Raises:
-        SourceError: the variable is set, but names none; or a symbol can't name an object.
+    Args:
+        url: what the settings say instead of the YAML; likewise `rate`, requests a minute as text.
+        answer_max_bytes: an answer with more is refused.
     """
-    said = settings().source_variable(source, "symbols")
-    symbols = api.symbols if said is None else [symbol.strip() for symbol in said.split(",")]
-    if not any(symbols):
-        raise SourceError(
-            f"LAKEHOUSE_{source.upper()}_SYMBOLS names no symbol; list some, separated by commas, "
-            f"or unset it to take those of the defs.yaml of {source}"
+
+    source: str
+    api: Api
+    url: str | None = None
+    key: str | None = field(default=None, repr=False)
+    rate: str | None = None
+    answer_max_bytes: int = 64 * 2**20
+
+    @classmethod
+    def of(cls, source: str, api: Api, variables: Variables) -> Endpoint:
+        """The API by its YAML and the settings; whether these can work is looked at when it is asked."""
+        return cls(
+            source,
+            api,
+            url=variables.source_variable(source, "url"),
+            key=variables.secret(api.key.variable) if api.key else None,
+            rate=variables.source_variable(source, "requests_per_minute"),
+            answer_max_bytes=variables.answer_max_bytes,
         )
-    if unfit := sorted(symbol for symbol in symbols if "/" in symbol or symbol in (".", "..")):
-        raise SourceError(
-            f"{', '.join(unfit)} can't be asked for: symbols stand in addresses and in names of objects, which a slash "
-            f"divides. Take it out of LAKEHOUSE_{source.upper()}_SYMBOLS or the defs.yaml"
-        )
-    return tuple(dict.fromkeys(symbol for symbol in symbols if symbol))
 
+    @property
+    def address(self) -> str:
+        """Where to ask.
 
-def address_of(source: str, api: Api, url: str | None = None) -> str:
-    """Where to ask: `url`, or else LAKEHOUSE_<SOURCE>_URL, or else the YAML's.
+        Raises:
+            SourceError: it is no address of an API.
+        """
+        address = self.url or self.api.url
+        try:
+            parts = urlsplit(address)
+            is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            is_one = False
+        if not is_one:
+            # What has another form may begin with a password.
+            shown = address.rpartition("@")[2]
+            raise SourceError(
+                f"{shown!r} is no address of an API; set LAKEHOUSE_{self.source.upper()}_URL to an http(s) URL"
+            )
+        return address
 
-    Raises:
-        SourceError: it is no address of an API.
-    """
-    address = url or settings().source_variable(source, "url") or api.url
-    try:
-        parts = urlsplit(address)
-        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        is_one = False
-    if not is_one:
-        # What has another form may begin with a password.
-        shown = address.rpartition("@")[2]
-        raise SourceError(f"{shown!r} is no address of an API; set LAKEHOUSE_{source.upper()}_URL to an http(s) URL")
-    return address
+    @property
+    def query_key(self) -> dict[str, str]:
+        """The parameter that carries the key; none where the vendor wants none.
 
+        Raises:
+            SourceError: the vendor wants one and there is none.
+        """
+        if self.api.key is None:
+            return {}
+        if self.key is None:
+            raise SourceError(
+                f"{self.source} wants a key and {self.api.key.variable} is not set; put the one that the vendor gave "
+                "you into that environment variable, or into .env"
+            )
+        return {self.api.key.parameter: self.key}
 
-def key_of(source: str, api: Api, key: str | None = None) -> str | None:
-    """The key that requests carry: `key`, or else the environment's; None where the vendor wants none.
+    @property
+    def lacks_key(self) -> str | None:
+        """Why it can't be asked without a person; None where it can."""
+        if self.api.key is None or self.key is not None:
+            return None
+        return f"{self.api.key.variable} is not set, so that {self.source} can't be asked"
 
-    Raises:
-        SourceError: the vendor wants one and there is none.
-    """
-    if api.key is None:
-        return None
-    key = key or settings().secret(api.key.variable)
-    if key is None:
-        raise SourceError(
-            f"{source} wants a key and {api.key.variable} is not set; put the one that the vendor gave you into that "
-            "environment variable, or into .env"
-        )
-    return key
+    @property
+    def requests_per_minute(self) -> int:
+        """The YAML's number, unless LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE says what the user's plan allows. A vendor
+        who is played on this machine has no plan.
 
+        Raises:
+            SourceError: the variable holds no number of requests, or the address is none.
+        """
+        if self.rate is None:
+            return UNLIMITED if urlsplit(self.address).hostname in _LOOPBACK else self.api.requests_per_minute
+        if not self.rate.isdecimal() or not int(self.rate):
+            raise SourceError(
+                f"LAKEHOUSE_{self.source.upper()}_REQUESTS_PER_MINUTE is {self.rate!r}; set it to a whole number of 1 "
+                "or more"
+            )
+        return int(self.rate)
 
-def warn_of_open_key(source: str, api: Api, address: str) -> None:
-    """Logs, once a process, that everybody between here and the vendor can read the key; on this machine there is
-    nobody.
-    """
-    parts = urlsplit(address)
-    if api.key is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        _warn_of_open_key(source, parts.hostname or "", api.key.variable)
+    def warn_of_open_key(self) -> None:
+        """Logs, once a process, that everybody between here and the vendor can read the key; on this machine that is
+        no one.
+        """
+        parts = urlsplit(self.address)
+        if self.api.key is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            _warn_of_open_key(self.source, parts.hostname or "", self.api.key.variable)
 
 
 @cache
@@ -149,30 +179,6 @@ def _warn_of_open_key(source: str, host: str, variable: str) -> None:
         "%s sends the key in %s to %s unencrypted: use an https:// address in LAKEHOUSE_%s_URL or the defs.yaml",
         *(source, variable, host, source.upper()),
     )
-
-
-def lacks_key(source: str, api: Api | None) -> str | None:
-    """Why a source can't be asked by itself; None where it can."""
-    if api is None or api.key is None or settings().secret(api.key.variable) is not None:
-        return None
-    return f"{api.key.variable} is not set, so that {source} can't be asked"
-
-
-def requests_per_minute(source: str, api: Api, address: str) -> int:
-    """The YAML's number, unless LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE says what the user's plan allows. A vendor who
-    is played on this machine has no plan.
-
-    Raises:
-        SourceError: the variable holds no number of requests.
-    """
-    said = settings().source_variable(source, "requests_per_minute")
-    if said is None:
-        return UNLIMITED if urlsplit(address).hostname in _LOOPBACK else api.requests_per_minute
-    if not said.isdecimal() or not int(said):
-        raise SourceError(
-            f"LAKEHOUSE_{source.upper()}_REQUESTS_PER_MINUTE is {said!r}; set it to a whole number of 1 or more"
-        )
-    return int(said)
 
 
 def limiter(requests_a_minute: int) -> Limiter:

@@ -14,10 +14,13 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.components.bars.partitions import session_partitions
-from lakehouse.components.bars.run_tags import RANGE_END_TAG, RANGE_START_TAG
+from assets_tests.support.described import changed
+from lakehouse.catalog import source_named, sources_of
 from lakehouse.components.bars.schedules import swept, update_schedules
-from lakehouse.domains.market.bars.config import SourceConfig, Updates, configured_sources, source_named
+from lakehouse.components.sources.partitions import time_windows
+from lakehouse.components.sources.run_tags import RANGE_END_TAG, RANGE_START_TAG
+from lakehouse.domains.market.bars.config import Updates
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.settings import settings
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -37,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def config(home: Path, own_environment: None, monkeypatch: pytest.MonkeyPatch) -> SourceConfig:
+def source(home: Path, own_environment: None, monkeypatch: pytest.MonkeyPatch) -> BarSource:
     """The API source as its YAML describes it, its key set."""
     monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
     monkeypatch.setenv(KEY, "a key")
@@ -46,8 +49,11 @@ def config(home: Path, own_environment: None, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def schedules(config: SourceConfig) -> Schedules:
-    return {made.name.removeprefix("alpha_vantage_"): made for made in update_schedules(config, "alpha_vantage_update")}
+def schedules(source: BarSource) -> Schedules:
+    return {
+        made.name.removeprefix("alpha_vantage_"): made
+        for made in update_schedules(lambda: source_named(source.name), "alpha_vantage_update")
+    }
 
 
 def at(year: int, month: int, day: int, hour: int, minute: int = 30) -> datetime:
@@ -78,17 +84,17 @@ def test_the_clock_is_the_yamls_and_they_run_from_the_start(schedules: Schedules
     }
 
 
-def test_other_times_are_another_yaml(config: SourceConfig) -> None:
+def test_other_times_are_another_yaml(source: BarSource) -> None:
     updates = Updates(after_close="23:05", sweep_day=12, sweep_months=1)
-    later = config.model_copy(update={"updates": updates})
-    assert [made.cron_schedule for made in update_schedules(later, "any")] == ["5 23 * * *", "5 1 12 * *"]
+    later = changed(source, updates=updates)
+    assert [made.cron_schedule for made in update_schedules(lambda: later, "any")] == ["5 23 * * *", "5 1 12 * *"]
 
 
-def test_a_source_without_updates_has_none(config: SourceConfig) -> None:
-    bucket = [source for source in configured_sources().values() if source.api is None]
+def test_a_source_without_updates_has_none(source: BarSource) -> None:
+    bucket = [each for each in sources_of("market") if each.config.api is None]
     assert len(bucket) >= 2
-    for source in (*bucket, config.model_copy(update={"updates": None})):
-        assert update_schedules(source, "any") == []
+    for each in (*bucket, changed(source, updates=None)):
+        assert update_schedules(lambda each=each: each, "any") == []
 
 
 @pytest.mark.parametrize(
@@ -104,13 +110,13 @@ def test_a_source_without_updates_has_none(config: SourceConfig) -> None:
         date(2025, 1, 2),
     ],
 )
-def test_after_the_close_the_session_is_asked_for(schedules: Schedules, config: SourceConfig, day: date) -> None:
+def test_after_the_close_the_session_is_asked_for(schedules: Schedules, source: BarSource, day: date) -> None:
     moment = at(day.year, day.month, day.day, 20)
     assert asked(schedules["after_close"], moment) == (str(day), str(day))
     # In UTC it is the next day already.
     assert moment.astimezone(UTC).date() == day + timedelta(days=1)
     assert asked(schedules["after_close"], moment.astimezone(UTC)) == (str(day), str(day))
-    opened, closed = config.calendar_frame().hours(day)
+    opened, closed = source.calendar.hours(day)
     assert opened < closed < moment
 
 
@@ -151,11 +157,11 @@ def test_without_a_key_nothing_is_asked_for(
     ],
 )
 def test_the_sweep_asks_for_the_two_months_before(
-    schedules: Schedules, config: SourceConfig, moment: datetime, sessions: tuple[str, str]
+    schedules: Schedules, source: BarSource, moment: datetime, sessions: tuple[str, str]
 ) -> None:
     assert asked(schedules["sweep"], moment) == sessions
     # The run's tags have to name partitions, or Dagster refuses it.
-    keys = session_partitions(config, config.calendar_frame()).get_partition_keys()
+    keys = time_windows(source.sessions).get_partition_keys()
     assert set(sessions) <= set(keys)
 
 

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets_tests.support.described import resolved
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.completeness import missing_objects
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import session_hours
 from lakehouse.domains.market.calendar import NoSuchSession, SessionCalendar, build_sessions
 from lakehouse.domains.market.calendar_cache import load_calendar
+from lakehouse.ingest.partitioning import begun
 
 FIRST = date(2017, 6, 19)
 DAYS = st.dates(FIRST, date(2021, 12, 31))
@@ -100,11 +103,15 @@ def test_sessions_between_two_days(one: date, other: date, xetr: SessionCalendar
     assert xetr.between(one, other) == [day for day in days if xetr.is_session(day)]
 
 
-def test_until_today_ends_on_the_exchanges_own_day(xetr: SessionCalendar) -> None:
-    sessions = xetr.until_today(FIRST)
-    assert sessions[0] == FIRST
-    assert sessions[-1] <= datetime.now(UTC).date() + timedelta(1)
-    assert sessions == [day for day in xetr.sessions if day <= sessions[-1]]
+def test_begun__ends_on_the_exchanges_own_day(xetr: SessionCalendar) -> None:
+    sessions = source_named("xetra").sessions
+    found = begun(sessions, FIRST)
+    assert found[0] == FIRST
+    assert found[-1] <= datetime.now(UTC).date() + timedelta(1)
+    assert found == [day for day in xetr.sessions if day <= found[-1]]
+    # In Frankfurt a day begins before it does in UTC.
+    late = datetime(2017, 7, 11, 22, 30, tzinfo=UTC)
+    assert begun(sessions, FIRST, late)[-1] == date(2017, 7, 12)
 
 
 def test_a_kept_calendar_is_the_calendar(xetr: SessionCalendar, tmp_path: Path) -> None:
@@ -118,26 +125,26 @@ def test_a_kept_calendar_is_the_calendar(xetr: SessionCalendar, tmp_path: Path) 
     load_calendar.cache_clear()
 
 
-def test_the_regular_segment_ends_with_the_auction(xetr: SessionCalendar) -> None:
-    hours = session_hours(source_named("xetra"), xetr)
+def test_the_regular_segment_ends_with_the_auction() -> None:
+    hours = session_hours(source_named("xetra"))
     row = hours.row(by_predicate=pl.col("session") == date(2017, 7, 12), named=True)
     assert (row["open_at"], row["regular_end_at"]) == (utc(date(2017, 7, 12), "07:00"), utc(date(2017, 7, 12), "15:40"))
 
 
 @pytest.mark.parametrize(("day", "hours"), [(date(2017, 7, 12), range(7, 16)), (date(2017, 11, 2), range(8, 17))])
-def test_a_session_needs_an_object_for_every_hour_of_trading(day: date, hours: range, xetr: SessionCalendar) -> None:
-    config = source_named("xetra")
-    assert config.expected_objects(day, xetr) == [(day, hour) for hour in hours]
+def test_a_session_needs_an_object_for_every_hour_of_trading(day: date, hours: range) -> None:
+    source = source_named("xetra")
+    assert source.expected_objects(day) == [(day, hour) for hour in hours]
     ledger = answered_for(day, *(f"{day}/{day}_BINS_XETR{hour:02}.csv" for hour in hours))
-    assert missing_objects(config, xetr, ledger, [day]) == {}
+    assert missing_objects(source, ledger, [day]) == {}
     first = {day: [f"{day} hour {hours[0]:02}"]}
-    assert missing_objects(config, xetr, ledger[1:], [day]) == first
+    assert missing_objects(source, ledger[1:], [day]) == first
     failed = ledger.with_columns(status=pl.lit("failed"))[:1]
-    assert missing_objects(config, xetr, pl.concat([failed, ledger[1:]]), [day]) == first
-    assert missing_objects(config, xetr, ledger.with_columns(product=pl.lit("official_daily")), [day]).keys() == {day}
+    assert missing_objects(source, pl.concat([failed, ledger[1:]]), [day]) == first
+    assert missing_objects(source, ledger.with_columns(product=pl.lit("official_daily")), [day]).keys() == {day}
     # What can't have been published by then is not missed.
-    assert missing_objects(config, xetr, ledger[1:], [day], due_by=utc(day, f"{hours[0]:02}:59")) == {}
-    assert missing_objects(config, xetr, ledger[1:], [day], due_by=utc(day, f"{hours[1]:02}:00")) == first
+    assert missing_objects(source, ledger[1:], [day], due_by=utc(day, f"{hours[0]:02}:59")) == {}
+    assert missing_objects(source, ledger[1:], [day], due_by=utc(day, f"{hours[1]:02}:00")) == first
 
 
 def answered_for(day: date, *names: str) -> pl.DataFrame:
@@ -147,12 +154,12 @@ def answered_for(day: date, *names: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=list(columns), orient="row")
 
 
-def test_an_hour_is_on_the_clock_of_the_objects_names(xnys: SessionCalendar) -> None:
-    config = source_named("xetra")
-    data = config.model_dump() | {"calendar": "XNYS", "minutes_after_close": 0}
+def test_an_hour_is_on_the_clock_of_the_objects_names() -> None:
+    source = source_named("xetra")
+    data = source.config.model_dump() | {"calendar": "XNYS", "minutes_after_close": 0}
     data["bars"]["time"] |= {"zone": "America/New_York"}
     data["venue"] |= {"time_zone": "America/New_York"}
-    eastern = SourceConfig.model_validate(data)
+    eastern = resolved(SourceConfig.model_validate(data))
     for day in (date(2020, 10, 30), date(2020, 11, 2)):
-        assert eastern.expected_objects(day, xnys) == [(day, hour) for hour in range(9, 16)]
-    assert eastern.expected_objects(date(2020, 11, 27), xnys) == [(date(2020, 11, 27), hour) for hour in range(9, 13)]
+        assert eastern.expected_objects(day) == [(day, hour) for hour in range(9, 16)]
+    assert eastern.expected_objects(date(2020, 11, 27)) == [(date(2020, 11, 27), hour) for hour in range(9, 13)]

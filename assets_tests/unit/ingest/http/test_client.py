@@ -19,11 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assets_tests.support.scripted_vendor import ASKED, FORMS, KEY, ROWS, Reply, Vendor, api, ask
+from assets_tests.support.scripted_vendor import ASKED, FORMS, KEY, ROWS, Reply, Vendor, api, ask, client_of
+from lakehouse.domains.market.api import Symbols, SymbolsApi
 from lakehouse.errors import AnswerRefused, NoAnswer, QuotaExhausted, SourceError, Unreachable
 from lakehouse.ingest.http import client as api_module
 from lakehouse.ingest.http.client import Answer, ApiClient
-from lakehouse.ingest.http.config import Api, symbols_of
+from lakehouse.ingest.http.config import Api
 from lakehouse.ingest.http.responses import pause_s, published_at
 from lakehouse.ingest.http.secret import Secret
 from lakehouse.settings import settings
@@ -105,7 +106,7 @@ def test_nobody_there_is_no_answer() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/query"
-        with ApiClient("vendor", api(url, tries=1), key=KEY) as client, pytest.raises(Unreachable) as raised:
+        with client_of(api(url, tries=1), key=KEY) as client, pytest.raises(Unreachable) as raised:
             client.get(ASKED)
     assert "after 1 try; the last met ConnectError" in str(raised.value)
     assert url in str(raised.value)
@@ -249,7 +250,7 @@ def test_threads_share_the_rate_and_each_gets_its_own_answer(vendor: Vendor, mon
     vendor.script = [Reply(status=503)] * 3
     vendor.otherwise = lambda query: Reply(f"symbol\n{query['symbol']}\n".encode())
     symbols = [f"S{number}" for number in range(9)]
-    with ApiClient("vendor", api(vendor.url, tries=5), key=KEY) as client, ThreadPoolExecutor(6) as threads:
+    with client_of(api(vendor.url, tries=5), key=KEY) as client, ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(lambda symbol: client.get(ASKED | {"symbol": symbol}).body, symbols))
     assert answers == [f"symbol\n{symbol}\n".encode() for symbol in symbols]
     assert len(vendor.moments) == 12  # three tries failed
@@ -268,7 +269,7 @@ def seconds_for_three(client: ApiClient) -> float:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_a_vendor_on_this_machine_has_no_plan(vendor: Vendor, host: str) -> None:
     url = vendor.url.replace("127.0.0.1", host)
-    assert seconds_for_three(ApiClient("vendor", api(url, requests_per_minute=1), key=KEY)) < 10
+    assert seconds_for_three(client_of(api(url, requests_per_minute=1), key=KEY)) < 10
     assert len(vendor.asked) == 3
 
 
@@ -280,7 +281,7 @@ def test_a_vendor_elsewhere_is_asked_at_the_rate_of_the_plan(
     monkeypatch.setenv("HTTP_PROXY", vendor.url.removesuffix("/query"))
     if said is not None:
         monkeypatch.setenv("LAKEHOUSE_VENDOR_REQUESTS_PER_MINUTE", said)
-    client = ApiClient("vendor", api("http://vendor.example/query", requests_per_minute=300), key=KEY)
+    client = client_of(api("http://vendor.example/query", requests_per_minute=300), key=KEY)
     assert seconds_for_three(client) >= seconds * 0.95
     assert len(vendor.asked) == 3
     assert vendor.moments[-1] - vendor.moments[0] < seconds + 5
@@ -290,7 +291,7 @@ def test_a_vendor_elsewhere_is_asked_at_the_rate_of_the_plan(
 def test_a_rate_that_is_none_is_named(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_VENDOR_REQUESTS_PER_MINUTE", said)
     with pytest.raises(SourceError, match=f"LAKEHOUSE_VENDOR_REQUESTS_PER_MINUTE is {said!r}; set it to a whole"):
-        ApiClient("vendor", api(), key=KEY)
+        client_of(api(), key=KEY)
 
 
 def test_redirections_within_the_host_are_followed(vendor: Vendor) -> None:
@@ -334,7 +335,7 @@ def test_the_key_shows_nowhere(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     vendor.script = list(ECHOES[case])
-    client = ApiClient("vendor", api(vendor.url, timeout_s=0.1), key=KEY)
+    client = client_of(api(vendor.url, timeout_s=0.1), key=KEY)
     shown = repr(client)
     try:
         with client:
@@ -378,12 +379,22 @@ def test_a_key_is_taken_out_of_bodies_and_nothing_else_is(key: str, body: bytes)
         assert secret.hidden_in(body + b' "' + key.encode() + b'" ' + body) == body + b' "***" ' + body
 
 
+def symbols_of(*declared: str) -> tuple[str, ...]:
+    """What is asked for by the settings of now."""
+    return Symbols("vendor", declared, settings().source_variable("vendor", "symbols"))()
+
+
+def test_a_yaml_without_symbols_is_refused() -> None:
+    with pytest.raises(ValueError, match="symbols"):
+        SymbolsApi.model_validate(api().model_dump() | {"symbols": ()})
+
+
 def test_the_environment_goes_before_the_yaml(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_VENDOR_URL", vendor.url)
     monkeypatch.setenv("LAKEHOUSE_VENDOR_SYMBOLS", " MSFT, BRK-B ,MSFT,")
     monkeypatch.setenv("VENDOR_API_KEY", "from-the-environment\n")
-    assert symbols_of("vendor", api()) == ("MSFT", "BRK-B")
-    with ApiClient("vendor", api()) as client:
+    assert symbols_of("AAPL") == ("MSFT", "BRK-B")
+    with client_of(api()) as client:
         assert client.get(ASKED).body == ROWS
     assert vendor.asked[0]["apikey"] == "from-the-environment"
 
@@ -391,28 +402,27 @@ def test_the_environment_goes_before_the_yaml(vendor: Vendor, monkeypatch: pytes
 def test_settings_that_cannot_work_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VENDOR_API_KEY", " ")
     with pytest.raises(SourceError, match="VENDOR_API_KEY is not set"):
-        ApiClient("vendor", api())
+        client_of(api())
     with pytest.raises(SourceError, match="'vendor:x' is no address of an API; set LAKEHOUSE_VENDOR_URL"):
-        ApiClient("vendor", api(), key=KEY, url="vendor:x")
+        client_of(api(), key=KEY, url="vendor:x")
     monkeypatch.setenv("LAKEHOUSE_VENDOR_SYMBOLS", " , ")
     with pytest.raises(SourceError, match="LAKEHOUSE_VENDOR_SYMBOLS names no symbol"):
-        symbols_of("vendor", api())
+        symbols_of("AAPL")
 
 
 @pytest.mark.parametrize("symbol", ["EUR/USD", "/", ".."])
 def test_a_symbol_that_cannot_name_an_object_is_refused(symbol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceError, match=f"{re.escape(symbol)} can't be asked for"):
-        symbols_of("vendor", api(symbols=("AAPL", symbol)))
+        symbols_of("AAPL", symbol)
     monkeypatch.setenv("LAKEHOUSE_VENDOR_SYMBOLS", f"BRK.B,^GSPC,{symbol}")
     with pytest.raises(SourceError, match="LAKEHOUSE_VENDOR_SYMBOLS"):
-        symbols_of("vendor", api())
+        symbols_of("AAPL")
 
 
 @pytest.mark.parametrize(
     "entry",
     [
         {"url": "ftp://vendor.example"},
-        {"symbols": ()},
         {"requests_per_minute": 0},
         {"tries": 0},
         {"refusals": {"Note": "sometimes"}},
@@ -428,6 +438,6 @@ def test_yaml_that_cannot_work_is_refused(entry: dict[str, Any]) -> None:
 
 
 def test_a_vendor_without_a_key_is_asked_without_one(vendor: Vendor) -> None:
-    with ApiClient("vendor", api(vendor.url, key=None)) as client:
+    with client_of(api(vendor.url, key=None)) as client:
         assert client.get(ASKED).body == ROWS
     assert vendor.asked == [ASKED]

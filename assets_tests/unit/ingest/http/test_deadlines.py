@@ -12,11 +12,10 @@ from typing import Literal
 
 import pytest
 
-from assets_tests.support.scripted_vendor import ASKED, FORMS, KEY, Reply, Vendor, api, ask
+from assets_tests.support.scripted_vendor import ASKED, FORMS, KEY, Reply, Vendor, api, ask, client_of
 from lakehouse.errors import NoAnswer, RunOver, Unreachable
 from lakehouse.ingest.http import client as api_module
 from lakehouse.ingest.http import config as api_config
-from lakehouse.ingest.http.client import ApiClient
 
 
 @pytest.mark.parametrize("drips", ["head", "body"])
@@ -30,7 +29,7 @@ def test_an_answer_that_drips_is_given_up_at_its_deadline(vendor: Vendor, drips:
 
 def test_a_run_asks_no_longer_than_it_may(vendor: Vendor) -> None:
     vendor.otherwise = Reply(drips="body")
-    with ApiClient("vendor", api(vendor.url, run_timeout_s=0.3, tries=9), key=KEY) as client:
+    with client_of(api(vendor.url, run_timeout_s=0.3, tries=9), key=KEY) as client:
         for _ in range(2):
             with pytest.raises(RunOver, match=r"the 0\.3 s for which a run may ask are over .* The next run goes on"):
                 client.get(ASKED)
@@ -56,7 +55,7 @@ def test_a_vendor_that_lets_nobody_connect_is_reported_soon(monkeypatch: pytest.
         url = f"http://127.0.0.1:{full.getsockname()[1]}/query"
         started = time.monotonic()
         with (
-            ApiClient("vendor", api(url, requests_per_minute=1, tries=50, timeout_s=60.0), key=KEY) as client,
+            client_of(api(url, requests_per_minute=1, tries=50, timeout_s=60.0), key=KEY) as client,
             pytest.raises(Unreachable) as raised,
         ):
             client.get(ASKED)
@@ -82,7 +81,7 @@ def test_a_key_that_is_sent_in_clear_text_is_warned_of_once(
     api_config._warn_of_open_key.cache_clear()
     entries = {} if key else {"key": None}
     for _ in range(2):
-        ApiClient("vendor", api(url, **entries), key=key)
+        client_of(api(url, **entries), key=key)
     found = [record.getMessage() for record in caplog.records]
     said = "vendor sends the key in VENDOR_API_KEY to vendor.example unencrypted: use an https:// address in "
     assert [text.startswith(said) for text in found] == [True] * warns

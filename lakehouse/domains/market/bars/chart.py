@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.domains.market.bars.config import configured_sources, source_named
+from lakehouse.domains.market.prices import daily_bars
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal, predicate
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-    from lakehouse.domains.market.bars.config import SourceConfig
+    from lakehouse.domains.market.bars.source import BarSource
 
 _PRICES = ("close", "open", "high", "low")
 _LISTED_DIVIDENDS = 4
@@ -47,7 +47,7 @@ class Chart:
     what the prices are adjusted for; None for prices as they are stored.
     """
 
-    config: SourceConfig
+    source: BarSource
     sessions: Sequence[date]
     daily: pl.DataFrame
     bars: pl.DataFrame | None = None
@@ -59,7 +59,7 @@ class Chart:
     @property
     def title(self) -> str:
         """Symbol, name, venue, sessions and currency, by the last daily bar."""
-        last, venue, sessions = self.daily.row(-1, named=True), self.config.venue, self.sessions
+        last, venue, sessions = self.daily.row(-1, named=True), self.source.config.venue, self.sessions
         span = f"{sessions[0]} to {sessions[-1]}" if len(sessions) > 1 else f"{sessions[0]:%a} {sessions[0]}"
         parts = (last["symbol"] or last["instrument_id"], _tidy(last["name"]), f"{venue.name} ({venue.mic})", span)
         return " · ".join([part for part in parts if part] + [last["currency"]])
@@ -86,7 +86,7 @@ class Chart:
     @property
     def notes(self) -> list[str]:
         """What one has to know about the prices: the bars' length, their adjustment, what is missing."""
-        zone = self.config.venue.time_zone
+        zone = self.source.config.venue.time_zone
         notes = ["daily bars" if self.bars is None else f"{self.bars['interval'][0]} bars, {zone} time"]
         adjusted = sorted(self.daily["adjusted_as_of"].drop_nulls())
         if self.basis is not None:
@@ -117,10 +117,10 @@ def price(value: float) -> str:
 
 def read_chart(
     lake: Lake,
+    sources: Sequence[BarSource],
     instrument: str,
     first: date,
     last: date,
-    source: str | None = None,
     currency: str | None = None,
     *,
     adjusted: bool = False,
@@ -131,30 +131,27 @@ def read_chart(
 
     Raises:
         ChartError: nothing of that name has a daily bar in these sessions, or several series have.
-        SourceError: there is no such source.
     """
-    known = configured_sources()
-    sources = [source_named(source)] if source else [known[name] for name in lake.sources() if name in known]
     with lake.connect() as connection:
         found = [
-            (config, daily)
-            for config in sources
-            for daily in _series(lake, connection, config, instrument, first, last)
+            (source, daily)
+            for source in sources
+            for daily in _series(lake, connection, source, instrument, first, last)
             if currency in (None, daily["currency"][0])
         ]
         if not found:
             raise ChartError(_nothing(lake, connection, sources, instrument, first, last, currency))
         if len(found) > 1:
             raise ChartError(_several(instrument, found))
-        config, stored_daily = found[0]
-        daily, basis = _adjusted(lake, config, stored_daily) if adjusted else (stored_daily, None)
-        calendar = config.calendar_frame()
-        actions = _actions(lake, connection, config, daily)
+        source, stored_daily = found[0]
+        daily, basis = _adjusted(lake, source, stored_daily) if adjusted else (stored_daily, None)
+        calendar = source.calendar
+        actions = _actions(lake, connection, source, daily)
         if len(calendar.between(first, last)) > 1:
             sessions = calendar.between(daily["session"][0], daily["session"][-1])
-            return Chart(config, sessions, daily, as_of=lake.as_of, actions=actions, basis=basis)
+            return Chart(source, sessions, daily, as_of=lake.as_of, actions=actions, basis=basis)
         one = {name: [daily[name][0]] for name in ("session", "instrument_id", "currency")}
-        stored = lake.select(config.table("bars"), connection, {"session": one["session"]})
+        stored = lake.select(source.table("bars"), connection, {"session": one["session"]})
         # The bars of a session are on the basis of its daily bar.
         prices = next((daily[name][0] / stored_daily[name][0] for name in _PRICES if stored_daily[name][0]), 1.0)
         # An adjusted volume that 64 bits can't hold is NULL.
@@ -167,32 +164,32 @@ def read_chart(
             f"WHERE {predicate(one)} AND is_traded ORDER BY start_at"
         ).pl()
     session = one["session"][0]
-    hours = (calendar.hours(session)[0], config.regular_end(session, calendar))
-    return Chart(config, [session], daily, bars, hours, lake.as_of, actions, basis)
+    hours = (calendar.hours(session)[0], source.regular_end(session))
+    return Chart(source, [session], daily, bars, hours, lake.as_of, actions, basis)
 
 
-def _adjusted(lake: Lake, config: SourceConfig, daily: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+def _adjusted(lake: Lake, source: BarSource, daily: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Daily bars of one series adjusted for splits and dividends, and what to call that."""
     import polars as pl
 
     series = {name: [daily[name][0]] for name in ("instrument_id", "currency")}
-    found = lake.daily_bars(config.source, adjusted="splits_and_dividends").filter(
+    found = daily_bars(lake, source.name, adjusted="splits_and_dividends").filter(
         predicate({**series, "session": daily["session"].to_list()})
     )
     rows = found.order("session").pl()
     label = rows.row(0, named=True)
     if label["adjustment"] == "none":
-        basis = f"prices as they came: no corporate action of {config.source} is known"
+        basis = f"prices as they came: no corporate action of {source.name} is known"
     else:
         basis = f"adjusted for splits and dividends ({label['dividend_convention']}) as of {label['prices_as_of']}"
     return rows.with_columns(pl.lit(None, pl.Date).alias("adjusted_as_of")), basis
 
 
 def _actions(
-    lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig, daily: pl.DataFrame
+    lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSource, daily: pl.DataFrame
 ) -> list[dict[str, Any]]:
     """The corporate actions of a series whose ex-date is one of its sessions, or between two of them."""
-    stored = lake.select(config.table("corporate_actions"), connection)
+    stored = lake.select(source.table("corporate_actions"), connection)
     series = {name: [daily[name][0]] for name in ("instrument_id", "currency")}
     first, last = (literal(daily["session"][place]) for place in (0, -1))
     return (
@@ -222,14 +219,14 @@ def _in_words(actions: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _series(
-    lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig, instrument: str, first: date, last: date
+    lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSource, instrument: str, first: date, last: date
 ) -> list[pl.DataFrame]:
     """The daily bars of every series that goes by a name in these sessions. The case of letters counts only where
     two names differ by it; a series whose symbol changed comes whole.
     """
-    sessions = config.calendar_frame().between(first, last)
+    sessions = source.calendar.between(first, last)
     months = sorted({session.replace(day=1) for session in sessions})
-    stored = lake.select(config.table("daily_bars"), connection, {"month": months})
+    stored = lake.select(source.table("daily_bars"), connection, {"month": months})
     name = literal(instrument)
     rows = connection.execute(
         f"""
@@ -246,33 +243,33 @@ def _series(
     return rows.partition_by("instrument_id", "currency", maintain_order=True)
 
 
-def _several(instrument: str, found: Sequence[tuple[SourceConfig, pl.DataFrame]]) -> str:
+def _several(instrument: str, found: Sequence[tuple[BarSource, pl.DataFrame]]) -> str:
     lines = [f"'{instrument}' is {len(found)} series; choose by instrument_id, --source and --currency:"]
-    for config, daily in found:
+    for source, daily in found:
         last = daily.row(-1, named=True)
-        lines.append(f"  {_named(last)} --source {config.source} --currency {last['currency']}")
+        lines.append(f"  {_named(last)} --source {source.name} --currency {last['currency']}")
     return "\n".join(lines)
 
 
 def _nothing(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
-    sources: Sequence[SourceConfig],
+    sources: Sequence[BarSource],
     instrument: str,
     first: date,
     last: date,
     currency: str | None,
 ) -> str:
     """Why there is nothing to draw: an empty lake, other sessions or currencies, or a name that nothing has."""
-    where = " and ".join(config.source for config in sources) or "the lake"
+    where = " and ".join(source.name for source in sources) or "the lake"
     rows = [
-        {"source": config.source, **row}
-        for config in sources
+        {"source": source.name, **row}
+        for source in sources
         for row in connection.execute(
             f"""
             SELECT instrument_id, currency, arg_max(symbol, session) AS symbol, arg_max(name, session) AS name,
                 list(DISTINCT upper(symbol)) AS symbols, min(session) AS first, max(session) AS last
-            FROM ({lake.select(config.table("daily_bars"), connection)})
+            FROM ({lake.select(source.table("daily_bars"), connection)})
             GROUP BY instrument_id, currency ORDER BY sum(turnover) DESC, instrument_id, currency
             """
         )

@@ -1,4 +1,4 @@
-"""Which objects could not be read, and which sessions have all that they need. A header-only object means that nothing
+"""Which sessions have all the objects that they need. A header-only object means that nothing
 traded; a missing or failed one means missing data.
 """
 
@@ -6,28 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.domains.market.calendar import SessionCalendar
-from lakehouse.ingest.ledger import failed_objects
+from lakehouse.domains.market.bars.source import BarSource
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def unreadable_objects(config: SourceConfig, ledger: pl.LazyFrame) -> list[dict[str, Any]]:
-    """The objects of a source that could not be read at last (see `failed_objects`), without those that the settings no
-    longer ask for: a symbol that was mistyped once, or a series that was taken out of the YAML.
-    """
-    products = {product.name: product for product in config.products}
-    failed = [row for row in failed_objects(ledger).to_dicts() if row["product"] in products]
-    return [row for row in failed if config.asks_for(products[row["product"]], row["object"])]
-
-
 def missing_objects(
-    config: SourceConfig,
-    calendar: SessionCalendar,
+    source: BarSource,
     ledger: pl.DataFrame,
     sessions: Sequence[date],
     due_by: datetime | None = None,
@@ -41,31 +29,30 @@ def missing_objects(
     """
     import polars as pl
 
-    bars = ledger.filter(pl.col("product") == config.bars.name)
-    if config.bars.request is not None:
-        return _unanswered(config, calendar, bars, sessions, due_by)
+    bars = ledger.filter(pl.col("product") == source.bars.name)
+    if source.bars.is_asked:
+        return _unanswered(source, bars, sessions, due_by)
     about = bars.filter(pl.col("first_session").is_in(list(sessions))).sort("object")
     readable = pl.col("status") != "failed"
-    loaded = [named for name in about.filter(readable)["object"] if (named := config.bars.named_in(name))]
+    loaded = [named for name in about.filter(readable)["object"] if (named := source.bars.named_in(name))]
     there = {(named.first_day, named.hour) for named in loaded}
     missing: dict[date, list[str]] = {}
     for session in sessions:
-        for day, hour in config.expected_objects(session, calendar):
-            if (day, hour) not in there and (due_by is None or config.bars.object_end(day, hour) <= due_by):
+        for day, hour in source.expected_objects(session):
+            if (day, hour) not in there and (due_by is None or source.config.bars.object_end(day, hour) <= due_by):
                 missing.setdefault(session, []).append(str(day) if hour is None else f"{day} hour {hour:02}")
     # Where an hour or day comes in several objects, one an instrument, one that can't be read is missed beside others.
     values = [named.values for named in loaded]
     failed = about.filter(~readable).select("first_session", "object").unique(maintain_order=True)
     for session, name in failed.iter_rows():
-        named = config.bars.named_in(name)
+        named = source.bars.named_in(name)
         if named and (named.first_day, named.hour) in there and named.values not in values:
             missing.setdefault(session, []).append(name)
     return missing
 
 
 def _unanswered(
-    config: SourceConfig,
-    calendar: SessionCalendar,
+    source: BarSource,
     ledger: pl.DataFrame,
     sessions: Sequence[date],
     due_by: datetime | None,
@@ -81,7 +68,7 @@ def _unanswered(
     newest = answered.group_by("object", "month").agg(pl.col("published_at", "last_session").max())
     missing: dict[date, list[str]] = {}
     for session in sessions:
-        closed = config.regular_end(session, calendar)
+        closed = source.regular_end(session)
         if due_by is not None and closed > due_by:
             continue
         about = newest.filter(pl.col("month") == session.replace(day=1))
@@ -92,13 +79,11 @@ def _unanswered(
     return missing
 
 
-def completeness(
-    config: SourceConfig, calendar: SessionCalendar, ledger: pl.DataFrame, sessions: Sequence[date]
-) -> pl.DataFrame:
+def completeness(source: BarSource, ledger: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
     """Returns (session, is_complete) for each of `sessions`, by the source's ledger."""
     import polars as pl
 
-    missing = missing_objects(config, calendar, ledger, sessions)
+    missing = missing_objects(source, ledger, sessions)
     return pl.DataFrame(
         {"session": list(sessions), "is_complete": [session not in missing for session in sessions]},
         schema={"session": pl.Date, "is_complete": pl.Boolean},

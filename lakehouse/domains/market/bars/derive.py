@@ -9,17 +9,16 @@ would meet this commit.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.incremental import Derived, changed_partitions, count, derive_until_current
+from lakehouse.derive.by_partition import derive_by_partition, in_batches
+from lakehouse.derive.incremental import Derived, count
 from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.completeness import completeness
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.domains.market.calendar import SessionCalendar
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
@@ -30,117 +29,58 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-# A session of a large venue has some 100,000 bars: twenty of them keep DuckDB at about 2 GB.
-_SESSIONS_AT_ONCE = 20
 _LOOK_BACK = timedelta(days=62)
 
 
-def derive_bars(
-    lake: Lake,
-    config: SourceConfig,
-    sessions: Sequence[date],
-    *,
-    verify: bool = False,
-    progress: Progress = lambda *_: None,
-) -> Derived:
-    """Brings the table bars of `sessions` in line with raw_bars and the ledger. With `verify` nothing is
-    written, and the result says what would be.
-    """
-    return _in_batches(_bars_batch, "sessions of bars", lake, config, sessions, verify, progress)
+def bar_rows(source: BarSource, connection: duckdb.DuckDBPyConnection, raw: str, ledger: str) -> str:
+    """The query for the rows of bars, by their rules (see `derive.by_partition.Rules`)."""
+    hours = f"hours_of_{source.name}"
+    connection.register(hours, session_hours(source))
+    return rules.bars(raw, ledger, hours)
+
+
+derive_bars = partial(derive_by_partition, "bars", "bars", bar_rows)
+"""Brings the table bars of some sessions in line with raw_bars and the ledger."""
 
 
 def derive_daily_bars(
     lake: Lake,
-    config: SourceConfig,
+    source: BarSource,
     sessions: Sequence[date],
     *,
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> Derived:
     """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from
-    them. `verify` as for `derive_bars`.
+    them. With `verify` nothing is written, and the result says what would be.
     """
-    return _in_batches(_daily_batch, "sessions of daily bars", lake, config, sessions, verify, progress)
+    return in_batches(partial(_daily_batch, lake, source), "daily bars", sessions, verify, progress)
 
 
-def session_hours(config: SourceConfig, calendar: SessionCalendar) -> pl.DataFrame:
+def session_hours(source: BarSource) -> pl.DataFrame:
     """(session, open_at, regular_end_at): the regular segment of each session, the closing auction included."""
     import polars as pl
 
-    return calendar.frame.select(
+    return source.calendar.frame.select(
         "session",
         "open_at",
-        (pl.col("close_at") + timedelta(minutes=config.minutes_after_close)).alias("regular_end_at"),
+        (pl.col("close_at") + source.sessions.after_close).alias("regular_end_at"),
     )
 
 
-_Batch = Callable[[Lake, SourceConfig, list[date], bool], tuple[Derived, Sequence[Snapshot]]]
-
-
-def _in_batches(
-    derive: _Batch,
-    what: str,
-    lake: Lake,
-    config: SourceConfig,
-    sessions: Sequence[date],
-    verify: bool,
-    progress: Progress,
-) -> Derived:
-    """Derives as many sessions at once as fit into memory, oldest first."""
-    result, ordered = Derived(), sorted(sessions)
-    for start in range(0, len(ordered), _SESSIONS_AT_ONCE):
-        batch = ordered[start : start + _SESSIONS_AT_ONCE]
-        result += derive_until_current(partial(derive, lake, config, batch, verify))
-        progress(what, start + len(batch), len(ordered))
-    return result
-
-
-def _bars_batch(
-    lake: Lake, config: SourceConfig, sessions: list[date], verify: bool
-) -> tuple[Derived, Sequence[Snapshot]]:
-    target = lake.table(config.table("bars")).snapshot()
-    with lake.connect() as connection:
-        wanted = {"session": sessions}
-        connection.register("hours", session_hours(config, config.calendar_frame()))
-        # The ledger's snapshot comes before raw_bars': a load writes raw_bars first, so that every version that
-        # the ledger names has its rows in the raw snapshot.
-        ledger = lake.table(LEDGER).snapshot()
-        raw = lake.table(config.table("raw_bars")).snapshot().select(wanted)
-        derived = rules.bars(f"({raw})", f"({about(ledger, config.source, config.bars.name, sessions)})", "hours")
-        order = "ORDER BY session, instrument_id, start_at"
-        rows = None
-        if target.files(wanted):
-            connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
-        else:
-            # Nothing is stored to compare with: all rows will be written.
-            rows = connection.execute(f"{derived} {order}").to_arrow_table()
-            connection.register("fresh", rows)
-        made = count(connection, "fresh")
-        changed = changed_partitions(connection, target, "session", sessions)
-        if not changed:
-            return Derived(made), (ledger,)
-        if rows is None:
-            rows = connection.execute(
-                f"SELECT * FROM fresh WHERE {predicate({'session': changed})} {order}"
-            ).to_arrow_table()
-        if not verify:
-            target.overwrite(rows, predicate({"session": changed}))
-        by_session = Counter(rows["session"].to_pylist())
-        return Derived(made, frozenset(changed), rows.num_rows, int(not verify), by_session), (ledger,)
-
-
 def _daily_batch(
-    lake: Lake, config: SourceConfig, sessions: list[date], verify: bool
+    lake: Lake, source: BarSource, sessions: list[date], verify: bool
 ) -> tuple[Derived, Sequence[Snapshot]]:
-    table = lake.table(config.table("daily_bars"))
+    table = lake.table(source.table("daily_bars"))
     target = table.snapshot()
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
-        bars = lake.table(config.table("bars")).snapshot()
-        known = connection.execute(about(ledger, config.source, config.bars.name, sessions)).pl()
-        connection.register("completeness", completeness(config, config.calendar_frame(), known, sessions))
+        bars = lake.table(source.table("bars")).snapshot()
+        known = connection.execute(about(ledger, source.name, source.bars.name, sessions)).pl()
+        connection.register("completeness", completeness(source, known, sessions))
         stored = bars.select({"session": sessions})
-        daily = rules.daily(f"({stored})", "completeness", config.venue.time_zone, config.bars.volume_unit)
+        venue, unit = source.config.venue, source.config.bars.volume_unit
+        daily = rules.daily(f"({stored})", "completeness", venue.time_zone, unit)
         connection.execute(f"CREATE TEMP TABLE fresh AS {daily}")
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.bars.config import Report, SourceConfig, SourceError
-from lakehouse.ingest.access import FROM_ENVIRONMENT
-from lakehouse.ingest.object_store import TARGET_PLACES, put_if_changed, require_known, store_at
+from lakehouse.domains.market.bars.config import Report
+from lakehouse.domains.market.bars.source import BarSource
+from lakehouse.errors import SourceError
+from lakehouse.ingest.object_store import put_if_changed, store_at
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import predicate
-from lakehouse.settings import Settings, settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,18 +33,7 @@ class Reported:
     rows: int = 0
 
 
-def report_url(config: SourceConfig, report: Report, at: Settings) -> str:
-    """Where the reports go: the environment, the YAML, or `<home>/reports/<source>`.
-
-    Raises:
-        SourceError: reports can't be written to a URL of that kind.
-    """
-    url = at.source_variable(config.source, "report_url") or report.url or str(at.home / "reports" / config.source)
-    require_known(url, TARGET_PLACES)
-    return url
-
-
-def export_report(lake: Lake, config: SourceConfig, sessions: Sequence[date]) -> Reported:
+def export_report(lake: Lake, source: BarSource, sessions: Sequence[date]) -> Reported:
     """Writes the report of `sessions`, and of the later sessions whose previous close lies in them. An object
     that would not change is left alone.
 
@@ -52,17 +41,17 @@ def export_report(lake: Lake, config: SourceConfig, sessions: Sequence[date]) ->
         SourceError: the source's YAML has no report, or names a column that daily_bars lacks.
         SourceUnavailable: the target can't be written.
     """
-    report = config.report
+    report = source.config.report
     if report is None:
-        raise SourceError(f"the defs.yaml of {config.source} has no `report`")
-    table = lake.table(config.table("daily_bars"))
+        raise SourceError(f"the defs.yaml of {source.name} has no `report`")
+    table = lake.table(source.table("daily_bars"))
     unknown = sorted(set(report.columns.values()) - set(table.contract.column_names))
     if unknown:
         raise SourceError(
-            f"report of {config.source}: {', '.join(unknown)} is no column of daily_bars; "
+            f"report of {source.name}: {', '.join(unknown)} is no column of daily_bars; "
             f"it has {', '.join(table.contract.column_names)}"
         )
-    url = report_url(config, report, settings())
+    url = source.report_url
     result = Reported(url)
     if not sessions:
         return result
@@ -76,7 +65,7 @@ def export_report(lake: Lake, config: SourceConfig, sessions: Sequence[date]) ->
             WHERE {predicate({"session": sessions})} OR {predicate({"prev_session": sessions})} ORDER BY ALL
             """
         ).pl()
-    store = store_at(url, report.access.resolve(settings().secret) if report.access else FROM_ENVIRONMENT)
+    store = store_at(url, source.report_access)
     for (session,), frame in rows.partition_by("report_session", as_dict=True, include_key=False).items():
         key = report.key.format(session=session.strftime(report.date_format))
         if put_if_changed(store, key, _rendered(frame, report)):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.derive.checks import unreadable_objects
 from lakehouse.derive.rebuild import misordered_entries
-from lakehouse.domains.market.bars.completeness import missing_objects, unreadable_objects
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.ingest.dataset import Product
+from lakehouse.domains.market.bars.completeness import missing_objects
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.ledger import ledger_of, newest_entries
 from lakehouse.ingest.refused import Refusal, refusal
@@ -53,44 +53,41 @@ class Status:
     quarantine: list[dict[str, object]]
 
 
-def status(lake: Lake, config: SourceConfig) -> Status:
+def status(lake: Lake, source: BarSource) -> Status:
     """Reads a source's ledger and quarantine; the source itself is not asked."""
     import polars as pl
 
-    ledger = ledger_of(lake, config.source).collect()
+    ledger = ledger_of(lake, source.name).collect()
     readable = ledger.filter(pl.col("status") != "failed")
-    bars = readable.filter(pl.col("product") == config.bars.name)
+    bars = readable.filter(pl.col("product") == source.bars.name)
     parts = bars["parts"].explode().struct.field("part").drop_nulls().to_list()
     sessions = sorted({*parts, *bars.filter(pl.col("status") == "empty")["first_session"].to_list()})
-    failed = unreadable_objects(config, ledger.lazy())
+    failed = unreadable_objects(source.datasets, ledger.lazy())
     received = ledger.group_by("product").agg(pl.col("rows_received").sum())
 
-    def refused(product: Product) -> Refusal:
-        return refusal(lake, config, type(product), None)
-
-    calendar = config.calendar_frame()
+    refused = {dataset.name: refusal(lake, dataset, None) for dataset in source.datasets}
+    calendar = source.calendar
     expected = calendar.between(sessions[0], sessions[-1]) if sessions else []
     return Status(
-        source=config.source,
+        source=source.name,
         sessions_loaded=len(sessions),
         first_session=sessions[0] if sessions else None,
         last_session=sessions[-1] if sessions else None,
         missing=sorted(set(expected) - set(sessions)),
         incomplete=missing_objects(
-            config,
-            calendar,
+            source,
             ledger,
             [session for session in sessions if calendar.is_session(session)],
         ),
         failed_objects=failed,
         objects=_counted(newest_entries(ledger.lazy()).collect(), failed),
-        rebuild_due=misordered_entries(config, ledger.lazy()).height,
-        read_otherwise=read_otherwise(config, ledger.lazy()).height,
-        skipped=last_skipped(lake, config.source),
+        rebuild_due=misordered_entries(source.datasets, ledger.lazy()).height,
+        read_otherwise=read_otherwise(source.datasets, ledger.lazy()).height,
+        skipped=last_skipped(lake, source.name),
         rows_received={name: rows for name, rows in sorted(received.iter_rows()) if rows},
-        refusals={product.name: found for product in config.products if (found := refused(product)).refused},
+        refusals={name: found for name, found in refused.items() if found.refused},
         empty_sessions=sorted(set(sessions) - _with_rows(bars)),
-        quarantine=quarantine_by_reason(lake, config.source),
+        quarantine=quarantine_by_reason(lake, source.name),
     )
 
 

@@ -5,16 +5,17 @@ what is stored are written; the order of snapshots is that of `derive`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from functools import partial
 
 from lakehouse.derive.incremental import Derived, changed_partitions, count, derive_until_current
-from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.derive.source import Source
 from lakehouse.domains.market.corporate_actions import rules as official
-from lakehouse.ingest.dataset import OfficialDaily
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import literal, predicate
+from lakehouse.progress import Progress
 
 _RULES: dict[str, Callable[[str, str], str]] = {
     "official_daily": official.official_daily,
@@ -23,21 +24,29 @@ _RULES: dict[str, Callable[[str, str], str]] = {
 OFFICIAL_TABLES = tuple(_RULES)
 
 
-def derive_official(lake: Lake, config: SourceConfig, table: str, *, verify: bool = False) -> Derived:
+def derive_official(
+    table: str,
+    lake: Lake,
+    source: Source,
+    partitions: Sequence[date] = (),
+    *,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Derived:
     """Brings official_daily or corporate_actions in line with raw_daily and the ledger, over its whole history.
     With `verify` nothing is written, and the result says what would be.
     """
-    return derive_until_current(partial(_derived, lake, config, table, verify))
+    return derive_until_current(partial(_derived, lake, source, table, verify))
 
 
-def _derived(lake: Lake, config: SourceConfig, table: str, verify: bool) -> tuple[Derived, Sequence[Snapshot]]:
-    target = lake.table(config.table(table)).snapshot()
+def _derived(lake: Lake, source: Source, table: str, verify: bool) -> tuple[Derived, Sequence[Snapshot]]:
+    target = lake.table(source.table(table)).snapshot()
     columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
-        known = f"({ledger.select({'source': [config.source]})})"
-        known = f"(SELECT * FROM {known} WHERE product = {literal(OfficialDaily.name)})"
-        raw = f"({lake.table(config.table(OfficialDaily.raw_table)).snapshot().select()})"
+        known = f"({ledger.select({'source': [source.name]})})"
+        known = f"(SELECT * FROM {known} WHERE product = {literal('official_daily')})"
+        raw = f"({lake.table(source.table('raw_daily')).snapshot().select()})"
         connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({_RULES[table](raw, known)})")
         stored = connection.execute("SELECT DISTINCT year FROM fresh").fetchall()
         years = sorted({str(year) for (year,) in stored} | set(target.partition_values("year")))

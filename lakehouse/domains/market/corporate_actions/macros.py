@@ -7,7 +7,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.bars.config import SourceConfig, source_named
+from lakehouse.derive.source import Source
 from lakehouse.domains.market.corporate_actions import adjustment
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal
@@ -19,7 +19,7 @@ VENDORS_CONVENTION = "'reinvest'"
 """How vendors that deliver adjusted prices make them (SQL text)."""
 
 
-def factors(lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceConfig, convention: str) -> str:
+def factors(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str, convention: str) -> str:
     """The query for a source's adjustment factors (see `adjustment.factors`), as the lake knows its corporate
     actions; none where the source has no such product.
 
@@ -27,39 +27,37 @@ def factors(lake: Lake, connection: duckdb.DuckDBPyConnection, config: SourceCon
         convention: SQL text, `'crsp'` or `'reinvest'` with the quotes.
     """
     actions, closes = (
-        f"({lake.select(config.table(table), connection)})" for table in ("corporate_actions", "official_daily")
+        f"({lake.select(f'{source}/{table}', connection)})" for table in ("corporate_actions", "official_daily")
     )
     return adjustment.factors(actions, closes, convention)
 
 
-def adjusted_daily_bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> None:
+def adjusted_daily_bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     """Makes the table macro `<source>.adjusted_daily_bars(adjusted, convention, as_of)` in `connection`.
 
     Its rows are daily_bars on one basis, prev_close and change_pct included, with adjustment, prices_as_of and
     dividend_convention, which say what was done.
     """
-    config = source_named(source)
-    rows = f"({lake.select(config.table('daily_bars'), connection)})"
+    rows = f"({lake.select(source.table('daily_bars'), connection)})"
     scaled = adjustment.adjusted(
         rows,
-        f"({factors(lake, connection, config, 'convention')})",
+        f"({factors(lake, connection, source.name, 'convention')})",
         "adjusted",
         "as_of",
         prices=(*adjustment.PRICES, "vwap"),
         basis="adjusted_as_of",
-        basis_factors=f"({factors(lake, connection, config, VENDORS_CONVENTION)})",
+        basis_factors=f"({factors(lake, connection, source.name, VENDORS_CONVENTION)})",
     )
-    _make_macro(lake, connection, f'"{source}".adjusted_daily_bars', adjustment.with_changes(f"({scaled})"))
+    _make_macro(lake, connection, f'"{source.name}".adjusted_daily_bars', adjustment.with_changes(f"({scaled})"))
 
 
-def adjusted_official_daily(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> None:
+def adjusted_official_daily(lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     """Makes the table macro `<source>.adjusted_official_daily(adjusted, convention, as_of)`: official_daily on one
     basis, beside the vendor's own adjusted_close.
     """
-    config = source_named(source)
-    rows = f"({lake.select(config.table('official_daily'), connection)})"
-    scaled = adjustment.adjusted(rows, f"({factors(lake, connection, config, 'convention')})", "adjusted", "as_of")
-    _make_macro(lake, connection, f'"{source}".adjusted_official_daily', scaled)
+    rows = f"({lake.select(source.table('official_daily'), connection)})"
+    scaled = adjustment.adjusted(rows, f"({factors(lake, connection, source.name, 'convention')})", "adjusted", "as_of")
+    _make_macro(lake, connection, f'"{source.name}".adjusted_official_daily', scaled)
 
 
 def _make_macro(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:

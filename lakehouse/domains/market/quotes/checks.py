@@ -1,12 +1,14 @@
-"""Checks of a feed's stored tables, in the manner of `checks`."""
+"""Checks of a feed's stored tables, beside those that every source has."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from lakehouse.domains.market.bars.checks import Check, Finding, Sessions, of_every_table, refusal_finding
-from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig
+from lakehouse.derive.checks import of_every_table, refusal_finding
+from lakehouse.derive.source import Check, Finding, Partitions
+from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.quotes.derive import derive_windows
+from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.store import last_of_its_slot, object_of
 from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.refused import Refusal
@@ -19,9 +21,9 @@ _FEW = 2
 _ABOUT_TO_BE_WRITTEN = timedelta(minutes=2)
 
 
-def _windows_follow(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
+def _windows_follow(lake: Lake, feed: Feed, days: Partitions) -> Finding:
     """While a feed goes on its newest windows may be about to be written: they are left out."""
-    rule = feed.windows.rule
+    rule = feed.config.windows.rule
     newest = rule.last_end(datetime.now(UTC) - _ABOUT_TO_BE_WRITTEN)
     changed, rows = 0, 0
     for day in days if days is not None else _days(lake, feed):
@@ -32,11 +34,11 @@ def _windows_follow(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
     return Finding(changed == 0, said, facts={"windows": rows})
 
 
-def _polls_answered(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
+def _polls_answered(lake: Lake, feed: Feed, days: Partitions) -> Finding:
     """The last hour's, whatever the run: what failed long ago is in the table, but no news."""
     since = datetime.now(UTC) - _RECENT
     recent = f"day >= {literal(since.date())} AND slot_at >= {moment_literal(since)}"
-    most = _MOST_UNANSWERED * _RECENT.total_seconds() / feed.every_s
+    most = _MOST_UNANSWERED * _RECENT.total_seconds() / feed.config.every_s
     with lake.connect() as connection:
         rows = (
             connection.execute(
@@ -61,23 +63,23 @@ def _polls_answered(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
     return Finding(not silent, said if silent else "nothing found", silent[:20], facts)
 
 
-def _few_refused(lake: Lake, feed: FeedConfig, days: Sessions) -> Finding:
+def _few_refused(lake: Lake, feed: Feed, days: Partitions) -> Finding:
     found = feed_refusal(lake, feed, days)
-    return refusal_finding(found, not found.kept_none and found.pct < feed.refusals.warn_pct)
+    return refusal_finding(found, not found.kept_none and found.pct < feed.config.refusals.warn_pct)
 
 
-def feed_refusal(lake: Lake, feed: FeedConfig, days: Sessions) -> Refusal:
+def feed_refusal(lake: Lake, feed: Feed, days: Partitions) -> Refusal:
     """What was refused of the answers and messages about `days` (None: of all), each counted once however often the
     vendor repeats it. The objects of which none was kept are those of symbols without a quote on these days.
     """
-    within = f"source = {literal(feed.source)}"
+    within = f"source = {literal(feed.name)}"
     if days is not None:
         within += f" AND session IN ({', '.join(map(literal, days))})"
     with lake.connect() as connection:
         connection.execute(
             f"""
             CREATE TEMP TABLE told AS SELECT symbol, count(*) AS quotes
-            FROM ({lake.table(feed.table(QUOTES)).snapshot().select_sessions(days)}) GROUP BY symbol;
+            FROM ({lake.table(feed.table(QUOTES)).snapshot().select_dates(days)}) GROUP BY symbol;
             CREATE TEMP TABLE refused AS SELECT object, reasons
             FROM ({lake.table(QUARANTINE).snapshot().select_where(within)})
             """
@@ -98,29 +100,36 @@ def feed_refusal(lake: Lake, feed: FeedConfig, days: Sessions) -> Refusal:
     return Refusal(kept + refused, refused, dict(reasons), [name for (name,) in kept_none])
 
 
-def _days(lake: Lake, feed: FeedConfig) -> list[date]:
+def _days(lake: Lake, feed: Feed) -> list[date]:
     known = lake.table(feed.table(WINDOWS)).snapshot().partition_values("day")
     return [date.fromisoformat(day) for day in known]
 
 
-FEED_CHECKS: tuple[Check, ...] = (
-    *of_every_table(QUOTES),
-    Check(
-        QUOTES,
-        "polls_answered",
-        "No symbol went without an answer in more than 5% of the last hour's rounds, or in all of them.",
-        _polls_answered,
-        severity="warn",
-    ),
-    Check(
-        QUOTES,
-        "few_rows_refused",
-        "Few of the answers received were refused, and of no symbol all. One that is repeated counts once.",
-        _few_refused,
-        severity="warn",
-    ),
-    *of_every_table(WINDOWS),
-    Check(
-        WINDOWS, "consistent_with_quotes", "Each window is what the stored quotes give.", _windows_follow, blocking=True
-    ),
-)
+def feed_checks() -> tuple[Check, ...]:
+    """The checks of a feed's quotes and windows."""
+    known = contracts()
+    return (
+        *of_every_table(known[QUOTES]),
+        Check(
+            QUOTES,
+            "polls_answered",
+            "No symbol went without an answer in more than 5% of the last hour's rounds, or in all of them.",
+            _polls_answered,
+            severity="warn",
+        ),
+        Check(
+            QUOTES,
+            "few_rows_refused",
+            "Few of the answers received were refused, and of no symbol all. One that is repeated counts once.",
+            _few_refused,
+            severity="warn",
+        ),
+        *of_every_table(known[WINDOWS]),
+        Check(
+            WINDOWS,
+            "consistent_with_quotes",
+            "Each window is what the stored quotes give.",
+            _windows_follow,
+            blocking=True,
+        ),
+    )

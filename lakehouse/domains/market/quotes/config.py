@@ -7,24 +7,15 @@ Asking is `poller`'s matter, listening that of `nats`, and reading an answer tha
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lakehouse.domains.market.bars.config import RefusalWarning, described_sources, not_taken
+from lakehouse.domains.market.api import SymbolsApi
+from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.quotes.rules import WindowRule
-from lakehouse.errors import SourceError
-from lakehouse.ingest.dataset import Strict
-from lakehouse.ingest.defs_yaml import DEFS, QUOTE_FEED, Descriptions, described
-from lakehouse.ingest.http.config import Api
-from lakehouse.lake.contract import Contract, contract_of
-from lakehouse.settings import Settings, settings
-
-QUOTES, WINDOWS, ERRORS = "quotes", "quote_windows", "poll_errors"
-TOP, GAINS = "top_stocks", "percentage_gains"
-"""Views of the windows."""
+from lakehouse.ingest.strict import Strict
+from lakehouse.ingest.thresholds import RefusalWarning
 
 
 class Broker(Strict):
@@ -76,7 +67,7 @@ class FeedConfig(Strict):
     owners: list[str] = Field([])
     tags: dict[str, str] = Field({})
     first_day: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="First day (UTC) that is a partition.")
-    api: Api
+    api: SymbolsApi
     path: str = Field(description="Address of a symbol's quote below the API's; {symbol} is filled in.")
     every_s: float = Field(10.0, gt=0, description="Seconds between two rounds, which begin at whole multiples.")
     patience_s: float = Field(
@@ -89,12 +80,10 @@ class FeedConfig(Strict):
     refusals: RefusalWarning = RefusalWarning()
     fresh_s: int = Field(120, ge=1, description="Seconds without a quote after which the feed counts as stopped.")
 
-    _is_no_schema_of_its_own = field_validator("source")(not_taken)
-
     @field_validator("columns")
     @classmethod
     def _are_columns(cls, columns: dict[str, str]) -> dict[str, str]:
-        known = contract_of(QUOTES).column_names
+        known = contracts()["quotes"].column_names
         if unknown := sorted(set(columns.values()) - set(known)):
             raise ValueError(f"{', '.join(unknown)} is no column of quotes; there are {', '.join(known)}")
         if missing := {"symbol", "latest_price", "event_time"} - set(columns.values()):
@@ -107,45 +96,3 @@ class FeedConfig(Strict):
         if "{symbol}" not in path:
             raise ValueError(f"path {path!r} has no {{symbol}}; write it as /stock/{{symbol}}/quote")
         return path
-
-    def table(self, name: str) -> str:
-        """The path of this feed's table, such as `iex/quotes`."""
-        return f"{self.source}/{name}"
-
-    def contract(self, table: str) -> Contract:
-        """The contract of one of the feed's tables."""
-        return contract_of(table)
-
-    def broker_url(self, config: Settings | None = None) -> str:
-        """Where the broker is."""
-        assert self.broker is not None
-        return (config or settings()).source_variable(self.source, "nats_url") or self.broker.url
-
-
-@cache
-def configured_feeds(folder: Path = DEFS) -> dict[str, FeedConfig]:
-    """Every feed of quotes that a `defs.yaml` below `folder` describes, by name; broken files are left out."""
-    return described_feeds(folder).found
-
-
-@cache
-def described_feeds(folder: Path = DEFS) -> Descriptions[FeedConfig]:
-    """The feeds of quotes, and which `defs.yaml` can't be read."""
-    return described(QUOTE_FEED, FeedConfig, folder)
-
-
-def broken_files(folder: Path = DEFS) -> dict[Path, SourceError]:
-    """Every `defs.yaml` that can't be read, with what is wrong in it."""
-    return dict(sorted((described_sources(folder).broken | described_feeds(folder).broken).items()))
-
-
-def feed_named(name: str | None) -> FeedConfig:
-    """The feed of that name; without one, the only feed that there is.
-
-    Raises:
-        SourceError: no defs.yaml describes it, or there are several.
-    """
-    known = configured_feeds()
-    if name is None and len(known) == 1:
-        return next(iter(known.values()))
-    return described_feeds().named(name or "", "feed")

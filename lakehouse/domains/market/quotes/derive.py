@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.derive.incremental import Derived, count
 from lakehouse.domains.market.quotes import rules
-from lakehouse.domains.market.quotes.config import QUOTES, WINDOWS, FeedConfig, feed_named
+from lakehouse.domains.market.quotes.feed import QUOTES, WINDOWS, Feed
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import literal, moment_literal
@@ -29,7 +29,7 @@ _QUOTES_AT_ONCE = 1_000_000
 
 def derive_windows(
     lake: Lake,
-    feed: FeedConfig,
+    feed: Feed,
     first_end: datetime,
     last_end: datetime,
     *,
@@ -46,7 +46,7 @@ def derive_windows(
         verify: write nothing; the result says what would be written.
     """
     result = Derived()
-    rule = feed.windows.rule
+    rule = feed.config.windows.rule
     total = max(0, (last_end - first_end) // rule.period + 1)
     done = 0
     for start, end in _stretches(lake, feed, first_end, last_end):
@@ -57,11 +57,9 @@ def derive_windows(
     return result
 
 
-def _stretches(
-    lake: Lake, feed: FeedConfig, first_end: datetime, last_end: datetime
-) -> Iterator[tuple[datetime, datetime]]:
+def _stretches(lake: Lake, feed: Feed, first_end: datetime, last_end: datetime) -> Iterator[tuple[datetime, datetime]]:
     """As many ends at once as their quotes fit into memory. What has no quotes costs nothing, be it years."""
-    rule = feed.windows.rule
+    rule = feed.config.windows.rule
     quotes = lake.table(feed.table(QUOTES)).snapshot()
     for first, last in _whole_days(quotes, first_end, last_end, rule):
         inside = quotes.count_at_most(_between(first - rule.longest, last))
@@ -94,7 +92,7 @@ def _whole_days(
 
 def _derive(
     lake: Lake,
-    feed: FeedConfig,
+    feed: Feed,
     first_end: datetime,
     last_end: datetime,
     symbols: Sequence[str],
@@ -103,7 +101,7 @@ def _derive(
 ) -> Derived:
     target = lake.table(feed.table(WINDOWS)).snapshot()
     quotes = lake.table(feed.table(QUOTES)).snapshot()
-    rule = feed.windows.rule
+    rule = feed.config.windows.rule
     wanted = f" AND symbol IN ({', '.join(map(literal, symbols))})" if symbols else ""
     where = f"window_end >= {moment_literal(first_end)} AND window_end <= {moment_literal(last_end)}{wanted}"
     where = f"{_days(first_end, last_end)} AND {where}"
@@ -158,10 +156,24 @@ def _days(first: datetime, last: datetime) -> str:
     return f"day >= {literal(first.date())} AND day <= {literal(last.date())}"
 
 
-def quote_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
+def derive_days(
+    lake: Lake,
+    feed: Feed,
+    partitions: Sequence[date],
+    *,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Derived:
+    """Brings the windows that end on some days (UTC) in line with the quotes."""
+    result = Derived()
+    for day in partitions:
+        result += derive_windows(lake, feed, *feed.config.windows.rule.ends_of(day), verify=verify, progress=progress)
+    return result
+
+
+def quote_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: Feed) -> str:
     """The query for `<feed>.quote_windows` as of `lake.as_of`."""
-    feed = feed_named(source)
-    rule = feed.windows.rule
+    rule = feed.config.windows.rule
     table = lake.table(feed.table(WINDOWS))
     quotes = f"({lake.select(feed.table(QUOTES), connection)})"
     found = connection.execute(f"SELECT min(event_time), max(event_time) FROM {quotes}").fetchone()

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.live import LiveWindows
 from lakehouse.domains.market.quotes.poller import Inbox
 from lakehouse.domains.market.quotes.store import QuoteLog
@@ -77,7 +77,7 @@ class Totals(Counts):
 class Intake:
     """Takes a feed's inboxes in, one after the other."""
 
-    def __init__(self, lake: Lake, feed: FeedConfig) -> None:
+    def __init__(self, lake: Lake, feed: Feed) -> None:
         self.lake, self.feed = lake, feed
         self._log = QuoteLog(lake, feed)
         self._windows = LiveWindows(lake, feed)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from lakehouse.derive.incremental import Derived
 from lakehouse.domains.market.quotes import rules
-from lakehouse.domains.market.quotes.config import QUOTES, WINDOWS, FeedConfig
 from lakehouse.domains.market.quotes.derive import derive_windows
+from lakehouse.domains.market.quotes.feed import QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.store import Stored
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.lake import Lake
@@ -37,10 +37,10 @@ class LiveWindows:
     too late for them, or comes after a pause, is derived from the table.
     """
 
-    def __init__(self, lake: Lake, feed: FeedConfig) -> None:
+    def __init__(self, lake: Lake, feed: Feed) -> None:
         import duckdb
 
-        self.lake, self.feed, self.rule = lake, feed, feed.windows.rule
+        self.lake, self.feed, self.rule = lake, feed, feed.config.windows.rule
         self.table = lake.table(feed.table(WINDOWS))
         self._mark = f"{feed.table(QUOTES)} until"
         self._connection = duckdb.connect()

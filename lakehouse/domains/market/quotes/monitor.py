@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig
+from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.rules import ranked_by_price
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
@@ -63,7 +63,7 @@ class View:
         refused_today: answers which are no quotes, in the quarantine since the moment's midnight (UTC).
     """
 
-    feed: FeedConfig
+    feed: Feed
     at: datetime
     symbols: pl.DataFrame
     quotes_per_minute: int
@@ -79,7 +79,7 @@ class View:
 class FeedView:
     """A feed, looked at again and again. Use it from one thread."""
 
-    def __init__(self, lake: Lake, feed: FeedConfig) -> None:
+    def __init__(self, lake: Lake, feed: Feed) -> None:
         import polars as pl
 
         self._lake, self._feed = lake, feed
@@ -119,7 +119,7 @@ class FeedView:
         day = at.date()
         if quotes_moved or refused_moved or day != self._day:
             # Of whole partitions Delta's own counts are exact.
-            refused = f"source = {literal(self._feed.source)} AND load_date = {literal(day)}"
+            refused = f"source = {literal(self._feed.name)} AND load_date = {literal(day)}"
             self._stored = self._quotes.snapshot.count_at_most(f"day = {literal(day)}")
             self._refused = self._quarantine.snapshot.count_at_most(refused)
             self._day = day
@@ -172,7 +172,7 @@ class FeedView:
 
     def _read_windows(self) -> None:
         """Takes up the latest closed windows, and the history before them."""
-        rule, lengths = self._feed.windows.rule, self._feed.windows.resolutions_minutes
+        rule, lengths = self._feed.config.windows.rule, self._feed.config.windows.resolutions_minutes
         windows, latest = self._windows.snapshot, self._newest["event_time"].max()
         recent, last = windows.select({"day": []}), None
         if isinstance(latest, datetime):
@@ -199,7 +199,7 @@ class FeedView:
 
     def _join(self) -> None:
         symbols = self._newest.join(self._measures, on="symbol", how="left")
-        gain = f"gain_{min(self._feed.windows.resolutions_minutes)}"
+        gain = f"gain_{min(self._feed.config.windows.resolutions_minutes)}"
         self._symbols = symbols.sort(gain, "symbol", descending=[True, False], nulls_last=True)
 
     def _read_failures(self, at: datetime) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.domains.market.quotes.config import QUOTES, FeedConfig
+from lakehouse.domains.market.quotes.feed import QUOTES, Feed
 from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) -> pl.DataFrame:
+def quote_rows(heard: Sequence[Heard], feed: Feed, ingested_at: datetime) -> pl.DataFrame:
     """A row for each: the columns of `quotes`, and `number`, `asked`, `text`, `fault`, and for each column of numbers
     whether there is something else in its place (`untyped_<column>`). What can't be understood is NULL.
     """
@@ -81,14 +81,14 @@ def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) 
 
     contract = feed.contract(QUOTES)
     documents = [item.document if isinstance(item.document, dict) else {} for item in heard]
-    member = {column: name for name, column in feed.columns.items()}
+    member = {column: name for name, column in feed.config.columns.items()}
     made: dict[str, list[Any]] = {}
     for column in contract.columns:
         values = [document.get(member.get(column.name)) for document in documents]
         if column.name == "symbol":
             made["symbol"] = [_symbol(value, item.asked) for value, item in zip(values, heard, strict=True)]
         elif column.name == "event_time":
-            made["event_time"] = [_moment(value, feed.time_unit) for value in values]
+            made["event_time"] = [_moment(value, feed.config.time_unit) for value in values]
         elif column.type.kind == "double":
             numbers = [_number(value) for value in values]
             made[column.name] = numbers
@@ -110,7 +110,7 @@ def quote_rows(heard: Sequence[Heard], feed: FeedConfig, ingested_at: datetime) 
     )
 
 
-def refused(rows: pl.DataFrame, feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> dict[int, list[str]]:
+def refused(rows: pl.DataFrame, feed: Feed, connection: duckdb.DuckDBPyConnection) -> dict[int, list[str]]:
     """Number -> reasons, of the rows (as `quote_rows` makes them) that are no quotes."""
     import polars as pl
 
@@ -122,9 +122,9 @@ def refused(rows: pl.DataFrame, feed: FeedConfig, connection: duckdb.DuckDBPyCon
     return {**dict(found), **{number: [fault] for number, fault in faults}}
 
 
-def _rules(feed: FeedConfig, connection: duckdb.DuckDBPyConnection) -> Predicates:
+def _rules(feed: Feed, connection: duckdb.DuckDBPyConnection) -> Predicates:
     contract = feed.contract(QUOTES)
-    said: Mapping[str, str] = {column: name for name, column in feed.columns.items()}
+    said: Mapping[str, str] = {column: name for name, column in feed.config.columns.items()}
     return {
         **predicates_of(contract, connection, "heard"),
         **{

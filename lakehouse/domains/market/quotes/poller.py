@@ -16,18 +16,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote
 
-from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.parse import Heard, RepeatedMember, json_document
 from lakehouse.errors import SourceError
-from lakehouse.ingest.http.config import (
-    UNLIMITED,
-    address_of,
-    key_of,
-    limiter,
-    requests_per_minute,
-    symbols_of,
-    warn_of_open_key,
-)
+from lakehouse.ingest.http.config import UNLIMITED, limiter
 from lakehouse.ingest.http.responses import pause_s, published_at, refusal_in
 from lakehouse.ingest.http.secret import Secret
 
@@ -70,21 +62,19 @@ class Poller:
         SourceError: the vendor wants a key and there is none, or the settings name no symbol or address.
     """
 
-    def __init__(self, feed: FeedConfig) -> None:
-        api = feed.api
-        self.feed, self.api = feed, api
+    def __init__(self, feed: Feed) -> None:
+        self.feed, self.api = feed, feed.config.api
         self.inbox = Inbox()
-        self.symbols = symbols_of(feed.source, api)
-        self.url = address_of(feed.source, api).rstrip("/")
+        self.symbols = feed.symbols()
+        self.url = feed.endpoint.address.rstrip("/")
         if "?" in self.url or "#" in self.url:
             raise SourceError(
-                f"LAKEHOUSE_{feed.source.upper()}_URL has parameters; set it to the address before {feed.path}"
+                f"LAKEHOUSE_{feed.name.upper()}_URL has parameters; set it to the address before {feed.config.path}"
             )
-        key = key_of(feed.source, api)
-        warn_of_open_key(feed.source, api, self.url)
-        self._secret = Secret(key)
-        self._query = {api.key.parameter: key} if api.key and key else {}
-        self._rate = requests_per_minute(feed.source, api, self.url)
+        self._query = feed.endpoint.query_key
+        feed.endpoint.warn_of_open_key()
+        self._secret = Secret(next(iter(self._query.values()), None))
+        self._rate = feed.endpoint.requests_per_minute
         self._limiter = None if self._rate == UNLIMITED else limiter(self._rate)
         # By the monotonic clock: when each symbol was asked last, and until when the vendor wants a pause.
         self._asked_at: dict[str, float] = {}
@@ -110,7 +100,7 @@ class Poller:
     @property
     def shortfall(self) -> str | None:
         """By how much the vendor's rate falls short of a poll of each symbol in each slot; None where it doesn't."""
-        symbols, every_s = len(self.symbols), self.feed.every_s
+        symbols, every_s = len(self.symbols), self.feed.config.every_s
         if symbols * 60 / every_s <= self._rate:
             return None
         return (
@@ -176,7 +166,7 @@ class Poller:
         if (pause := self._not_before.get(symbol, 0.0) - time.monotonic()) > 0:
             await asyncio.sleep(pause)
         if self._limiter is not None:
-            await self._limiter.try_acquire_async(self.feed.source)
+            await self._limiter.try_acquire_async(self.feed.name)
         self._asked_at[symbol] = time.monotonic()
 
     def _failed(self, symbol: str, slot_at: datetime, attempt: int, kind: Any, text: str) -> None:
@@ -189,7 +179,7 @@ class Poller:
         from pyreqwest.exceptions import PyreqwestError
 
         assert self._under_way is not None
-        path = self.feed.path.format(symbol=quote(symbol, safe=""))
+        path = self.feed.config.path.format(symbol=quote(symbol, safe=""))
         async with self._under_way:
             try:
                 response = await self._client.get(self.url + path).query(self._query).build().send()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from lakehouse.domains.market.quotes.clock import slot_after, until
-from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.ingest import Intake, Round, Totals, now
 from lakehouse.domains.market.quotes.poller import Inbox, Poller
 from lakehouse.errors import LakeUnavailable
@@ -30,7 +30,7 @@ class FeedStopped(RuntimeError):
 
 
 async def poll(
-    lake: Lake, feed: FeedConfig, stop: asyncio.Event, *, rounds: int | None = None, told: Told = lambda _: None
+    lake: Lake, feed: Feed, stop: asyncio.Event, *, rounds: int | None = None, told: Told = lambda _: None
 ) -> Totals:
     """Polls round by round until `stop`, or `rounds` times; the round that is under way is finished.
 
@@ -46,26 +46,26 @@ async def poll(
     async with Poller(feed) as poller:
         if poller.shortfall:
             told(Round(slot_at=now(), trouble=poller.shortfall))
-        slot = slot_after(now(), feed.every_s)
+        slot = slot_after(now(), feed.config.every_s)
         under_way: list[asyncio.Task[None]] = []
         made = 0
         while (rounds is None or made < rounds) and writer.goes_on and await until(slot, stop):
-            asked = poller.ask_all(slot, feed.every_s)
+            asked = poller.ask_all(slot, feed.config.every_s)
             under_way = [task for task in under_way if not task.done()] + asked
-            await asyncio.wait(asked, timeout=min(feed.patience_s, feed.every_s * 0.8))
+            await asyncio.wait(asked, timeout=min(feed.config.patience_s, feed.config.every_s * 0.8))
             writer.write(slot, poller.inbox.take())
             made += 1
-            slot = slot_after(max(slot, now()), feed.every_s)
+            slot = slot_after(max(slot, now()), feed.config.every_s)
         if under_way:
             # Somebody who stops it doesn't wait for a vendor that hangs.
-            await asyncio.wait(under_way, timeout=feed.patience_s if stop.is_set() else None)
+            await asyncio.wait(under_way, timeout=feed.config.patience_s if stop.is_set() else None)
             await poller.give_up(under_way)
             writer.write(now(), poller.inbox.take(), counts=False)
     return await writer.finished()
 
 
 async def listen(
-    lake: Lake, feed: FeedConfig, stop: asyncio.Event, *, rounds: int | None = None, told: Told = lambda _: None
+    lake: Lake, feed: Feed, stop: asyncio.Event, *, rounds: int | None = None, told: Told = lambda _: None
 ) -> Totals:
     """Takes in what a broker pushes, a commit for what comes within `every_s`, until `stop`, or `rounds` times. What
     is committed is acknowledged, in this order.
@@ -80,7 +80,7 @@ async def listen(
     await asyncio.to_thread(intake.catch_up)
     async with Listener(feed) as listener:
         while (rounds is None or totals.rounds < rounds) and not stop.is_set():
-            inbox = await listener.hear(feed.every_s)
+            inbox = await listener.hear(feed.config.every_s)
             try:
                 made = await asyncio.to_thread(intake.take_in, now(), inbox)
             except LakeUnavailable as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lakehouse.domains.market.bars.status import quarantine_by_reason
-from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, WINDOWS, FeedConfig
+from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.store import last_of_its_slot
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal, moment_literal
@@ -37,7 +37,7 @@ class FeedStatus:
     quarantine: list[dict[str, object]]
 
 
-def feed_status(lake: Lake, feed: FeedConfig) -> FeedStatus:
+def feed_status(lake: Lake, feed: Feed) -> FeedStatus:
     """Reads a feed's tables; the feed itself is not asked."""
     quotes, windows, errors = (
         lake.table(feed.table(table)).snapshot() for table in (QUOTES, WINDOWS, ERRORS)
@@ -66,12 +66,12 @@ def feed_status(lake: Lake, feed: FeedConfig) -> FeedStatus:
                 ).fetchall()
             )
     return FeedStatus(
-        feed.source,
+        feed.name,
         0 if quotes.delta is None else quotes.delta.count(),
         days,
         newest,
         committed,
         closed,
         unanswered,
-        quarantine_by_reason(lake, feed.source),
+        quarantine_by_reason(lake, feed.name),
     )

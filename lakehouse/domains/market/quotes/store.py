@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.domains.market.quotes.config import ERRORS, QUOTES, FeedConfig
+from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, Feed
 from lakehouse.domains.market.quotes.parse import Heard, quote_rows, refused
 from lakehouse.domains.market.quotes.poller import Inbox, PollError
 from lakehouse.ingest.load import append_absent
@@ -57,7 +57,7 @@ class QuoteLog:
     in memory, so that most of what is told again is known without reading the table.
     """
 
-    def __init__(self, lake: Lake, feed: FeedConfig) -> None:
+    def __init__(self, lake: Lake, feed: Feed) -> None:
         self.lake, self.feed = lake, feed
         self.table = lake.table(feed.table(QUOTES))
         self._commits = -1
@@ -182,12 +182,12 @@ def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
     return f"day IN ({days}) AND event_time IN ({', '.join(map(moment_literal, moments))})"
 
 
-def last_of_its_slot(feed: FeedConfig) -> str:
+def last_of_its_slot(feed: Feed) -> str:
     """Where a row of `poll_errors` ends its slot, as a predicate: a try before one that did not fail is no loss."""
-    return f"(kind <> 'passing' OR attempt >= {feed.api.tries})"
+    return f"(kind <> 'passing' OR attempt >= {feed.config.api.tries})"
 
 
-def _append_errors(lake: Lake, feed: FeedConfig, errors: Sequence[PollError]) -> None:
+def _append_errors(lake: Lake, feed: Feed, errors: Sequence[PollError]) -> None:
     """Appends the tries that are not there yet: an inbox may be taken in again after a fault."""
     import polars as pl
 
@@ -213,7 +213,7 @@ def _append_errors(lake: Lake, feed: FeedConfig, errors: Sequence[PollError]) ->
 
 def _append_refused(
     lake: Lake,
-    feed: FeedConfig,
+    feed: Feed,
     heard: Sequence[Heard],
     rows: pl.DataFrame,
     against: Mapping[int, list[str]],
@@ -234,7 +234,7 @@ def _append_refused(
         said = sha256(repr((symbol, price, against[number], text)).encode()).hexdigest()[:16]
         version = f"{event_time.isoformat() if event_time else 'untimed'}-{said}"
         found[name, version] = {
-            "source": feed.source,
+            "source": feed.name,
             "load_date": ingested_at.date(),
             "object": name,
             "object_version": version,
@@ -246,4 +246,4 @@ def _append_refused(
             "ingested_at": ingested_at,
         }
     refused_rows = pa.Table.from_pylist(list(found.values()), schema=lake.table("quarantine").contract.arrow_schema)
-    append_absent(lake, "quarantine", refused_rows, "source", [f"{feed.source}/{QUOTES}"])
+    append_absent(lake, "quarantine", refused_rows, "source", [f"{feed.name}/{QUOTES}"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.quotes.config import GAINS, TOP, WINDOWS, FeedConfig, feed_named
+from lakehouse.domains.market.quotes.feed import GAINS, TOP, WINDOWS, Feed
 from lakehouse.domains.market.quotes.rules import ranked_by_price
 from lakehouse.lake.lake import Lake
 
@@ -16,33 +16,31 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def top_stocks(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
+def top_stocks(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: Feed) -> str:
     """The query for `<feed>.top_stocks`: the highest ranks of each window, newest window first."""
-    feed = feed_named(source)
     ranked = ranked_by_price(f"({wanted_windows(lake, connection, feed)})")
     return f"""
-        SELECT {_columns(feed, TOP)} FROM ({ranked}) WHERE price_rank <= {feed.windows.top}
+        SELECT {_columns(feed, TOP)} FROM ({ranked}) WHERE price_rank <= {feed.config.windows.top}
         ORDER BY window_end DESC, resolution_minutes, price_rank, symbol
     """
 
 
-def percentage_gains(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> str:
+def percentage_gains(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: Feed) -> str:
     """The query for `<feed>.percentage_gains`, newest window first."""
-    feed = feed_named(source)
     return f"""
         SELECT {_columns(feed, GAINS)} FROM ({wanted_windows(lake, connection, feed)})
         ORDER BY window_end DESC, resolution_minutes, symbol
     """
 
 
-def wanted_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: FeedConfig) -> str:
+def wanted_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: Feed) -> str:
     """The query for the closed windows of a feed in the lengths that its YAML lists: stored are perhaps those of
     lengths that it listed before.
     """
-    lengths = ", ".join(map(str, feed.windows.resolutions_minutes))
+    lengths = ", ".join(map(str, feed.config.windows.resolutions_minutes))
     stored = lake.select(feed.table(WINDOWS), connection)
     return f"SELECT * FROM ({stored}) WHERE resolution_minutes IN ({lengths})"
 
 
-def _columns(feed: FeedConfig, table: str) -> str:
+def _columns(feed: Feed, table: str) -> str:
     return ", ".join(feed.contract(table).column_names)

@@ -6,9 +6,9 @@ from datetime import date
 
 import polars as pl
 
-from lakehouse.domains.market.bars.completeness import unreadable_objects
-from lakehouse.domains.market.bars.config import source_named
-from lakehouse.lake.contract import contract_of
+from assets_tests.support.described import changed, contract_of
+from lakehouse.catalog import source_named
+from lakehouse.derive.checks import unreadable_objects
 
 
 def test_a_failed_object_of_a_series_that_was_taken_out_of_the_yaml_is_left_out() -> None:
@@ -18,8 +18,9 @@ def test_a_failed_object_of_a_series_that_was_taken_out_of_the_yaml_is_left_out(
     objects = {"bars": "bars/2024-03/adjusted=false/AAPL", "official_daily": "official_daily/AAPL"}
     rows = [{**row, "product": product, "object": name} for product, name in objects.items()]
     ledger = pl.DataFrame(rows, schema=pl.Schema(contract_of("ingest_ledger").arrow_schema)).lazy()
-    config = source_named("alpha_vantage")
-    config = config.model_copy(update={"api": config.api.model_copy(update={"symbols": ("AAPL",)})})  # type: ignore[union-attr]
-    assert {found["product"] for found in unreadable_objects(config, ledger)} == set(objects)
-    without = config.model_copy(update={"official_daily": None})
-    assert [found["product"] for found in unreadable_objects(without, ledger)] == ["bars"]
+    source = source_named("alpha_vantage")
+    assert source.config.api is not None
+    source = changed(source, api=source.config.api.model_copy(update={"symbols": ("AAPL",)}))
+    assert {found["product"] for found in unreadable_objects(source.datasets, ledger)} == set(objects)
+    without = changed(source, official_daily=None)
+    assert [found["product"] for found in unreadable_objects(without.datasets, ledger)] == ["bars"]

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from assets_tests.support.described import changed, contract_of
+from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars import rules as bars
-from lakehouse.domains.market.bars.config import source_named
 from lakehouse.domains.market.bars.sanity import daily_differences
 from lakehouse.domains.market.corporate_actions import rules as official
 from lakehouse.domains.market.corporate_actions.adjustment import adjusted, factors, with_changes
 from lakehouse.domains.market.quotes import rules as windows
-from lakehouse.lake.contract import Contract, contract_of
+from lakehouse.lake.contract import Contract
 from lakehouse.lake.engine import connect
 from lakehouse.lake.validation import broken_rules, good, predicates_of
 
@@ -82,7 +83,7 @@ def bar_rows(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_daily_bars_of_accepted_bars_keep_their_contract(
     values: list[dict[str, Any]], negative_prices: bool, volume_unit: float, connection: duckdb.DuckDBPyConnection
 ) -> None:
-    config = source_named("alpha_vantage").model_copy(update={"negative_prices": negative_prices})
+    config = changed(source_named("alpha_vantage"), negative_prices=negative_prices)
     rows = accepted(connection, config.contract("raw_bars"), bar_rows(values))
     made = rows.with_columns(pl.lit("regular").alias("segment"), (pl.col("volume") > 0).alias("is_traded"))
     connection.register("bars", made.select(contract_of("bars").column_names).to_arrow())

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets_tests.support.described import contract_of
 from lakehouse.derive.revisions import losers
 from lakehouse.domains.market.bars import rules
-from lakehouse.lake.contract import contract_of
 from lakehouse.lake.engine import connect
 
 SESSIONS = [date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3)]

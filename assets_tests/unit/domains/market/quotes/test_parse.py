@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets_tests.support.feed_lake import EPOCH, SOURCE, said
-from lakehouse.domains.market.quotes.config import FeedConfig, feed_named
+from lakehouse.catalog import feed_named
 from lakehouse.domains.market.quotes.parse import Heard, RepeatedMember, json_document, quote_rows, refused
 from lakehouse.lake.engine import connect
 
@@ -157,7 +157,7 @@ UNITS: dict[Literal["s", "ms", "us", "ns"], int] = {"s": 10**6, "ms": 10**3, "us
 def test_times_are_exact_in_every_unit(moment: datetime, unit: Literal["s", "ms", "us", "ns"], further: int) -> None:
     whole = (moment.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=UNITS[unit])
     number = whole * 1000 + further if unit == "ns" else whole
-    feed: FeedConfig = FEED.model_copy(update={"time_unit": unit})
+    feed = FEED.changed(time_unit=unit)
     rows = quote_rows([heard({"symbol": "AAPL", "latestPrice": 1.0, "latestUpdate": number})], feed, NOW)
     expected = EPOCH + whole * timedelta(microseconds=UNITS[unit])
     assert rows["event_time"].to_list() == [expected]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, polled
-from lakehouse.domains.market.quotes.config import feed_named
+from lakehouse.catalog import feed_named
 from lakehouse.domains.market.quotes.parse import Heard
 from lakehouse.domains.market.quotes.poller import Inbox, Poller, PollError
 from lakehouse.errors import SourceError
@@ -101,7 +101,7 @@ def test_tries_are_counted_and_then_given_up(tmp_path: Path, fault: str) -> None
         feed.fail("NIO", *[fault] * 9)
         inbox = lake.ask(START)
         assert quoted(inbox) == Counter(["AAPL", "GME"])
-        assert feed.requests["NIO"] == lake.config.api.tries == 3
+        assert feed.requests["NIO"] == lake.described.config.api.tries == 3
         assert_in_order(inbox.errors, "NIO", 3)
         assert {error.kind for error in inbox.errors} == {"passing"}
         lake.log.store(inbox)
@@ -135,7 +135,7 @@ def test_a_slow_symbol_delays_no_other(tmp_path: Path) -> None:
         return soon, poller.inbox.take()
 
     async def asking(lake: FeedLake) -> tuple[Inbox, Inbox]:
-        async with Poller(lake.config) as poller:
+        async with Poller(lake.described) as poller:
             return await rounds(poller)
 
     with vendor(tmp_path, slow_seconds=1.5) as (feed, lake):
@@ -173,7 +173,7 @@ def rounds(lake: FeedLake, count: int, seconds: float) -> list[Inbox]:
 
     async def asking() -> list[Inbox]:
         inboxes = []
-        async with Poller(lake.config.model_copy(update={"every_s": seconds})) as poller:
+        async with Poller(lake.described.changed(every_s=seconds)) as poller:
             for number in range(count):
                 slot = asyncio.create_task(asyncio.sleep(seconds))
                 await asyncio.gather(*poller.ask_all(START + timedelta(seconds=number), seconds))
@@ -205,11 +205,11 @@ def test_symbols_take_turns_where_the_rate_is_too_low_for_all(tmp_path: Path, mo
     monkeypatch.setenv("LAKEHOUSE_IEX_REQUESTS_PER_MINUTE", "120")
     with vendor(tmp_path) as (feed, lake):
         inboxes = rounds(lake, 6, 1.0)
-        assert Poller(lake.config.model_copy(update={"every_s": 1.0})).shortfall == (
+        assert Poller(lake.described.changed(every_s=1.0)).shortfall == (
             "3 symbols every 1 s are 180 requests a minute, and 120 are allowed: symbols take turns, "
             "each is asked every 2 s"
         )
-        assert Poller(lake.config).shortfall is None
+        assert Poller(lake.described).shortfall is None
         assert max(feed.requests.values()) - min(feed.requests.values()) <= 1
         assert min(feed.requests.values()) >= 3
         texts = {error.error for inbox in inboxes for error in inbox.errors}
@@ -222,7 +222,7 @@ def test_symbols_take_turns_where_the_rate_is_too_low_for_all(tmp_path: Path, mo
 
 def test_an_answer_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     with vendor(tmp_path) as (_, lake):
-        poller = Poller(lake.config)
+        poller = Poller(lake.described)
         body = codecs.BOM_UTF8 + json.dumps({"symbol": "NIO"}).encode()
         answer = poller._understood("NIO", Answered(), body)
         assert isinstance(answer, Heard)
@@ -231,7 +231,7 @@ def test_an_answer_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 def test_errors_are_told_in_one_line_without_what_a_terminal_would_obey(tmp_path: Path) -> None:
     with vendor(tmp_path) as (_, lake):
-        poller = Poller(lake.config)
+        poller = Poller(lake.described)
         poller._failed("NIO", START, 1, "passing", "two\nlines and \x1b[31mred")
         assert poller.inbox.errors[0].error == "two lines and  [31mred"
 
@@ -247,7 +247,8 @@ class Answered:
 
 def test_silence_is_given_up_and_tried_again(tmp_path: Path) -> None:
     with vendor(tmp_path, slow_seconds=9.0) as (feed, lake):
-        lake.config = lake.config.model_copy(update={"api": lake.config.api.model_copy(update={"timeout_s": 0.3})})
+        api = lake.config.api.model_copy(update={"timeout_s": 0.3})
+        lake.described = lake.described.changed(api=api)
         feed.fail("NIO", "timeout")
         inbox = lake.ask(START)
         assert quoted(inbox) == Counter(SYMBOLS)

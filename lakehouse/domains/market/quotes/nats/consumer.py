@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.quotes.config import Broker, FeedConfig
+from lakehouse.domains.market.quotes.config import Broker
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.nats.address import BrokerAddress
 from lakehouse.errors import SourceError
 
@@ -21,7 +22,7 @@ ACK_WAIT_S = 60.0
 MOST_UNACKNOWLEDGED = 200_000
 
 
-async def consumer_made(client: Client, feed: FeedConfig, address: BrokerAddress, seconds: float) -> datetime | None:
+async def consumer_made(client: Client, feed: Feed, address: BrokerAddress, seconds: float) -> datetime | None:
     """Looks for the feed's stream, which is its pusher's, and makes the consumer, which is ours, what it shall be.
 
     Returns: when the stream was made (UTC).
@@ -32,8 +33,8 @@ async def consumer_made(client: Client, feed: FeedConfig, address: BrokerAddress
     from nats.errors import NoRespondersError
     from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
-    assert feed.broker is not None
-    broker, manager = feed.broker, client.jsm(timeout=seconds)
+    assert feed.config.broker is not None
+    broker, manager = feed.config.broker, client.jsm(timeout=seconds)
     try:
         info = await manager.stream_info(broker.stream)
     except NotFoundError:
@@ -47,7 +48,7 @@ async def consumer_made(client: Client, feed: FeedConfig, address: BrokerAddress
         ) from None
     try:
         # Makes what is absent, leaves what is the same, and changes what may be changed.
-        await manager.add_consumer(broker.stream, _consumer(feed.source, broker))
+        await manager.add_consumer(broker.stream, _consumer(feed.name, broker))
     except APIError as refusal:
         raise SourceError(
             f"The broker at {address.url} refuses the consumer {broker.durable} of {broker.stream} for "

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.nats.address import BrokerAddress
 from lakehouse.domains.market.quotes.nats.consumer import consumer_made
 from lakehouse.domains.market.quotes.parse import Heard, RepeatedMember, json_document
@@ -49,14 +49,14 @@ class Listener:
             refuses us, or the stream is missing.
     """
 
-    def __init__(self, feed: FeedConfig) -> None:
-        if feed.broker is None:
+    def __init__(self, feed: Feed) -> None:
+        if feed.config.broker is None or feed.broker_url is None:
             raise SourceError(
-                f"{feed.source} has no broker to listen to; add `broker: {{url: ..., stream: ..., subject: ...}}` to "
+                f"{feed.name} has no broker to listen to; add `broker: {{url: ..., stream: ..., subject: ...}}` to "
                 "its defs.yaml, or poll it"
             )
-        self.feed, self.broker = feed, feed.broker
-        self._address = BrokerAddress(feed.broker_url(), f"LAKEHOUSE_{feed.source.upper()}_NATS_URL")
+        self.feed, self.broker = feed, feed.config.broker
+        self._address = BrokerAddress(feed.broker_url, f"LAKEHOUSE_{feed.name.upper()}_NATS_URL")
         self.url = self._address.url
         self.trouble: str | None = None
         self._cause: Exception | None = None
@@ -226,7 +226,7 @@ class Listener:
                     user=self._address.user,
                     password=self._address.password,
                     token=self._address.token,
-                    name=f"lakehouse {self.feed.source}",
+                    name=f"lakehouse {self.feed.name}",
                     error_cb=self._went_wrong,
                     closed_cb=self._was_closed,
                     allow_reconnect=False,

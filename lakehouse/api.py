@@ -1,0 +1,151 @@
+"""The public API: the lake as people hold it in their hand.
+
+from lakehouse import open_lake
+
+lake = open_lake()
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import date, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.catalog import registry_of
+from lakehouse.domains.market.prices import Adjustment, Convention, daily_bars
+from lakehouse.errors import LakeUnavailable
+from lakehouse.lake import lake as kernel
+from lakehouse.lake.folders import require_folder
+from lakehouse.lake.lake import Connections
+from lakehouse.lake.location import is_remote
+from lakehouse.lake.locked import Limits
+from lakehouse.lake.releases import marts_file, present_marts, release_in_use, release_named
+from lakehouse.lake.sql import parse_moment
+from lakehouse.settings import Settings, settings
+from lakehouse.urls import scheme_of
+from lakehouse.warehouse.publish import marts_as_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class Lake(kernel.Lake):
+    """The lake of an installation, with what its domains offer: see `Lake.open`."""
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        warehouse: Path | None = None,
+        as_of: datetime | None = None,
+        connections: Connections | None = None,
+        limits: Limits | None = None,
+        config: Settings | None = None,
+    ) -> None:
+        self.config = config = config or settings()
+        known = replace(registry_of(config), marts_as_of=partial(marts_as_of, config=config))
+        super().__init__(uri, known, warehouse=warehouse, as_of=as_of, connections=connections, limits=limits)
+
+    @classmethod
+    def open(
+        cls,
+        place: Settings | str | os.PathLike[str] | None = None,
+        *,
+        as_of: datetime | date | str | None = None,
+        connections: Connections | None = None,
+        locked: bool = False,
+    ) -> Lake:
+        """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`), or the one at `place`, as readers
+        see it: while a release is in use (`lakehouse release use`), its tables and marts, which can't be written.
+
+        Args:
+            place: other settings; or a home, as LAKEHOUSE_HOME names it; or where the tables are, a folder or an
+                s3:// URI.
+            as_of: also a date, or text in ISO 8601, in UTC where it names no offset.
+            connections: opens the DuckDB connections that work on the lake uses, to configure them (a memory limit,
+                threads).
+            locked: `sql` is for other people's queries: SELECT alone, no files, network, settings or extensions, and
+                with limits of memory and time (`LAKEHOUSE_LOCKED_MEMORY`, `LAKEHOUSE_LOCKED_SECONDS`).
+
+        Raises:
+            LakeUnavailable: there is no folder of that name, or the home is a file.
+            ReleaseError: a release is in use that the lake doesn't have, or whose marts are in another home.
+        """
+        lake = cls.present(place, as_of=as_of, connections=connections, locked=locked)
+        name = release_in_use(lake.config) if lake.warehouse is not None else None
+        return lake if name is None else lake.at_release(name)
+
+    @classmethod
+    def present(
+        cls,
+        place: Settings | str | os.PathLike[str] | None = None,
+        *,
+        as_of: datetime | date | str | None = None,
+        connections: Connections | None = None,
+        locked: bool = False,
+    ) -> Lake:
+        """The lake as it is now, whatever release readers are served: loads and derivations work on it. See `open`."""
+        config = place if isinstance(place, Settings) else settings() if place is None else _settings_at(place)
+        require_folder(config.home)
+        moment = as_of if as_of is None or isinstance(as_of, datetime) else parse_moment(str(as_of))
+        # The marts at hand are those of the settings' lake; of another bucket it is not known where its marts are.
+        is_elsewhere = place is not None and is_remote(config.lake) and config.lake != settings().lake
+        return cls(
+            config.lake,
+            warehouse=None if is_elsewhere else present_marts(config),
+            as_of=moment,
+            connections=connections,
+            limits=Limits(config.locked_memory, config.locked_seconds) if locked else None,
+            config=config,
+        )
+
+    def at_release(self, name: str) -> Lake:
+        """This lake as a release serves it.
+
+        Raises:
+            ReleaseError: the lake has no such release, or its marts are in another home.
+        """
+        release = release_named(self, name)
+        return self.pinned(release.pin, marts_file(self.config, release))
+
+    def daily_bars(
+        self,
+        source: str,
+        *,
+        symbols: Collection[str] | str | None = None,
+        start: date | str | None = None,
+        end: date | str | None = None,
+        adjusted: Adjustment = "none",
+        convention: Convention = "crsp",
+        as_of: date | str | None = None,
+    ) -> duckdb.DuckDBPyRelation:
+        """A source's daily bars with prices and volumes as traded, or adjusted for splits, or for dividends too (see
+        `lakehouse.domains.market.prices.daily_bars`).
+        """
+        wanted = {"symbols": symbols, "start": start, "end": end, "as_of": as_of}
+        return daily_bars(self, source, adjusted=adjusted, convention=convention, **wanted)  # type: ignore[arg-type]
+
+
+def open_lake(place: Settings | str | os.PathLike[str] | None = None, **how: Any) -> Lake:
+    """Short for `Lake.open`."""
+    return Lake.open(place, **how)
+
+
+def _settings_at(place: str | os.PathLike[str]) -> Settings:
+    """The settings of the home at `place`, or of the lake whose tables are there."""
+    if not os.fspath(place).strip():
+        raise LakeUnavailable(
+            "'' names no lake; name a home (LAKEHOUSE_HOME), the folder of its tables or an s3:// URI"
+        )
+    if scheme_of(os.fspath(place)) not in (None, "file"):
+        return Settings(lake_uri=os.fspath(place))
+    folder = Path(place).expanduser().absolute()
+    if not os.path.isdir(folder):
+        raise LakeUnavailable(f"{folder} is no folder; name a home (LAKEHOUSE_HOME), or the folder of a lake's tables")
+    if (folder / "lake").is_dir():
+        return Settings(home=folder, lake_uri=str(folder / "lake"))
+    return Settings(home=folder.parent, lake_uri=str(folder))

@@ -1,0 +1,177 @@
+"""The composition root: which domains there are, and what their sources, the settings and the lake make together.
+
+Here the `defs.yaml` files and the settings are read, and become what everything below works on. A new domain is a
+package and one line in `DOMAINS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lakehouse.derive.conservation import conservation
+from lakehouse.derive.domain import Domain, Kind
+from lakehouse.derive.source import Source
+from lakehouse.domains.market import domain as market
+from lakehouse.domains.market.bars.source import BarSource
+from lakehouse.domains.market.quotes.feed import Feed
+from lakehouse.errors import SourceError
+from lakehouse.ingest.defs_yaml import OWN_COMPONENTS, Descriptions, described
+from lakehouse.ingest.entered import entered_rows
+from lakehouse.lake import registry
+from lakehouse.lake.contract import Contract, shared_contracts
+from lakehouse.lake.lake import MARTS_SCHEMA, Connections, Lake
+from lakehouse.lake.locked import Limits
+from lakehouse.lake.registry import SHARED_SCHEMA, Entry, Registry
+from lakehouse.lake.releases import present_marts
+from lakehouse.settings import PROJECT_ROOT, Settings, settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+DOMAINS: tuple[Domain, ...] = (market.DOMAIN,)
+DEFS = PROJECT_ROOT / "lakehouse" / "defs"
+_OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse")
+
+
+def kinds() -> dict[str, Kind]:
+    """The kinds of sources of all domains, by name."""
+    return {kind.name: kind for domain in DOMAINS for kind in domain.kinds}
+
+
+def component_of(kind: Kind) -> str:
+    """The type that a `defs.yaml` of the kind names."""
+    return kind.component if "." in kind.component else OWN_COMPONENTS + kind.component
+
+
+def descriptions(folder: Path | None = None) -> Descriptions:
+    """What the `defs.yaml` files below a folder (by default the project's) say, and which of them can't be read."""
+    return _described(folder or DEFS, DOMAINS)
+
+
+@cache
+def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
+    known = [kind for domain in domains for kind in domain.kinds]
+    models = {component_of(kind): kind.model for kind in known}
+    reserved = [
+        *_OWN_SCHEMAS,
+        *(kind.name for kind in known),
+        *(name for domain in domains for name in domain.reserved),
+    ]
+    return described(models, folder, reserved)
+
+
+def broken_files() -> dict[Path, SourceError]:
+    """Every `defs.yaml` that can't be read, with what is wrong in it."""
+    return dict(sorted(descriptions().broken.items()))
+
+
+def sources(config: Settings | None = None) -> dict[str, Source]:
+    """Every source that a `defs.yaml` describes, by name; broken files are left out."""
+    config = config or settings()
+    by_component = {component_of(kind): kind for kind in kinds().values()}
+    return {name: by_component[kind].resolve(said, config) for name, (kind, said) in descriptions().found.items()}
+
+
+def sources_of(kind: str, config: Settings | None = None) -> list[Any]:
+    """The sources of a kind."""
+    return [source for source in sources(config).values() if source.kind == kind]
+
+
+def _named(name: str, kind: str, word: str) -> Any:
+    known = {source.name: source for source in sources_of(kind)}
+    descriptions().require(name, word, known)
+    return known[name]
+
+
+def source_named(name: str) -> BarSource:
+    """The source of bars of that name.
+
+    Raises:
+        SourceError: no defs.yaml describes it, or its own is broken.
+    """
+    return cast("BarSource", _named(name, "market", "source"))
+
+
+def described_source(name: str) -> Source:
+    """The source of that name, of whatever kind.
+
+    Raises:
+        SourceError: no defs.yaml describes it, or its own is broken.
+    """
+    known = sources()
+    descriptions().require(name, "source", known)
+    return known[name]
+
+
+def feed_named(name: str | None = None) -> Feed:
+    """The feed of that name; without one, the only feed that there is.
+
+    Raises:
+        SourceError: no defs.yaml describes it, or there are several.
+    """
+    feeds = sources_of("feed")
+    if name is None and len(feeds) == 1:
+        return cast("Feed", feeds[0])
+    return cast("Feed", _named(name or "", "feed", "feed"))
+
+
+def registry_of(config: Settings) -> Registry:
+    """The tables that a lake may have on an installation with these settings."""
+    known = sources(config)
+    shared = {name: _entry(contract) for name, contract in shared_contracts().items()}
+    shared["conservation"] = Entry(
+        shared_contracts()["conservation"], query=partial(conservation, list(known.values()))
+    )
+    for domain in DOMAINS:
+        of_domain = [source for source in known.values() if source.kind in {kind.name for kind in domain.kinds}]
+        for name, (contract, over_all) in domain.views().items():
+            shared[name] = Entry(contract, query=partial(over_all, of_domain))
+    return Registry(
+        shared=shared,
+        kinds=tuple(
+            registry.Kind(kind.name, {name: _entry(contract) for name, contract in kind.contracts().items()})
+            for kind in kinds().values()
+        ),
+        sources={name: (source.kind, _entries(source)) for name, source in known.items()},
+        macros={
+            name: {macro: partial(_made, make, source) for macro, make in source.macros.items()}
+            for name, source in known.items()
+        },
+    )
+
+
+def _entry(contract: Contract) -> Entry:
+    return Entry(contract, rows=entered_rows if contract.by_ledger else None)
+
+
+def _entries(source: Source) -> Mapping[str, Entry]:
+    found = {name: _entry(contract) for name, contract in source.contracts.items()}
+    for name, query in source.views.items():
+        found[name] = Entry(source.contract(name), query=partial(_queried, query, source))
+    for table in source.tables:
+        found[table.name] = Entry(source.contract(table.name), as_of=partial(_queried, table.as_of, source))
+    return found
+
+
+def _queried(query: Callable[..., str], source: Source, lake: Lake, connection: duckdb.DuckDBPyConnection) -> str:
+    return query(lake, connection, source)
+
+
+def _made(make: Callable[..., None], source: Source, lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
+    make(lake, connection, source)
+
+
+def lake_of(
+    config: Settings,
+    *,
+    as_of: datetime | None = None,
+    connections: Connections | None = None,
+    limits: Limits | None = None,
+) -> Lake:
+    """The present lake of an installation; it can't make its marts as of a moment (see `lakehouse.api`)."""
+    marts = present_marts(config)
+    return Lake(config.lake, registry_of(config), warehouse=marts, as_of=as_of, connections=connections, limits=limits)

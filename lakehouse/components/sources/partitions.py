@@ -1,0 +1,43 @@
+"""A source's partitions as Dagster knows them: a time window definition rather than a list of names, so that ranges,
+the backfill page and partition mappings understand that they are days (or months, or years), and tomorrow's needs no
+reload.
+
+Days without a partition, such as weekends and an exchange's holidays, are left out by the cron schedule and exclusions.
+Today is a partition, since objects come during the day.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from lakehouse.ingest.partitioning import Partitioning
+
+_CRON = {"month": "0 0 1 * *", "year": "0 0 1 1 *"}
+
+
+def time_windows(partitions: Partitioning) -> dg.TimeWindowPartitionsDefinition:
+    """The definition of some partitions: a partition key is its ISO date."""
+    weekdays, without = _days_left_out(partitions)
+    return dg.TimeWindowPartitionsDefinition(
+        start=partitions.first.isoformat(),
+        fmt="%Y-%m-%d",
+        cron_schedule=_CRON.get(partitions.unit) or f"0 0 * * {','.join(map(str, weekdays)) or '*'}",
+        timezone=partitions.zone,
+        end_offset=1,
+        exclusions=[datetime(day.year, day.month, day.day) for day in without],
+    )
+
+
+def _days_left_out(partitions: Partitioning) -> tuple[list[int], list[date]]:
+    """The weekdays (0 is Sunday) that have partitions, and which days on these have none. Both empty where all days of
+    a clock are partitions.
+    """
+    last = partitions.last
+    if last is None:
+        return [], []
+    known = set(partitions.between(partitions.first, last))
+    weekdays = sorted({day.isoweekday() % 7 for day in known})
+    every_day = (partitions.first + timedelta(days=number) for number in range((last - partitions.first).days + 1))
+    return weekdays, [day for day in every_day if day.isoweekday() % 7 in weekdays and day not in known]

@@ -1,0 +1,57 @@
+"""The partitions that a run is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+
+import dagster as dg
+
+from lakehouse.derive.source import Source
+
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+PARTITION_TAG = "dagster/partition"
+RELOAD_TAG = "lakehouse/reload"
+"""Of a run that reads again what was read by other settings."""
+_FIRST_TAG = "lakehouse/first_session"
+_LAST_TAG = "lakehouse/last_session"
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """The tags of a run over the partitions from `first` to `last`, both included."""
+    return {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
+
+
+def about_tags(first: date, last: date) -> dict[str, str]:
+    """The tags of a run of assets without partitions that is about the partitions from `first` to `last`.
+
+    With `range_tags` Dagster would plan such an asset once for each partition of the range: over a year that takes
+    longer than the work.
+    """
+    return {_FIRST_TAG: first.isoformat(), _LAST_TAG: last.isoformat()}
+
+
+def asset_partitions(context: dg.AssetExecutionContext) -> list[date]:
+    """The partitions that the step materializes, ascending."""
+    return [date.fromisoformat(key) for key in context.partition_keys]
+
+
+def tagged_partitions(
+    tags: Mapping[str, str], source: Source, partitions: dg.TimeWindowPartitionsDefinition | None
+) -> list[date] | None:
+    """The partitions that a run touches, by its tags; None where it has none: a check that is run by itself looks at
+    the whole table.
+    """
+    found = None if partitions is None else tagged_days(tags, partitions)
+    return None if found is None else source.together(found)
+
+
+def tagged_days(tags: Mapping[str, str], partitions: dg.TimeWindowPartitionsDefinition) -> list[date] | None:
+    """The days of the partitions that a run's tags name; None where they name none."""
+    first = tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG) or tags.get(_FIRST_TAG)
+    last = tags.get(RANGE_END_TAG) or tags.get(PARTITION_TAG) or tags.get(_LAST_TAG)
+    if first is None or last is None:
+        return None
+    keys = partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
+    return [date.fromisoformat(key) for key in keys]

@@ -1,0 +1,232 @@
+"""The sensor of a source: finds new and changed objects, also late ones and corrections of old sessions, and
+asks for runs over the sessions that they touch.
+
+What is still to be loaded is not remembered here: it is what the source lists and the ledger doesn't know. A
+    restart, or a backfill that got there first, therefore needs no special care. What a run was asked for
+    stands in the run's tags: while one is on its way no second is asked for, and one that failed, before or
+    after its objects were loaded, is tried again up to a limit and then reported.
+
+An object that the store kept back becomes readable without a new version. It is asked for again at growing intervals
+(see `lakehouse.ingest.withheld`), by the sensor itself: only one that can be read by now asks for a run.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from lakehouse.components.resources import LakeResource
+from lakehouse.components.sources.run_tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
+from lakehouse.derive.source import Source
+from lakehouse.ingest.discover import PendingObject, discover
+from lakehouse.ingest.ledger import ledger_of
+from lakehouse.ingest.skipped import record_skipped
+from lakehouse.ingest.stale_readings import read_otherwise
+from lakehouse.ingest.withheld import Asking
+
+CHANGES_TAG = "lakehouse/changes"
+SOURCE_TAG = "lakehouse/source"
+TRIES = 3
+"""How often a run over the same changes is tried before it is reported and left to people."""
+_RUNS_PER_TICK = 10
+_RUNS_LOOKED_AT = 200
+IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+"""Statuses of runs that still work, or will."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring partitions with pending objects: what one run takes in. One of whole tables has none."""
+
+    first: date | None
+    last: date | None
+    changes: str
+    """Digest of the object versions: the same changes have the same name in every tick."""
+
+    def __str__(self) -> str:
+        return "all" if self.first is None else f"{self.first} to {self.last}"
+
+
+def stretches(pending: Sequence[PendingObject], partitions: Sequence[date]) -> list[Stretch]:
+    """Groups pending objects by runs of neighbouring partitions, oldest first; objects of others than `partitions`
+    wait for theirs.
+    """
+    number = {partition: position for position, partition in enumerate(partitions)}
+    groups: list[list[PendingObject]] = []
+    for item in pending:
+        if item.first_partition not in number:
+            continue
+        if groups and number[item.first_partition] - number[groups[-1][-1].first_partition] <= 1:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return [Stretch(group[0].first_partition, group[-1].first_partition, _digest(group)) for group in groups]
+
+
+def _digest(objects: Sequence[PendingObject]) -> str:
+    digest = hashlib.sha256()
+    for item in sorted(objects, key=lambda item: (item.name, item.version)):
+        # One that is asked for again is another request each time.
+        slot = f"\0{item.slot}" if item.slot else ""
+        digest.update(f"{item.name}\0{item.version}{slot}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def source_sensor(
+    resolve: Callable[[], Source], partitions: dg.PartitionsDefinition | None, job_name: str
+) -> dg.SensorDefinition:
+    """The sensor of one source; it asks for runs of `job_name`.
+
+    Args:
+        resolve: makes the source by the settings as they are at a tick.
+    """
+    name = resolve().name
+
+    @dg.sensor(
+        name=f"{name}_objects",
+        job_name=job_name,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Runs {job_name} over the partitions that have new, changed or late objects.",
+    )
+    def new_objects(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        source = resolve()
+        delivered = [dataset for dataset in source.stepwise or source.datasets if not dataset.is_asked]
+        if lacking := next(filter(None, (dataset.lacks for dataset in delivered)), None):
+            yield dg.SkipReason(lacking)
+            return
+        opened, now, busy = lake.open(), _now(), _runs_in_progress(context.instance, source)
+        ask_again = False if busy else Asking(_asked_until(context.cursor), now)
+        found = [discover(opened, dataset, retry_failed=ask_again) for dataset in delivered]
+        if not busy:
+            context.update_cursor(now.isoformat())
+        # What no dataset takes is the same for all that share a place.
+        passed_over = found[0].skipped
+        record_skipped(opened, source.name, passed_over)
+        notes = [str(entry) for entry in passed_over if entry.objects]
+        if outdated := read_otherwise(source.datasets, ledger_of(opened, source.name)).height:
+            objects = "object was" if outdated == 1 else "objects were"
+            notes.append(f"{outdated:,} {objects} read by other settings: run the job {source.name}_reload")
+        pending = [item for each in found for item in each.pending]
+        noted = "".join(f"; {note}" for note in notes)
+        if partitions is not None:
+            fresh = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
+        else:
+            fresh = [Stretch(None, None, _digest(pending))] if pending else []
+        failed = failed_stretches(context.instance, source)
+        if not fresh and not failed:
+            yield dg.SkipReason(f"no new or changed objects{noted}")
+            return
+        if busy:
+            yield dg.SkipReason(
+                f"{len(pending):,} objects wait for run {busy[0].run_id}, which is loading {source.name}{noted}"
+            )
+            return
+        tries = {stretch.changes: count for stretch, count in failed}
+        asked = list(dict.fromkeys([*(stretch for stretch, _ in failed), *fresh]))
+        for stretch in [stretch for stretch in asked if tries.get(stretch.changes, 0) < TRIES][:_RUNS_PER_TICK]:
+            yield _request(source, stretch, tries.get(stretch.changes, 0))
+        if given_up := [str(stretch) for stretch in asked if tries.get(stretch.changes, 0) >= TRIES]:
+            message = (
+                f"given up after {TRIES} failed runs: {', '.join(given_up)}. "
+                "Correct the cause and materialize these partitions in Dagster"
+            )
+            context.log.error(message)
+            yield dg.SkipReason(message)
+
+    return new_objects
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _asked_until(cursor: str | None) -> datetime | None:
+    """Up to when objects that were kept back have been asked for again; the cursor holds nothing else."""
+    try:
+        moment = datetime.fromisoformat(cursor or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def failed_stretches(instance: dg.DagsterInstance, source: Source) -> list[tuple[Stretch, int]]:
+    """What the sensor's runs and the command line's failed to bring through to the marts, with the number of tries: no
+    run over it succeeded, and no later one over its sessions. A backfill that was killed between loading and deriving
+    has left nothing pending; what it lacks is named by its run.
+    """
+    by_changes: dict[str, list[dg.DagsterRun]] = {}
+    for run in instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=_RUNS_LOOKED_AT):
+        if RANGE_START_TAG in run.tags or CHANGES_TAG in run.tags:
+            by_changes.setdefault(run.tags.get(CHANGES_TAG, run.run_id), []).append(run)
+    found = []
+    for changes, runs in by_changes.items():
+        if runs[0].status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+            continue
+        named = [runs[0].tags.get(tag) for tag in (RANGE_START_TAG, RANGE_END_TAG)]
+        first, last = (date.fromisoformat(day) if day else None for day in named)
+        stretch = Stretch(first, last, changes)
+        if not _done_since(instance, source, stretch, runs[0].run_id):
+            found.append((stretch, len(runs)))
+    return found
+
+
+def _done_since(instance: dg.DagsterInstance, source: Source, stretch: Stretch, run_id: str) -> bool:
+    """Whether a run that began after `run_id`, by whomever, brought all partitions of the stretch to the source's
+    last table.
+    """
+    began = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0].create_timestamp
+    last_table = dg.AssetKey([source.name, _last_table(source)])
+    later = instance.get_runs(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], created_after=began), limit=_RUNS_LOOKED_AT
+    )
+    return any(
+        _covers(run.tags, stretch)
+        and (
+            run.tags.get(SOURCE_TAG) == source.name
+            or run.job_name in _jobs(source)
+            or last_table in (run.asset_selection or ())
+        )
+        for run in later
+    )
+
+
+def _covers(tags: Mapping[str, str], stretch: Stretch) -> bool:
+    """Whether a run with these tags took in a stretch."""
+    if stretch.first is None:
+        return True
+    first = tags.get(RANGE_START_TAG, tags.get(PARTITION_TAG, "9999"))
+    return first <= str(stretch.first) and tags.get(RANGE_END_TAG, tags.get(PARTITION_TAG, "")) >= str(stretch.last)
+
+
+def _last_table(source: Source) -> str:
+    """What is derived last of the datasets that the sensor looks at."""
+    made = [table for table in source.tables if not table.is_whole] or list(source.tables)
+    return made[-1].name
+
+
+def _request(source: Source, stretch: Stretch, tries: int) -> dg.RunRequest:
+    about = range_tags(stretch.first, stretch.last) if stretch.first and stretch.last else {}
+    return dg.RunRequest(
+        run_key=f"{source.name}-{stretch.changes}-{tries}",
+        tags={**about, CHANGES_TAG: stretch.changes, SOURCE_TAG: source.name},
+    )
+
+
+def _runs_in_progress(instance: dg.DagsterInstance, source: Source) -> list[dg.DagsterRun]:
+    """Runs on their way that load the source: the sensor's own, and those that people or backfills started."""
+    raw = {dg.AssetKey(dataset.table.split("/")) for dataset in source.datasets}
+    runs = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS), limit=_RUNS_LOOKED_AT)
+    return [run for run in runs if run.job_name in _jobs(source) or raw & set(run.asset_selection or ())]
+
+
+def _jobs(source: Source) -> tuple[str, str]:
+    return f"{source.name}_update", f"{source.name}_reload"

@@ -1,0 +1,254 @@
+"""Checks of the stored tables: each looks at one property and says what it found. Dagster shows them as asset
+checks; a terminal or a notebook can run them as well.
+
+Every check reads what is stored, never what a step had in its hands, and takes the partitions to look at (None:
+all), so that a day's run pays for that day only. Here are those that any source has; a domain adds its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.derive.conservation import COUNTS, conservation_of
+from lakehouse.derive.source import Check, DerivedTable, Finding, Partitions, Source
+from lakehouse.ingest.dataset import Dataset
+from lakehouse.ingest.entered import QUARANTINE, unentered_rows
+from lakehouse.ingest.ledger import failed_objects, ledger_of
+from lakehouse.ingest.refused import Refusal, refusal
+from lakehouse.ingest.skipped import last_skipped
+from lakehouse.ingest.stale_readings import read_otherwise
+from lakehouse.lake.contract import Contract
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.references import dangling_rows
+from lakehouse.lake.sql import literal, predicate
+from lakehouse.lake.validation import broken_rules, predicates_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_SHOWN = 20
+"""Rows that a check names; the count says how many there are."""
+
+
+def over_all(check: Check) -> Check:
+    """The check of a table that is made anew over its whole history, whatever the partitions of a run."""
+    return replace(check, run=lambda lake, source, _: check.run(lake, source, None))
+
+
+def relation(lake: Lake, source: Source, table: str, partitions: Partitions) -> str:
+    """A table's rows of some partitions, as a parenthesised query."""
+    return f"({lake.table(source.table(table)).snapshot().select_dates(partitions)})"
+
+
+def found(rows: list[dict[str, Any]], one: str, several: str, *, count: int | None = None, **facts: int) -> Finding:
+    """A finding by its offenders; `count` says how many there are where `rows` are but the first."""
+    count = len(rows) if count is None else count
+    summary = "nothing found" if count == 0 else one if count == 1 else f"{count:,} {several}"
+    return Finding(count == 0, summary, rows[:_SHOWN], facts)
+
+
+def offenders(lake: Lake, query: str, order: str, one: str, several: str) -> Finding:
+    """Runs a query whose rows are the offenders; the first of them by `order` are named."""
+    with lake.connect() as connection:
+        connection.execute(f"CREATE TEMP TABLE offenders AS {query}")
+        total = connection.execute("SELECT count(*) FROM offenders").fetchone()
+        rows = connection.execute(f"FROM offenders ORDER BY {order} LIMIT {_SHOWN}").to_arrow_table().to_pylist()
+    return found(rows, one, several, count=total[0] if total else 0)
+
+
+def of_every_table(contract: Contract) -> list[Check]:
+    """The checks that every table of a source has."""
+    table = contract.table
+    checks = {
+        "contract": ("Every stored row fulfils the table's contract.", _contract),
+        "key_is_unique": ("No two stored rows have the same key.", _key_is_unique),
+    }
+    if any(column.references for column in contract.columns):
+        checks["references"] = ("Every value of a column that refers to another table is there.", _references)
+    return [Check(table, name, text, partial(run, table), blocking=True) for name, (text, run) in checks.items()]
+
+
+def of_every_dataset(contract: Contract, dataset: str) -> list[Check]:
+    """The checks of what was loaded, on the raw table."""
+    table = contract.table
+    return [
+        *of_every_table(contract),
+        Check(
+            table,
+            "objects_readable",
+            "Every object's newest version could be read.",
+            partial(_objects_readable, dataset),
+        ),
+        Check(
+            table,
+            "rows_entered",
+            "The ledger names every stored row. Others are of a load that was killed or is running; nothing reads "
+            "them.",
+            partial(_rows_entered, dataset),
+            severity="warn",
+        ),
+        Check(
+            table,
+            "readings_current",
+            "Every object was read by what the source's YAML says now.",
+            partial(_readings_current, dataset),
+            severity="warn",
+        ),
+        Check(
+            table,
+            "few_rows_refused",
+            "Few of the rows received were refused. Rows outside the calendar don't count.",
+            partial(_refused, dataset, False),
+            severity="warn",
+        ),
+    ]
+
+
+def objects_known(table: str) -> Check:
+    """Of objects in a folder or bucket: whether each has a name that is known."""
+    return Check(
+        table,
+        "objects_known",
+        "Every object at the source could be listed, and has a name that one of the source's patterns matches.",
+        _objects_known,
+        severity="warn",
+    )
+
+
+def enough_rows_kept(table: str, dataset: str) -> Check:
+    """On the table that is published: what is derived before it is derived all the same."""
+    return Check(
+        table,
+        "enough_rows_kept",
+        "Most of the rows received were kept, and some of every object. Rows outside the calendar don't count.",
+        partial(_refused, dataset, True),
+        blocking=True,
+    )
+
+
+def conservation_holds(table: DerivedTable) -> Check:
+    """On the table that has the winning rows of a dataset."""
+    return Check(
+        table.name,
+        "conservation",
+        "Rows received = kept + duplicates + superseded + quarantined.",
+        partial(_conservation, table),
+        blocking=True,
+    )
+
+
+def refusal_finding(refused: Refusal, passed: bool) -> Finding:
+    """What was refused, as a finding."""
+    rows = [{"reason": reason, "rows": count} for reason, count in refused.reasons.items()]
+    rows += [{"reason": "no row was kept", "object": name} for name in refused.kept_none]
+    counts = {"rows_received": refused.received, "rows_refused": refused.refused}
+    facts = {**counts, "objects_kept_none": len(refused.kept_none)}
+    return Finding(passed, str(refused), rows[:_SHOWN], facts)
+
+
+def unreadable_objects(datasets: Sequence[Dataset], ledger: pl.LazyFrame) -> list[dict[str, Any]]:
+    """The objects of a source that could not be read at last (see `failed_objects`), without those that the settings no
+    longer ask for: a subject that was mistyped once, or a series that was taken out of the YAML.
+    """
+    by_name = {dataset.name: dataset for dataset in datasets}
+    failed = [row for row in failed_objects(ledger).to_dicts() if row["product"] in by_name]
+    return [row for row in failed if by_name[row["product"]].still_asks_for(row["object"])]
+
+
+def _contract(table: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    with lake.connect() as connection:
+        connection.execute(f"CREATE TEMP VIEW stored AS SELECT * FROM {relation(lake, source, table, partitions)}")
+        predicates = predicates_of(source.contract(table), connection, "stored")
+        broken = broken_rules(predicates, connection, "stored")
+    rows = [{"rule": name, "reason": predicates[name][1], "rows": count} for name, count in broken.items()]
+    return found(rows, "1 rule is broken", "rules are broken")
+
+
+def _key_is_unique(table: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    key = ", ".join(source.contract(table).key)
+    # Numbers are grouped faster than texts: only keys whose hash occurs more than once are looked at.
+    query = f"""
+        WITH stored AS NOT MATERIALIZED (SELECT {key} FROM {relation(lake, source, table, partitions)}),
+        several AS MATERIALIZED (SELECT hash({key}) AS key_hash FROM stored GROUP BY key_hash HAVING count(*) > 1)
+        SELECT {key}, count(*) AS copies FROM stored WHERE hash({key}) IN (FROM several)
+        GROUP BY {key} HAVING count(*) > 1
+        """
+    return offenders(lake, query, "ALL", "1 key occurs more than once", "keys occur more than once")
+
+
+def _references(table: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    rows = relation(lake, source, table, partitions)
+    query = dangling_rows(lake, source.table(table), source.contract(table), rows)
+    return offenders(lake, query, "ALL", "1 value is not where it refers to", "values are not where they refer to")
+
+
+def _objects_readable(name: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    import polars as pl
+
+    ledger = ledger_of(lake, source.name).filter(pl.col("product") == name)
+    if partitions is not None:
+        # Of an object that is about many days one partition is enough.
+        first, last = pl.lit(min(partitions)), pl.lit(max(partitions))
+        ledger = ledger.filter((pl.col("first_session") <= last) & (pl.col("last_session") >= first))
+    rows = unreadable_objects([source.dataset(name)], ledger)
+    said = f"{rows[0]['object']}: {rows[0]['error']}" if rows else ""
+    return found(rows, f"1 object could not be read: {said}", f"objects could not be read, the first is {said}")
+
+
+def _objects_known(lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    passed_over = last_skipped(lake, source.name)
+    rows = [{"reason": entry.reason, "object": name} for entry in passed_over for name in entry.examples]
+    summary = "; ".join(map(str, passed_over)) or "nothing found"
+    return Finding(not passed_over, summary, rows[:_SHOWN], {"objects": sum(entry.objects for entry in passed_over)})
+
+
+def _rows_entered(name: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    dataset = source.dataset(name)
+    column, is_stepwise = dataset.part.column, dataset.part.unit == "day"
+    counted = "count(*) AS rows, min(ingested_at) AS first_ingested_at"
+    with lake.connect() as connection:
+        queries = []
+        for path in (dataset.table, QUARANTINE):
+            where = None if path == QUARANTINE or partitions is None else {column: partitions}
+            rows = unentered_rows(lake, connection, path, source.name, where)
+            of = "session" if path == QUARANTINE else column
+            within = predicate({of: partitions}) if partitions is not None and is_stepwise else "true"
+            queries.append(
+                f"SELECT {literal(path)} AS stored_in, object, {counted} FROM ({rows}) WHERE {within} GROUP BY ALL"
+            )
+        left = connection.execute(f"{' UNION ALL '.join(queries)} ORDER BY ALL").to_arrow_table().to_pylist()
+    one, several = "1 object has rows of a load that did not end", "objects have rows of loads that did not end"
+    return found(left, one, several, rows_without_entry=sum(row["rows"] for row in left))
+
+
+def _conservation(table: DerivedTable, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    with lake.connect() as connection:
+        query = conservation_of(lake, connection, source, table, partitions)
+        counted = connection.execute(query).to_arrow_table().to_pylist()
+    totals = {name: sum(row[name] for row in counted) for name in COUNTS}
+    wrong = [row for row in counted if row["received"] != sum(row[name] for name in COUNTS[1:])]
+    return found(wrong, "1 session does not add up", "sessions do not add up", **totals)
+
+
+def _refused(name: str, severe: bool, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    """Whether too little was refused to look at, or (`severe`) too little to hold back what was kept."""
+    dataset = source.dataset(name)
+    refused = refusal(lake, dataset, partitions)
+    verdict = refused.verdict(dataset.refusals)
+    return refusal_finding(refused, verdict == "good" or (severe and verdict == "warn"))
+
+
+def _readings_current(name: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    import polars as pl
+
+    stale = read_otherwise([source.dataset(name)], ledger_of(lake, source.name))
+    if partitions is not None:
+        within = (pl.col("first_session") <= max(partitions)) & (pl.col("last_session") >= min(partitions))
+        stale = stale.filter(within)
+    advice = f"run lakehouse reload {source.name}"
+    one, several = "1 object was read by other settings", "objects were read by other settings"
+    rows = stale.head(_SHOWN).to_dicts()
+    return found(rows, f"{one}: {advice}", f"{several}: {advice}", count=stale.height)

@@ -1,0 +1,54 @@
+"""A source of bars made of its YAML and the settings, with all that is made of it and looked at in it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from lakehouse.domains.market.bars.checks import bar_checks, official_checks
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.source import KIND, BarSource, bound_contracts, datasets_of
+from lakehouse.domains.market.bars.tables import (
+    BARS_TABLE,
+    CORPORATE_ACTIONS_TABLE,
+    DAILY_BARS_TABLE,
+    OFFICIAL_DAILY_TABLE,
+)
+from lakehouse.domains.market.corporate_actions.macros import adjusted_daily_bars, adjusted_official_daily
+from lakehouse.domains.market.sessions import Sessions
+from lakehouse.ingest.access import FROM_ENVIRONMENT
+from lakehouse.ingest.variables import Variables
+
+
+def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
+    """The source that a `defs.yaml` describes, on an installation with these settings."""
+    sessions = Sessions(
+        config.calendar,
+        config.first_session,
+        config.venue.time_zone,
+        timedelta(minutes=config.minutes_after_close),
+        variables.home / "cache",
+    )
+    is_official = config.official_daily is not None
+    report = config.report
+    report_url = variables.source_variable(config.source, "report_url") or (report.url if report else None)
+    checks = bar_checks(BARS_TABLE, delivered=config.bars.objects is not None)
+    return BarSource(
+        name=config.source,
+        kind=KIND,
+        description=config.description,
+        owners=tuple(config.owners),
+        tags=config.tags,
+        contracts=bound_contracts(config),
+        datasets=datasets_of(config, sessions, variables),
+        tables=(
+            BARS_TABLE,
+            DAILY_BARS_TABLE,
+            *((OFFICIAL_DAILY_TABLE, CORPORATE_ACTIONS_TABLE) if is_official else ()),
+        ),
+        macros={"adjusted_daily_bars": adjusted_daily_bars, "adjusted_official_daily": adjusted_official_daily},
+        checks=(*checks, *(official_checks(OFFICIAL_DAILY_TABLE) if is_official else ())),
+        config=config,
+        sessions=sessions,
+        report_url=report_url or str(variables.home / "reports" / config.source),
+        report_access=report.access.resolve(variables.secret) if report and report.access else FROM_ENVIRONMENT,
+    )

@@ -1,0 +1,236 @@
+"""A source of bars, resolved: its YAML and the settings made into what the steps of the pipeline work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from lakehouse.derive.source import Source
+from lakehouse.domains.market.api import Symbols
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product, bar_times, daily_times
+from lakehouse.domains.market.calendar import SessionCalendar
+from lakehouse.domains.market.contracts import contracts
+from lakehouse.domains.market.sessions import Sessions
+from lakehouse.errors import SourceError
+from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
+from lakehouse.ingest.dataset import Asked, Dataset, Delivered
+from lakehouse.ingest.http.config import Endpoint
+from lakehouse.ingest.http.requests import Requests
+from lakehouse.ingest.object_store import TARGET_PLACES, ObjectSource, objects_at, require_known
+from lakehouse.ingest.reading import reading_digest
+from lakehouse.ingest.variables import Variables
+from lakehouse.lake.contract import Contract
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KIND = "market"
+_ROWS = {
+    Bars.name: "every revision of every bar",
+    OfficialDaily.name: "every revision of every row of the vendor's official daily series",
+}
+_SPANS = {
+    "raw_bars": ("start_at", "end_at"),
+    "bars": ("start_at", "end_at"),
+    "daily_bars": ("first_bar_at", "last_bar_at"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarSource(Source):
+    """A source of bars. Its datasets are `bars` and, where the YAML has one, `official_daily`."""
+
+    config: SourceConfig
+    sessions: Sessions
+    report_url: str
+    report_access: ResolvedAccess
+
+    @property
+    def calendar(self) -> SessionCalendar:
+        """The exchange's calendar from the source's first session on."""
+        return self.sessions.calendar
+
+    @property
+    def bars(self) -> Dataset:
+        """The intraday bars."""
+        return self.dataset(Bars.name)
+
+    @property
+    def official_daily(self) -> Dataset | None:
+        """The official daily series, where there is one."""
+        return None if self.config.official_daily is None else self.dataset(OfficialDaily.name)
+
+    def require_settings(self, *, asks: bool = True) -> None:
+        super().require_settings(asks=asks)
+        require_known(self.report_url, TARGET_PLACES)
+
+    def none_between(self, first: date, last: date) -> str:
+        return f"{self.sessions.code} has had no session from {first} to {last}"
+
+    def span_of(self, table: str) -> tuple[str, str] | None:
+        return _SPANS.get(table)
+
+    def facts(self, table: str) -> dict[str, object]:
+        """Which prices a table has, and in what unit it counts volumes, where that is not shares."""
+        found: dict[str, object] = {}
+        if self.bars.is_asked and table in _SPANS:
+            found["prices"] = (
+                "arrive adjusted for splits and dividends as of each answer" if self.is_adjusted else "arrive as traded"
+            )
+        if self.config.bars.volume_unit != 1 and "volume" in self.contract(table).column_names:
+            found["volume_unit"] = self.config.bars.volume_unit
+        return found
+
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether the bars are asked for with prices that the vendor has adjusted.
+
+        Raises:
+            SourceError: the settings say neither yes nor no.
+        """
+        origin = self.bars.origin
+        return isinstance(origin, Asked) and origin.requests.parameters().get("adjusted") == "true"
+
+    def regular_end(self, session: date) -> datetime:
+        """When the session's regular segment is over, the closing auction included."""
+        return self.sessions.over_at(session)
+
+    def expected_objects(self, session: date) -> list[tuple[date, int | None]]:
+        """The (date, hour) of the objects that a session needs to be complete, on the clock of the objects' names.
+
+        Hourly objects are expected for every hour in which the regular segment trades; a day's object has no hour.
+        """
+        objects = self.config.bars.objects
+        assert objects is not None
+        if objects.holds == "day":
+            return [(session, None)]
+        zone, hour = ZoneInfo(self.config.bars.time.zone), self.calendar.hours(session)[0].replace(minute=0)
+        last = self.regular_end(session) - timedelta(microseconds=1)
+        expected: list[tuple[date, int | None]] = []
+        while hour <= last:
+            local = hour.astimezone(zone)
+            expected.append((local.date(), local.hour))
+            hour += timedelta(hours=1)
+        return expected
+
+
+def bound_contracts(config: SourceConfig) -> dict[str, Contract]:
+    """The contracts of the source's tables as they bind it: identifier standard, currencies, rules that it waives."""
+    waived, further = {"negative_prices"} if config.negative_prices else set(), {}
+    if config.currencies is not None:
+        codes = ", ".join(f"'{code}'" for code in config.currencies)
+        further["known_currency"] = (
+            f"currency IN ({codes})",
+            f"currency is none of {codes.replace(chr(39), '')}",
+        )
+        waived.add("currency")
+    formats = {"instrument_id": config.identifier}
+    return {name: contracts()[name].bound(formats, waived, **further) for name in TABLES}
+
+
+TABLES = ("raw_bars", "bars", "daily_bars", "raw_daily", "official_daily", "corporate_actions")
+"""The tables that a source of bars may have."""
+
+
+def datasets_of(config: SourceConfig, sessions: Sessions, variables: Variables) -> tuple[Dataset, ...]:
+    """What the source delivers, bars first."""
+    bound = bound_contracts(config)
+    bars, daily = config.bars, config.official_daily
+    made = [_dataset(config, bars, partial(bar_times, bars, config.venue.time_zone), bound, sessions, variables)]
+    if daily is not None:
+        made.append(_dataset(config, daily, partial(daily_times, daily), bound, sessions, variables))
+    return tuple(made)
+
+
+def _dataset(
+    config: SourceConfig,
+    product: Product,
+    times: Callable[[], Sequence[pl.Expr]],
+    bound: Mapping[str, Contract],
+    sessions: Sessions,
+    variables: Variables,
+) -> Dataset:
+    contract = bound[product.raw_table]
+    unit = product.volume_unit if isinstance(product, Bars) else 1.0
+    return Dataset(
+        source=config.source,
+        name=product.name,
+        description=f"{config.description}: {_ROWS[product.name]}",
+        table=f"{config.source}/{product.raw_table}",
+        contract=contract,
+        rows=product,
+        origin=_origin(config, product, variables),
+        partitioning=sessions,
+        partition_column="session",
+        part=product.part,
+        times=times,
+        reading=reading_digest(
+            contract,
+            {
+                "product": product.model_dump(mode="json", exclude={"objects", "request"}, exclude_defaults=True),
+                "time_zone": config.venue.time_zone,
+                "calendar": config.calendar,
+                # What is asked by month or as a whole is read from the first session on.
+                "first_session": str(config.first_session) if product.request else None,
+            },
+        ),
+        refusals=config.refusals,
+        units={"volume": unit},
+        object_max_bytes=variables.object_max_bytes,
+    )
+
+
+def _origin(config: SourceConfig, product: Product, variables: Variables) -> Delivered | Asked:
+    if product.request is None:
+        assert product.objects is not None
+        beside = tuple(each.objects for each in (config.bars, config.official_daily) if each and each.objects)
+        url = variables.source_variable(config.source, "url") or (config.bars.objects or product.objects).url
+        # As the product says itself, or as the bars do, whose URL it shares.
+        own = [each.access for each in (product.objects, config.bars.objects) if each and each.access]
+        access = own[0].resolve(variables.secret) if own else FROM_ENVIRONMENT
+        return Delivered(partial(_place, config.source, url, access), product.objects, beside)
+    assert config.api is not None
+    symbols = Symbols(config.source, config.api.symbols, variables.source_variable(config.source, "symbols"))
+    kept = tuple(dict.fromkeys(product.named.values()))
+    said = {name: variables.source_variable(config.source, name) for name in kept if name in product.request}
+    chosen = {name: value for name, value in said.items() if value is not None and name != "symbol"}
+    requests = Requests(
+        product.name, product.request, "symbol", symbols, kept, partial(_chosen, config, product, chosen)
+    )
+    return Asked(Endpoint.of(config.source, config.api, variables), requests)
+
+
+def _place(source: str, url: str | None, access: ResolvedAccess) -> ObjectSource:
+    """Where the objects are.
+
+    Raises:
+        SourceError: neither the settings nor the YAML say it, or objects are not read from a URL of that kind.
+    """
+    if url is None:
+        raise SourceError(
+            f"it is not known where the objects of {source} are: set LAKEHOUSE_{source.upper()}_URL "
+            "to a folder or an s3:// URL, or objects.url in its defs.yaml"
+        )
+    return objects_at(url, access)
+
+
+def _chosen(config: SourceConfig, product: Product, chosen: Mapping[str, str]) -> Mapping[str, str]:
+    """The parameters of an API's request that LAKEHOUSE_<SOURCE>_<PARAMETER> says otherwise, as
+    LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED does: those that stay with the rows.
+
+    Raises:
+        SourceError: one that stays with the rows as a boolean is neither true nor false.
+    """
+    contract = contracts()[product.raw_table]
+    for column, name in product.named.items():
+        if chosen.get(name, "true") not in ("true", "false") and contract.column(column).type.kind == "boolean":
+            raise SourceError(
+                f"LAKEHOUSE_{config.source.upper()}_{name.upper()} is {chosen[name]!r}; set it to true or false, or "
+                "unset it"
+            )
+    return chosen

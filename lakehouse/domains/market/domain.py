@@ -1,0 +1,50 @@
+"""Market data: bars, quotes, corporate actions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lakehouse.derive.domain import Domain, Kind
+from lakehouse.domains.market import model_inputs
+from lakehouse.domains.market.bars import source as bars
+from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.resolve import bar_source
+from lakehouse.domains.market.contracts import contracts
+from lakehouse.domains.market.quotes import feed as quotes
+from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.resolve import TABLES, feed_of
+from lakehouse.domains.market.reconciliation.views import reconciliation_breaks
+from lakehouse.lake.contract import Contract
+
+
+def _of(tables: tuple[str, ...]) -> dict[str, Contract]:
+    return {table: contracts()[table] for table in tables}
+
+
+DOMAIN = Domain(
+    name="market",
+    kinds=(
+        Kind(
+            name=bars.KIND,
+            component="MarketSource",
+            model=SourceConfig,
+            resolve=bar_source,
+            contracts=partial(_of, bars.TABLES),
+            over_all=("daily_bars", "official_daily", "corporate_actions"),
+            marts=("market", "warehouse"),
+            attach=model_inputs.attach_market,
+        ),
+        Kind(
+            name=quotes.KIND,
+            component="QuoteFeed",
+            model=FeedConfig,
+            resolve=feed_of,
+            contracts=partial(_of, TABLES),
+            marts=("quotes", "feed_warehouse"),
+            attach=model_inputs.attach_feeds,
+            reads=(quotes.WINDOWS,),
+        ),
+    ),
+    views=lambda: {"reconciliation_breaks": (contracts()["reconciliation_breaks"], reconciliation_breaks)},
+    reserved=(model_inputs.CALENDAR,),
+)

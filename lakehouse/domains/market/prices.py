@@ -1,0 +1,63 @@
+"""Daily bars as people ask for them: of some symbols and sessions, as traded or on one adjustment basis."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import date
+from typing import TYPE_CHECKING, Literal
+
+from lakehouse.errors import TableMissing, did_you_mean
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.sql import literal, predicate
+
+if TYPE_CHECKING:
+    import duckdb
+
+Adjustment = Literal["none", "splits", "splits_and_dividends"]
+Convention = Literal["crsp", "reinvest"]
+
+
+def daily_bars(
+    lake: Lake,
+    source: str,
+    *,
+    symbols: Collection[str] | str | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    adjusted: Adjustment = "none",
+    convention: Convention = "crsp",
+    as_of: date | str | None = None,
+) -> duckdb.DuckDBPyRelation:
+    """A source's daily bars with prices and volumes as traded, or adjusted for splits, or for dividends too.
+
+    Args:
+        symbols: of these only; of all by default.
+        start: the first session wanted.
+        end: the last session wanted.
+        convention: how a dividend D scales the prices before its ex-date: `crsp` by 1 - D / the close before,
+            `reinvest` by C / (C + D) with the close of the ex-date.
+        as_of: the day whose basis is wanted: only actions with an ex-date up to it count. Today (or the lake's
+            `as_of`) by default.
+
+    Returns: the columns of daily_bars (without adjusted_as_of), prev_close and change_pct on the same basis, and
+        adjustment, prices_as_of, dividend_convention.
+
+    Raises:
+        TableMissing: the lake has no such source.
+    """
+    known = lake.sources("market")
+    if source not in known:
+        raise TableMissing(
+            f"the lake at {lake.uri} has no source {source!r}; it has {', '.join(known) or 'none'}"
+            f"{did_you_mean(source, known)}"
+        )
+    day = f", as_of := {literal(as_of)}::DATE" if as_of else ""
+    choice = f"adjusted := {literal(adjusted)}, convention := {literal(convention)}{day}"
+    wanted = [f"session >= {literal(start)}::DATE"] if start else []
+    wanted += [f"session <= {literal(end)}::DATE"] if end else []
+    if symbols is not None:
+        wanted.append(predicate({"symbol": [symbols] if isinstance(symbols, str) else list(symbols)}))
+    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+    found = lake.sql(f'FROM "{source}".adjusted_daily_bars({choice}){where}')
+    assert found is not None
+    return found

@@ -1,0 +1,46 @@
+"""A feed of quotes made of its YAML and the settings, with all that is made of it and looked at in it."""
+
+from __future__ import annotations
+
+from lakehouse.derive.source import DerivedTable
+from lakehouse.domains.market.api import Symbols
+from lakehouse.domains.market.contracts import contracts
+from lakehouse.domains.market.quotes.checks import feed_checks
+from lakehouse.domains.market.quotes.config import FeedConfig
+from lakehouse.domains.market.quotes.derive import derive_days, quote_windows
+from lakehouse.domains.market.quotes.feed import ERRORS, GAINS, KIND, QUOTES, TOP, WINDOWS, Feed
+from lakehouse.domains.market.quotes.views import percentage_gains, top_stocks
+from lakehouse.ingest.http.config import Endpoint
+from lakehouse.ingest.variables import Variables
+
+TABLES = (QUOTES, WINDOWS, ERRORS, TOP, GAINS)
+"""The tables and views that a feed has."""
+
+WINDOWS_TABLE = DerivedTable(
+    name=WINDOWS,
+    description="Closed sliding windows over the quotes, a row a window and symbol.",
+    depends_on=(QUOTES,),
+    derive=derive_days,
+    as_of=quote_windows,
+)
+
+
+def feed_of(config: FeedConfig, variables: Variables) -> Feed:
+    """The feed that a `defs.yaml` describes, on an installation with these settings."""
+    api, broker = config.api, config.broker
+    broker_url = variables.source_variable(config.source, "nats_url") or broker.url if broker else None
+    return Feed(
+        name=config.source,
+        kind=KIND,
+        description=config.description,
+        owners=tuple(config.owners),
+        tags=config.tags,
+        contracts={table: contracts()[table] for table in TABLES},
+        tables=(WINDOWS_TABLE,),
+        views={TOP: top_stocks, GAINS: percentage_gains},
+        checks=feed_checks(),
+        config=config,
+        endpoint=Endpoint.of(config.source, api, variables),
+        symbols=Symbols(config.source, api.symbols, variables.source_variable(config.source, "symbols")),
+        broker_url=broker_url,
+    )

@@ -1,0 +1,113 @@
+"""What the names of objects say: which belong to a dataset, and the days that each is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import cached_property
+from typing import ClassVar, Literal, Protocol
+
+from pydantic import Field, field_validator, model_validator
+
+from lakehouse.ingest.access import Access
+from lakehouse.ingest.object_store import SOURCE_PLACES, require_known
+from lakehouse.ingest.strict import Strict
+
+
+@dataclass(frozen=True)
+class Named:
+    """What an object's name says: the days that the object is about (on the clock of the names, both included),
+    its hour where it has one, and the values of further groups.
+    """
+
+    first_day: date
+    last_day: date
+    hour: int | None = None
+    values: dict[str, str] = field(default_factory=dict)
+
+
+class Names(Protocol):
+    """Tells the objects of a dataset by their names."""
+
+    def named_in(self, name: str) -> Named | None:
+        """What an object's name says; None for a foreign object."""
+
+
+class Objects(Strict):
+    """Objects in a folder or bucket: where they are and how they are named."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"per_session": "holds"}
+
+    url: str | None = Field(None, description="Folder or s3:// URL; LAKEHOUSE_<SOURCE>_URL takes precedence.")
+    access: Access | None = Field(None, description="Endpoint and credentials of its own.")
+    pattern: str = Field(
+        description="Regular expression over the object's whole name: groups `date` and, for hourly objects, `hour`; "
+        "`named` may take columns from further groups."
+    )
+    ignore: str | None = Field(
+        None,
+        description="Regular expression over the whole names of files that lie beside the objects and are known not to "
+        "be any, such as checksums. Other names that don't match `pattern` are warned about.",
+    )
+    date_format: str = Field("%Y-%m-%d", description="strptime format of the group `date`.")
+    holds: Literal["hour", "day", "history"] = Field(
+        description="What one object holds: an hour, a day, or all of the time (then `pattern` needs no group `date`)."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str | None) -> str | None:
+        if url is not None:
+            require_known(url, SOURCE_PLACES)
+        return url
+
+    @field_validator("ignore")
+    @classmethod
+    def _is_expression(cls, ignore: str | None) -> str | None:
+        if ignore is not None:
+            re.compile(ignore)
+        return ignore
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Objects:
+        groups = re.compile(self.pattern).groupindex
+        if self.holds != "history" and "date" not in groups:
+            raise ValueError(
+                f"pattern {self.pattern!r} lacks the group (?P<date>...), which says what day an object belongs to"
+            )
+        if self.holds == "hour" and "hour" not in groups:
+            raise ValueError(f"pattern {self.pattern!r} lacks the group (?P<hour>...), which hourly objects need")
+        return self
+
+    @cached_property
+    def groups(self) -> re.Pattern[str]:
+        """The compiled pattern."""
+        return re.compile(self.pattern)
+
+    @cached_property
+    def _ignored(self) -> re.Pattern[str] | None:
+        return re.compile(self.ignore) if self.ignore is not None else None
+
+    def ignores(self, name: str) -> bool:
+        """Whether a name is of a file that is known to be no object."""
+        return self._ignored is not None and self._ignored.fullmatch(name) is not None
+
+    def named_in(self, name: str) -> Named | None:
+        """What an object's name says; None for a foreign object, and for an impossible date or hour."""
+        match = self.groups.fullmatch(name)
+        if match is None:
+            return None
+        values = {key: value for key, value in match.groupdict().items() if value is not None}
+        if self.holds == "history":
+            return Named(date.min, date.max, None, values)
+        hour = values.get("hour", "0") if self.holds == "hour" else "0"
+        # strptime and \d take the digits of any script, and an hour may be 99.
+        if not (values["date"].isascii() and hour.isascii() and hour.isdecimal() and int(hour) < 24):
+            return None
+        try:
+            day = datetime.strptime(values["date"], self.date_format).date()
+        except ValueError:
+            return None
+        return Named(day, day, int(hour) if self.holds == "hour" else None, values)

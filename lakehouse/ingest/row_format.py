@@ -1,0 +1,76 @@
+"""How rows stand in objects, as a `defs.yaml` says it: the format of the text, and which column means what.
+
+Only data and its validation stand here. Reading objects by it is the matter of `formats` and `coerce`.
+"""
+
+from __future__ import annotations
+
+import codecs
+from functools import cached_property
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from lakehouse.ingest.strict import Strict
+
+
+class RowTime(Strict):
+    """How a row says when it was."""
+
+    columns: tuple[str, ...] = Field(
+        min_length=1, description="Columns that are joined by a blank before they are parsed."
+    )
+    format: str = Field(
+        description="strptime format of the joined text, or `epoch`: whole seconds, milli-, micro- or nanoseconds "
+        "since 1970 (UTC), told apart by their size."
+    )
+    zone: str = Field("UTC", description="Time zone of the text.")
+
+
+class RowFormat(Strict):
+    """How rows stand in an object."""
+
+    name: ClassVar[str] = "rows"
+    """The entry of the defs.yaml, as messages name it."""
+
+    format: Literal["csv", "csv.gz", "csv.zip", "parquet"] = Field(
+        description="With csv, objects whose names end in .gz are unpacked; a csv.zip holds one CSV file."
+    )
+    header: tuple[str, ...] | None = Field(
+        None, description="The columns' names where objects come without a header line (one that comes is recognised)."
+    )
+    decimal: Literal[".", ","] = "."
+    delimiter: str = Field(",", min_length=1, max_length=1)
+    encoding: str = Field(
+        "utf-8", description="Encoding of the text, such as latin-1 or cp1252; a row that is not in it is refused."
+    )
+    nulls: tuple[str, ...] = Field(("",), description="Texts that mean: no value.")
+    time: RowTime
+    columns: dict[str, str] = Field(description="Column of the raw table -> column of the object.")
+    constants: dict[str, str] = Field({}, description="Column of the raw table -> the value that all rows have.")
+    named: dict[str, str] = Field(
+        {},
+        description="Column of the raw table -> group of the objects' pattern, or parameter of the request: what was "
+        "asked for stays with the rows.",
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _keeps_ascii(cls, encoding: str) -> str:
+        ascii_bytes = bytes(range(128))
+        try:
+            name = codecs.lookup(encoding).name
+            keeps = ascii_bytes.decode(name) == ascii_bytes.decode("ascii")
+        except (LookupError, UnicodeError):
+            name, keeps = encoding, False
+        if not keeps:
+            raise ValueError(
+                f"encoding {encoding!r} is none by which lines can be told apart; name one of Python's that extends "
+                "ASCII, such as utf-8, latin-1 or cp1252"
+            )
+        return "utf-8" if name in ("utf-8", "utf-8-sig") else encoding
+
+    @cached_property
+    def object_columns(self) -> list[str]:
+        """The columns that an object must have."""
+        return list(dict.fromkeys([*self.columns.values(), *self.time.columns]))

@@ -1,0 +1,43 @@
+"""The base of what a `defs.yaml` may say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Strict(BaseModel):
+    """A part of a defs.yaml: an entry with an unknown name is an error, not a silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former names of entries, which are still read, with a warning: former -> present."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not (former := [name for name in cls.renamed if name in given]):
+            return given
+        for name in former:
+            _warn(name, cls.renamed[name])
+        return {cls.renamed.get(name, name): value for name, value in given.items()}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values; what the original has computed and kept is not taken along."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in set(copied.__dict__) - set(type(copied).model_fields):
+            del copied.__dict__[name]
+        return copied
+
+
+@cache
+def _warn(former: str, present: str) -> None:
+    logging.getLogger(__name__).warning(
+        "the entry `%s` of a defs.yaml is called `%s` now; the former name will not be read by the next version",
+        *(former, present),
+    )

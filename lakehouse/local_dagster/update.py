@@ -1,0 +1,103 @@
+"""Updates by hand: whatever is new at the sources is loaded, derived, checked and published, as their sensors and
+schedules do it by themselves where Dagster runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+from lakehouse.api import Lake
+from lakehouse.catalog import described_source, sources
+from lakehouse.derive.source import Source
+from lakehouse.errors import SourceError
+from lakehouse.ingest.dataset import Dataset
+from lakehouse.ingest.discover import discover
+from lakehouse.ingest.ledger import ledger_of
+from lakehouse.ingest.partitioning import begun
+from lakehouse.local_dagster.backfill import Display, Outcome, prepared_home, run_chain
+from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
+from lakehouse.settings import settings
+
+
+def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str, Outcome | str]]:
+    """Updates the sources of these names, or all that can be looked at: for each run its outcome, or why there is none.
+
+    Raises:
+        SourceError: a source is unknown, can't be loaded, or its settings lack something; of all sources, those that
+            lack something are passed over in words.
+        SourceUnavailable: a source that was named doesn't answer.
+        LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
+    """
+    for source in [described_source(name) for name in names] or sources().values():
+        if not source.datasets:
+            if names:
+                raise SourceError(f"{source.name} has nothing to load: take it in by `lakehouse stream {source.name}`")
+            continue
+        if not names and (lacking := next(filter(None, (each.lacks for each in source.datasets)), None)):
+            yield source.name, lacking
+            continue
+        source.require_settings()
+        display.show(f"looking at {source.name}", 0, 0)
+        stretches = news(source)
+        if not stretches:
+            yield source.name, "nothing new"
+        for partitions in stretches:
+            yield source.name, run_chain(source, partitions, display)
+
+
+def news(source: Source) -> list[list[date]]:
+    """The partitions to take in, as stretches of neighbouring ones: what has new or changed objects, what an API has to
+    be asked about again, and what an earlier run left half done. One stretch without partitions, where whole tables
+    have news.
+    """
+    lake = Lake.present()
+    looked_at = source.stepwise or source.datasets
+    pending = [
+        item
+        for dataset in looked_at
+        if not dataset.is_asked
+        for item in discover(lake, dataset, retry_failed=True).pending
+    ]
+    if not source.stepwise:
+        return [[]] if pending or any(dataset.is_asked for dataset in looked_at) else []
+    asked = {day for dataset in looked_at if dataset.is_asked for day in _to_be_asked_about(lake, dataset)}
+    wanted = {item.first_partition for item in pending} | asked | _left_half_done(source)
+    known = begun(source.stepwise[0].partitioning, min(wanted)) if wanted else []
+    return _neighbours(known, wanted)
+
+
+def _to_be_asked_about(lake: Lake, dataset: Dataset) -> list[date]:
+    """The partitions since the newest that an answer was loaded about, this one included, as it may have gone on; of an
+    API that was never asked the one under way.
+    """
+    import polars as pl
+
+    loaded = ledger_of(lake, dataset.source).filter(
+        (pl.col("product") == dataset.name) & (pl.col("status") != "failed")
+    )
+    newest = loaded.select(pl.col("last_session").max()).collect().item()
+    return begun(dataset.partitioning, newest or dataset.partitioning.first)[0 if newest else -1 :]
+
+
+def _left_half_done(source: Source) -> set[date]:
+    """The partitions of runs that failed after their objects were loaded, by Dagster's record of them."""
+    from lakehouse.components.sources.sensor import failed_stretches
+
+    prepared_home(settings())
+    with storage_faults_explained(), opened_instance() as instance:
+        failed = [stretch for stretch, _ in failed_stretches(instance, source)]
+    partitioning = source.stepwise[0].partitioning
+    spans = [(stretch.first, stretch.last) for stretch in failed]
+    return {day for first, last in spans if first and last for day in partitioning.between(first, last)}
+
+
+def _neighbours(known: Sequence[date], wanted: set[date]) -> list[list[date]]:
+    """The wanted ones of the known partitions, by runs of neighbouring ones."""
+    found: list[list[date]] = []
+    is_open = False
+    for day in known:
+        if day in wanted:
+            found = [*found[:-1], [*found[-1], day]] if is_open else [*found, [day]]
+        is_open = day in wanted
+    return found
