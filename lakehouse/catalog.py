@@ -107,6 +107,18 @@ def described_source(name: str) -> Source:
     return known[name]
 
 
+def loaded_source(name: str) -> Source:
+    """The source of that name, which has something to load: objects or answers.
+
+    Raises:
+        SourceError: no defs.yaml describes it, or its own is broken, or its rows come in otherwise.
+    """
+    found = described_source(name)
+    if not found.datasets:
+        raise SourceError(f"{name} has nothing to load: its rows come in by `lakehouse stream {name}`")
+    return found
+
+
 def feed_named(name: str | None = None) -> Feed:
     """The feed of that name; without one, the only feed that there is.
 

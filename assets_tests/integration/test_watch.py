@@ -87,7 +87,7 @@ def at_home(home: Path, fed: FeedLake, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def look(feed: FeedLake, at: datetime | None = None) -> View:
-    return FeedView(feed.lake, feed.config).look(at or now())
+    return FeedView(feed.lake, feed.described).look(at or now())
 
 
 def expected_symbols(feed: FeedLake) -> list[dict[str, object]]:
@@ -151,7 +151,7 @@ def test_the_header_counts_what_is_stored(fed: FeedLake) -> None:
 
 def test_a_view_that_is_kept_shows_what_a_new_one_does(tmp_path: Path) -> None:
     feed = FeedLake(lake=Lake(str(tmp_path / "lake")))
-    kept = FeedView(feed.lake, feed.config)
+    kept = FeedView(feed.lake, feed.described)
     assert kept.look(now()).newest_commit is None
     start = now() - timedelta(minutes=20)
     for number in range(4):
@@ -183,7 +183,7 @@ def test_a_symbol_that_nobody_trades_is_shown_with_its_last_quote(
 def test_a_look_opens_only_what_is_new(tmp_path: Path) -> None:
     """The files that a look has read, and those of windows long ago, may be gone at the next one."""
     feed = FeedLake(lake=Lake(str(tmp_path / "lake")))
-    kept = FeedView(feed.lake, feed.config)
+    kept = FeedView(feed.lake, feed.described)
     tell(feed, now() - timedelta(minutes=19), 60, seed=1)
     before = kept.look(now())
     for file in (tmp_path / "lake" / "iex" / "quotes").rglob("*.parquet"):
@@ -213,7 +213,7 @@ def test_what_could_not_be_read_is_read_at_the_next_look(tmp_path: Path) -> None
     moment = datetime(2026, 3, 3, 14, 30, tzinfo=UTC)
     feed.tell([said("A", moment, 10.0)])
     feed.tell([said("A", moment + timedelta(minutes=3), 11.0)])
-    kept = FeedView(feed.lake, feed.config)
+    kept = FeedView(feed.lake, feed.described)
     for table in ("quotes", "quote_windows"):
         folder = tmp_path / "lake" / "iex" / table / f"day={moment.date()}"
         folder.rename(folder.with_name("away"))
@@ -227,7 +227,7 @@ def test_what_could_not_be_read_is_read_at_the_next_look(tmp_path: Path) -> None
 
 def test_errors_and_refusals_are_shown_for_their_time(tmp_path: Path) -> None:
     feed = FeedLake(lake=Lake(str(tmp_path / "lake")))
-    kept, at = FeedView(feed.lake, feed.config), now().replace(microsecond=0)
+    kept, at = FeedView(feed.lake, feed.described), now().replace(microsecond=0)
     moments = [at - timedelta(minutes=minutes) for minutes in (9, 4, 3, 2, 1)]
     failed = [
         PollError(f"S{number}", moment, 1, "passing", f"broken {number}", moment)
@@ -377,10 +377,10 @@ def test_an_end_is_noticed_where_an_exception_would_be_lost(
         assert looks < 3
         return now_seen
 
-    now_seen = FeedView(fed.lake, fed.config).look(now())
+    now_seen = FeedView(fed.lake, fed.described).look(now())
     monkeypatch.setattr(FeedView, "look", look)
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    run_watch(Console(file=StringIO(), force_terminal=True), fed.config, once=False, by_symbol=False)
+    run_watch(Console(file=StringIO(), force_terminal=True), fed.described, once=False, by_symbol=False)
     assert looks == 1
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 

@@ -102,7 +102,6 @@ class Source:
         kind: what it is a source of (see `lakehouse.derive.domain.Kind`).
         owners: Dagster's names of people or teams, such as team:market-data.
         cron: when it is updated, where nothing at the source says so, on its partitions' clock.
-        kind: what it is a source of.
         contracts: of its tables and views, as they bind this source.
         views: name of a table that is not stored -> what makes its rows when they are read.
         macros: name of a table macro -> what makes it in a connection.

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from lakehouse.api import Lake
-from lakehouse.catalog import described_source
+from lakehouse.catalog import loaded_source
 from lakehouse.derive.conservation import conservation_totals
 from lakehouse.derive.held_back import Hold, holds
 from lakehouse.derive.source import Source
@@ -119,7 +119,7 @@ def reload_source(source: str, first: date | None, last: date | None, display: D
     Raises:
         SourceError, LakeUnavailable: as for `backfill_source`.
     """
-    span = span_to_reload(Lake.present(), described_source(source).datasets, first, last)
+    span = span_to_reload(Lake.present(), loaded_source(source).datasets, first, last)
     return backfill_source(source, span[0], span[-1], display, reread=True) if span else None
 
 
@@ -133,7 +133,7 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
         SourceError: the source is unknown, the settings lack something, or there is no partition in between.
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
-    described = described_source(source)
+    described = loaded_source(source)
     if last < first:
         raise SourceError(f"the last session, {last}, is before the first, {first}; swap them")
     # What a person has to set is said before anything starts.

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from lakehouse.api import Lake
-from lakehouse.catalog import described_source, sources
+from lakehouse.catalog import loaded_source, sources
 from lakehouse.derive.source import Source
-from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.discover import discover
 from lakehouse.ingest.ledger import ledger_of
@@ -29,10 +28,8 @@ def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str
         SourceUnavailable: a source that was named doesn't answer.
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
-    for source in [described_source(name) for name in names] or sources().values():
+    for source in [loaded_source(name) for name in names] or sources().values():
         if not source.datasets:
-            if names:
-                raise SourceError(f"{source.name} has nothing to load: take it in by `lakehouse stream {source.name}`")
             continue
         if not names and (lacking := next(filter(None, (each.lacks for each in source.datasets)), None)):
             yield source.name, lacking

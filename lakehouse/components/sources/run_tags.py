@@ -49,9 +49,15 @@ def tagged_partitions(
 
 def tagged_days(tags: Mapping[str, str], partitions: dg.TimeWindowPartitionsDefinition) -> list[date] | None:
     """The days of the partitions that a run's tags name; None where they name none."""
+    span = tagged_span(tags)
+    if span is None:
+        return None
+    keys = partitions.get_partition_keys_in_range(dg.PartitionKeyRange(*map(str, span)))
+    return [date.fromisoformat(key) for key in keys]
+
+
+def tagged_span(tags: Mapping[str, str]) -> tuple[date, date] | None:
+    """The first and the last partition that a run's tags name; None where they name none."""
     first = tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG) or tags.get(_FIRST_TAG)
     last = tags.get(RANGE_END_TAG) or tags.get(PARTITION_TAG) or tags.get(_LAST_TAG)
-    if first is None or last is None:
-        return None
-    keys = partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
-    return [date.fromisoformat(key) for key in keys]
+    return (date.fromisoformat(first), date.fromisoformat(last)) if first and last else None

@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from lakehouse.components.resources import LakeResource
-from lakehouse.components.sources.run_tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
+from lakehouse.components.sources.run_tags import range_tags, tagged_span
 from lakehouse.derive.source import Source
 from lakehouse.ingest.discover import PendingObject, discover
 from lakehouse.ingest.ledger import ledger_of
@@ -165,14 +165,13 @@ def failed_stretches(instance: dg.DagsterInstance, source: Source) -> list[tuple
     """
     by_changes: dict[str, list[dg.DagsterRun]] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=_RUNS_LOOKED_AT):
-        if RANGE_START_TAG in run.tags or CHANGES_TAG in run.tags:
+        if tagged_span(run.tags) or CHANGES_TAG in run.tags:
             by_changes.setdefault(run.tags.get(CHANGES_TAG, run.run_id), []).append(run)
     found = []
     for changes, runs in by_changes.items():
         if runs[0].status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
             continue
-        named = [runs[0].tags.get(tag) for tag in (RANGE_START_TAG, RANGE_END_TAG)]
-        first, last = (date.fromisoformat(day) if day else None for day in named)
+        first, last = tagged_span(runs[0].tags) or (None, None)
         stretch = Stretch(first, last, changes)
         if not _done_since(instance, source, stretch, runs[0].run_id):
             found.append((stretch, len(runs)))
@@ -201,10 +200,10 @@ def _done_since(instance: dg.DagsterInstance, source: Source, stretch: Stretch, 
 
 def _covers(tags: Mapping[str, str], stretch: Stretch) -> bool:
     """Whether a run with these tags took in a stretch."""
-    if stretch.first is None:
+    if stretch.first is None or stretch.last is None:
         return True
-    first = tags.get(RANGE_START_TAG, tags.get(PARTITION_TAG, "9999"))
-    return first <= str(stretch.first) and tags.get(RANGE_END_TAG, tags.get(PARTITION_TAG, "")) >= str(stretch.last)
+    span = tagged_span(tags)
+    return span is not None and span[0] <= stretch.first and span[1] >= stretch.last
 
 
 def _last_table(source: Source) -> str:
