@@ -79,7 +79,7 @@ from lakehouse.ingest.object_store import objects_at
 from lakehouse.ingest.partitioning import Part, Periods
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.row_format import RowFormat
-from lakehouse.ingest.strict import Strict
+from lakehouse.ingest.strict import Description
 from lakehouse.ingest.thresholds import Refusals
 from lakehouse.lake.contract import read_contracts
 from made_up_shops.rules import TAKINGS, takings
@@ -87,8 +87,7 @@ from made_up_shops.rules import TAKINGS, takings
 contracts = partial(read_contracts, Path(__file__).parent, "shops")
 
 
-class ShopsConfig(Strict):
-    source: str
+class ShopsConfig(Description):
     first_day: date
     objects: Objects
     rows: RowFormat

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.derive.source import Source
-from lakehouse.ingest.strict import Strict
+from lakehouse.ingest.strict import Description
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.lake import Lake
@@ -41,7 +41,7 @@ class Kind:
 
     name: str
     component: str
-    model: type[Strict]
+    model: type[Description]
     resolve: Callable[[Any, Variables], Source]
     contracts: Callable[[], Mapping[str, Contract]]
     over_all: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from lakehouse.errors import SourceError, did_you_mean
-from lakehouse.ingest.strict import Strict
+from lakehouse.ingest.strict import Description
 
 if TYPE_CHECKING:
     import yaml
@@ -30,7 +30,7 @@ class Descriptions:
     file.
     """
 
-    found: dict[str, tuple[str, Strict]] = field(default_factory=dict)
+    found: dict[str, tuple[str, Description]] = field(default_factory=dict)
     broken: dict[Path, SourceError] = field(default_factory=dict)
 
     def require(self, name: str, kind: str, known: Collection[str]) -> None:
@@ -51,7 +51,7 @@ class Descriptions:
         )
 
 
-def described(models: Mapping[str, type[Strict]], folder: Path, reserved: Collection[str]) -> Descriptions:
+def described(models: Mapping[str, type[Description]], folder: Path, reserved: Collection[str]) -> Descriptions:
     """What the `defs.yaml` files below `folder` say.
 
     Args:
@@ -75,10 +75,10 @@ def described(models: Mapping[str, type[Strict]], folder: Path, reserved: Collec
     return descriptions
 
 
-def _described_in(path: Path, models: Mapping[str, type[Strict]]) -> dict[str, tuple[str, Strict]]:
+def _described_in(path: Path, models: Mapping[str, type[Description]]) -> dict[str, tuple[str, Description]]:
     import yaml
 
-    found: dict[str, tuple[str, Strict]] = {}
+    found: dict[str, tuple[str, Description]] = {}
     try:
         text = path.read_text()
         documents = list(yaml.safe_load_all(text))
@@ -98,10 +98,11 @@ def _described_in(path: Path, models: Mapping[str, type[Strict]]) -> dict[str, t
             continue
         attributes = document.get("attributes") or {}
         try:
-            found[attributes.get("source", "")] = (kind, models[kind].model_validate(attributes))
+            said = models[kind].model_validate(attributes)
         except ValidationError as error:
             nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
             raise SourceError("; ".join(_problems(path, nodes[number], error))) from error
+        found[said.source] = (kind, said)
     return found
 
 

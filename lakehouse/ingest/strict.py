@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
@@ -33,6 +33,18 @@ class Strict(BaseModel):
         for name in set(copied.__dict__) - set(type(copied).model_fields):
             del copied.__dict__[name]
         return copied
+
+
+class Description(Strict):
+    """What every `defs.yaml` says of its source. A kind of source adds what it needs to know."""
+
+    source: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="Name of the source; the first part of its assets' keys and its SQL schema.",
+    )
+    description: str = ""
+    owners: list[str] = Field([], description="Dagster's names of people or teams, such as team:market-data.")
+    tags: dict[str, str] = Field({}, description="Tags of its assets in Dagster.")
 
 
 @cache

@@ -42,36 +42,50 @@ def feed_schedules(feed: Feed, day_job: str, hour_job: str) -> list[dg.ScheduleD
     automation. Each hour: fewer files of the day under way.
     """
 
-    def lacks_quotes(day: date) -> str | None:
-        days = Lake.present().table(feed.table(QUOTES)).snapshot().partition_values("day")
-        return None if str(day) in days else f"{feed.name} has no quotes of {day}"
-
-    @dg.schedule(
-        name=f"{feed.name}_close_day",
+    close_day = _schedule(
+        feed,
         job_name=day_job,
-        cron_schedule="30 0 * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        name=f"{feed.name}_close_day",
+        cron="30 0 * * *",
         description="Closes the day before: windows, compaction.",
+        day_at=lambda moment: moment.date() - timedelta(days=1),
+        request=lambda day: dg.RunRequest(run_key=str(day), tags={PARTITION_TAG: day.isoformat()}),
     )
-    def close_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        day = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
-        if lacking := lacks_quotes(day):
-            return dg.SkipReason(lacking)
-        return dg.RunRequest(run_key=str(day), tags={PARTITION_TAG: day.isoformat()})
+    compact = _schedule(
+        feed,
+        job_name=hour_job,
+        name=f"{feed.name}_compact",
+        cron="5 * * * *",
+        description="Compacts the day under way.",
+        day_at=datetime.date,
+        request=lambda day: dg.RunRequest(),
+    )
+    return [close_day, compact]
+
+
+def _schedule(
+    feed: Feed,
+    *,
+    job_name: str,
+    name: str,
+    cron: str,
+    description: str,
+    day_at: Callable[[datetime], date],
+    request: Callable[[date], dg.RunRequest],
+) -> dg.ScheduleDefinition:
+    """Asks for a run about a day (UTC), where the feed has quotes of it."""
 
     @dg.schedule(
-        name=f"{feed.name}_compact",
-        job_name=hour_job,
-        cron_schedule="5 * * * *",
+        name=name,
+        job_name=job_name,
+        cron_schedule=cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Compacts the day under way.",
+        description=description,
     )
-    def compact(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        day = context.scheduled_execution_time.astimezone(UTC).date()
-        if lacking := lacks_quotes(day):
-            return dg.SkipReason(lacking)
-        return dg.RunRequest()
+    def about_day(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = day_at(context.scheduled_execution_time.astimezone(UTC))
+        stored = Lake.present().table(feed.table(QUOTES)).snapshot().partition_values("day")
+        return request(day) if str(day) in stored else dg.SkipReason(f"{feed.name} has no quotes of {day}")
 
-    return [close_day, compact]
+    return about_day

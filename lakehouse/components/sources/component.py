@@ -16,7 +16,7 @@ from lakehouse.components.sources.run_tags import PARTITION_TAG, RELOAD_TAG, tag
 from lakehouse.components.sources.sensor import source_sensor
 from lakehouse.derive.source import Source
 from lakehouse.ingest.partitioning import today
-from lakehouse.ingest.strict import Strict
+from lakehouse.ingest.strict import Description
 from lakehouse.warehouse.parts import parts
 
 
@@ -26,7 +26,7 @@ class SourceComponent(dg.Component):
     and what starts it: a sensor over new and changed objects, or a schedule.
     """
 
-    model: ClassVar[type[Strict]]
+    model: ClassVar[type[Description]]
     shown: ClassVar[Shown] = Shown()
 
     def __init__(self, config: Any) -> None:

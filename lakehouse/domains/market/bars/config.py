@@ -13,7 +13,7 @@ from lakehouse.domains.market.api import SymbolsApi
 from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.object_store import TARGET_PLACES, require_known
-from lakehouse.ingest.strict import Strict
+from lakehouse.ingest.strict import Description, Strict
 from lakehouse.ingest.thresholds import Refusals
 
 
@@ -78,16 +78,10 @@ class Reconciliation(Strict):
     )
 
 
-class SourceConfig(Strict):
+class SourceConfig(Description):
     """A source of market data, whole."""
 
-    source: str = Field(
-        pattern=r"^[a-z][a-z0-9_]*$",
-        description="Name of the source; the first part of its assets' keys and its SQL schema.",
-    )
     description: str
-    owners: list[str] = Field([])
-    tags: dict[str, str] = Field({})
     venue: Venue
     calendar: str = Field(description="Code of exchange_calendars, such as XETR, XNYS or 24/7.")
     first_session: date = Field(description="First session that is a partition.")

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from lakehouse.domains.market.api import SymbolsApi
 from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.quotes.rules import WindowRule
-from lakehouse.ingest.strict import Strict
+from lakehouse.ingest.strict import Description, Strict
 from lakehouse.ingest.thresholds import RefusalWarning
 
 
@@ -56,16 +56,10 @@ class Windows(Strict):
         )
 
 
-class FeedConfig(Strict):
+class FeedConfig(Description):
     """A feed of quotes, whole."""
 
-    source: str = Field(
-        pattern=r"^[a-z][a-z0-9_]*$",
-        description="Name of the feed; the first part of its assets' keys and its SQL schema.",
-    )
     description: str
-    owners: list[str] = Field([])
-    tags: dict[str, str] = Field({})
     first_day: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="First day (UTC) that is a partition.")
     api: SymbolsApi
     path: str = Field(description="Address of a symbol's quote below the API's; {symbol} is filled in.")
