@@ -147,7 +147,8 @@ class Contract(BaseModel):
 
         def bound(column: Column) -> Column:
             kept = None if column.format in waived else column.format
-            return column.model_copy(update={"format": formats.get(column.name, kept)})
+            wanted = formats.get(column.name, kept)
+            return column if wanted == column.format else column.model_copy(update={"format": wanted})
 
         columns = tuple(bound(column) for column in self.columns)
         rules = tuple(rule for rule in self.rules if rule.waived_by not in waived) + tuple(
