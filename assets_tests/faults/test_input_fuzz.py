@@ -25,7 +25,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.derive.conservation import COUNTS
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 
 A_KIND = soak_count(1, 9)
 HOURS = 22  # later ones are of the next day in Frankfurt
@@ -114,7 +114,7 @@ class Vendor:
         path.write_bytes(data)
         os.utime(path, (at.timestamp(),) * 2)
 
-    def take(self) -> Loaded:
+    def take(self) -> LoadResult:
         config = source_named("xetra")
         loaded = load(self.lake, config.bars, self.sessions)
         derive_bars(self.lake, config, self.sessions)

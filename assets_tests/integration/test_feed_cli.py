@@ -13,7 +13,7 @@ from assets_tests.support.feed_lake import SOURCE, FeedLake, said
 from assets_tests.support.lakes import Lakehouse
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.quotes.feed import WINDOWS
-from lakehouse.domains.market.quotes.poller import Inbox, PollError
+from lakehouse.domains.market.quotes.poller import PollError, QuoteBatch
 from lakehouse.domains.market.quotes.status import feed_status
 
 OPENS = datetime(2026, 3, 2, 23, 50, tzinfo=UTC)
@@ -29,7 +29,7 @@ def lake() -> FeedLake:
         made.tell(said(symbol, moments[number], 100.0 + number) for number in moments for symbol in ("AAPL", "GME"))
     made.store([said("GME", OPENS, None)])
     failed = PollError("GME", datetime.now(UTC), 1, "permanent", "status 404: Unknown symbol", datetime.now(UTC))
-    made.log.store(Inbox([], [failed]))
+    made.log.store(QuoteBatch([], [failed]))
     return made
 
 
@@ -54,7 +54,7 @@ def test_status_counts_rounds_that_are_lost_also_where_nothing_has_come_for_long
         for number in range(2)
         for attempt, kind in ((1, "passing"), (2, "unfinished"))
     ]
-    lake.log.store(Inbox([], passing + lost))  # type: ignore[arg-type]
+    lake.log.store(QuoteBatch([], passing + lost))  # type: ignore[arg-type]
     assert feed_status(lake.lake, lake.described).unanswered == {"GME": 2}
 
 

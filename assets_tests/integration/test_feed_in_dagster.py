@@ -54,7 +54,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def definitions() -> Iterator[dg.Definitions]:
     """What the feed's YAML makes, with shorter rounds."""
     document = yaml.safe_load((DEFS / "market" / SOURCE / "defs.yaml").read_text())
-    document["attributes"]["every_s"] = EVERY_S
+    document["attributes"]["poll_interval_s"] = EVERY_S
     with create_defs_folder_sandbox() as sandbox:
         folder = sandbox.scaffold_component(component_cls=QuoteFeedComponent, defs_yaml_contents=document)
         with sandbox.load_component_and_build_defs(defs_path=folder) as (_, made):
@@ -97,7 +97,7 @@ def run(
 
 def served_by(lake: FeedLake, rounds: int, every: float = EVERY_S) -> Totals:
     """So many rounds of the service."""
-    feed = lake.described.changed(every_s=every)
+    feed = lake.described.changed(poll_interval_s=every)
     return asyncio.run(poll(Lake.open(), feed, asyncio.Event(), rounds=rounds))
 
 
@@ -360,7 +360,7 @@ def _commit_each(lake: FeedLake, commits: int) -> None:
 def _until(lake: FeedLake, stop: threading.Event, told: list[Round]) -> None:
     async def service() -> None:
         ends = asyncio.Event()
-        feed = lake.described.changed(every_s=EVERY_S)
+        feed = lake.described.changed(poll_interval_s=EVERY_S)
         running = asyncio.create_task(poll(Lake.open(), feed, ends, told=told.append))
         await asyncio.to_thread(stop.wait)
         ends.set()
@@ -384,7 +384,7 @@ def test_the_service_tells_dagster_and_when_it_ends_freshness_fails(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(settings().dagster_home))
     console = Console(file=StringIO())
-    run_stream(console, lake.described, rounds=6, every_s=EVERY_S, listens=False)
+    run_stream(console, lake.described, rounds=6, poll_interval_s=EVERY_S, listens=False)
 
     with dg.DagsterInstance.get() as instance:
         events = {table: instance.fetch_materializations(dg.AssetKey([SOURCE, table]), limit=10).records
@@ -410,7 +410,7 @@ def test_the_service_tells_dagster_and_when_it_ends_freshness_fails(
             with freeze_time(latest + seconds):
                 return asyncio.run(TimeWindowFreshnessPolicyEvaluator().evaluate_freshness(context, node))
 
-        fresh = lake.described.config.fresh_s
+        fresh = lake.described.config.freshness_s
         assert [state(seconds) for seconds in (0, fresh - 0.1, fresh + 0.1)] == [
             *(FreshnessState.PASS, FreshnessState.PASS, FreshnessState.FAIL)
         ]

@@ -49,7 +49,7 @@ def quote_feed(**more: object) -> QuoteFeed:
 
 def run(lake: FeedLake, rounds: int, told: Callable[[Round], None] = lambda _: None, **changes: object) -> Totals:
     """So many rounds of the service."""
-    source = lake.described.changed(**{"every_s": EVERY_S, **changes})
+    source = lake.described.changed(**{"poll_interval_s": EVERY_S, **changes})
     return asyncio.run(poll(Lake.open(), source, asyncio.Event(), rounds=rounds, told=told))
 
 
@@ -67,7 +67,7 @@ def test_a_slow_symbol_delays_no_other_and_its_answer_goes_with_the_next_commit(
     feed, told = quote_feed(slow_seconds=1.2), []
     with polled(tmp_path, feed, SYMBOLS) as lake:
         feed.fail("GME", "timeout")
-        totals = run(lake, 2, told.append, every_s=2.5, patience_s=0.4)
+        totals = run(lake, 2, told.append, poll_interval_s=2.5, round_timeout_s=0.4)
         assert_all_stored(lake, feed)
         quotes, errors = lake.quotes, lake.errors
     assert [(made.received, made.errors) for made in told] == [(3, 0), (5, 1)]
@@ -86,7 +86,7 @@ def test_a_late_answer_after_the_last_round_is_stored_too(tmp_path: Path) -> Non
     feed, told = quote_feed(slow_seconds=0.5), []
     with polled(tmp_path, feed, SYMBOLS) as lake:
         feed.fail("NIO", "timeout")
-        totals = run(lake, 1, told.append, every_s=2.0, patience_s=0.2)
+        totals = run(lake, 1, told.append, poll_interval_s=2.0, round_timeout_s=0.2)
         assert_all_stored(lake, feed)
     assert [made.stored for made in told] == [3, 1]
     # What came late belongs to the round: it is none of its own.
@@ -97,7 +97,7 @@ def test_a_symbol_that_never_answers_is_given_up_with_its_slot(tmp_path: Path) -
     feed, told = quote_feed(slow_seconds=30.0), []
     with polled(tmp_path, feed, SYMBOLS) as lake:
         feed.fail("TSLA", *["timeout"] * 3)
-        run(lake, 3, told.append, every_s=0.5)
+        run(lake, 3, told.append, poll_interval_s=0.5)
         errors = lake.errors
         assert_all_stored(lake, feed)
     assert {symbol for symbol, _ in feed.served} == {"AAPL", "GME", "NIO"}
@@ -112,7 +112,7 @@ def test_who_stops_it_does_not_wait_for_a_vendor_that_hangs(tmp_path: Path) -> N
     feed, told = quote_feed(slow_seconds=60.0), []
     with polled(tmp_path, feed, SYMBOLS) as lake:
         feed.fail("TSLA", "timeout")
-        source = lake.described.changed(every_s=6.0, patience_s=0.5)
+        source = lake.described.changed(poll_interval_s=6.0, round_timeout_s=0.5)
 
         async def stopped() -> float:
             stop = asyncio.Event()
@@ -135,7 +135,7 @@ def test_who_stops_it_does_not_wait_for_a_vendor_that_hangs(tmp_path: Path) -> N
 def streamed(lake: FeedLake, rounds: int) -> str:
     """What `lakehouse stream` prints in so many rounds."""
     said = StringIO()
-    run_stream(Console(file=said, width=300), lake.described, rounds=rounds, every_s=0.5, listens=False)
+    run_stream(Console(file=said, width=300), lake.described, rounds=rounds, poll_interval_s=0.5, listens=False)
     return said.getvalue()
 
 

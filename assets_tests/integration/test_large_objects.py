@@ -29,7 +29,7 @@ from lakehouse.ingest import formats as received
 from lakehouse.ingest import load as loading
 from lakehouse.ingest import stage as receive
 from lakehouse.ingest import unpacked
-from lakehouse.ingest.discover import PendingObject
+from lakehouse.ingest.discover import ObjectVersion
 from lakehouse.ingest.formats import BlockReader, read_whole
 from lakehouse.ingest.load import load
 from lakehouse.settings import settings
@@ -105,7 +105,7 @@ def test_an_object_read_in_blocks_leaves_the_rows_of_one_read_at_once(
 def test_a_load_that_is_killed_between_two_blocks_goes_on_where_it_was(
     commits: int, source: FolderSource, at_once: dict[str, pl.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append, done = loading.append_absent, iter(range(commits))
+    append, done = loading.append_new_objects, iter(range(commits))
 
     def killed(*arguments: object) -> None:
         if next(done, None) is None:
@@ -113,7 +113,7 @@ def test_a_load_that_is_killed_between_two_blocks_goes_on_where_it_was(
         append(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "append_absent", killed)
+        patch.setattr(loading, "append_new_objects", killed)
         with pytest.raises(KeyboardInterrupt):
             source.take()
     # No read counts the rows of an object that is not in the ledger.
@@ -175,7 +175,7 @@ MONTH = "timestamp,open,high,low,close,volume\n" + "".join(
 def test_parts_of_a_month_have_the_same_digests_in_blocks(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_named("alpha_vantage")
     days = [date(2020, 11, 2), date(2020, 11, 30)]
-    item = PendingObject(
+    item = ObjectVersion(
         "bars/2020-11/AAPL", "v", len(text), datetime(2020, 12, 1, tzinfo=UTC), "p", None, days[0], days[1], days[0],
         days[1], {"symbol": "AAPL", "adjusted": "false"},
     )  # fmt: skip

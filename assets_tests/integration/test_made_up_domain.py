@@ -24,7 +24,7 @@ from lakehouse.components.marts import mart_assets
 from lakehouse.components.resources import lake_resources
 from lakehouse.components.sources.run_tags import RANGE_END_TAG, RANGE_START_TAG
 from lakehouse.derive.rebuild import rebuild
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 from lakehouse.settings import settings
 from lakehouse.warehouse.dbt import manifest_path
 from lakehouse.warehouse.parts import part_of
@@ -58,7 +58,7 @@ def put(folder: Path, day: date, *rows: str, at: datetime | None = None) -> None
         os.utime(path, (at.timestamp(),) * 2)
 
 
-def take() -> Loaded:
+def take() -> LoadResult:
     """Loads and derives both days."""
     lake, source = Lake.open(), described_source("corner")
     loaded = load(lake, source.datasets[0], DAYS)

@@ -77,7 +77,7 @@ def check(lake: Lake) -> None:
     assert symbols(lake, snapshot.select({"day": DAYS[:1]})) == ["AAPL", "GME", "TSLA"]
     assert symbols(lake, snapshot.select_where("occurred_at >= '2024-03-02T00:00:00+00:00'")) == ["AMZN"]
     assert snapshot.count_at_most("occurred_at >= '2024-03-02T00:00:00+00:00'") == 1
-    assert symbols(lake, snapshot.least_from("slot_at", "occurred_at", NOON + timedelta(microseconds=10))[1]) == [
+    assert symbols(lake, snapshot.min_where("slot_at", "occurred_at", NOON + timedelta(microseconds=10))[1]) == [
         "AAPL",
         "GME",
         "TSLA",

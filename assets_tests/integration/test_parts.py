@@ -21,7 +21,7 @@ from lakehouse.derive.conservation import COUNTS
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.corporate_actions.derive import OFFICIAL_TABLES, derive_official
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 from lakehouse.settings import settings
 
 SOURCE = "alpha_vantage"
@@ -60,7 +60,7 @@ class Feed:
     def says(self, *lines: str, header: str = BARS_HEADER) -> None:
         self.vendor.otherwise = Reply("".join(f"{line}\r\n" for line in (header, *lines)).encode())
 
-    def take(self, said: Said) -> Loaded:
+    def take(self, said: Said) -> LoadResult:
         """Loads and derives the month as the vendor says it now; each row has to be accounted for."""
         self.says(*(line for lines in said.values() for line in lines))
         loaded = load(self.lake, self.source.bars, [FIRST])

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from assets_tests.support.feed_lake import TOKEN, FeedLake, polled, said
 from lakehouse.api import Lake
-from lakehouse.derive.incremental import Derived
+from lakehouse.derive.incremental import DeriveResult
 from lakehouse.domains.market.quotes.live import LiveWindows
 from lakehouse.domains.market.quotes.parse import Heard
 from lakehouse.lake.snapshot import Snapshot
@@ -317,7 +317,7 @@ def test_windows_reopened_before_another_writer_went_on_are_counted(
     made: list[int] = []
     closed = LiveWindows._closed
 
-    def late(self: LiveWindows, *args: Any) -> Derived:
+    def late(self: LiveWindows, *args: Any) -> DeriveResult:
         if not made:
             made.append(FeedLake().restart().rows_changed)
         return closed(self, *args)

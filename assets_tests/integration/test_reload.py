@@ -18,7 +18,7 @@ from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.status import status
 from lakehouse.ingest import load as loading
 from lakehouse.ingest.entered import QUARANTINE
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 from lakehouse.ingest.stale_readings import span_to_reload
 from lakehouse.simulators.vendor_api import VendorApi
 
@@ -31,7 +31,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderSource:
     return found
 
 
-def reload(source: FolderSource) -> Loaded:
+def reload(source: FolderSource) -> LoadResult:
     loaded = load(source.lake, source.described.bars, [DAY], reread=True)
     derive_bars(source.lake, source.described, [DAY])
     derive_daily_bars(source.lake, source.described, [DAY])
@@ -125,7 +125,7 @@ def test_a_reload_that_is_killed_between_its_commits_is_completed_by_the_next(
     source.described = with_bars(right, columns={**right.config.bars.columns, "low": "TradedVolume"})
     source.take()
     source.described = right
-    append_absent = loading.append_absent
+    append_new_objects = loading.append_new_objects
 
     def killed_before(name: str) -> None:
         if name == at:
@@ -133,10 +133,10 @@ def test_a_reload_that_is_killed_between_its_commits_is_completed_by_the_next(
 
     def append_rows(lake: Lake, name: str, *rest: Any) -> None:
         killed_before(name)
-        append_absent(lake, name, *rest)
+        append_new_objects(lake, name, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "append_absent", append_rows)
+        patch.setattr(loading, "append_new_objects", append_rows)
         patch.setattr(loading, "_append_ledger", lambda *_: killed_before("ingest_ledger"))
         with pytest.raises(Killed):
             reload(source)

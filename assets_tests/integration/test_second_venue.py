@@ -33,7 +33,7 @@ attributes:
     objects:
       pattern: (?P<date>\d{8})_BINS_XEUR(?P<hour>\d{2})\.csv
       date_format: "%Y%m%d"
-      per_session: hour
+      holds: hour
     format: csv
     time: {columns: [Date, Time], format: "%Y%m%d %H:%M", zone: UTC, label: start}
     columns:

@@ -31,7 +31,7 @@ from lakehouse.ingest import withheld
 from lakehouse.ingest.discover import store_of
 from lakehouse.ingest.landing import Landing
 from lakehouse.ingest.ledger import ledger_of
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 from lakehouse.ingest.object_store import objects_at, store_at
 from lakehouse.ingest.withheld import Asking, readable_again
 
@@ -109,7 +109,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[RefusingBucket]:
         server.shutdown()
 
 
-def load_session() -> tuple[Lake, Loaded]:
+def load_session() -> tuple[Lake, LoadResult]:
     config, lake = source_named("xetra"), Lake.open()
     return lake, load(lake, config.bars, [SESSION])
 

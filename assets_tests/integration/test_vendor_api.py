@@ -195,7 +195,7 @@ def test_faults_that_pass_are_not_seen(lake: VendorLake, market: UsMarket) -> No
 
 
 def test_a_vendor_who_keeps_silent_is_given_up(lake: VendorLake, market: UsMarket) -> None:
-    treated(lake, timeout_s=0.2, tries=2)
+    treated(lake, timeout_s=0.2, max_attempts=2)
     lake.api.fail(market.symbols[0], "slow", month=MONTHS[0], forever=True)
     loaded = lake.update()
     (error,) = loaded["bars"].errors.values()
@@ -269,7 +269,7 @@ def test_nobody_there_is_asked_once(lake: VendorLake, market: UsMarket, monkeypa
     """Twelve symbols and four months took minutes of tries when the vendor was down."""
     monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_URL", "http://127.0.0.1:9/query")
     settings.cache_clear()
-    loaded = load(lake.lake, treated(lake, tries=1, concurrency=1).described.bars, DAYS)
+    loaded = load(lake.lake, treated(lake, max_attempts=1, concurrency=1).described.bars, DAYS)
     errors = list(loaded.errors.values())
     assert len(errors) == len(market.symbols) * len(MONTHS)
     assert "ConnectError" in errors[0]

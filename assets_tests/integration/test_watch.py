@@ -35,7 +35,7 @@ from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.cli.watch import drawn, run_watch
 from lakehouse.domains.market.quotes.monitor import HISTORY_ENDS, FeedView, View
-from lakehouse.domains.market.quotes.poller import Inbox, PollError
+from lakehouse.domains.market.quotes.poller import PollError, QuoteBatch
 from lakehouse.errors import LakeUnavailable
 from lakehouse.settings import settings
 
@@ -234,7 +234,7 @@ def test_errors_and_refusals_are_shown_for_their_time(tmp_path: Path) -> None:
         for number, moment in enumerate(moments)
     ]
     no_quotes = [said("BAD", at, None), said("WORSE", at, -1.0)]
-    feed.log.store(Inbox([said("GOOD", at - SECOND, 10.0), *no_quotes], failed))
+    feed.log.store(QuoteBatch([said("GOOD", at - SECOND, 10.0), *no_quotes], failed))
     view = kept.look(at)
     assert view.errors == 4
     assert [(error.symbol, error.occurred_at, error.error) for error in view.latest_errors] == [
@@ -288,7 +288,7 @@ def test_nothing_that_others_wrote_commands_the_terminal(tmp_path: Path) -> None
     feed = FeedLake(lake=Lake(str(tmp_path / "lake")))
     at = now().replace(microsecond=0)
     failed = PollError("A", at, 1, "passing", "one\x1b[2Jtwo\nthree [red]four[/red]", at)
-    feed.log.store(Inbox([said("\x1b]0;X\x07B", at, 10.0)], [failed]))
+    feed.log.store(QuoteBatch([said("\x1b]0;X\x07B", at, 10.0)], [failed]))
     text = "\n".join(line.plain for line in drawn(look(feed, at), by_symbol=False))
     assert "\x1b" not in text
     assert "\x07" not in text

@@ -22,13 +22,13 @@ import pytest
 from assets_tests.support.window_reference import Told
 from lakehouse.api import Lake
 from lakehouse.catalog import feed_named
-from lakehouse.derive.incremental import Derived
+from lakehouse.derive.incremental import DeriveResult
 from lakehouse.domains.market.quotes.config import FeedConfig
 from lakehouse.domains.market.quotes.derive import derive_windows
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.live import LiveWindows
 from lakehouse.domains.market.quotes.parse import Heard
-from lakehouse.domains.market.quotes.poller import Inbox, Poller
+from lakehouse.domains.market.quotes.poller import Poller, QuoteBatch
 from lakehouse.domains.market.quotes.resolve import feed_of
 from lakehouse.domains.market.quotes.store import QuoteLog, Stored
 from lakehouse.settings import settings
@@ -72,24 +72,24 @@ class FeedLake:
     def _begin(self) -> None:
         self.log, self.live = QuoteLog(self.lake, self.described), LiveWindows(self.lake, self.described)
 
-    def restart(self) -> Derived:
+    def restart(self) -> DeriveResult:
         """Forgets all that isn't in the lake, and catches up, as the service does when it starts."""
         self._begin()
         return self.live.catch_up()
 
     def store(self, heard: Iterable[Heard]) -> Stored:
         """Stores without making windows: what a service has done that is killed between the two commits."""
-        return self.log.store(Inbox(list(heard)))
+        return self.log.store(QuoteBatch(list(heard)))
 
-    def tell(self, heard: Iterable[Heard]) -> tuple[Stored, Derived]:
+    def tell(self, heard: Iterable[Heard]) -> tuple[Stored, DeriveResult]:
         """Stores, and makes windows."""
         stored = self.store(heard)
         return stored, self.live.advance(stored)
 
-    def ask(self, slot_at: datetime, seconds: float = 5.0) -> Inbox:
+    def ask(self, slot_at: datetime, seconds: float = 5.0) -> QuoteBatch:
         """One round of polls; what it brought."""
 
-        async def asking() -> Inbox:
+        async def asking() -> QuoteBatch:
             async with Poller(self.described) as poller:
                 await asyncio.gather(*poller.ask_all(slot_at, seconds))
                 return poller.inbox.take()
@@ -133,7 +133,7 @@ class FeedLake:
         names = [*map(self.described.table, (QUOTES, WINDOWS, ERRORS)), "quarantine"]
         return {name: self.lake.table(name).snapshot().version for name in names}
 
-    def derive_all(self, *, verify: bool = False) -> Derived:
+    def derive_all(self, *, verify: bool = False) -> DeriveResult:
         """Derives every window that there can be from the quotes, as a rebuild does."""
         moments = self.quotes["event_time"]
         first, last = moments.min(), moments.max()

@@ -20,7 +20,7 @@ from lakehouse.derive.conservation import COUNTS
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.source import BarSource
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 
 DAY = date(2017, 7, 7)
 PUBLISHED = datetime(2017, 7, 8, tzinfo=UTC)
@@ -81,7 +81,7 @@ class FolderSource:
         os.utime(path, ns=(int(at.timestamp() * 1e9),) * 2)
         return path
 
-    def take(self) -> Loaded:
+    def take(self) -> LoadResult:
         """Loads and derives the day."""
         loaded = load(self.lake, self.described.bars, [DAY])
         derive_bars(self.lake, self.described, [DAY])

@@ -54,9 +54,9 @@ partition_by: [day]
 columns:{_COLUMNS.rstrip()}
 """,
     "rules.py": '''
-from lakehouse.derive.revisions import Revised, winners
+from lakehouse.derive.revisions import RevisionRule, winners
 
-TAKINGS = Revised(key=("day", "shop"), content=("amount",), part="day")
+TAKINGS = RevisionRule(key=("day", "shop"), content=("amount",), part="day")
 
 
 def takings(source, connection, raw: str, ledger: str) -> str:
@@ -73,7 +73,7 @@ from lakehouse.derive.checks import conservation_holds, of_every_dataset, of_eve
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.derive.source import DerivedTable, Source, Winners
 from lakehouse.ingest.coerce import day_of
-from lakehouse.ingest.dataset import Dataset, Delivered
+from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.names import Objects
 from lakehouse.ingest.object_store import objects_at
 from lakehouse.ingest.partitioning import Part, Periods
@@ -112,7 +112,7 @@ def shops(config, variables):
         table=f"{config.source}/raw_takings",
         contract=known["raw_takings"],
         rows=config.rows,
-        origin=Delivered(
+        origin=ObjectOrigin(
             partial(objects_at, variables.source_variable(config.source, "url")), config.objects, (config.objects,)
         ),
         partitioning=Periods("day", config.first_day),

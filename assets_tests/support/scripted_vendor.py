@@ -121,9 +121,9 @@ def api(url: str = "https://vendor.example/query", **entries: Any) -> Api:
         "key": {"variable": "VENDOR_API_KEY"},
         "requests_per_minute": 60_000,
         "timeout_s": 5.0,
-        "tries": 3,
-        "refusals": {"Error Message": "permanent", "Note": "rate", "Information": "rate"},
-        "quota_words": QUOTA_WORDS,
+        "max_attempts": 3,
+        "error_members": {"Error Message": "permanent", "Note": "rate", "Information": "rate"},
+        "quota_patterns": QUOTA_WORDS,
     }
     return Api.model_validate(given | entries)
 

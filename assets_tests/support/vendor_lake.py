@@ -26,7 +26,7 @@ from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.corporate_actions.derive import OFFICIAL_TABLES, derive_official
 from lakehouse.ingest.ledger import failed_objects, ledger_of
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_answers import DAILY, INTRADAY
@@ -93,11 +93,11 @@ class VendorLake:
     def lake(self) -> Lake:
         return Lake.open()
 
-    def load_bars(self, sessions: Sequence[date]) -> Loaded:
+    def load_bars(self, sessions: Sequence[date]) -> LoadResult:
         """Asks for the months of `sessions`, and loads what was answered."""
         return load(self.lake, self.described.bars, sessions)
 
-    def load_official(self) -> Loaded:
+    def load_official(self) -> LoadResult:
         """Asks for the official series, and loads what was answered."""
         assert self.described.official_daily is not None
         return load(self.lake, self.described.official_daily, DAYS[:1])
@@ -110,7 +110,7 @@ class VendorLake:
         for table in OFFICIAL_TABLES:
             derive_official(table, self.lake, self.described)
 
-    def update(self, sessions: Sequence[date] = DAYS) -> dict[str, Loaded]:
+    def update(self, sessions: Sequence[date] = DAYS) -> dict[str, LoadResult]:
         """Loads and derives everything; what was loaded, by product."""
         loaded = {"bars": self.load_bars(sessions), "official_daily": self.load_official()}
         self.derive(sessions)

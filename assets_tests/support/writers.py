@@ -21,7 +21,7 @@ import deltalake
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 from lakehouse.settings import settings
 
 WORKERS = multiprocessing.get_context("forkserver")
@@ -30,7 +30,7 @@ WORKERS.set_forkserver_preload(
 )
 
 
-def load_and_derive(sessions: list[date]) -> Loaded:
+def load_and_derive(sessions: list[date]) -> LoadResult:
     """What a run of the product does to the tables: loads Xetra's sessions and derives them; what was loaded."""
     config, lake = source_named("xetra"), Lake.open()
     loaded = load(lake, config.bars, sessions)

@@ -396,7 +396,7 @@ def stream(
     with explained():
         try:
             totals = run_stream(
-                console, feed_named(feed), rounds=rounds, every_s=every, listens=transport is Transport.nats
+                console, feed_named(feed), rounds=rounds, poll_interval_s=every, listens=transport is Transport.nats
             )
         except FeedStopped as stopped:
             print_error(stopped)

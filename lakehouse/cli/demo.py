@@ -172,7 +172,11 @@ def _feed(console: Console, display: Display, seed: int) -> Totals:
     from lakehouse.local_dagster.feed_reports import report_rounds
 
     usual = feed_named(FEED).config
-    symbols, every_s, rounds = usual.api.symbols, usual.every_s / _SPEED, int(120 / usual.every_s)
+    symbols, poll_interval_s, rounds = (
+        usual.api.symbols,
+        usual.poll_interval_s / _SPEED,
+        int(120 / usual.poll_interval_s),
+    )
     start = datetime.now(UTC) - timedelta(minutes=10)
     with QuoteFeed(
         RandomQuotes(symbols, seed=seed),
@@ -191,7 +195,7 @@ def _feed(console: Console, display: Display, seed: int) -> Totals:
             display.show("rounds of the feed", min(len(made), rounds), rounds)
 
         # Only now the settings say where this vendor is.
-        feed = feed_named(FEED).changed(every_s=every_s)
+        feed = feed_named(FEED).changed(poll_interval_s=poll_interval_s)
         totals = asyncio.run(poll(Lake.present(), feed, asyncio.Event(), rounds=rounds, told=told))
     report_rounds(feed, made)
     return totals

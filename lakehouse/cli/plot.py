@@ -1,6 +1,6 @@
-"""Candlestick charts with the volume below, drawn by matplotlib, as pictures and as pages that need nothing else.
+"""Candlestick charts with the volume below, drawn by matplotlib, as figures and as pages that need nothing else.
 
-What a chart shows is read by `chart`; pictures for Dagster's pages belong in `components.pictures`.
+What a chart shows is read by `chart`; figures for Dagster's pages belong in `components.figures`.
 """
 
 from __future__ import annotations

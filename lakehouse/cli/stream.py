@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LINES = 60.0
 
 
-def run_stream(console: Console, feed: Feed, *, rounds: int | None, every_s: float | None, listens: bool) -> Totals:
+def run_stream(
+    console: Console, feed: Feed, *, rounds: int | None, poll_interval_s: float | None, listens: bool
+) -> Totals:
     """Takes in a feed until SIGINT or SIGTERM, or so many rounds; the round under way is finished.
 
     Raises:
         SourceError: the settings can't work.
         FeedStopped: the lake has not answered for so long that quotes would be lost.
     """
-    if every_s is not None:
-        feed = feed.changed(every_s=every_s)
+    if poll_interval_s is not None:
+        feed = feed.changed(poll_interval_s=poll_interval_s)
     run = listen if listens else poll
 
     async def until_stopped(told: _Told) -> Totals:
@@ -49,7 +51,7 @@ def run_stream(console: Console, feed: Feed, *, rounds: int | None, every_s: flo
 
     prepared_home(settings())
     with _Told(console, feed) as told:
-        what = "listens" if listens else f"polls every {feed.config.every_s:g} s"
+        what = "listens" if listens else f"polls every {feed.config.poll_interval_s:g} s"
         console.print(f"{feed.name} {what}; Ctrl-C finishes the round and stops", highlight=False)
         totals = asyncio.run(until_stopped(told))
     console.print(

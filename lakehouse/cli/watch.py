@@ -151,7 +151,7 @@ def _facts(view: View) -> list[Text]:
     facts = [Text(f"{view.quotes_per_minute:,} quotes a minute"), Text(f"{view.stored_today:,} stored today")]
     if view.newest_commit is not None and view.lag is not None:
         since = view.at - view.newest_commit
-        silent = since.total_seconds() > view.feed.config.fresh_s
+        silent = since.total_seconds() > view.feed.config.freshness_s
         stopped = ": is lakehouse stream running?" if silent else f", lag {_lag(view.lag)}"
         facts.append(
             Text(
@@ -252,7 +252,7 @@ def _gain(gain: float | None) -> tuple[str, str]:
 
 
 def _aged(age: timedelta, feed: Feed) -> tuple[str, str]:
-    return _age(age), _NOTICE if age.total_seconds() > feed.config.fresh_s else ""
+    return _age(age), _NOTICE if age.total_seconds() > feed.config.freshness_s else ""
 
 
 def _age(age: timedelta) -> str:

@@ -10,7 +10,7 @@ import dagster as dg
 from lakehouse.components.metadata import records_table
 from lakehouse.errors import LakeUnavailable, SourceUnavailable
 from lakehouse.ingest.dataset import Dataset
-from lakehouse.ingest.load import Loaded
+from lakehouse.ingest.load import LoadResult
 from lakehouse.ingest.refused import refusal
 from lakehouse.lake.lake import Lake
 from lakehouse.printable import printable
@@ -32,7 +32,7 @@ def transient_faults_retried(context: dg.AssetExecutionContext) -> Iterator[None
         ) from fault
 
 
-def loaded_metadata(context: dg.AssetExecutionContext, result: Loaded) -> dict[str, Any]:
+def loaded_metadata(context: dg.AssetExecutionContext, result: LoadResult) -> dict[str, Any]:
     """What a load did, for its asset's page; what failed goes to the run's log, too."""
     for name, error in result.errors.items():
         context.log.error(printable(f"{name}: {error}"))
@@ -54,7 +54,7 @@ def refused_metadata(lake: Lake, dataset: Dataset, sessions: list[date] | None) 
     return {"refused_pct": round(found.pct, 2), **table}
 
 
-def report_shared_tables(context: dg.AssetExecutionContext, lake: Lake, result: Loaded) -> None:
+def report_shared_tables(context: dg.AssetExecutionContext, lake: Lake, result: LoadResult) -> None:
     """Tells Dagster that the shared tables, which a load writes beside its own, have news."""
     news = {
         "ingest_ledger": {"rows_received": result.rows_received},

@@ -11,7 +11,7 @@ from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.derive.incremental import Derived, changed_partitions, count, derive_until_current
+from lakehouse.derive.incremental import DeriveResult, changed_partitions, count, derive_until_current
 from lakehouse.derive.source import Source
 from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.lake.lake import Lake
@@ -41,7 +41,7 @@ def derive_by_partition(
     *,
     verify: bool = False,
     progress: Progress = lambda *_: None,
-) -> Derived:
+) -> DeriveResult:
     """Brings the rows of `partitions` in line with the dataset's raw rows and the ledger, as many partitions at once as
     fit into memory, oldest first. With `verify` nothing is written, and the result says what would be.
     """
@@ -49,14 +49,14 @@ def derive_by_partition(
 
 
 def in_batches(
-    derive: Callable[[list[date], bool], tuple[Derived, Sequence[Snapshot]]],
+    derive: Callable[[list[date], bool], tuple[DeriveResult, Sequence[Snapshot]]],
     what: str,
     partitions: Sequence[date],
     verify: bool,
     progress: Progress,
-) -> Derived:
+) -> DeriveResult:
     """Derives as many partitions at once as fit into memory, oldest first."""
-    result, ordered = Derived(), sorted(partitions)
+    result, ordered = DeriveResult(), sorted(partitions)
     for start in range(0, len(ordered), PARTITIONS_AT_ONCE):
         batch = ordered[start : start + PARTITIONS_AT_ONCE]
         result += derive_until_current(partial(derive, batch, verify))
@@ -83,7 +83,7 @@ def raw_and_ledger(dataset: str, lake: Lake, connection: duckdb.DuckDBPyConnecti
 
 def _batch(
     dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: list[date], verify: bool
-) -> tuple[Derived, Sequence[Snapshot]]:
+) -> tuple[DeriveResult, Sequence[Snapshot]]:
     target = lake.table(source.table(table)).snapshot()
     part = target.table.contract.partition_by[0]
     with lake.connect() as connection:
@@ -105,11 +105,11 @@ def _batch(
         made = count(connection, "fresh")
         changed = changed_partitions(connection, target, part, partitions)
         if not changed:
-            return Derived(made), (ledger,)
+            return DeriveResult(made), (ledger,)
         where = predicate({part: changed})
         if rows is None:
             rows = connection.execute(f"SELECT * FROM fresh WHERE {where} {order}").to_arrow_table()
         if not verify:
             target.overwrite(rows, where)
         by_partition = Counter(rows[part].to_pylist())
-        return Derived(made, frozenset(changed), rows.num_rows, int(not verify), by_partition), (ledger,)
+        return DeriveResult(made, frozenset(changed), rows.num_rows, int(not verify), by_partition), (ledger,)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Derived:
+class DeriveResult:
     """What a derivation did: rows in the partitions asked for, rows and sessions (or days, years) that changed, how
     many commits that took, and, of bars and daily bars, how many rows changed in each session.
     """
@@ -28,9 +28,9 @@ class Derived:
     commits: int = 0
     changed_by_partition: Mapping[date, int] = field(default_factory=dict)
 
-    def __add__(self, other: Derived) -> Derived:
+    def __add__(self, other: DeriveResult) -> DeriveResult:
         """What this derivation and another one of the same table did together."""
-        return Derived(
+        return DeriveResult(
             self.rows + other.rows,
             self.changed | other.changed,
             self.rows_changed + other.rows_changed,
@@ -39,7 +39,7 @@ class Derived:
         )
 
 
-def derive_until_current(derive: Callable[[], tuple[Derived, Sequence[Snapshot]]]) -> Derived:
+def derive_until_current(derive: Callable[[], tuple[DeriveResult, Sequence[Snapshot]]]) -> DeriveResult:
     """Derives again for as long as an input has a newer version after the commit than the one that was read.
 
     A derivation that meets a newer target has committed nothing and counts nothing; one whose inputs turn out to be
@@ -48,7 +48,7 @@ def derive_until_current(derive: Callable[[], tuple[Derived, Sequence[Snapshot]]
     Args:
         derive: takes its own snapshots, commits once at most, and returns what it did and the inputs.
     """
-    before = Derived()
+    before = DeriveResult()
     for _ in range(TRIES):
         made, inputs = retry_when_stale(derive)
         done = replace(before + made, rows=made.rows)

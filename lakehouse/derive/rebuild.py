@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.incremental import Derived
+from lakehouse.derive.incremental import DeriveResult
 from lakehouse.derive.source import Source
 from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.ledger import LEDGER, misordered
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rebuilt:
+class RebuildResult:
     """What a rebuild changed (or, verifying, would change) in each table, and of how many objects another version
     counts by it.
     """
 
     partitions: int
-    tables: dict[str, Derived]
+    tables: dict[str, DeriveResult]
     objects_reordered: int = 0
 
     @property
@@ -36,14 +36,14 @@ class Rebuilt:
         return self.objects_reordered > 0 or any(derived.changed for derived in self.tables.values())
 
 
-def rebuild(lake: Lake, source: Source, *, verify: bool = False, progress: Progress = lambda *_: None) -> Rebuilt:
+def rebuild(lake: Lake, source: Source, *, verify: bool = False, progress: Progress = lambda *_: None) -> RebuildResult:
     """Derives the source's tables of every partition again and writes what differs; with `verify` it only compares."""
     reordered = reorder_versions(lake, source.datasets, verify=verify) if source.datasets else 0
     partitions = source.partitions_stored(lake)
     tables = {
         table.name: table.derive(lake, source, partitions, verify=verify, progress=progress) for table in source.tables
     }
-    return Rebuilt(len(partitions), tables, reordered)
+    return RebuildResult(len(partitions), tables, reordered)
 
 
 def misordered_entries(datasets: Sequence[Dataset], ledger: pl.LazyFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from lakehouse.ingest.versions import held, parts_of, references
 
 
 @dataclass(frozen=True)
-class Revised:
+class RevisionRule:
     """How the rows of a raw table are told apart and compared."""
 
     key: tuple[str, ...]
@@ -31,7 +31,7 @@ class Revised:
         return f"hash({', '.join(self.key)})"
 
 
-def winners(raw: str, ledger: str, rows: Revised) -> str:
+def winners(raw: str, ledger: str, rows: RevisionRule) -> str:
     """The winning revision of each key, with all columns of the raw table.
 
     Of several revisions the highest wins by (vendor's revision, published_at, ingested_at, object, row_number). The
@@ -59,7 +59,7 @@ def winners(raw: str, ledger: str, rows: Revised) -> str:
     """
 
 
-def losers(raw: str, ledger: str, rows: Revised) -> str:
+def losers(raw: str, ledger: str, rows: RevisionRule) -> str:
     """The rows of the raw table that did not win, with `fate`: duplicate (the winner of its key says the same) or
     superseded (it says something else, was withdrawn, or was read again by other rules).
     """
@@ -88,7 +88,7 @@ def losers(raw: str, ledger: str, rows: Revised) -> str:
     """
 
 
-def known_since(raw: str, ledger: str, rows: Revised, content: Sequence[str]) -> str:
+def known_since(raw: str, ledger: str, rows: RevisionRule, content: Sequence[str]) -> str:
     """The winners with `known_at`: when the lake first came to know the key with the same `content`. Rows that no
     version in the ledger names count for nothing.
     """
@@ -105,7 +105,7 @@ def known_since(raw: str, ledger: str, rows: Revised, content: Sequence[str]) ->
     """
 
 
-def _repeated(relation: str, rows: Revised) -> str:
+def _repeated(relation: str, rows: RevisionRule) -> str:
     """Hashes of the keys that `relation` may have more than once: two keys may share a hash, no repeated key is
     left out.
     """

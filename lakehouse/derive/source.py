@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lakehouse.derive.incremental import Derived
-from lakehouse.derive.revisions import Revised
+from lakehouse.derive.incremental import DeriveResult
+from lakehouse.derive.revisions import RevisionRule
 from lakehouse.ingest.dataset import Dataset
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.lake import Lake
@@ -38,7 +38,7 @@ class Derive(Protocol):
 
     def __call__(
         self, lake: Lake, source: Any, partitions: Sequence[date], /, *, verify: bool = False, progress: Progress = ...
-    ) -> Derived: ...
+    ) -> DeriveResult: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Winners:
     """The rows of a dataset (by its name) that count: those that win by `revised`."""
 
     dataset: str
-    revised: Revised
+    revised: RevisionRule
 
 
 @dataclass(frozen=True)

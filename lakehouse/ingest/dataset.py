@@ -15,7 +15,7 @@ from lakehouse.errors import SourceError
 from lakehouse.ingest.http.client import ApiClient
 from lakehouse.ingest.http.config import Endpoint
 from lakehouse.ingest.http.requests import Requests
-from lakehouse.ingest.names import Named, Names
+from lakehouse.ingest.names import Names, ObjectName
 from lakehouse.ingest.object_store import ObjectSource
 from lakehouse.ingest.partitioning import Part, Partitioning, begun, start_of
 from lakehouse.ingest.row_format import RowFormat
@@ -34,7 +34,7 @@ class Beside(Names, Protocol):
 
 
 @dataclass(frozen=True)
-class Delivered:
+class ObjectOrigin:
     """Objects in a folder or bucket.
 
     Args:
@@ -50,13 +50,13 @@ class Delivered:
         """Whether no dataset takes an object of that name, and it is not ignored either."""
         if any(each.ignores(name) for each in self.beside):
             return False
-        named = next(filter(None, (each.named_in(name) for each in self.beside)), None)
+        named = next(filter(None, (each.parse_name(name) for each in self.beside)), None)
         last = partitioning.last
         return named is None or not (last is None or named.first_day <= last)
 
 
 @dataclass(frozen=True)
-class Asked:
+class ApiOrigin:
     """Answers of an API, which are landed as objects."""
 
     endpoint: Endpoint
@@ -92,7 +92,7 @@ class Dataset:
     table: str
     contract: Contract
     rows: RowFormat
-    origin: Delivered | Asked
+    origin: ObjectOrigin | ApiOrigin
     partitioning: Partitioning
     partition_column: str | None
     part: Part
@@ -102,15 +102,15 @@ class Dataset:
     units: Mapping[str, float] = field(default_factory=dict)
     object_max_bytes: int = 8 * 2**30
 
-    def named_in(self, name: str) -> Named | None:
+    def parse_name(self, name: str) -> ObjectName | None:
         """What an object's name says; None for a foreign object."""
-        return self.origin.names.named_in(name)
+        return self.origin.names.parse_name(name)
 
     def together(self, partitions: Sequence[date]) -> list[date]:
         """`partitions` and those that share an object with them, up to the one under way: what a load of their objects
         brings news about. Ascending.
         """
-        if not partitions or not (isinstance(self.origin, Asked) and self.origin.requests.by_month):
+        if not partitions or not (isinstance(self.origin, ApiOrigin) and self.origin.requests.by_month):
             return sorted(partitions)
         months = {start_of("month", partition) for partition in partitions}
         return [each for each in begun(self.partitioning, min(months)) if start_of("month", each) in months]
@@ -118,11 +118,11 @@ class Dataset:
     @property
     def is_asked(self) -> bool:
         """Whether it is an API's, which answers only what it is asked."""
-        return isinstance(self.origin, Asked)
+        return isinstance(self.origin, ApiOrigin)
 
     def still_asks_for(self, name: str) -> bool:
         """Whether the source would give an object of that name. What is delivered is always taken."""
-        return not isinstance(self.origin, Asked) or self.origin.requests.still_asks_for(name)
+        return not isinstance(self.origin, ApiOrigin) or self.origin.requests.still_asks_for(name)
 
     def require_settings(self, *, asks: bool = True) -> None:
         """Makes sure that the settings name what a load needs; of an API also its key and address, where it is to be
@@ -131,7 +131,7 @@ class Dataset:
         Raises:
             SourceError: they don't.
         """
-        if isinstance(self.origin, Delivered):
+        if isinstance(self.origin, ObjectOrigin):
             self.origin.place()
             return
         self.origin.requests.parameters()
@@ -143,7 +143,7 @@ class Dataset:
     @property
     def lacks(self) -> str | None:
         """Why the source can't be looked at, by its settings; None where it can."""
-        if isinstance(self.origin, Asked):
+        if isinstance(self.origin, ApiOrigin):
             return self.origin.endpoint.lacks_key
         try:
             self.origin.place()

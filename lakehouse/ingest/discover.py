@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from lakehouse.ingest.dataset import Asked, Dataset
+from lakehouse.ingest.dataset import ApiOrigin, Dataset
 from lakehouse.ingest.landing import Landing
 from lakehouse.ingest.ledger import ledger_of, pending, stored_version
 from lakehouse.ingest.object_store import ObjectSource
@@ -17,7 +17,7 @@ from lakehouse.lake.lake import Lake
 
 
 @dataclass(frozen=True)
-class PendingObject:
+class ObjectVersion:
     """An object version that is to be loaded; `path` and `tag` are what it is fetched by."""
 
     name: str
@@ -50,7 +50,7 @@ def store_of(lake: Lake, dataset: Dataset) -> ObjectSource | Landing:
     Raises:
         SourceError: the settings name no place.
     """
-    if isinstance(dataset.origin, Asked):
+    if isinstance(dataset.origin, ApiOrigin):
         return Landing(lake.uri, dataset.source)
     return dataset.origin.place()
 
@@ -61,7 +61,7 @@ class Discovery:
     of their publication; and what it skipped (of a folder or bucket; an API has only what was asked for).
     """
 
-    pending: list[PendingObject]
+    pending: list[ObjectVersion]
     skipped: tuple[Skipped, ...] = ()
 
 
@@ -89,7 +89,7 @@ def discover(
 
     store, origin = store_of(lake, dataset), dataset.origin
     if isinstance(store, Landing):
-        assert isinstance(origin, Asked)
+        assert isinstance(origin, ApiOrigin)
         listed = store.list(origin.requests.prefixes(partitions))
     else:
         listed = store.list()
@@ -111,7 +111,7 @@ def discover(
         if item and (wanted is None or not item.is_one_day or item.first_partition in wanted):
             found.append(item)
     found.sort(key=lambda item: (item.first_partition, item.name, item.published_at))
-    if isinstance(origin, Asked):
+    if isinstance(origin, ApiOrigin):
         return Discovery(found)
     # What was loaded once has matched a pattern, which the YAML may no longer have.
     new = waiting.join(ledger.select("object").unique().collect(), left_on="name", right_on="object", how="anti")
@@ -119,10 +119,10 @@ def discover(
     return Discovery(found, (unmatched, skipped("not listed", map(str, listed.passed_over))))
 
 
-def _described(row: dict[str, object], dataset: Dataset) -> PendingObject | None:
+def _described(row: dict[str, object], dataset: Dataset) -> ObjectVersion | None:
     published, partitions = row["published_at"], dataset.partitioning
     assert isinstance(published, datetime)
-    named = dataset.named_in(str(row["name"]))
+    named = dataset.parse_name(str(row["name"]))
     if named is None:
         return None
     first_day = named.first_day if named.first_day == named.last_day else max(named.first_day, partitions.first)
@@ -132,7 +132,7 @@ def _described(row: dict[str, object], dataset: Dataset) -> PendingObject | None
     # An object can't be about what comes after its publication.
     between = partitions.between(first, min(named.last_day, today(partitions, published)))
     facts = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}
-    return PendingObject(
+    return ObjectVersion(
         **facts,  # type: ignore[arg-type]
         first_day=first_day,
         last_day=named.last_day,

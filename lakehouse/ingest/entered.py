@@ -17,7 +17,7 @@ from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import references
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.registry import SHARED_SCHEMA
-from lakehouse.lake.sql import Partitions, literal, moment_literal, predicate
+from lakehouse.lake.sql import Partitions, literal, predicate, timestamp_literal
 from lakehouse.lake.table import retry_when_stale
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def entered_rows(
         if str(source) in loaded:
             queries.append(f"{rows} SEMI JOIN {_named(lake, connection, name, str(source))} AND is_latest")
         elif lake.as_of is not None:
-            queries.append(f"{rows} WHERE ingested_at <= {moment_literal(lake.as_of)}::TIMESTAMPTZ")
+            queries.append(f"{rows} WHERE ingested_at <= {timestamp_literal(lake.as_of)}::TIMESTAMPTZ")
         else:
             queries.append(rows)
     return " UNION ALL ".join(queries) or stored.select({"source": []})
@@ -101,7 +101,7 @@ def _removed(
 ) -> int:
     # The delete meets whatever was committed after this snapshot; an entry that is missing yet is of younger rows.
     snapshot = lake.table(name).snapshot()
-    old = f"ingested_at < {moment_literal(before)}"
+    old = f"ingested_at < {timestamp_literal(before)}"
     where = {**(partitions or {}), "source": [source]} if name == QUARANTINE else partitions
     if not snapshot.files(where):
         return 0

@@ -16,7 +16,7 @@ from threading import Event
 from typing import Any
 
 from lakehouse.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
-from lakehouse.ingest.dataset import Asked, Dataset
+from lakehouse.ingest.dataset import ApiOrigin, Dataset
 from lakehouse.ingest.http.client import ApiClient
 from lakehouse.ingest.http.requests import Question
 from lakehouse.ingest.landing import Landing, published
@@ -29,7 +29,13 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def fetch(
-    lake: Lake, dataset: Dataset, origin: Asked, partitions: Sequence[date], *, run_id: str | None, progress: Progress
+    lake: Lake,
+    dataset: Dataset,
+    origin: ApiOrigin,
+    partitions: Sequence[date],
+    *,
+    run_id: str | None,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     """Asks about all subjects and the months of `partitions`, and lands what is new.
 
@@ -86,7 +92,7 @@ def _last_news(lake: Lake, dataset: Dataset) -> tuple[dict[str, str], dict[str, 
     return failed, {name: ingested_at for name, _, ingested_at in rows}
 
 
-def _newest_answers(landing: Landing, origin: Asked, partitions: Sequence[date]) -> dict[str, str]:
+def _newest_answers(landing: Landing, origin: ApiOrigin, partitions: Sequence[date]) -> dict[str, str]:
     """The version of the newest landed answer to each question."""
     listed = landing.list(origin.requests.prefixes(partitions)).objects.sort("version").group_by("name").last()
     return dict(listed.select("name", "version").iter_rows())
@@ -104,7 +110,7 @@ def _outdated(question: Question, newest: str | None, now: datetime, partitionin
 
 def _failed(dataset: Dataset, question: Question, error: str, run_id: str | None) -> dict[str, Any]:
     now, partitioning = datetime.now(UTC), dataset.partitioning
-    named = dataset.named_in(question.name)
+    named = dataset.parse_name(question.name)
     assert named is not None
     first = max(named.first_day, partitioning.first)
     inside = [each for each in begun(partitioning, first, now) if each <= named.last_day] or [first]

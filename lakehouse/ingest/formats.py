@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
 from lakehouse.ingest.row_format import RowFormat
-from lakehouse.ingest.unpacked import BLOCK_LINES, LONGEST_LINE, Lines, ObjectDamaged, lines_of, too_large, unpacked
+from lakehouse.ingest.unpacked import BLOCK_LINES, LONGEST_LINE, CorruptObject, Lines, lines_of, too_large, unpacked
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,7 +68,7 @@ class BlockReader:
     """All rows of an object, as many at once as fit in memory: an iterator of one block or more, and the `digest` of
     what they say once it is at its end. `file` holds the object's bytes as they were sent, and is read from its start.
 
-    Iterating raises ObjectDamaged: the object is cut, no gzip, zip or Parquet, has no header, lacks a column, or
+    Iterating raises CorruptObject: the object is cut, no gzip, zip or Parquet, has no header, lacks a column, or
     unpacks to more than `limit` bytes.
     """
 
@@ -116,7 +116,7 @@ def read_whole(reader: BlockReader) -> Received | None:
     """All rows of an object with its digest; None where they are more than fit in memory at once.
 
     Raises:
-        ObjectDamaged: see `BlockReader`.
+        CorruptObject: see `BlockReader`.
     """
     blocks = iter(reader)
     first = next(blocks)
@@ -126,13 +126,13 @@ def read_whole(reader: BlockReader) -> Received | None:
 def _require_columns(name: str, found: list[str], form: RowFormat) -> None:
     missing = [column for column in form.object_columns if column not in found]
     if missing:
-        raise ObjectDamaged(
+        raise CorruptObject(
             f"{name} lacks the column {', '.join(missing)}; its header has {', '.join(found)}. "
             f"Have it sent again, or fix `columns` of the product {form.name} in its defs.yaml"
         )
     twice = [column for column in form.object_columns if found.count(column) > 1]
     if twice:
-        raise ObjectDamaged(
+        raise CorruptObject(
             f"{name} has the column {', '.join(twice)} more than once, and nothing says which one counts; "
             "have it sent again"
         )
@@ -144,7 +144,7 @@ def _csv_blocks(name: str, blocks: Iterator[Lines], form: RowFormat) -> Iterator
     start = replace(start, data=_BLANK_LINES.sub(b"", start.data, count=1))
     first, _, rest = start.data.partition(b"\n")
     if not first:
-        raise ObjectDamaged(f"{name} is empty; even an hour without trades has a header. Have it sent again")
+        raise CorruptObject(f"{name} is empty; even an hour without trades has a header. Have it sent again")
     columns = _header(name, first if not start.is_cut else None, form)
     headless = form.header is not None and columns[0] != form.header[0]
     if form.header is not None and headless:
@@ -167,16 +167,16 @@ def _csv_blocks(name: str, blocks: Iterator[Lines], form: RowFormat) -> Iterator
 def _header(name: str, line: bytes | None, form: RowFormat) -> list[str]:
     """The fields of an object's first line, which is None where it is too long to be read."""
     if line is None:
-        raise ObjectDamaged(f"{name} does not begin with a header (its first line has no end); have it sent again")
+        raise CorruptObject(f"{name} does not begin with a header (its first line has no end); have it sent again")
     try:
         return next(csv.reader([line.removesuffix(b"\r").decode(form.encoding)], delimiter=form.delimiter))
     except UnicodeDecodeError as error:
-        raise ObjectDamaged(
+        raise CorruptObject(
             f"{name} has a first line that is not {form.encoding} ({error}); set `encoding` of the product "
             f"{form.name} in its defs.yaml, or have it sent again"
         ) from error
     except csv.Error as error:
-        raise ObjectDamaged(f"{name} does not begin with a header ({error}); have it sent again") from error
+        raise CorruptObject(f"{name} does not begin with a header ({error}); have it sent again") from error
 
 
 def _csv_block(columns: list[str], data: bytes, form: RowFormat, before: int) -> Received:
@@ -308,7 +308,7 @@ def _parquet_blocks(name: str, file: IO[bytes], form: RowFormat, limit: int) -> 
             file, metadata=parquet.metadata, read_dictionary=texts, page_checksum_verification=True
         )
     except errors as error:
-        raise ObjectDamaged(f"{name} is no readable Parquet file ({error}); have it sent again") from error
+        raise CorruptObject(f"{name} is no readable Parquet file ({error}); have it sent again") from error
     _require_columns(name, columns, form)
     before = total = 0
     try:
@@ -319,10 +319,10 @@ def _parquet_blocks(name: str, file: IO[bytes], form: RowFormat, limit: int) -> 
                 raise too_large(name, limit)
             yield Received(frame.height, frame.with_row_index("row_number", 1 + before), before=before, size=size)
             before += frame.height
-    except ObjectDamaged:
+    except CorruptObject:
         raise
     except errors as error:
-        raise ObjectDamaged(f"{name} has a column that cannot be read as text ({error}); have it sent again") from error
+        raise CorruptObject(f"{name} has a column that cannot be read as text ({error}); have it sent again") from error
     if not before:
         yield Received(0, None)
 

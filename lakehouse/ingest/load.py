@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.ingest.dataset import Asked, Dataset
-from lakehouse.ingest.discover import PendingObject, discover, store_of
+from lakehouse.ingest.dataset import ApiOrigin, Dataset
+from lakehouse.ingest.discover import ObjectVersion, discover, store_of
 from lakehouse.ingest.entered import QUARANTINE, clear_abandoned
 from lakehouse.ingest.fetch import fetch
 from lakehouse.ingest.landing import Landing
@@ -26,7 +26,7 @@ from lakehouse.ingest.reading_ahead import Batch, LargeObject, read_ahead
 from lakehouse.ingest.skipped import record_skipped
 from lakehouse.ingest.slices import PartOf, Stored, known_parts
 from lakehouse.ingest.stage import BlockwiseObject, Chunk, Rows, rows_of
-from lakehouse.ingest.unpacked import ObjectDamaged
+from lakehouse.ingest.unpacked import CorruptObject
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.progress import Progress
@@ -38,7 +38,7 @@ _THREADS = 4
 
 
 @dataclass
-class Loaded:
+class LoadResult:
     """What a load did: objects by status, rows, the storage partitions that got rows, and the errors by object."""
 
     objects: dict[str, int] = field(default_factory=lambda: {"loaded": 0, "empty": 0, "failed": 0})
@@ -66,7 +66,7 @@ def load(
     run_id: str | None = None,
     reread: bool = False,
     progress: Progress = lambda *_: None,
-) -> Loaded:
+) -> LoadResult:
     """Loads every pending object of `partitions`, in chunks that fit into memory. An API is asked first, and its
     answers are landed as objects; one that was not given is recorded as a failed object.
 
@@ -80,8 +80,8 @@ def load(
         SourceError: the API's settings are wrong (no key).
         SourceUnavailable: the source doesn't answer; what was committed before stays, the rest is for the next try.
     """
-    result = Loaded()
-    if isinstance(dataset.origin, Asked) and not reread:
+    result = LoadResult()
+    if isinstance(dataset.origin, ApiOrigin) and not reread:
         unanswered = fetch(lake, dataset, dataset.origin, partitions, run_id=run_id, progress=progress)
         for entry in _commit(lake, dataset, None, unanswered):
             result.add(entry)
@@ -123,7 +123,7 @@ class _Loader:
         with large.reader.file:
             try:
                 parts = content.parts(self._known([item]))
-            except ObjectDamaged as damage:
+            except CorruptObject as damage:
                 return self._answer(content.ledger_row([], 0, self.run_id, damage))
             names, quarantined = _names(self.dataset, [item.first_partition]), 0
             for rows in content.rows(parts):
@@ -136,11 +136,11 @@ class _Loader:
     def _answer(self, row: dict[str, Any]) -> list[Entry]:
         return _commit(self.lake, self.dataset, None, [row])
 
-    def _known(self, objects: Sequence[PendingObject]) -> dict[PartOf, Stored]:
+    def _known(self, objects: Sequence[ObjectVersion]) -> dict[PartOf, Stored]:
         return known_parts(self.lake, self.dataset.source, objects, self.dataset.reading)
 
 
-def _replaced(store: ObjectSource | Landing, objects: Sequence[PendingObject]) -> set[str]:
+def _replaced(store: ObjectSource | Landing, objects: Sequence[ObjectVersion]) -> set[str]:
     """The objects that are no longer the versions that were read: theirs would be committed after newer ones."""
     with ThreadPoolExecutor(_THREADS) as pool:
         held = pool.map(lambda item: store.holds(item.path, item.tag), objects)
@@ -181,10 +181,10 @@ def _append(lake: Lake, dataset: Dataset, rows: Rows, names: list[str]) -> None:
     column = dataset.part.column
     for name, stored, partition in ((dataset.table, rows.raw, column), (QUARANTINE, rows.refused, "source")):
         clear_abandoned(lake, dataset.source, name, stored, partition)
-        append_absent(lake, name, stored, partition, names)
+        append_new_objects(lake, name, stored, partition, names)
 
 
-def append_absent(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
+def append_new_objects(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
     """Appends those rows of object versions that the table does not have yet; in its `partition` they are."""
     import pyarrow.compute as pc
 

@@ -17,7 +17,7 @@ from lakehouse.ingest.strict import Strict
 
 
 @dataclass(frozen=True)
-class Named:
+class ObjectName:
     """What an object's name says: the days that the object is about (on the clock of the names, both included),
     its hour where it has one, and the values of further groups.
     """
@@ -31,7 +31,7 @@ class Named:
 class Names(Protocol):
     """Tells the objects of a dataset by their names."""
 
-    def named_in(self, name: str) -> Named | None:
+    def parse_name(self, name: str) -> ObjectName | None:
         """What an object's name says; None for a foreign object."""
 
 
@@ -94,14 +94,14 @@ class Objects(Strict):
         """Whether a name is of a file that is known to be no object."""
         return self._ignored is not None and self._ignored.fullmatch(name) is not None
 
-    def named_in(self, name: str) -> Named | None:
+    def parse_name(self, name: str) -> ObjectName | None:
         """What an object's name says; None for a foreign object, and for an impossible date or hour."""
         match = self.groups.fullmatch(name)
         if match is None:
             return None
         values = {key: value for key, value in match.groupdict().items() if value is not None}
         if self.holds == "history":
-            return Named(date.min, date.max, None, values)
+            return ObjectName(date.min, date.max, None, values)
         hour = values.get("hour", "0") if self.holds == "hour" else "0"
         # strptime and \d take the digits of any script, and an hour may be 99.
         if not (values["date"].isascii() and hour.isascii() and hour.isdecimal() and int(hour) < 24):
@@ -110,4 +110,4 @@ class Objects(Strict):
             day = datetime.strptime(values["date"], self.date_format).date()
         except ValueError:
             return None
-        return Named(day, day, int(hour) if self.holds == "hour" else None, values)
+        return ObjectName(day, day, int(hour) if self.holds == "hour" else None, values)

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable
 from lakehouse.ingest.dataset import Dataset
-from lakehouse.ingest.discover import PendingObject
+from lakehouse.ingest.discover import ObjectVersion
 from lakehouse.ingest.formats import BlockReader, Received, read_whole
 from lakehouse.ingest.landing import Landing
 from lakehouse.ingest.object_store import ObjectSource
 from lakehouse.ingest.stage import Read
-from lakehouse.ingest.unpacked import ObjectDamaged, ObjectWithheld
+from lakehouse.ingest.unpacked import CorruptObject, ObjectWithheld
 from lakehouse.progress import Progress
 
 _THREADS = 4
@@ -30,12 +30,12 @@ _BATCH_ROWS = 300_000
 class Batch:
     """Objects that were read, and fit in memory together."""
 
-    objects: list[PendingObject] = field(default_factory=list)
+    objects: list[ObjectVersion] = field(default_factory=list)
     read: list[Read] = field(default_factory=list)
     size: int = 0
     rows: int = 0
 
-    def add(self, item: PendingObject, read: Read) -> None:
+    def add(self, item: ObjectVersion, read: Read) -> None:
         self.objects.append(item)
         self.read.append(read)
         if isinstance(read, Received):
@@ -51,13 +51,13 @@ class Batch:
 class LargeObject:
     """An object that is to be read block by block."""
 
-    item: PendingObject
+    item: ObjectVersion
     reader: BlockReader
 
 
 def read_ahead(
     store: ObjectSource | Landing,
-    objects: Sequence[PendingObject],
+    objects: Sequence[ObjectVersion],
     dataset: Dataset,
     progress: Progress,
 ) -> Iterator[Batch | LargeObject]:
@@ -68,7 +68,7 @@ def read_ahead(
     """
     batch = Batch()
     with ThreadPoolExecutor(_THREADS) as pool:
-        waiting: deque[tuple[PendingObject, Future[Read | BlockReader | None]]] = deque()
+        waiting: deque[tuple[ObjectVersion, Future[Read | BlockReader | None]]] = deque()
         ahead = iter(objects)
         for done in range(1, len(objects) + 1):
             while len(waiting) < _THREADS and (item := next(ahead, None)) is not None:
@@ -90,7 +90,7 @@ def read_ahead(
         yield batch
 
 
-def _read(store: ObjectSource | Landing, item: PendingObject, dataset: Dataset) -> Read | BlockReader | None:
+def _read(store: ObjectSource | Landing, item: ObjectVersion, dataset: Dataset) -> Read | BlockReader | None:
     """What an object holds, or its reader where that is more than a block; None where it is no longer the one that
     was listed.
     """
@@ -102,7 +102,7 @@ def _read(store: ObjectSource | Landing, item: PendingObject, dataset: Dataset) 
             return reader
         file.close()
         return whole
-    except ObjectDamaged as damage:
+    except CorruptObject as damage:
         return damage
     except ObjectUnreadable as refusal:
         return ObjectWithheld(str(refusal))

@@ -12,11 +12,11 @@ from datetime import date
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.ingest.discover import PendingObject
+from lakehouse.ingest.discover import ObjectVersion
 from lakehouse.ingest.formats import Received
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.partitioning import Part
-from lakehouse.ingest.unpacked import ObjectDamaged
+from lakehouse.ingest.unpacked import CorruptObject
 from lakehouse.lake.lake import Lake
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Stored:
         return {name: getattr(self, name) for name in ("part", "rows", "digest", "object_version")}
 
 
-def known_parts(lake: Lake, source: str, objects: Sequence[PendingObject], reading: str) -> dict[PartOf, Stored]:
+def known_parts(lake: Lake, source: str, objects: Sequence[ObjectVersion], reading: str) -> dict[PartOf, Stored]:
     """The parts of the versions of `objects` that the lake has loaded by the same reading."""
     import polars as pl
 
@@ -60,8 +60,8 @@ def known_parts(lake: Lake, source: str, objects: Sequence[PendingObject], readi
 
 def parts_of(
     stored_by: Part,
-    objects: Sequence[PendingObject],
-    read: Sequence[Received | ObjectDamaged],
+    objects: Sequence[ObjectVersion],
+    read: Sequence[Received | CorruptObject],
     rows: pl.DataFrame,
     known: Mapping[PartOf, Stored],
 ) -> list[list[Stored]]:
@@ -93,7 +93,7 @@ def parts_of(
 
 def parts_in_blocks(
     stored_by: Part,
-    item: PendingObject,
+    item: ObjectVersion,
     blocks: Iterable[tuple[Received, pl.DataFrame]],
     digest: Callable[[], str],
     known: Mapping[PartOf, Stored],
@@ -134,7 +134,7 @@ def parts_in_blocks(
 
 
 def _stored(
-    item: PendingObject, first: date, inside: Mapping[date, tuple[int, str]], known: Mapping[PartOf, Stored]
+    item: ObjectVersion, first: date, inside: Mapping[date, tuple[int, str]], known: Mapping[PartOf, Stored]
 ) -> list[Stored]:
     """The parts of an object by what is `inside`: part -> (rows, digest)."""
     parts = []

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.ingest.coerce import typed, untyped_columns
 from lakehouse.ingest.dataset import Dataset
-from lakehouse.ingest.discover import PendingObject
+from lakehouse.ingest.discover import ObjectVersion
 from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.formats import BlockReader, Received
 from lakehouse.ingest.from_text import YEARS
 from lakehouse.ingest.partitioning import Partitioning
 from lakehouse.ingest.slices import PartOf, Stored, parts_in_blocks, parts_of
-from lakehouse.ingest.unpacked import ObjectDamaged, ObjectWithheld
+from lakehouse.ingest.unpacked import CorruptObject, ObjectWithheld
 from lakehouse.lake.contract import shared_contracts
 from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-Read = Received | ObjectDamaged
+Read = Received | CorruptObject
 """What stood in an object, or why nobody can say."""
 
 
@@ -41,7 +41,7 @@ class Chunk:
     """Objects of a dataset that were read together, and the moment at which the lake comes to know them."""
 
     dataset: Dataset
-    objects: Sequence[PendingObject]
+    objects: Sequence[ObjectVersion]
     read: Sequence[Read]
     ingested_at: datetime
 
@@ -83,7 +83,7 @@ class BlockwiseObject:
     """
 
     dataset: Dataset
-    item: PendingObject
+    item: ObjectVersion
     reader: BlockReader
     ingested_at: datetime
     connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
@@ -92,7 +92,7 @@ class BlockwiseObject:
         """The parts of the object. `known` as for `rows_of`.
 
         Raises:
-            ObjectDamaged: it can't be read to its end.
+            CorruptObject: it can't be read to its end.
         """
         blocks = ((block, self._divided(block)) for block in self.reader)
         return parts_in_blocks(self.dataset.part, self.item, blocks, lambda: self.reader.digest, known)
@@ -106,7 +106,7 @@ class BlockwiseObject:
                 yield Rows(*_sorted_out(chunk, rows, [parts], connection), [])
 
     def ledger_row(
-        self, parts: list[Stored], quarantined: int, run_id: str | None, error: ObjectDamaged | None = None
+        self, parts: list[Stored], quarantined: int, run_id: str | None, error: CorruptObject | None = None
     ) -> dict[str, Any]:
         """The answer for the object, which comes when all of its rows are stored."""
         read = Received(sum(part.rows for part in parts), None) if error is None else error
@@ -168,11 +168,11 @@ def _typed(chunk: Chunk) -> pl.DataFrame:
     return rows.with_columns(text.select(text=said)["text"])
 
 
-def _named(item: PendingObject, dataset: Dataset) -> dict[str, str | None]:
+def _named(item: ObjectVersion, dataset: Dataset) -> dict[str, str | None]:
     return {name: item.values.get(name) for name in dict.fromkeys(dataset.rows.named.values())}
 
 
-def _placed(item: PendingObject, day: date | None, partitions: Partitioning) -> tuple[date, bool]:
+def _placed(item: ObjectVersion, day: date | None, partitions: Partitioning) -> tuple[date, bool]:
     """The partition that a row of `day` counts to, that of the day or the next one, within what the object is about;
     and whether the day has a partition, where it is one that the object is about.
     """
@@ -292,8 +292,8 @@ def _ledger_row(
     run_id: str | None,
 ) -> dict[str, Any]:
     item, received = chunk.objects[number], chunk.read[number]
-    error = str(received) if isinstance(received, ObjectDamaged) else None
-    count = 0 if isinstance(received, ObjectDamaged) else received.rows
+    error = str(received) if isinstance(received, CorruptObject) else None
+    count = 0 if isinstance(received, CorruptObject) else received.rows
     return {
         "source": chunk.dataset.source,
         "object": item.name,

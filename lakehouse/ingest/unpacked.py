@@ -36,13 +36,13 @@ _ZIP_DAMAGE = (
 )
 
 
-class ObjectDamaged(ValueError):
+class CorruptObject(ValueError):
     """An object can't be read as what its source's YAML says it is. The message names the object, the cause and
     the fix.
     """
 
 
-class ObjectWithheld(ObjectDamaged):
+class ObjectWithheld(CorruptObject):
     """The store kept the object back: what it holds was not seen."""
 
 
@@ -62,7 +62,7 @@ def unpacked(name: str, file: IO[bytes], packing: str | None, limit: int) -> Ite
         limit: bytes that an object may unpack to.
 
     Raises:
-        ObjectDamaged: it is cut or damaged, or too large.
+        CorruptObject: it is cut or damaged, or too large.
     """
     pieces = {"gzip": _of_gzip, "zip": _of_zip, None: _of_file}[packing](name, file)
     size = 0
@@ -73,9 +73,9 @@ def unpacked(name: str, file: IO[bytes], packing: str | None, limit: int) -> Ite
         yield piece
 
 
-def too_large(name: str, limit: int) -> ObjectDamaged:
+def too_large(name: str, limit: int) -> CorruptObject:
     """The error of an object that unpacks to more than it may."""
-    return ObjectDamaged(
+    return CorruptObject(
         f"{name} unpacks to more than {limit:,} bytes; have it sent again, or raise LAKEHOUSE_OBJECT_MAX_BYTES if its "
         "size is right"
     )
@@ -117,14 +117,14 @@ def _of_file(name: str, file: IO[bytes]) -> Iterator[bytes]:
 
 def _of_gzip(name: str, file: IO[bytes]) -> Iterator[bytes]:
     if file.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
-        raise ObjectDamaged(f"{name} is no gzip file though its name or format says so; have it sent again")
+        raise CorruptObject(f"{name} is no gzip file though its name or format says so; have it sent again")
     file.seek(0)
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as archive:
             while piece := archive.read(_READ_BYTES):
                 yield piece
     except _GZIP_DAMAGE as error:
-        raise ObjectDamaged(f"{name} is a cut or damaged gzip file ({error}); have it sent again") from error
+        raise CorruptObject(f"{name} is a cut or damaged gzip file ({error}); have it sent again") from error
 
 
 def _of_zip(name: str, file: IO[bytes]) -> Iterator[bytes]:
@@ -136,6 +136,6 @@ def _of_zip(name: str, file: IO[bytes]) -> Iterator[bytes]:
                     while piece := member.read(_READ_BYTES):
                         yield piece
     except _ZIP_DAMAGE as error:
-        raise ObjectDamaged(f"{name} is a cut or damaged zip file ({error}); have it sent again") from error
+        raise CorruptObject(f"{name} is a cut or damaged zip file ({error}); have it sent again") from error
     if len(members) != 1:
-        raise ObjectDamaged(f"{name} holds {len(members)} files where one CSV is expected; have it sent again")
+        raise CorruptObject(f"{name} holds {len(members)} files where one CSV is expected; have it sent again")

@@ -18,7 +18,7 @@ from lakehouse.lake.folders import folders
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
 from lakehouse.lake.published import attach_published
 from lakehouse.lake.registry import SHARED_SCHEMA, Kind, MartsFile, Registry
-from lakehouse.lake.sql import Partitions, literal, moment_literal
+from lakehouse.lake.sql import Partitions, literal, timestamp_literal
 from lakehouse.lake.table import LakeTable, Pins
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Lake:
                 f"{table.name} can't be read as of {self.as_of}: no defs.yaml describes "
                 f"{table.name.partition('/')[0]} any more. Put its file back, or read the table as it is stored"
             )
-        moment = moment_literal(self.as_of)
+        moment = timestamp_literal(self.as_of)
         return f"SELECT * FROM ({snapshot.select(partitions)}) WHERE {entry.contract.known_at} <= {moment}::TIMESTAMPTZ"
 
     def attach(

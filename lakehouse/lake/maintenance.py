@@ -22,7 +22,7 @@ _TARGET_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Maintained:
+class MaintenanceResult:
     """What housekeeping did to one table."""
 
     table: str
@@ -31,7 +31,7 @@ class Maintained:
     files_deleted: int
 
 
-def maintain(lake: Lake, home: Home, retention_hours: int = RETENTION_HOURS) -> list[Maintained]:
+def maintain(lake: Lake, home: Home, retention_hours: int = RETENTION_HOURS) -> list[MaintenanceResult]:
     """Compacts and vacuums every table of the lake that has been written. What a release pins is kept, and what the
     next publication needs of sources that are held back: the marts in `home` say so.
     """
@@ -58,7 +58,7 @@ def _kept_versions(lake: Lake, home: Home) -> dict[str, set[int]]:
     return kept
 
 
-def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> Maintained:
+def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> MaintenanceResult:
     """Compacts some partitions of a table, and deletes nothing: readers and writers of the others, and those who append
     to the same ones, go on.
     """
@@ -66,10 +66,12 @@ def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> M
     before = len(table.snapshot().files(wanted))
     if before > len(values):
         retry_when_stale(lambda: _compact(table, [(partition, "in", values)]))
-    return Maintained(table.name, before, len(table.snapshot().files(wanted)), 0)
+    return MaintenanceResult(table.name, before, len(table.snapshot().files(wanted)), 0)
 
 
-def maintain_table(table: LakeTable, kept: Collection[int] = (), retention_hours: int = RETENTION_HOURS) -> Maintained:
+def maintain_table(
+    table: LakeTable, kept: Collection[int] = (), retention_hours: int = RETENTION_HOURS
+) -> MaintenanceResult:
     """Compacts the partitions that consist of several files, then deletes the files older than the retention that no
     reader within it needs: those that were removed since, and those of writers that never committed them. The files of
     the versions to be `kept` stay, with the log that says which they are.
@@ -87,7 +89,7 @@ def maintain_table(table: LakeTable, kept: Collection[int] = (), retention_hours
         enforce_retention_duration=retention_hours >= RETENTION_HOURS,
         keep_versions=sorted(kept) or None,
     )
-    return Maintained(table.name, before, len(table.snapshot().files()), len(deleted))
+    return MaintenanceResult(table.name, before, len(table.snapshot().files()), len(deleted))
 
 
 def _compact(table: LakeTable, partitions: list[tuple[str, str, Any]] | None = None) -> None:

@@ -153,7 +153,7 @@ class Snapshot:
             found[value] = found.get(value, 0) + row["num_records"]
         return dict(sorted(found.items()))
 
-    def least_from(self, column: str, by: str, moment: datetime) -> tuple[datetime | None, str]:
+    def min_where(self, column: str, by: str, moment: datetime) -> tuple[datetime | None, str]:
         """The least value of a column of moments over the files in which all rows have `by` >= `moment`, as Delta keeps
         it (in whole milliseconds), and a DuckDB query for the rows of those files in which some have.
         """
@@ -165,7 +165,7 @@ class Snapshot:
                 some.append(self._in_table(row["path"]))
         return min(least, default=None), self._select_from(some)
 
-    def greatest(self, column: str) -> datetime | None:
+    def max_value(self, column: str) -> datetime | None:
         """The greatest value of a column of moments in whole milliseconds, as Delta keeps it; None without rows."""
         return max((row[f"max.{column}"] for row in self._statistics(f"max.{column}")), default=None)
 
@@ -183,13 +183,13 @@ class Snapshot:
             return []
         return pa.table(self.delta.get_add_actions(flatten=True)).select(["path", *columns]).to_pylist()
 
-    def reached(self, name: str) -> int | None:
-        """How far of what `name` names this table has come, as commits with `reached` said it."""
+    def checkpoint(self, name: str) -> int | None:
+        """How far of what `name` names this table has come, as commits with `checkpoints` said it."""
         return None if self.delta is None else self.delta.transaction_version(name)
 
     def commits(self, name: str) -> int:
         """How many commits have been made under a name of `transactions`."""
-        newest = self.reached(name)
+        newest = self.checkpoint(name)
         return 0 if newest is None else newest + 1
 
     def _select_from(self, files: Sequence[str]) -> str:
@@ -204,7 +204,7 @@ class Snapshot:
 
     def _read(self, files: Sequence[str], columns: Sequence[str], hive_types: Mapping[str, str]) -> str:
         # DuckDB opens every file to unite their columns, so only tables that got some later pay for it.
-        mixed = ", union_by_name = true" if self.reached(_COLUMNS_ADDED) is not None else ""
+        mixed = ", union_by_name = true" if self.checkpoint(_COLUMNS_ADDED) is not None else ""
         hive = ", ".join(f"'{name}': {kind}" for name, kind in hive_types.items())
         listed = ", ".join(map(literal, files))
         read = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}}{mixed})"
@@ -257,32 +257,32 @@ class Snapshot:
             storage_options=self.table.storage_options or None,
         ).select(contract.column_names)
 
-    def append(self, rows: pa.Table, transactions: Iterable[str], reached: Mapping[str, int] | None = None) -> int:
+    def append(self, rows: pa.Table, transactions: Iterable[str], checkpoints: Mapping[str, int] | None = None) -> int:
         """Commits `rows` on top of this snapshot and returns the new version.
 
         `transactions` names what the rows belong to (a source's session). Of two writers that append under the
         same name from the same snapshot, the second gets `StaleSnapshot`: it has to look whether the first brought
-        the same rows. Other names never conflict. `reached` says, in the same commit, how far of an input (name ->
+        the same rows. Other names never conflict. `checkpoints` says, in the same commit, how far of an input (name ->
         a number of its own) the table has come.
         """
-        return self._commit(self._writable(), rows, transactions=transactions, reached=reached, mode="append")
+        return self._commit(self._writable(), rows, transactions=transactions, checkpoints=checkpoints, mode="append")
 
     def overwrite(
         self,
         rows: pa.Table,
         where: str,
         transactions: Iterable[str] = (),
-        reached: Mapping[str, int] | None = None,
+        checkpoints: Mapping[str, int] | None = None,
     ) -> int:
         """Replaces the rows that fulfil `where` by `rows` in one commit and returns the new version.
 
         `where` should name partitions (see `predicate`): then files of other partitions are not touched. Raises
         `StaleSnapshot` when another writer changed rows inside `where` since the snapshot. Who has read beyond `where`
         names that in `transactions`: of two writers from the same snapshot that share a name, the second is stale
-        wherever it writes. `reached` as for `append`.
+        wherever it writes. `checkpoints` as for `append`.
         """
         how = {"mode": "overwrite", "predicate": where}
-        return self._commit(self._writable(), rows, transactions=transactions, reached=reached, **how)
+        return self._commit(self._writable(), rows, transactions=transactions, checkpoints=checkpoints, **how)
 
     def delete(self, where: str) -> int:
         """Deletes the rows that fulfil `where` in one commit and returns the new version. Raises `StaleSnapshot` when
@@ -330,13 +330,13 @@ class Snapshot:
         rows: pa.Table,
         *,
         transactions: Iterable[str],
-        reached: Mapping[str, int] | None,
+        checkpoints: Mapping[str, int] | None,
         **how: Any,
     ) -> int:
         from deltalake import CommitProperties, Transaction, write_deltalake
 
         named = [Transaction(name, self._next(delta, name)) for name in sorted(set(transactions))]
-        named += [Transaction(name, version) for name, version in (reached or {}).items()]
+        named += [Transaction(name, version) for name, version in (checkpoints or {}).items()]
         if self.lacking:
             named.append(Transaction(_COLUMNS_ADDED, self._next(delta, _COLUMNS_ADDED)))
             how["schema_mode"] = "merge"

@@ -17,7 +17,7 @@ def literal(value: date | str) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def moment_literal(moment: datetime) -> str:
+def timestamp_literal(moment: datetime) -> str:
     """An (aware) moment as an SQL literal that Delta and DuckDB compare with moments."""
     return literal(moment.astimezone(UTC).isoformat())
 

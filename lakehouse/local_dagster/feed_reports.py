@@ -36,7 +36,7 @@ class FeedReports:
         with storage_faults_explained():
             self._instance = opened_instance()
         # Well within the time after which the feed counts as stopped.
-        self._every_s = min(60.0, feed.config.fresh_s / 2)
+        self._every_s = min(60.0, feed.config.freshness_s / 2)
         self._since = Totals()
         self._newest: Round | None = None
         self._last = -self._every_s

@@ -79,11 +79,11 @@ def _to_be_asked_about(lake: Lake, dataset: Dataset) -> list[date]:
 
 def _left_half_done(source: Source) -> set[date]:
     """The partitions of runs that failed after their objects were loaded, by Dagster's record of them."""
-    from lakehouse.components.sources.sensor import failed_stretches
+    from lakehouse.components.sources.sensor import failed_ranges
 
     prepared_home(settings())
     with storage_faults_explained(), opened_instance() as instance:
-        failed = [stretch for stretch, _ in failed_stretches(instance, source)]
+        failed = [stretch for stretch, _ in failed_ranges(instance, source)]
     partitioning = source.stepwise[0].partitioning
     spans = [(stretch.first, stretch.last) for stretch in failed]
     return {day for first, last in spans if first and last for day in partitioning.between(first, last)}

@@ -1,6 +1,6 @@
 """`lakehouse dev` as people run it (webserver, daemon, code servers), driven by the requests that its UI sends.
 
-Belongs here: starting and ending it, launching, waiting, and pictures of its pages. What a run should have
+Belongs here: starting and ending it, launching, waiting, and figures of its pages. What a run should have
 done to the lake is asserted in the tests.
 """
 

@@ -23,12 +23,12 @@ from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.products import Bars, Product
 from lakehouse.ingest.coerce import typed
-from lakehouse.ingest.dataset import Asked
+from lakehouse.ingest.dataset import ApiOrigin
 from lakehouse.ingest.formats import Received
 from lakehouse.ingest.http.requests import Question, Requests
 from lakehouse.ingest.load import load
-from lakehouse.ingest.names import Named
-from lakehouse.ingest.unpacked import ObjectDamaged
+from lakehouse.ingest.names import ObjectName
+from lakehouse.ingest.unpacked import CorruptObject
 from lakehouse.settings import settings
 
 NAME = "BTCUSDT/1m/BTCUSDT-1m-2025-01-02.zip"
@@ -76,15 +76,15 @@ def typed_row(line: str, **entries: Any) -> dict[str, Any]:
 # Names of objects
 
 
-def named_in(name: str) -> Named | None:
-    return source_named("binance").bars.named_in(name)
+def parse_name(name: str) -> ObjectName | None:
+    return source_named("binance").bars.parse_name(name)
 
 
 @pytest.mark.parametrize("folder", ["", "data/spot/daily/klines/"])
 @pytest.mark.parametrize(("symbol", "quote"), [("BTCUSDT", "USDT"), ("ETHEUR", "EUR"), ("1000SATSUSDC", "USDC")])
 def test_a_name_says_the_day_and_the_values_of_its_groups(folder: str, symbol: str, quote: str) -> None:
     values = {"symbol": symbol, "quote": quote, "date": str(DAY)}
-    assert named_in(f"{folder}{symbol}/1m/{symbol}-1m-{DAY}.zip") == Named(DAY, DAY, None, values)
+    assert parse_name(f"{folder}{symbol}/1m/{symbol}-1m-{DAY}.zip") == ObjectName(DAY, DAY, None, values)
 
 
 @pytest.mark.parametrize(
@@ -99,13 +99,13 @@ def test_a_name_says_the_day_and_the_values_of_its_groups(folder: str, symbol: s
     ids=["another quote", "another symbol", "no day", "a checksum", "another folder"],
 )
 def test_a_foreign_object_says_nothing(name: str) -> None:
-    assert named_in(name) is None
+    assert parse_name(name) is None
 
 
 def requests_of(name: str) -> Requests:
     """The requests of a dataset, by the settings of now."""
     origin = source_named("alpha_vantage").dataset(name).origin
-    assert isinstance(origin, Asked)
+    assert isinstance(origin, ApiOrigin)
     return origin.requests
 
 
@@ -133,19 +133,19 @@ def test_the_name_of_an_answer_says_what_was_asked_for(symbol: str, month: date,
     month = month.replace(day=1)
     name = asked(intraday(), symbol, month, adjusted=adjusted).name
     assert name == f"bars/{month:%Y-%m}/adjusted={adjusted}/{symbol}"
-    named = intraday().named_in(name)
+    named = intraday().parse_name(name)
     assert named is not None
     assert named.values == {"month": f"{month:%Y-%m}", "adjusted": adjusted, "symbol": symbol}
     assert (named.first_day, (named.last_day + timedelta(days=1)).day, named.hour) == (month, 1, None)
     assert named.last_day - month < timedelta(days=31)
-    assert daily().named_in(name) is None
+    assert daily().parse_name(name) is None
 
 
 def test_an_answer_without_a_month_is_about_the_whole_history() -> None:
     name = asked(daily(), "BRK.B", DAY).name
     assert name == "official_daily/BRK.B"
-    assert daily().named_in(name) == Named(date.min, date.max, None, {"symbol": "BRK.B"})
-    assert intraday().named_in(name) is None
+    assert daily().parse_name(name) == ObjectName(date.min, date.max, None, {"symbol": "BRK.B"})
+    assert intraday().parse_name(name) is None
     assert (intraday().by_month, daily().by_month) == (True, False)
 
 
@@ -182,7 +182,7 @@ BARS = {
     "time": {"columns": ["t"], "format": "epoch"},
     "columns": {name: name for name in ("instrument_id", "open", "high", "low", "close", "volume")},
     "constants": {"currency": "EUR"},
-    "objects": {"pattern": r"(?P<date>.*)\.csv", "per_session": "day"},
+    "objects": {"pattern": r"(?P<date>.*)\.csv", "holds": "day"},
 }
 
 
@@ -197,8 +197,8 @@ BARS = {
         ({"objects": None, "request": {"adjusted": "true"}, "named": {"symbol": "ticker"}}, "none of adjusted, month"),
         ({"interval": "1 minute"}, "'1 minute' is not a number followed by"),
         ({"volume_unit": 0}, "volume_unit"),
-        ({"objects": {"pattern": r".*\.csv", "per_session": "day"}}, "lacks the group .*date"),
-        ({"objects": {"pattern": r"(?P<date>.*)\.csv", "per_session": "hour"}}, "lacks the group .*hour"),
+        ({"objects": {"pattern": r".*\.csv", "holds": "day"}}, "lacks the group .*date"),
+        ({"objects": {"pattern": r"(?P<date>.*)\.csv", "holds": "hour"}}, "lacks the group .*hour"),
         ({"format": "csv.bz2"}, "format"),
         ({"colums": {}}, "colums"),
     ],
@@ -253,7 +253,7 @@ def test_a_header_that_comes_says_where_the_columns_are() -> None:
 def test_a_header_alone_is_no_trade_and_nothing_at_all_is_damage() -> None:
     assert read(HEADER).rows == 0
     for data in (zipped(), zipped("")):
-        with pytest.raises(ObjectDamaged, match="is empty"):
+        with pytest.raises(CorruptObject, match="is empty"):
             read_object(NAME, data, klines())
 
 
@@ -265,7 +265,7 @@ FRAME = read_object(NAME, WHOLE, klines()).frame
 
 @given(end=st.integers(0, len(WHOLE) - 1))
 def test_a_cut_zip_file_is_never_half_loaded(end: int) -> None:
-    with pytest.raises(ObjectDamaged, match=f"{NAME} is a cut or damaged zip file"):
+    with pytest.raises(CorruptObject, match=f"{NAME} is a cut or damaged zip file"):
         read_object(NAME, WHOLE[:end], klines())
 
 
@@ -273,7 +273,7 @@ def test_a_cut_zip_file_is_never_half_loaded(end: int) -> None:
 def test_a_zip_file_with_a_wrong_byte_is_refused_or_says_the_same(place: int, value: int) -> None:
     try:
         received = read_object(NAME, WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :], klines())
-    except ObjectDamaged as damage:
+    except CorruptObject as damage:
         assert NAME in str(damage)  # noqa: PT017
     else:
         assert received.frame is not None
@@ -290,7 +290,7 @@ def test_a_damaged_directory_is_no_accident(before_end: range, values: tuple[int
         for value in values:
             try:
                 received = read_object(NAME, WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :], klines())
-            except ObjectDamaged:
+            except CorruptObject:
                 refused += 1
             else:
                 assert received.frame is not None
@@ -299,17 +299,17 @@ def test_a_damaged_directory_is_no_accident(before_end: range, values: tuple[int
 
 
 def test_a_zip_file_holds_one_file() -> None:
-    with pytest.raises(ObjectDamaged, match=f"{NAME} holds 2 files where one CSV is expected; have it sent again"):
+    with pytest.raises(CorruptObject, match=f"{NAME} holds 2 files where one CSV is expected; have it sent again"):
         read_object(NAME, zipped(kline(), other=kline()), klines())
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
-    with pytest.raises(ObjectDamaged, match="holds 0 files"):
+    with pytest.raises(CorruptObject, match="holds 0 files"):
         read_object(NAME, empty.getvalue(), klines())
     assert read_object(NAME, zipped(kline(), **{"folder/": ""}), klines()).rows == 1
 
 
 def test_a_csv_that_was_not_zipped_is_damaged() -> None:
-    with pytest.raises(ObjectDamaged, match="is a cut or damaged zip file"):
+    with pytest.raises(CorruptObject, match="is a cut or damaged zip file"):
         read_object(NAME, kline().encode(), klines())
 
 

@@ -76,12 +76,27 @@ def test_a_source_cannot_take_a_schema_of_the_lakes_own(folder: Path, name: str)
     assert f"source '{name}' is a schema of the lake's own" in str(descriptions(folder).broken[path])
 
 
-def test_a_former_name_of_an_entry_is_read_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = folder / "market" / "binance" / "defs.yaml"
-    path.write_text(BINANCE.replace("holds: day", "per_session: day"))
+FORMER = [
+    ("binance", "per_session", "holds"),
+    ("alpha_vantage", "quota_words", "quota_patterns"),
+    ("alpha_vantage", "refusals", "error_members"),
+    ("iex", "tries", "max_attempts"),
+    ("iex", "every_s", "poll_interval_s"),
+]
+
+
+@pytest.mark.parametrize(("source", "former", "present"), FORMER)
+def test_a_former_name_of_an_entry_is_read_with_a_warning(
+    source: str, former: str, present: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "market" / source / "defs.yaml"
+    path.parent.mkdir(exist_ok=True)
+    written = (DEFS / "market" / source / "defs.yaml").read_text()
+    path.write_text(written.replace(f"{present}:", f"{former}:"))
+    assert path.read_text() != written
     _warn.cache_clear()
-    assert "binance" in descriptions(folder).found
-    assert "the entry `per_session` of a defs.yaml is called `holds` now" in caplog.text
+    assert descriptions(folder).found[source] == descriptions().found[source]
+    assert f"the entry `{former}` of a defs.yaml is called `{present}` now" in caplog.text
 
 
 def test_status_names_the_broken_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

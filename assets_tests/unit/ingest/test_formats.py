@@ -24,8 +24,8 @@ from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.products import Bars, Product
 from lakehouse.ingest.coerce import typed
 from lakehouse.ingest.formats import BlockReader, Received, _records
-from lakehouse.ingest.names import Named
-from lakehouse.ingest.unpacked import ObjectDamaged
+from lakehouse.ingest.names import ObjectName
+from lakehouse.ingest.unpacked import CorruptObject
 
 NAME = "2017-06-29/2017-06-29_BINS_XETR08.csv"
 BMW = ("DE0005190003", "BMW", "BAY.MOTOREN WERKE AG ST", "Common stock", "EUR", "2504446", "2017-06-29", "08:00",
@@ -75,7 +75,7 @@ def test_blank_lines_before_the_header_do_not_make_an_object_empty(blank: str, m
 
 @pytest.mark.parametrize("data", [b"", b"\n", b" \r\n\n"])
 def test_an_object_of_blank_lines_alone_is_empty(data: bytes) -> None:
-    with pytest.raises(ObjectDamaged, match="is empty"):
+    with pytest.raises(CorruptObject, match="is empty"):
         read(data)
 
 
@@ -141,7 +141,7 @@ def test_a_blank_line_is_no_row() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\r\n", b"\xef\xbb\xbf", b"   \n"])
 def test_an_empty_file_is_damaged(data: bytes) -> None:
-    with pytest.raises(ObjectDamaged, match="is empty"):
+    with pytest.raises(CorruptObject, match="is empty"):
         read(data)
 
 
@@ -152,7 +152,7 @@ def test_a_header_alone_means_that_nothing_traded(data: bytes) -> None:
 
 
 def test_a_missing_column_is_named_with_the_file_and_the_mend() -> None:
-    with pytest.raises(ObjectDamaged) as damage:
+    with pytest.raises(CorruptObject) as damage:
         read(body(header=",".join(HEADER).replace("EndPrice", "Last")))
     assert all(
         word in str(damage.value) for word in (NAME, "EndPrice", "Last", "`columns` of the product bars", "defs.yaml")
@@ -186,14 +186,14 @@ def test_columns_are_found_by_name_wherever_they_stand() -> None:
 def test_what_is_no_bar_file_is_damaged_or_read_row_by_row(data: bytes) -> None:
     try:
         received = read(data)
-    except ObjectDamaged as damage:
+    except CorruptObject as damage:
         assert NAME in str(damage)  # noqa: PT017
     else:
         assert received.rows == len(fields(received)) + len(received.malformed)
 
 
 def test_a_column_that_stands_twice_is_damage() -> None:
-    with pytest.raises(ObjectDamaged, match="NumberOfTrades"):
+    with pytest.raises(CorruptObject, match="NumberOfTrades"):
         read(body((*BMW, "7"), header=",".join((*HEADER, "NumberOfTrades"))))
 
 
@@ -202,7 +202,7 @@ WHOLE = gzip.compress(body(*(changed(Time=f"08:{minute:02}") for minute in range
 
 @given(end=st.integers(0, len(WHOLE) - 1))
 def test_a_cut_gzip_file_is_never_half_loaded(end: int) -> None:
-    with pytest.raises(ObjectDamaged, match=NAME):
+    with pytest.raises(CorruptObject, match=NAME):
         read(WHOLE[:end], name=NAME + ".gz")
 
 
@@ -211,7 +211,7 @@ def test_a_gzip_file_with_a_wrong_byte_is_refused_or_says_the_same(place: int, v
     data = WHOLE[:place] + bytes([value]) + WHOLE[place + 1 :]
     try:
         received = read(data, name=NAME + ".gz")
-    except ObjectDamaged:
+    except CorruptObject:
         return
     assert fields(received) == fields(read(WHOLE, name=NAME + ".gz"))
 
@@ -317,7 +317,7 @@ def test_bytes_that_are_not_of_the_encoding_are_refused_and_shown(declared: str,
 
 def test_a_header_that_is_not_of_the_encoding_names_the_entry_that_fixes_it() -> None:
     header = ",".join(HEADER).replace("SecurityDesc", "Bezeichnung für Leser").encode("latin-1")
-    with pytest.raises(ObjectDamaged, match=r"not utf-8.*set `encoding` of the product bars"):
+    with pytest.raises(CorruptObject, match=r"not utf-8.*set `encoding` of the product bars"):
         read(header + b"\n")
 
 
@@ -384,7 +384,7 @@ bars:
   objects:
     pattern: (?P<date>\\d{8})_BINS_XEUR(?P<hour>\\d{2})\\.csv
     date_format: "%Y%m%d"
-    per_session: hour
+    holds: hour
   format: csv
   nulls: ["", "-"]
   time: {columns: [Date, Time], format: "%Y%m%d %H:%M", zone: UTC, label: start}
@@ -408,7 +408,9 @@ def test_a_derivatives_venue_is_a_matter_of_yaml() -> None:
     assert [row[name] for name in ("open", "high", "low", "close")] == [-0.05, 0.0, -0.07, -0.06]
     assert (row["instrument_id"], row["volume"], row["trades"], row["symbol"]) == ("72057606922829", 12, 3, "20170907")
     day = date(2017, 6, 29)
-    assert source.bars.named_in("20170629_BINS_XEUR08.csv") == Named(day, day, 8, {"date": "20170629", "hour": "08"})
+    assert source.bars.parse_name("20170629_BINS_XEUR08.csv") == ObjectName(
+        day, day, 8, {"date": "20170629", "hour": "08"}
+    )
     assert "prices_positive" not in source.contract("raw_bars").predicates
     assert "instrument_id_present" in source.contract("raw_bars").predicates
 
@@ -451,7 +453,7 @@ def test_a_parquet_object_whose_text_repeats_without_end_is_read_in_bounded_bloc
     assert len(data) < 200_000
     blocks = iter(BlockReader(NAME, io.BytesIO(data), xetra(format="parquet"), 2**40))
     if length > 1_000_000:
-        with pytest.raises(ObjectDamaged, match="a cell has 2,000,000 bytes"):
+        with pytest.raises(CorruptObject, match="a cell has 2,000,000 bytes"):
             next(blocks)
     else:
         first, second = next(blocks), next(blocks)
@@ -462,7 +464,7 @@ def test_a_parquet_object_whose_text_repeats_without_end_is_read_in_bounded_bloc
 
 def test_a_parquet_object_with_a_column_of_lists_is_damaged() -> None:
     frame = frame_of(BMW).with_columns(pl.struct("Mnemonic", "ISIN").implode().over("Date").alias("Mnemonic"))
-    with pytest.raises(ObjectDamaged, match=NAME):
+    with pytest.raises(CorruptObject, match=NAME):
         read(parquet(frame), xetra(format="parquet"))
 
 
@@ -471,7 +473,7 @@ PARQUET = parquet(frame_of(*(changed(Time=f"08:{minute:02}") for minute in range
 
 @given(end=st.integers(0, len(PARQUET) - 1))
 def test_a_cut_parquet_object_is_damaged(end: int) -> None:
-    with pytest.raises(ObjectDamaged, match=NAME):
+    with pytest.raises(CorruptObject, match=NAME):
         read(PARQUET[:end], xetra(format="parquet"))
 
 
@@ -479,7 +481,7 @@ def test_a_cut_parquet_object_is_damaged(end: int) -> None:
 def test_a_wrong_byte_in_a_parquet_object_is_no_accident(place: int, value: int) -> None:
     try:
         read(PARQUET[:place] + bytes([value]) + PARQUET[place + 1 :], xetra(format="parquet"))
-    except ObjectDamaged as damage:
+    except CorruptObject as damage:
         assert NAME in str(damage)  # noqa: PT017
 
 

@@ -17,7 +17,7 @@ from assets_tests.support.reference import HEADER, csv_line, isin, isin_is_valid
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.source import BarSource
-from lakehouse.ingest.load import Loaded, load
+from lakehouse.ingest.load import LoadResult, load
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.engine import connect
 from lakehouse.lake.standards import STANDARDS
@@ -101,7 +101,7 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def take(lake: Lake, *sessions: date) -> Loaded:
+def take(lake: Lake, *sessions: date) -> LoadResult:
     config = source_named("xetra")
     return load(lake, config.bars, sessions)
 

@@ -31,7 +31,7 @@ class MarketSource(SourceComponent):
     """
 
     model = SourceConfig
-    shown = Shown(pictures={"daily_bars": session_pictures}, freshness={"daily_bars": _FRESH})
+    shown = Shown(figures={"daily_bars": session_pictures}, freshness={"daily_bars": _FRESH})
     config: SourceConfig
 
     def resolve(self) -> BarSource:

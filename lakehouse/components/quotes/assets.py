@@ -45,7 +45,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
                 **_declared(feed, QUOTES, f"{feed.config.description}: each quote once, append-only.", []),
                 partitions_def=partitions,
                 freshness_policy=dg.FreshnessPolicy.time_window(
-                    fail_window=timedelta(seconds=max(feed.config.fresh_s, 60))
+                    fail_window=timedelta(seconds=max(feed.config.freshness_s, 60))
                 ),
             ),
             dg.AssetSpec(

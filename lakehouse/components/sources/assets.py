@@ -36,7 +36,7 @@ Pictures = Callable[[Lake, Any, Sequence[date]], dict[str, Any]]
 class Shown:
     """What a kind of source adds to the pages of its tables, by the tables' names."""
 
-    pictures: Mapping[str, Pictures] = field(default_factory=dict)
+    figures: Mapping[str, Pictures] = field(default_factory=dict)
     freshness: Mapping[str, dg.FreshnessPolicy] = field(default_factory=dict)
 
 
@@ -123,8 +123,8 @@ def _derived_asset(
         if table.keeps is not None:
             totals = conservation_totals(opened, present, own)
             metadata |= {f"rows_{count}": rows for count, rows in totals.items()}
-        if name in shown.pictures:
-            metadata |= shown.pictures[name](opened, present, own)
+        if name in shown.figures:
+            metadata |= shown.figures[name](opened, present, own)
         reported = partition_metadata(opened, path, sorted({*own, *result.changed}), present.span_of(name))
         for partition, facts in reported.items():
             facts["rows_changed"] = result.changed_by_partition.get(partition, 0)
@@ -140,7 +140,7 @@ def _partitions_reported(
     metadata: dict[str, Any],
 ) -> dg.MaterializeResult:
     """Tells Dagster what each of the run's partitions holds, and of the last one what the run did (`metadata`): that of
-    a MaterializeResult would be stored with every partition, pictures too, which made 28 MB of a quarter. Other
+    a MaterializeResult would be stored with every partition, figures too, which made 28 MB of a quarter. Other
     partitions that got news, as they came in the same objects or follow a corrected one, are `reported` as well.
     """
     for partition, facts in reported.items():

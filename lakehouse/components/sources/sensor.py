@@ -20,7 +20,7 @@ import dagster as dg
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sources.run_tags import range_tags, tagged_span
 from lakehouse.derive.source import Source
-from lakehouse.ingest.discover import PendingObject, discover
+from lakehouse.ingest.discover import ObjectVersion, discover
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.skipped import record_skipped
 from lakehouse.ingest.stale_readings import read_otherwise
@@ -43,7 +43,7 @@ IN_PROGRESS = [
 
 
 @dataclass(frozen=True)
-class Stretch:
+class PartitionRange:
     """Neighbouring partitions with pending objects: what one run takes in. One of whole tables has none."""
 
     first: date | None
@@ -55,12 +55,12 @@ class Stretch:
         return "all" if self.first is None else f"{self.first} to {self.last}"
 
 
-def stretches(pending: Sequence[PendingObject], partitions: Sequence[date]) -> list[Stretch]:
+def stretches(pending: Sequence[ObjectVersion], partitions: Sequence[date]) -> list[PartitionRange]:
     """Groups pending objects by runs of neighbouring partitions, oldest first; objects of others than `partitions`
     wait for theirs.
     """
     number = {partition: position for position, partition in enumerate(partitions)}
-    groups: list[list[PendingObject]] = []
+    groups: list[list[ObjectVersion]] = []
     for item in pending:
         if item.first_partition not in number:
             continue
@@ -68,10 +68,10 @@ def stretches(pending: Sequence[PendingObject], partitions: Sequence[date]) -> l
             groups[-1].append(item)
         else:
             groups.append([item])
-    return [Stretch(group[0].first_partition, group[-1].first_partition, _digest(group)) for group in groups]
+    return [PartitionRange(group[0].first_partition, group[-1].first_partition, _digest(group)) for group in groups]
 
 
-def _digest(objects: Sequence[PendingObject]) -> str:
+def _digest(objects: Sequence[ObjectVersion]) -> str:
     digest = hashlib.sha256()
     for item in sorted(objects, key=lambda item: (item.name, item.version)):
         # One that is asked for again is another request each time.
@@ -120,8 +120,8 @@ def source_sensor(
         if partitions is not None:
             fresh = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
         else:
-            fresh = [Stretch(None, None, _digest(pending))] if pending else []
-        failed = failed_stretches(context.instance, source)
+            fresh = [PartitionRange(None, None, _digest(pending))] if pending else []
+        failed = failed_ranges(context.instance, source)
         if not fresh and not failed:
             yield dg.SkipReason(f"no new or changed objects{noted}")
             return
@@ -158,7 +158,7 @@ def _asked_until(cursor: str | None) -> datetime | None:
     return moment if moment.tzinfo else None
 
 
-def failed_stretches(instance: dg.DagsterInstance, source: Source) -> list[tuple[Stretch, int]]:
+def failed_ranges(instance: dg.DagsterInstance, source: Source) -> list[tuple[PartitionRange, int]]:
     """What the sensor's runs and the command line's failed to bring through to the marts, with the number of tries: no
     run over it succeeded, and no later one over its sessions. A backfill that was killed between loading and deriving
     has left nothing pending; what it lacks is named by its run.
@@ -172,13 +172,13 @@ def failed_stretches(instance: dg.DagsterInstance, source: Source) -> list[tuple
         if runs[0].status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
             continue
         first, last = tagged_span(runs[0].tags) or (None, None)
-        stretch = Stretch(first, last, changes)
+        stretch = PartitionRange(first, last, changes)
         if not _done_since(instance, source, stretch, runs[0].run_id):
             found.append((stretch, len(runs)))
     return found
 
 
-def _done_since(instance: dg.DagsterInstance, source: Source, stretch: Stretch, run_id: str) -> bool:
+def _done_since(instance: dg.DagsterInstance, source: Source, stretch: PartitionRange, run_id: str) -> bool:
     """Whether a run that began after `run_id`, by whomever, brought all partitions of the stretch to the source's
     last table.
     """
@@ -198,7 +198,7 @@ def _done_since(instance: dg.DagsterInstance, source: Source, stretch: Stretch, 
     )
 
 
-def _covers(tags: Mapping[str, str], stretch: Stretch) -> bool:
+def _covers(tags: Mapping[str, str], stretch: PartitionRange) -> bool:
     """Whether a run with these tags took in a stretch."""
     if stretch.first is None or stretch.last is None:
         return True
@@ -212,7 +212,7 @@ def _last_table(source: Source) -> str:
     return made[-1].name
 
 
-def _request(source: Source, stretch: Stretch, tries: int) -> dg.RunRequest:
+def _request(source: Source, stretch: PartitionRange, tries: int) -> dg.RunRequest:
     about = range_tags(stretch.first, stretch.last) if stretch.first and stretch.last else {}
     return dg.RunRequest(
         run_key=f"{source.name}-{stretch.changes}-{tries}",

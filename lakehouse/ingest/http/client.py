@@ -136,7 +136,7 @@ class ApiClient:
         return f"ApiClient({self.source}, {self._address(self.url)})"
 
     def get(self, parameters: Mapping[str, str]) -> Answer:
-        """Asks until there is an answer, at most `tries` times.
+        """Asks until there is an answer, at most `max_attempts` times.
 
         Args:
             parameters: of the query, without the key. `datatype`, csv or json, says what the answer has to be.
@@ -154,7 +154,7 @@ class ApiClient:
         try:
             for attempt in stamina.retry_context(
                 on=_next_wait,
-                attempts=self.api.tries,
+                attempts=self.api.max_attempts,
                 timeout=None,
                 wait_initial=FIRST_WAIT_S,
                 wait_max=LONGEST_WAIT_S,
@@ -213,8 +213,8 @@ class ApiClient:
             response.status_code,
             body,
             parameters.get("datatype"),
-            self.api.refusals,
-            self.api.quota_words,
+            self.api.error_members,
+            self.api.quota_patterns,
             is_whole="content-length" in response.headers or "transfer-encoding" in response.headers,
         )
         if refusal is None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -36,6 +37,12 @@ class ApiKey(Strict):
 class Api(Strict):
     """A vendor's API: one address that answers GET requests, and how it is to be treated."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "tries": "max_attempts",
+        "refusals": "error_members",
+        "quota_words": "quota_patterns",
+    }
+
     url: str = Field(
         pattern=r"^https?://[^/\s]", description="Address without parameters; LAKEHOUSE_<SOURCE>_URL goes before."
     )
@@ -52,27 +59,27 @@ class Api(Strict):
     run_timeout_s: float = Field(
         4 * 3600.0, gt=0, description="Seconds for which a run may ask; the next one asks for what is left."
     )
-    tries: int = Field(5, ge=1, description="How often a request is made before it counts as unanswered.")
+    max_attempts: int = Field(5, ge=1, description="How often a request is made before it counts as unanswered.")
     concurrency: int = Field(4, ge=1, description="How many requests may be under way at once.")
-    refusals: dict[str, Literal["permanent", "rate"]] = Field(
+    error_members: dict[str, Literal["permanent", "rate"]] = Field(
         description="How the vendor says no with status 200: member of a JSON object -> permanent (the request is "
         "wrong), or rate (ask again later)."
     )
-    quota_words: tuple[str, ...] = Field(
+    quota_patterns: tuple[str, ...] = Field(
         (),
         description="Regular expressions, upper or lower case, for refusals which say that the day's quota is used up "
         "or that the plan doesn't cover the request: nothing more is asked in this run.",
     )
 
-    @field_validator("quota_words")
+    @field_validator("quota_patterns")
     @classmethod
-    def _are_expressions(cls, quota_words: tuple[str, ...]) -> tuple[str, ...]:
-        for words in quota_words:
+    def _are_expressions(cls, quota_patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for words in quota_patterns:
             try:
                 re.compile(words)
             except re.error as error:
                 raise ValueError(f"{words!r} is no regular expression: {error}") from None
-        return quota_words
+        return quota_patterns
 
 
 @dataclass(frozen=True)

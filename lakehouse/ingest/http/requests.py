@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import product
 
-from lakehouse.ingest.names import Named
+from lakehouse.ingest.names import ObjectName
 from lakehouse.ingest.partitioning import start_of
 
 _DAY = timedelta(days=1)
@@ -78,7 +78,7 @@ class Requests:
         """Whether the API would be asked for an object of that name: not about a subject that was taken out, nor with
         other parameters.
         """
-        named = self.named_in(name)
+        named = self.parse_name(name)
         if named is None:
             return True
         parameters = self.parameters()
@@ -86,7 +86,7 @@ class Requests:
             named.values[choice] == parameters[choice] for choice in self._choices
         )
 
-    def named_in(self, name: str) -> Named | None:
+    def parse_name(self, name: str) -> ObjectName | None:
         """What an object's name says; None for a foreign object."""
         match = self._groups.fullmatch(name)
         if match is None:
@@ -94,7 +94,7 @@ class Requests:
         values = match.groupdict()
         first = datetime.strptime(values.get("month", _NO_MONTH), "%Y-%m").date()
         last = start_of("month", first + timedelta(days=31)) - _DAY if "month" in values else date.max
-        return Named(first, last, None, values)
+        return ObjectName(first, last, None, values)
 
     def parameters(self) -> dict[str, str]:
         """The parameters, before a subject and a month are filled in.

@@ -34,8 +34,8 @@ def refusal_in(
     status: int,
     body: bytes,
     datatype: str | None,
-    refusals: Mapping[str, str],
-    quota_words: Sequence[str],
+    error_members: Mapping[str, str],
+    quota_patterns: Sequence[str],
     *,
     is_whole: bool,
 ) -> Refusal | None:
@@ -43,14 +43,14 @@ def refusal_in(
 
     Args:
         datatype: `csv` or `json`, where the request said which.
-        refusals: member of a JSON object -> `permanent` or `rate`: how the vendor refuses with status 200.
-        quota_words: regular expressions for refusals that no further try of today can change.
+        error_members: member of a JSON object -> `permanent` or `rate`: how the vendor refuses with status 200.
+        quota_patterns: regular expressions for refusals that no further try of today can change.
         is_whole: whether HTTP said how long the answer is. Where it didn't, only a last line with an end tells an
             answer from a cut one.
     """
     body = body.removeprefix(b"\xef\xbb\xbf")
     if status != 200:
-        return _refused_status(status, body, quota_words)
+        return _refused_status(status, body, quota_patterns)
     start = body.lstrip()
     if not start:
         return Refusal("passing", "an empty answer")
@@ -58,49 +58,49 @@ def refusal_in(
         return Refusal("passing", f"a web page instead of data: {_quoted(start)}")
     # A damaged header may begin with a brace ("{,timestamp,open"): JSON goes on with a name or ends.
     if datatype == "json" or re.match(rb"[{\[][ \t]*([\"{}\[\]\r\n]|$)", start):
-        return _refusing_json(start, datatype, refusals, quota_words)
+        return _refusing_json(start, datatype, error_members, quota_patterns)
     if not is_whole and not body.endswith((b"\n", b"\r")):
         return Refusal("passing", f"an answer that was cut: after {len(body):,} bytes its last line has no end")
     return None
 
 
-def _refused_status(status: int, body: bytes, quota_words: Sequence[str]) -> Refusal:
+def _refused_status(status: int, body: bytes, quota_patterns: Sequence[str]) -> Refusal:
     text = f"status {status}: {_quoted(body) or 'no text'}"
-    if status == 402 or (400 <= status < 500 and _is_quota(text, quota_words)):
+    if status == 402 or (400 <= status < 500 and _is_quota(text, quota_patterns)):
         return Refusal("quota", text)
     passing = status >= 500 or status in _PASSING_STATUS or status < 300
     return Refusal("passing" if passing else "permanent", text)
 
 
 def _refusing_json(
-    body: bytes, datatype: str | None, refusals: Mapping[str, str], quota_words: Sequence[str]
+    body: bytes, datatype: str | None, error_members: Mapping[str, str], quota_patterns: Sequence[str]
 ) -> Refusal | None:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         # The vendor's error may be damaged as well; what an object begins with tells it from data that were cut.
-        names = "|".join(map(re.escape, refusals))
+        names = "|".join(map(re.escape, error_members))
         said = re.match(rf"\{{\s*\"?({names})\b", body.decode(errors="replace")) if names else None
         if said is None:
             return Refusal("passing", f"JSON that was cut or damaged after {len(body):,} bytes: {_quoted(body)}")
-        return _said_no(refusals[said[1]], _quoted(body), quota_words)
+        return _said_no(error_members[said[1]], _quoted(body), quota_patterns)
     if isinstance(document, dict):
-        for member, kind in refusals.items():
+        for member, kind in error_members.items():
             if document.get(member):
-                return _said_no(kind, f"{member}: {document[member]}", quota_words)
+                return _said_no(kind, f"{member}: {document[member]}", quota_patterns)
     if datatype == "csv":
         return Refusal("permanent", f"JSON where CSV was asked for: {_quoted(body)}")
     return None
 
 
-def _said_no(kind: str, text: str, quota_words: Sequence[str]) -> Refusal:
-    if _is_quota(text, quota_words):
+def _said_no(kind: str, text: str, quota_patterns: Sequence[str]) -> Refusal:
+    if _is_quota(text, quota_patterns):
         return Refusal("quota", text)
     return Refusal("permanent" if kind == "permanent" else "passing", text)
 
 
-def _is_quota(text: str, quota_words: Sequence[str]) -> bool:
-    return any(re.search(words, text, re.IGNORECASE) for words in quota_words)
+def _is_quota(text: str, quota_patterns: Sequence[str]) -> bool:
+    return any(re.search(words, text, re.IGNORECASE) for words in quota_patterns)
 
 
 def _quoted(body: bytes) -> str:

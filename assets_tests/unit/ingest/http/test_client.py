@@ -106,7 +106,7 @@ def test_nobody_there_is_no_answer() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/query"
-        with client_of(api(url, tries=1), key=KEY) as client, pytest.raises(Unreachable) as raised:
+        with client_of(api(url, max_attempts=1), key=KEY) as client, pytest.raises(Unreachable) as raised:
             client.get(ASKED)
     assert "after 1 try; the last met ConnectError" in str(raised.value)
     assert url in str(raised.value)
@@ -231,7 +231,7 @@ def test_an_answer_that_is_too_large_is_refused_at_once(
     body, headers = (gzip.compress(large), {"Content-Encoding": "gzip"}) if packed else (large, {})
     vendor.otherwise = Reply(body, headers=headers, length=length)
     with pytest.raises(AnswerRefused, match=r"more than 100,000 bytes.*LAKEHOUSE_ANSWER_MAX_BYTES"):
-        ask(vendor, tries=3)
+        ask(vendor, max_attempts=3)
     assert len(vendor.asked) == 1
     vendor.otherwise = Reply(ROWS + b"\n" * 50_000)
     assert len(ask(vendor).body) == len(ROWS) + 50_000
@@ -240,7 +240,7 @@ def test_an_answer_that_is_too_large_is_refused_at_once(
 def test_waits_double(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_module, "FIRST_WAIT_S", 0.05)
     vendor.script = [Reply(status=500)] * 3
-    ask(vendor, tries=4)
+    ask(vendor, max_attempts=4)
     waits = [later - earlier for earlier, later in zip(vendor.moments, vendor.moments[1:], strict=False)]
     assert [wait >= least for wait, least in zip(waits, (0.05, 0.1, 0.2), strict=True)] == [True] * 3
 
@@ -250,7 +250,7 @@ def test_threads_share_the_rate_and_each_gets_its_own_answer(vendor: Vendor, mon
     vendor.script = [Reply(status=503)] * 3
     vendor.otherwise = lambda query: Reply(f"symbol\n{query['symbol']}\n".encode())
     symbols = [f"S{number}" for number in range(9)]
-    with client_of(api(vendor.url, tries=5), key=KEY) as client, ThreadPoolExecutor(6) as threads:
+    with client_of(api(vendor.url, max_attempts=5), key=KEY) as client, ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(lambda symbol: client.get(ASKED | {"symbol": symbol}).body, symbols))
     assert answers == [f"symbol\n{symbol}\n".encode() for symbol in symbols]
     assert len(vendor.moments) == 12  # three tries failed
@@ -424,9 +424,9 @@ def test_a_symbol_that_cannot_name_an_object_is_refused(symbol: str, monkeypatch
     [
         {"url": "ftp://vendor.example"},
         {"requests_per_minute": 0},
-        {"tries": 0},
-        {"refusals": {"Note": "sometimes"}},
-        {"quota_words": ("(",)},
+        {"max_attempts": 0},
+        {"error_members": {"Note": "sometimes"}},
+        {"quota_patterns": ("(",)},
         {"key": {"variable": "MY KEY"}},
         {"apikey": "stands in YAML"},
     ],

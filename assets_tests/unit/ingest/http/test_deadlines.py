@@ -23,13 +23,13 @@ def test_an_answer_that_drips_is_given_up_at_its_deadline(vendor: Vendor, drips:
     vendor.otherwise = Reply(drips=drips)
     started = time.monotonic()
     with pytest.raises(NoAnswer, match=r"after 1 try; the last met an answer that was not whole within 0\.3 s"):
-        ask(vendor, answer_timeout_s=0.3, tries=1)
+        ask(vendor, answer_timeout_s=0.3, max_attempts=1)
     assert time.monotonic() - started < 3
 
 
 def test_a_run_asks_no_longer_than_it_may(vendor: Vendor) -> None:
     vendor.otherwise = Reply(drips="body")
-    with client_of(api(vendor.url, run_timeout_s=0.3, tries=9), key=KEY) as client:
+    with client_of(api(vendor.url, run_timeout_s=0.3, max_attempts=9), key=KEY) as client:
         for _ in range(2):
             with pytest.raises(RunOver, match=r"the 0\.3 s for which a run may ask are over .* The next run goes on"):
                 client.get(ASKED)
@@ -55,7 +55,7 @@ def test_a_vendor_that_lets_nobody_connect_is_reported_soon(monkeypatch: pytest.
         url = f"http://127.0.0.1:{full.getsockname()[1]}/query"
         started = time.monotonic()
         with (
-            client_of(api(url, requests_per_minute=1, tries=50, timeout_s=60.0), key=KEY) as client,
+            client_of(api(url, requests_per_minute=1, max_attempts=50, timeout_s=60.0), key=KEY) as client,
             pytest.raises(Unreachable) as raised,
         ):
             client.get(ASKED)

@@ -34,7 +34,7 @@ def missing_objects(
         return _unanswered(source, bars, sessions, due_by)
     about = bars.filter(pl.col("first_session").is_in(list(sessions))).sort("object")
     readable = pl.col("status") != "failed"
-    loaded = [named for name in about.filter(readable)["object"] if (named := source.bars.named_in(name))]
+    loaded = [named for name in about.filter(readable)["object"] if (named := source.bars.parse_name(name))]
     there = {(named.first_day, named.hour) for named in loaded}
     missing: dict[date, list[str]] = {}
     for session in sessions:
@@ -45,7 +45,7 @@ def missing_objects(
     values = [named.values for named in loaded]
     failed = about.filter(~readable).select("first_session", "object").unique(maintain_order=True)
     for session, name in failed.iter_rows():
-        named = source.bars.named_in(name)
+        named = source.bars.parse_name(name)
         if named and (named.first_day, named.hour) in there and named.values not in values:
             missing.setdefault(session, []).append(name)
     return missing

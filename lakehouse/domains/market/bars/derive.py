@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.derive.by_partition import derive_by_partition, in_batches
-from lakehouse.derive.incremental import Derived, count
+from lakehouse.derive.incremental import DeriveResult, count
 from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.completeness import completeness
 from lakehouse.domains.market.bars.source import BarSource
@@ -50,7 +50,7 @@ def derive_daily_bars(
     *,
     verify: bool = False,
     progress: Progress = lambda *_: None,
-) -> Derived:
+) -> DeriveResult:
     """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from
     them. With `verify` nothing is written, and the result says what would be.
     """
@@ -70,7 +70,7 @@ def session_hours(source: BarSource) -> pl.DataFrame:
 
 def _daily_batch(
     lake: Lake, source: BarSource, sessions: list[date], verify: bool
-) -> tuple[Derived, Sequence[Snapshot]]:
+) -> tuple[DeriveResult, Sequence[Snapshot]]:
     table = lake.table(source.table("daily_bars"))
     target = table.snapshot()
     with lake.connect() as connection:
@@ -102,7 +102,7 @@ def _daily_batch(
             "SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month"
         ).fetchall()
         if not months:
-            return Derived(count(connection, "fresh")), (ledger, bars)
+            return DeriveResult(count(connection, "fresh")), (ledger, bars)
         where = {"month": [month for (month,) in months]}
         rows = connection.execute(
             f"""
@@ -114,7 +114,7 @@ def _daily_batch(
             "SELECT session, count(*) FROM (SELECT session FROM changes UNION ALL SELECT session FROM gone) "
             "GROUP BY session"
         ).fetchall()
-        result = Derived(
+        result = DeriveResult(
             count(connection, "fresh"),
             frozenset(session for session, _ in by_session),
             changes.num_rows + count(connection, "gone"),

@@ -6,11 +6,11 @@ or writes a table, so they serve the current lake, the lake as of a past moment,
 
 from __future__ import annotations
 
-from lakehouse.derive.revisions import Revised, winners
+from lakehouse.derive.revisions import RevisionRule, winners
 
 BAR_KEY = ("instrument_id", "currency", "interval", "start_at")
 
-BARS = Revised(
+BARS = RevisionRule(
     key=BAR_KEY,
     content=(
         "symbol",

@@ -18,7 +18,7 @@ from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.sessions import Sessions
 from lakehouse.errors import SourceError
 from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
-from lakehouse.ingest.dataset import Asked, Dataset, Delivered
+from lakehouse.ingest.dataset import ApiOrigin, Dataset, ObjectOrigin
 from lakehouse.ingest.http.config import Endpoint
 from lakehouse.ingest.http.requests import Requests
 from lakehouse.ingest.object_store import TARGET_PLACES, ObjectSource, objects_at, require_known
@@ -94,7 +94,7 @@ class BarSource(Source):
             SourceError: the settings say neither yes nor no.
         """
         origin = self.bars.origin
-        return isinstance(origin, Asked) and origin.requests.parameters().get("adjusted") == "true"
+        return isinstance(origin, ApiOrigin) and origin.requests.parameters().get("adjusted") == "true"
 
     def regular_end(self, session: date) -> datetime:
         """When the session's regular segment is over, the closing auction included."""
@@ -185,7 +185,7 @@ def _dataset(
     )
 
 
-def _origin(config: SourceConfig, product: Product, variables: Variables) -> Delivered | Asked:
+def _origin(config: SourceConfig, product: Product, variables: Variables) -> ObjectOrigin | ApiOrigin:
     if product.request is None:
         assert product.objects is not None
         beside = tuple(each.objects for each in (config.bars, config.official_daily) if each and each.objects)
@@ -193,7 +193,7 @@ def _origin(config: SourceConfig, product: Product, variables: Variables) -> Del
         # As the product says itself, or as the bars do, whose URL it shares.
         own = [each.access for each in (product.objects, config.bars.objects) if each and each.access]
         access = own[0].resolve(variables.secret) if own else FROM_ENVIRONMENT
-        return Delivered(partial(_place, config.source, url, access), product.objects, beside)
+        return ObjectOrigin(partial(_place, config.source, url, access), product.objects, beside)
     assert config.api is not None
     symbols = Symbols(config.source, config.api.symbols, variables.source_variable(config.source, "symbols"))
     kept = tuple(dict.fromkeys(product.named.values()))
@@ -202,7 +202,7 @@ def _origin(config: SourceConfig, product: Product, variables: Variables) -> Del
     requests = Requests(
         product.name, product.request, "symbol", symbols, kept, partial(_chosen, config, product, chosen)
     )
-    return Asked(Endpoint.of(config.source, config.api, variables), requests)
+    return ApiOrigin(Endpoint.of(config.source, config.api, variables), requests)
 
 
 def _place(source: str, url: str | None, access: ResolvedAccess) -> ObjectSource:

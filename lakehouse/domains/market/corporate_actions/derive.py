@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
 
-from lakehouse.derive.incremental import Derived, changed_partitions, count, derive_until_current
+from lakehouse.derive.incremental import DeriveResult, changed_partitions, count, derive_until_current
 from lakehouse.derive.source import Source
 from lakehouse.domains.market.corporate_actions import rules as official
 from lakehouse.ingest.ledger import LEDGER
@@ -32,14 +32,14 @@ def derive_official(
     *,
     verify: bool = False,
     progress: Progress = lambda *_: None,
-) -> Derived:
+) -> DeriveResult:
     """Brings official_daily or corporate_actions in line with raw_daily and the ledger, over its whole history.
     With `verify` nothing is written, and the result says what would be.
     """
     return derive_until_current(partial(_derived, lake, source, table, verify))
 
 
-def _derived(lake: Lake, source: Source, table: str, verify: bool) -> tuple[Derived, Sequence[Snapshot]]:
+def _derived(lake: Lake, source: Source, table: str, verify: bool) -> tuple[DeriveResult, Sequence[Snapshot]]:
     target = lake.table(source.table(table)).snapshot()
     columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
     with lake.connect() as connection:
@@ -53,10 +53,10 @@ def _derived(lake: Lake, source: Source, table: str, verify: bool) -> tuple[Deri
         changed = changed_partitions(connection, target, "year", years)
         made = count(connection, "fresh")
         if not changed:
-            return Derived(made), (ledger,)
+            return DeriveResult(made), (ledger,)
         where = predicate({"year": changed})
         order = "instrument_id, currency, year" if table == "corporate_actions" else "session, instrument_id"
         rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
         if not verify:
             target.overwrite(rows, where)
-        return Derived(made, frozenset(changed), rows.num_rows, int(not verify)), (ledger,)
+        return DeriveResult(made, frozenset(changed), rows.num_rows, int(not verify)), (ledger,)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lakehouse.derive.revisions import Revised, known_since
+from lakehouse.derive.revisions import RevisionRule, known_since
 
 _PRICES = ("symbol", "open", "high", "low", "close", "adjusted_close", "volume")
 _ACTIONS = ("dividend_amount", "split_coefficient")
 
-OFFICIAL = Revised(key=("instrument_id", "currency", "session"), content=(*_PRICES, *_ACTIONS), part="year")
+OFFICIAL = RevisionRule(key=("instrument_id", "currency", "session"), content=(*_PRICES, *_ACTIONS), part="year")
 """Rows of raw_daily."""
 
 

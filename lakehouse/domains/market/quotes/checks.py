@@ -13,7 +13,7 @@ from lakehouse.domains.market.quotes.store import last_of_its_slot, object_of
 from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.refused import Refusal
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import literal, moment_literal
+from lakehouse.lake.sql import literal, timestamp_literal
 
 _RECENT = timedelta(hours=1)
 _MOST_UNANSWERED = 0.05
@@ -37,8 +37,8 @@ def _windows_follow(lake: Lake, feed: Feed, days: Partitions) -> Finding:
 def _polls_answered(lake: Lake, feed: Feed, days: Partitions) -> Finding:
     """The last hour's, whatever the run: what failed long ago is in the table, but no news."""
     since = datetime.now(UTC) - _RECENT
-    recent = f"day >= {literal(since.date())} AND slot_at >= {moment_literal(since)}"
-    most = _MOST_UNANSWERED * _RECENT.total_seconds() / feed.config.every_s
+    recent = f"day >= {literal(since.date())} AND slot_at >= {timestamp_literal(since)}"
+    most = _MOST_UNANSWERED * _RECENT.total_seconds() / feed.config.poll_interval_s
     with lake.connect() as connection:
         rows = (
             connection.execute(
@@ -53,7 +53,7 @@ def _polls_answered(lake: Lake, feed: Feed, days: Partitions) -> Finding:
             .to_pylist()
         )
         quotes = lake.table(feed.table(QUOTES)).snapshot().select_where(
-            f"day >= {literal(since.date())} AND ingested_at >= {moment_literal(since)}"
+            f"day >= {literal(since.date())} AND ingested_at >= {timestamp_literal(since)}"
         )  # fmt: skip
         told = {symbol for (symbol,) in connection.execute(f"SELECT DISTINCT symbol FROM ({quotes})").fetchall()}
     # Of a symbol that nothing was heard of, a few rounds say enough.

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def slot_after(moment: datetime, every_s: float) -> datetime:
+def slot_after(moment: datetime, poll_interval_s: float) -> datetime:
     """The first slot that begins after `moment`."""
-    every = timedelta(seconds=every_s)
+    every = timedelta(seconds=poll_interval_s)
     return _EPOCH + ((moment - _EPOCH) // every + 1) * every
 
 

@@ -6,8 +6,9 @@ Asking is `poller`'s matter, listening that of `nats`, and reading an answer tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -59,12 +60,20 @@ class Windows(Strict):
 class FeedConfig(Description):
     """A feed of quotes, whole."""
 
+    renamed: ClassVar[Mapping[str, str]] = {
+        "every_s": "poll_interval_s",
+        "patience_s": "round_timeout_s",
+        "fresh_s": "freshness_s",
+    }
+
     description: str
     first_day: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="First day (UTC) that is a partition.")
     api: SymbolsApi
     path: str = Field(description="Address of a symbol's quote below the API's; {symbol} is filled in.")
-    every_s: float = Field(10.0, gt=0, description="Seconds between two rounds, which begin at whole multiples.")
-    patience_s: float = Field(
+    poll_interval_s: float = Field(
+        10.0, gt=0, description="Seconds between two rounds, which begin at whole multiples."
+    )
+    round_timeout_s: float = Field(
         3.0, gt=0, description="Seconds that a round waits for its slowest polls; what comes later goes with the next."
     )
     columns: dict[str, str] = Field(description="Member of the vendor's object -> column of quotes.")
@@ -72,7 +81,7 @@ class FeedConfig(Description):
     broker: Broker | None = Field(None, description="Where the same objects are pushed, for those who listen instead.")
     windows: Windows = Windows()
     refusals: RefusalWarning = RefusalWarning()
-    fresh_s: int = Field(120, ge=1, description="Seconds without a quote after which the feed counts as stopped.")
+    freshness_s: int = Field(120, ge=1, description="Seconds without a quote after which the feed counts as stopped.")
 
     @field_validator("columns")
     @classmethod

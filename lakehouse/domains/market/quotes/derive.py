@@ -11,12 +11,12 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.incremental import Derived, count
+from lakehouse.derive.incremental import DeriveResult, count
 from lakehouse.domains.market.quotes import rules
 from lakehouse.domains.market.quotes.feed import QUOTES, WINDOWS, Feed
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, moment_literal
+from lakehouse.lake.sql import literal, timestamp_literal
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.progress import Progress
 
@@ -34,23 +34,23 @@ def derive_windows(
     last_end: datetime,
     *,
     symbols: Sequence[str] = (),
-    reached: Mapping[str, int] | None = None,
+    checkpoints: Mapping[str, int] | None = None,
     verify: bool = False,
     progress: Progress = lambda *_: None,
-) -> Derived:
+) -> DeriveResult:
     """Brings the windows that end from `first_end` to `last_end` in line with the quotes.
 
     Args:
         symbols: these alone, if any are named.
-        reached: what the last commit says (see `Snapshot.append`).
+        checkpoints: what the last commit says (see `Snapshot.append`).
         verify: write nothing; the result says what would be written.
     """
-    result = Derived()
+    result = DeriveResult()
     rule = feed.config.windows.rule
     total = max(0, (last_end - first_end) // rule.period + 1)
     done = 0
     for start, end in _stretches(lake, feed, first_end, last_end):
-        mark = reached if end == last_end else None
+        mark = checkpoints if end == last_end else None
         result += retry_when_stale(partial(_derive, lake, feed, start, end, symbols, mark, verify))
         done += (end - start) // rule.period + 1
         progress("windows", done, total)
@@ -96,14 +96,14 @@ def _derive(
     first_end: datetime,
     last_end: datetime,
     symbols: Sequence[str],
-    reached: Mapping[str, int] | None,
+    checkpoints: Mapping[str, int] | None,
     verify: bool,
-) -> Derived:
+) -> DeriveResult:
     target = lake.table(feed.table(WINDOWS)).snapshot()
     quotes = lake.table(feed.table(QUOTES)).snapshot()
     rule = feed.config.windows.rule
     wanted = f" AND symbol IN ({', '.join(map(literal, symbols))})" if symbols else ""
-    where = f"window_end >= {moment_literal(first_end)} AND window_end <= {moment_literal(last_end)}{wanted}"
+    where = f"window_end >= {timestamp_literal(first_end)} AND window_end <= {timestamp_literal(last_end)}{wanted}"
     where = f"{_days(first_end, last_end)} AND {where}"
     columns = ", ".join(target.table.contract.column_names)
     with lake.connect() as connection:
@@ -119,27 +119,27 @@ def _derive(
         gone = count(connection, "(FROM stored ANTI JOIN fresh USING (resolution_minutes, window_end, symbol))")
         made = count(connection, "fresh")
         if not changes and not gone:
-            return Derived(made)
+            return DeriveResult(made)
         days = connection.execute(
             "SELECT DISTINCT day FROM ((FROM fresh EXCEPT ALL FROM stored) UNION ALL "
             "(FROM stored EXCEPT ALL FROM fresh))"
         ).fetchall()
-        result = Derived(made, frozenset(day for (day,) in days), changes + gone, int(not verify))
+        result = DeriveResult(made, frozenset(day for (day,) in days), changes + gone, int(not verify))
         if verify:
             return result
         rows = connection.execute("FROM fresh ORDER BY window_end, resolution_minutes, symbol").to_arrow_table()
         if count(connection, "stored"):
-            target.overwrite(rows, where, [target.table.name], reached)
+            target.overwrite(rows, where, [target.table.name], checkpoints)
         else:
-            target.append(rows, [target.table.name], reached)
+            target.append(rows, [target.table.name], checkpoints)
         return result
 
 
 def _first_heard_from(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, moment: datetime) -> datetime | None:
     """When the lake came to know the first quote with an event_time from `moment` on."""
-    whole, some = quotes.least_from("ingested_at", "event_time", moment)
+    whole, some = quotes.min_where("ingested_at", "event_time", moment)
     row = connection.execute(
-        f"SELECT min(ingested_at) FROM ({some}) WHERE event_time >= {moment_literal(moment)}"
+        f"SELECT min(ingested_at) FROM ({some}) WHERE event_time >= {timestamp_literal(moment)}"
     ).fetchone()
     found = [whole] if whole else []
     if row and row[0]:
@@ -149,7 +149,8 @@ def _first_heard_from(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, m
 
 def _between(first: datetime, before: datetime) -> str:
     """Where the quotes of a time are."""
-    return f"{_days(first, before)} AND event_time >= {moment_literal(first)} AND event_time < {moment_literal(before)}"
+    since, end = timestamp_literal(first), timestamp_literal(before)
+    return f"{_days(first, before)} AND event_time >= {since} AND event_time < {end}"
 
 
 def _days(first: datetime, last: datetime) -> str:
@@ -163,9 +164,9 @@ def derive_days(
     *,
     verify: bool = False,
     progress: Progress = lambda *_: None,
-) -> Derived:
+) -> DeriveResult:
     """Brings the windows that end on some days (UTC) in line with the quotes."""
-    result = Derived()
+    result = DeriveResult()
     for day in partitions:
         result += derive_windows(lake, feed, *feed.config.windows.rule.ends_of(day), verify=verify, progress=progress)
     return result

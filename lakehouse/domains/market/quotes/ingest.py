@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.live import LiveWindows
-from lakehouse.domains.market.quotes.poller import Inbox
+from lakehouse.domains.market.quotes.poller import QuoteBatch
 from lakehouse.domains.market.quotes.store import QuoteLog
 from lakehouse.lake.lake import Lake
 from lakehouse.progress import Progress
@@ -86,7 +86,7 @@ class Intake:
         """Goes on where the windows were left."""
         self._windows.catch_up(progress)
 
-    def take_in(self, slot_at: datetime, inbox: Inbox, rounds: int = 1) -> Round:
+    def take_in(self, slot_at: datetime, inbox: QuoteBatch, rounds: int = 1) -> Round:
         """Stores an inbox, of so many rounds, and makes the windows that it closes.
 
         Raises:

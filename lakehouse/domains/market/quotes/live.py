@@ -1,7 +1,7 @@
 """Windows that follow a feed's quotes as they come. They are the same rows that `windows` derives, made from panes that
 are kept in memory.
 
-How far the windows follow the quotes is said in the commits themselves: `reached` holds the moment (in milliseconds
+How far the windows follow the quotes is said in the commits themselves: `checkpoints` holds the moment (in milliseconds
 since 1970) of the last commit of quotes that they reflect. Whoever starts goes on there.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
-from lakehouse.derive.incremental import Derived
+from lakehouse.derive.incremental import DeriveResult
 from lakehouse.domains.market.quotes import rules
 from lakehouse.domains.market.quotes.derive import derive_windows
 from lakehouse.domains.market.quotes.feed import QUOTES, WINDOWS, Feed
@@ -18,7 +18,7 @@ from lakehouse.domains.market.quotes.store import Stored
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, moment_literal
+from lakehouse.lake.sql import literal, timestamp_literal
 from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
@@ -55,40 +55,40 @@ class LiveWindows:
         """The end of the last windows that are closed; None before the first quote."""
         return None if self._latest is None else self.rule.closed_through(self._latest)
 
-    def catch_up(self, progress: Progress = lambda *_: None) -> Derived:
+    def catch_up(self, progress: Progress = lambda *_: None) -> DeriveResult:
         """Brings the windows in line with all that is stored, from where they were left, and takes up their panes."""
         target = self.table.snapshot()
         quotes = self.lake.table(self.feed.table(QUOTES)).snapshot()
-        done = target.reached(self._mark)
+        done = target.checkpoint(self._mark)
         with self.lake.connect() as connection:
-            known = f"ingested_at <= {moment_literal(_moment(done))}"
+            known = f"ingested_at <= {timestamp_literal(_moment(done))}"
             before = _latest_event(connection, quotes, known) if done else None
             self._latest = _latest_event(connection, quotes, "true")
             unknown = quotes.select_where(f"NOT ({known})")
             news = connection.execute(f"SELECT min(event_time), max(ingested_at) FROM ({unknown})").fetchone()
             closed = self.rule.closed_through(before) if before else None
-            before_closed = f"event_time < {moment_literal(closed)}" if closed else "false"
+            before_closed = f"event_time < {timestamp_literal(closed)}" if closed else "false"
             late = connection.execute(f"SELECT symbol, event_time FROM ({unknown}) WHERE {before_closed}").pl()
-        result = Derived()
+        result = DeriveResult()
         if news and news[0] and self.closed_through:
             first = self.rule.next_end(news[0].astimezone(UTC))
             if closed is not None:
                 # What is late may be years late: what lies between is left alone.
                 result += self._reopened(late, closed)
                 first = closed + self.rule.period
-            reached = {self._mark: _milliseconds(news[1].astimezone(UTC))}
+            checkpoints = {self._mark: _milliseconds(news[1].astimezone(UTC))}
             result += derive_windows(
-                self.lake, self.feed, first, self.closed_through, reached=reached, progress=progress
+                self.lake, self.feed, first, self.closed_through, checkpoints=checkpoints, progress=progress
             )
         self._take_up(quotes)
         self._commits = target.commits(self.table.name) + result.commits
         self._seen = quotes.commits(quotes.table.name)
         return result
 
-    def advance(self, stored: Stored) -> Derived:
+    def advance(self, stored: Stored) -> DeriveResult:
         """Makes the windows that the newly stored quotes close, and those anew for which they came too late."""
         if stored.quotes.is_empty():
-            return Derived()
+            return DeriveResult()
         before = self.closed_through
         if before is None or self._latest is None or stored.commit != self._seen + 1:
             return self.catch_up()
@@ -111,14 +111,16 @@ class LiveWindows:
             except StaleSnapshot:
                 return result + self.catch_up()
         self._commits += result.commits
-        self._connection.execute(f"DELETE FROM panes WHERE pane_start < {moment_literal(through - self.rule.longest)}")
+        self._connection.execute(
+            f"DELETE FROM panes WHERE pane_start < {timestamp_literal(through - self.rule.longest)}"
+        )
         return result
 
     def _others_went_on(self, target: Snapshot, our_commits: int) -> bool:
         """Whether somebody else has written windows since we did, up to `target`, apart from `our_commits`."""
         return target.commits(self.table.name) != self._commits + our_commits
 
-    def _closed(self, before: datetime, through: datetime, ingested_at: datetime, our_commits: int) -> Derived:
+    def _closed(self, before: datetime, through: datetime, ingested_at: datetime, our_commits: int) -> DeriveResult:
         """Commits the windows that end after `before` and up to `through`.
 
         Raises:
@@ -129,27 +131,27 @@ class LiveWindows:
             raise StaleSnapshot(f"{self.table.name} has been written by somebody else")
         period = self.rule.period // timedelta(microseconds=1)
         first, last = (
-            f"{moment_literal(before + self.rule.period)}::TIMESTAMPTZ",
-            f"{moment_literal(through)}::TIMESTAMPTZ",
+            f"{timestamp_literal(before + self.rule.period)}::TIMESTAMPTZ",
+            f"{timestamp_literal(through)}::TIMESTAMPTZ",
         )
         ends = f"(SELECT unnest(generate_series({first}, {last}, to_microseconds({period}))) AS window_end)"
         columns = ", ".join(target.table.contract.column_names)
         made = f"""
             SELECT {", ".join(rules.WINDOW_COLUMNS)}, window_end::DATE AS day, 1 AS revision,
-                {moment_literal(ingested_at)}::TIMESTAMPTZ AS closed_at
+                {timestamp_literal(ingested_at)}::TIMESTAMPTZ AS closed_at
             FROM ({rules.windows_at("panes", ends, self.rule)})
         """
         rows = self._connection.execute(
             f"SELECT {columns} FROM ({made}) ORDER BY window_end, resolution_minutes, symbol"
         ).to_arrow_table()
         if not rows.num_rows:
-            return Derived()
+            return DeriveResult()
         target.append(rows, [target.table.name], {self._mark: _milliseconds(ingested_at)})
-        return Derived(rows.num_rows, frozenset({before.date(), through.date()}), rows.num_rows, 1)
+        return DeriveResult(rows.num_rows, frozenset({before.date(), through.date()}), rows.num_rows, 1)
 
-    def _reopened(self, late: pl.DataFrame, through: datetime) -> Derived:
+    def _reopened(self, late: pl.DataFrame, through: datetime) -> DeriveResult:
         """Derives the closed windows, up to `through`, which quotes (symbol, event_time) have come to too late."""
-        result = Derived()
+        result = DeriveResult()
         if late.is_empty():
             return result
         for _, several in late.group_by(late["event_time"].dt.truncate("1h")):
@@ -170,7 +172,7 @@ class LiveWindows:
         where = "false"
         if self.closed_through is not None:
             oldest = self.closed_through + self.rule.period - self.rule.longest
-            where = f"day >= {literal(oldest.date())} AND event_time >= {moment_literal(oldest)}"
+            where = f"day >= {literal(oldest.date())} AND event_time >= {timestamp_literal(oldest)}"
         with self.lake.connect() as connection:
             made = rules.panes(f"({quotes.select_where(where)})", self.rule)
             found = connection.execute(made).to_arrow_table()

@@ -15,7 +15,7 @@ from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.rules import ranked_by_price
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, moment_literal, predicate
+from lakehouse.lake.sql import literal, predicate, timestamp_literal
 from lakehouse.lake.table import LakeTable
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class FeedView:
         since = max(self._commits, default=None)
         # A commit has whole milliseconds, and so has what Delta knows of its file: the one that was read last is not
         # opened again.
-        where = f"ingested_at >= {moment_literal(since + _TICK)}" if since else _first_read(snapshot)
+        where = f"ingested_at >= {timestamp_literal(since + _TICK)}" if since else _first_read(snapshot)
         with self._lake.connect() as connection:
             connection.execute(
                 "CREATE TEMP TABLE news AS SELECT symbol, latest_price, event_time, ingested_at "
@@ -177,7 +177,9 @@ class FeedView:
         recent, last = windows.select({"day": []}), None
         if isinstance(latest, datetime):
             first = rule.closed_through(latest) - (HISTORY_ENDS - 1) * rule.period
-            recent = windows.select_where(f"day >= {literal(first.date())} AND window_end >= {moment_literal(first)}")
+            recent = windows.select_where(
+                f"day >= {literal(first.date())} AND window_end >= {timestamp_literal(first)}"
+            )
         measures = ", ".join(
             f"max(percentage_gain) FILTER (resolution_minutes = {minutes}) AS gain_{minutes}, "
             f"max(price_rank) FILTER (resolution_minutes = {minutes}) AS rank_{minutes}"
@@ -187,7 +189,7 @@ class FeedView:
             found = connection.execute(f"SELECT max(window_end) FROM ({recent})").fetchone()
             if found and found[0]:
                 last = found[0].astimezone(UTC)
-            closed = f"day = {literal(last.date())} AND window_end = {moment_literal(last)}" if last else "false"
+            closed = f"day = {literal(last.date())} AND window_end = {timestamp_literal(last)}" if last else "false"
             ranked = ranked_by_price(f"({windows.select_where(closed)})")
             gains = connection.execute(f"SELECT symbol, {measures} FROM ({ranked}) GROUP BY symbol").pl()
             prices = connection.execute(
@@ -205,7 +207,7 @@ class FeedView:
     def _read_failures(self, at: datetime) -> None:
         # Whole seconds: what Delta keeps of a file is less exact than a moment.
         since = (at - ERRORS_OF).replace(microsecond=0)
-        where = f"day >= {literal((since - _DAY).date())} AND occurred_at >= {moment_literal(since)}"
+        where = f"day >= {literal((since - _DAY).date())} AND occurred_at >= {timestamp_literal(since)}"
         with self._lake.connect() as connection:
             rows = connection.execute(
                 "SELECT symbol, occurred_at, error, count(*) OVER () "
@@ -224,10 +226,10 @@ def _first_read(quotes: Snapshot) -> str:
         if searched > _QUOTES_SEARCHED:
             break
         days.append(day)
-    newest = quotes.greatest("ingested_at")
+    newest = quotes.max_value("ingested_at")
     if days or newest is None:
         return predicate({"day": days})
-    return f"ingested_at >= {moment_literal(newest - _QUOTES_OF)}"
+    return f"ingested_at >= {timestamp_literal(newest - _QUOTES_OF)}"
 
 
 class _Followed:

@@ -42,15 +42,15 @@ class PollError:
 
 
 @dataclass
-class Inbox:
+class QuoteBatch:
     """What has come since it was emptied last."""
 
     heard: list[Heard] = field(default_factory=list)
     errors: list[PollError] = field(default_factory=list)
 
-    def take(self) -> Inbox:
+    def take(self) -> QuoteBatch:
         """Everything that is in it, which it then no longer holds."""
-        taken = Inbox(self.heard, self.errors)
+        taken = QuoteBatch(self.heard, self.errors)
         self.heard, self.errors = [], []
         return taken
 
@@ -64,7 +64,7 @@ class Poller:
 
     def __init__(self, feed: Feed) -> None:
         self.feed, self.api = feed, feed.config.api
-        self.inbox = Inbox()
+        self.inbox = QuoteBatch()
         self.symbols = feed.symbols()
         self.url = feed.endpoint.address.rstrip("/")
         if "?" in self.url or "#" in self.url:
@@ -100,11 +100,11 @@ class Poller:
     @property
     def shortfall(self) -> str | None:
         """By how much the vendor's rate falls short of a poll of each symbol in each slot; None where it doesn't."""
-        symbols, every_s = len(self.symbols), self.feed.config.every_s
-        if symbols * 60 / every_s <= self._rate:
+        symbols, seconds = len(self.symbols), self.feed.config.poll_interval_s
+        if symbols * 60 / seconds <= self._rate:
             return None
         return (
-            f"{symbols:,} symbols every {every_s:g} s are {symbols * 60 / every_s:,.0f} requests a minute, and "
+            f"{symbols:,} symbols every {seconds:g} s are {symbols * 60 / seconds:,.0f} requests a minute, and "
             f"{self._rate:,} are allowed: symbols take turns, each is asked every {symbols * 60 / self._rate:,.0f} s"
         )
 
@@ -142,7 +142,7 @@ class Poller:
                     kind, text, wait = answer
                     self._failed(symbol, slot_at, attempt, kind, text)
                     self._not_before[symbol] = time.monotonic() + max(wait, _QUOTA_PAUSE_S if kind == "quota" else 0.0)
-                    if kind != "passing" or attempt == self.api.tries:
+                    if kind != "passing" or attempt == self.api.max_attempts:
                         return
                     # Doubled each time, and up to as much again at random, so that symbols that failed together don't
                     # come back together.
@@ -193,8 +193,8 @@ class Poller:
     def _understood(self, symbol: str, response: Any, body: bytes) -> Heard | tuple[str, str, float]:
         now = datetime.now(UTC)
         refusal = None
-        if response.status != 200 or self.api.refusals:
-            refused, words = self.api.refusals, self.api.quota_words
+        if response.status != 200 or self.api.error_members:
+            refused, words = self.api.error_members, self.api.quota_patterns
             refusal = refusal_in(response.status, body, "json", refused, words, is_whole=True)
         if refusal is not None:
             return refusal.kind, refusal.text, pause_s(response.get_header("retry-after"), now)

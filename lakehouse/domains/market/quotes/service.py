@@ -14,7 +14,7 @@ from datetime import datetime
 from lakehouse.domains.market.quotes.clock import slot_after, until
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.ingest import Intake, Round, Totals, now
-from lakehouse.domains.market.quotes.poller import Inbox, Poller
+from lakehouse.domains.market.quotes.poller import Poller, QuoteBatch
 from lakehouse.errors import LakeUnavailable
 from lakehouse.lake.lake import Lake
 
@@ -34,8 +34,8 @@ async def poll(
 ) -> Totals:
     """Polls round by round until `stop`, or `rounds` times; the round that is under way is finished.
 
-    A round is committed when all polls are through, or after `patience_s`: later answers go with the next one, so that
-    a slow symbol delays no other. Rounds whose slot passed while the one before was under way are left out.
+    A round is committed when all polls are through, or after `round_timeout_s`: later answers go with the next one, so
+    that a slow symbol delays no other. Rounds whose slot passed while the one before was under way are left out.
 
     Raises:
         SourceError: the settings can't work.
@@ -46,19 +46,19 @@ async def poll(
     async with Poller(feed) as poller:
         if poller.shortfall:
             told(Round(slot_at=now(), trouble=poller.shortfall))
-        slot = slot_after(now(), feed.config.every_s)
+        slot = slot_after(now(), feed.config.poll_interval_s)
         under_way: list[asyncio.Task[None]] = []
         made = 0
         while (rounds is None or made < rounds) and writer.goes_on and await until(slot, stop):
-            asked = poller.ask_all(slot, feed.config.every_s)
+            asked = poller.ask_all(slot, feed.config.poll_interval_s)
             under_way = [task for task in under_way if not task.done()] + asked
-            await asyncio.wait(asked, timeout=min(feed.config.patience_s, feed.config.every_s * 0.8))
+            await asyncio.wait(asked, timeout=min(feed.config.round_timeout_s, feed.config.poll_interval_s * 0.8))
             writer.write(slot, poller.inbox.take())
             made += 1
-            slot = slot_after(max(slot, now()), feed.config.every_s)
+            slot = slot_after(max(slot, now()), feed.config.poll_interval_s)
         if under_way:
             # Somebody who stops it doesn't wait for a vendor that hangs.
-            await asyncio.wait(under_way, timeout=feed.config.patience_s if stop.is_set() else None)
+            await asyncio.wait(under_way, timeout=feed.config.round_timeout_s if stop.is_set() else None)
             await poller.give_up(under_way)
             writer.write(now(), poller.inbox.take(), counts=False)
     return await writer.finished()
@@ -67,8 +67,8 @@ async def poll(
 async def listen(
     lake: Lake, feed: Feed, stop: asyncio.Event, *, rounds: int | None = None, told: Told = lambda _: None
 ) -> Totals:
-    """Takes in what a broker pushes, a commit for what comes within `every_s`, until `stop`, or `rounds` times. What
-    is committed is acknowledged, in this order.
+    """Takes in what a broker pushes, a commit for what comes within `poll_interval_s`, until `stop`, or `rounds` times.
+    What is committed is acknowledged, in this order.
 
     Raises:
         SourceError: the settings can't work, or the broker has no such stream.
@@ -80,7 +80,7 @@ async def listen(
     await asyncio.to_thread(intake.catch_up)
     async with Listener(feed) as listener:
         while (rounds is None or totals.rounds < rounds) and not stop.is_set():
-            inbox = await listener.hear(feed.config.every_s)
+            inbox = await listener.hear(feed.config.poll_interval_s)
             try:
                 made = await asyncio.to_thread(intake.take_in, now(), inbox)
             except LakeUnavailable as error:
@@ -101,7 +101,7 @@ class _Writer:
 
     def __init__(self, intake: Intake, told: Told) -> None:
         self._intake, self._told = intake, told
-        self._waiting: list[tuple[datetime, Inbox, int]] = []
+        self._waiting: list[tuple[datetime, QuoteBatch, int]] = []
         self._news = asyncio.Event()
         self._ends = False
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +116,7 @@ class _Writer:
         """Whether it still writes; it ends by itself when it can't."""
         return self._task is not None and not self._task.done()
 
-    def write(self, slot_at: datetime, inbox: Inbox, *, counts: bool = True) -> None:
+    def write(self, slot_at: datetime, inbox: QuoteBatch, *, counts: bool = True) -> None:
         """Hands an inbox over. `counts`: it is a round of its own, and not what came late to one."""
         self._waiting.append((slot_at, inbox, int(counts)))
         self._news.set()
@@ -139,7 +139,7 @@ class _Writer:
     async def _write(self) -> None:
         several, self._waiting = self._waiting, []
         slot_at = several[-1][0]
-        together = Inbox(
+        together = QuoteBatch(
             [item for _, inbox, _ in several for item in inbox.heard],
             [error for _, inbox, _ in several for error in inbox.errors],
         )

@@ -9,7 +9,7 @@ from lakehouse.domains.market.bars.status import quarantine_by_reason
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.store import last_of_its_slot
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import literal, moment_literal
+from lakehouse.lake.sql import literal, timestamp_literal
 
 _RECENT = timedelta(hours=1)
 
@@ -54,9 +54,9 @@ def feed_status(lake: Lake, feed: Feed) -> FeedStatus:
         closed_on = windows.partition_values("day")[-1:]
         (closed,) = one(f"SELECT max(window_end) FROM ({windows.select({'day': closed_on})})")
         unanswered: dict[str, int] = {}
-        if asked := [moment for moment in (committed, errors.greatest("slot_at")) if moment is not None]:
+        if asked := [moment for moment in (committed, errors.max_value("slot_at")) if moment is not None]:
             since = max(asked) - _RECENT
-            recent = f"day >= {literal(since.date())} AND slot_at >= {moment_literal(since)}"
+            recent = f"day >= {literal(since.date())} AND slot_at >= {timestamp_literal(since)}"
             unanswered = dict(
                 connection.execute(
                     f"""

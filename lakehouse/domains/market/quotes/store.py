@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, Feed
 from lakehouse.domains.market.quotes.parse import Heard, quote_rows, refused
-from lakehouse.domains.market.quotes.poller import Inbox, PollError
-from lakehouse.ingest.load import append_absent
+from lakehouse.domains.market.quotes.poller import PollError, QuoteBatch
+from lakehouse.ingest.load import append_new_objects
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, moment_literal
+from lakehouse.lake.sql import literal, timestamp_literal
 from lakehouse.lake.table import retry_when_stale
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class QuoteLog:
         self._newest_from = ""
         self._last_moment = datetime.min.replace(tzinfo=UTC)
 
-    def store(self, inbox: Inbox) -> Stored:
+    def store(self, inbox: QuoteBatch) -> Stored:
         """Commits what is new in an inbox, in one commit. A second time it brings nothing: no rows, no new version."""
         _append_errors(self.lake, self.feed, inbox.errors)
         stored, rows, against = retry_when_stale(lambda: self._store(inbox))
@@ -74,7 +74,7 @@ class QuoteLog:
             _append_refused(self.lake, self.feed, inbox.heard, rows, against, stored.ingested_at)
         return stored
 
-    def _store(self, inbox: Inbox) -> tuple[Stored, pl.DataFrame, dict[int, list[str]]]:
+    def _store(self, inbox: QuoteBatch) -> tuple[Stored, pl.DataFrame, dict[int, list[str]]]:
         """What was stored, with all rows of the inbox and the reasons against some of them, by their numbers."""
         snapshot = self.table.snapshot()
         self._follow(snapshot)
@@ -109,7 +109,7 @@ class QuoteLog:
         self._newest = {symbol: (event_time.astimezone(UTC), price) for symbol, event_time, price in rows}
         self._newest_from = min(newest, default="")
         # The last commit may have brought quotes of any day.
-        self._last_moment = max(self._last_moment, snapshot.greatest("ingested_at") or self._last_moment)
+        self._last_moment = max(self._last_moment, snapshot.max_value("ingested_at") or self._last_moment)
         self._commits = commits
 
     def _refused(self, rows: pl.DataFrame) -> dict[int, list[str]]:
@@ -177,14 +177,14 @@ def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
     moments = sorted({moment for _, moment in quotes})
     days = ", ".join(sorted({literal(moment.date()) for moment in moments}))
     if len(moments) > _MOST_NAMED:
-        first, last = moment_literal(moments[0]), moment_literal(moments[-1])
+        first, last = timestamp_literal(moments[0]), timestamp_literal(moments[-1])
         return f"day IN ({days}) AND event_time >= {first} AND event_time <= {last}"
-    return f"day IN ({days}) AND event_time IN ({', '.join(map(moment_literal, moments))})"
+    return f"day IN ({days}) AND event_time IN ({', '.join(map(timestamp_literal, moments))})"
 
 
 def last_of_its_slot(feed: Feed) -> str:
     """Where a row of `poll_errors` ends its slot, as a predicate: a try before one that did not fail is no loss."""
-    return f"(kind <> 'passing' OR attempt >= {feed.config.api.tries})"
+    return f"(kind <> 'passing' OR attempt >= {feed.config.api.max_attempts})"
 
 
 def _append_errors(lake: Lake, feed: Feed, errors: Sequence[PollError]) -> None:
@@ -197,7 +197,7 @@ def _append_errors(lake: Lake, feed: Feed, errors: Sequence[PollError]) -> None:
     schema = pl.Schema(table.contract.arrow_schema)
     rows = pl.DataFrame([{**vars(error), "day": error.slot_at.date()} for error in errors], schema=schema)
     slots = sorted({error.slot_at for error in errors})
-    where = f"day >= {literal(slots[0].date())} AND slot_at >= {moment_literal(slots[0])}"
+    where = f"day >= {literal(slots[0].date())} AND slot_at >= {timestamp_literal(slots[0])}"
 
     def work() -> None:
         snapshot = table.snapshot()
@@ -246,4 +246,4 @@ def _append_refused(
             "ingested_at": ingested_at,
         }
     refused_rows = pa.Table.from_pylist(list(found.values()), schema=lake.table("quarantine").contract.arrow_schema)
-    append_absent(lake, "quarantine", refused_rows, "source", [f"{feed.name}/{QUOTES}"])
+    append_new_objects(lake, "quarantine", refused_rows, "source", [f"{feed.name}/{QUOTES}"])

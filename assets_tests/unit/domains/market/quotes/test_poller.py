@@ -21,7 +21,7 @@ import pytest
 from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, polled
 from lakehouse.catalog import feed_named
 from lakehouse.domains.market.quotes.parse import Heard
-from lakehouse.domains.market.quotes.poller import Inbox, Poller, PollError
+from lakehouse.domains.market.quotes.poller import Poller, PollError, QuoteBatch
 from lakehouse.errors import SourceError
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_faults import FAULTS, TRUE_QUOTES
@@ -52,7 +52,7 @@ def vendor(tmp_path: Path, *symbols: str, **options: object) -> Iterator[tuple[Q
         yield feed, lake
 
 
-def quoted(inbox: Inbox) -> Counter[str | None]:
+def quoted(inbox: QuoteBatch) -> Counter[str | None]:
     return Counter(heard.asked for heard in inbox.heard)
 
 
@@ -101,7 +101,7 @@ def test_tries_are_counted_and_then_given_up(tmp_path: Path, fault: str) -> None
         feed.fail("NIO", *[fault] * 9)
         inbox = lake.ask(START)
         assert quoted(inbox) == Counter(["AAPL", "GME"])
-        assert feed.requests["NIO"] == lake.described.config.api.tries == 3
+        assert feed.requests["NIO"] == lake.described.config.api.max_attempts == 3
         assert_in_order(inbox.errors, "NIO", 3)
         assert {error.kind for error in inbox.errors} == {"passing"}
         lake.log.store(inbox)
@@ -127,14 +127,14 @@ def test_what_the_vendor_said_is_kept_for_the_quarantine_to_judge(tmp_path: Path
 
 
 def test_a_slow_symbol_delays_no_other(tmp_path: Path) -> None:
-    async def rounds(poller: Poller) -> tuple[Inbox, Inbox]:
+    async def rounds(poller: Poller) -> tuple[QuoteBatch, QuoteBatch]:
         tasks = poller.ask_all(START, 3.0)
         await asyncio.sleep(1.0)
         soon = poller.inbox.take()
         await asyncio.gather(*tasks)
         return soon, poller.inbox.take()
 
-    async def asking(lake: FeedLake) -> tuple[Inbox, Inbox]:
+    async def asking(lake: FeedLake) -> tuple[QuoteBatch, QuoteBatch]:
         async with Poller(lake.described) as poller:
             return await rounds(poller)
 
@@ -168,12 +168,12 @@ def test_the_slot_has_an_end(tmp_path: Path, faults: list[str], slow: float, kin
         assert lake.errors.select("symbol", "slot_at", "attempt").n_unique() == len(kinds) == lake.errors.height
 
 
-def rounds(lake: FeedLake, count: int, seconds: float) -> list[Inbox]:
+def rounds(lake: FeedLake, count: int, seconds: float) -> list[QuoteBatch]:
     """Rounds of one poller, each as long as its slot."""
 
-    async def asking() -> list[Inbox]:
+    async def asking() -> list[QuoteBatch]:
         inboxes = []
-        async with Poller(lake.described.changed(every_s=seconds)) as poller:
+        async with Poller(lake.described.changed(poll_interval_s=seconds)) as poller:
             for number in range(count):
                 slot = asyncio.create_task(asyncio.sleep(seconds))
                 await asyncio.gather(*poller.ask_all(START + timedelta(seconds=number), seconds))
@@ -205,7 +205,7 @@ def test_symbols_take_turns_where_the_rate_is_too_low_for_all(tmp_path: Path, mo
     monkeypatch.setenv("LAKEHOUSE_IEX_REQUESTS_PER_MINUTE", "120")
     with vendor(tmp_path) as (feed, lake):
         inboxes = rounds(lake, 6, 1.0)
-        assert Poller(lake.described.changed(every_s=1.0)).shortfall == (
+        assert Poller(lake.described.changed(poll_interval_s=1.0)).shortfall == (
             "3 symbols every 1 s are 180 requests a minute, and 120 are allowed: symbols take turns, "
             "each is asked every 2 s"
         )

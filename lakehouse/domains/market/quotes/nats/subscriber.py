@@ -17,7 +17,7 @@ from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.nats.address import BrokerAddress
 from lakehouse.domains.market.quotes.nats.consumer import consumer_made
 from lakehouse.domains.market.quotes.parse import Heard, RepeatedMember, json_document
-from lakehouse.domains.market.quotes.poller import Inbox
+from lakehouse.domains.market.quotes.poller import QuoteBatch
 from lakehouse.errors import SourceError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Listener:
         await self.give_back()
         await self._close()
 
-    async def hear(self, seconds: float, most: int = 20_000) -> Inbox:
+    async def hear(self, seconds: float, most: int = 20_000) -> QuoteBatch:
         """What arrives within `seconds`; it comes back early with `most` messages. While the broker is away it comes
         back with what there is, up to two seconds late, and `trouble` says why.
         """
@@ -99,7 +99,7 @@ class Listener:
         # Not earlier: what is owed must have been given, also where somebody cancels this.
         given, self._arrived = self._arrived[:most], self._arrived[most:]
         self._owed += [address for _, address in given if address]
-        return Inbox([heard for heard, _ in given])
+        return QuoteBatch([heard for heard, _ in given])
 
     async def done(self) -> None:
         """Acknowledges everything that `hear` gave: to be called when all of it is stored.
