@@ -1,4 +1,6 @@
-"""Errors that several packages share, and what delta-rs says as a person can read it."""
+"""The tree of errors, and what delta-rs says as a person can read it. Errors of a single module are defined there, as
+branches of `LakehouseError`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,22 @@ import re
 from collections.abc import Iterable
 
 
-class SourceError(ValueError):
+class LakehouseError(Exception):
+    """The root of the errors that explain themselves: the thing and the cause in `message`, and in `hint` what to do,
+    where that is a sentence of its own. `str()` gives both. The command line shows it without a traceback.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}. {hint}")
+        self.message = message
+        self.hint = hint
+
+
+class SourceError(LakehouseError, ValueError):
     """A source's YAML or settings can't work as they stand; the message names the entry and the fix."""
 
 
-class SourceUnavailable(RuntimeError):
+class SourceUnavailable(LakehouseError):
     """The bucket or folder could not be listed or read; usually a passing fault or a wrong address. Worth
     another try.
     """
@@ -21,19 +34,19 @@ class ObjectReplaced(SourceUnavailable):
     """An object is no longer the version that was listed, or no longer there; the next listing has its new one."""
 
 
-class ObjectUnreadable(Exception):
+class ObjectUnreadable(LakehouseError):
     """The store keeps one object back: no permission, archived, a damaged disk. Others may be read. The message names
     the object, the cause and the fix.
     """
 
 
-class AnswerRefused(Exception):
+class AnswerRefused(LakehouseError):
     """The vendor refuses this request for good: an unknown symbol, a wrong key, another 4xx. Asking again changes
     nothing. The message names the source, the request, the cause and the fix.
     """
 
 
-class NoAnswer(Exception):
+class NoAnswer(LakehouseError):
     """No try brought an answer: time-outs, 5xx, 429, resets, cut answers, rate notes. A later run may have more
     luck. The message says what the last try met and how many tries there were.
     """
@@ -51,11 +64,11 @@ class QuotaExhausted(NoAnswer):
     """The key's quota is used up, or its plan doesn't cover the request: the rest need not be asked."""
 
 
-class StaleSnapshot(RuntimeError):
+class StaleSnapshot(LakehouseError):
     """Another writer changed what this commit was made from. Take a new snapshot and do the work again."""
 
 
-class LakeUnavailable(RuntimeError):
+class LakeUnavailable(LakehouseError):
     """The lake's folder or bucket is not there, doesn't answer, or refuses the credentials."""
 
 
@@ -75,11 +88,11 @@ class TableDamaged(LakeUnavailable):
     """A file of a table's log is empty, cut off or missing; the message names it."""
 
 
-class TableMissing(LookupError):
+class TableMissing(LakehouseError):
     """A table was asked for that has never been written."""
 
 
-class QueryNotAllowed(RuntimeError):
+class QueryNotAllowed(LakehouseError):
     """A query asks for more than a locked lake answers; the message says what."""
 
 
@@ -87,11 +100,11 @@ class QueryLimitReached(QueryNotAllowed):
     """A query on a locked lake took more time or memory than it may; the message names the limit and what to do."""
 
 
-class TableOutdated(RuntimeError):
+class TableOutdated(LakehouseError):
     """A stored table is not as its contract says: an older version of this project wrote it."""
 
 
-class TableNewer(RuntimeError):
+class TableNewer(LakehouseError):
     """A stored table was written by a newer version of its contract than this project has: it can't be written."""
 
 

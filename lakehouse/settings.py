@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from lakehouse.errors import LakehouseError
 from lakehouse.urls import fault_of, scheme_of, without_password
 
 LAKE_PLACES = {"s3": "s3://bucket/prefix"}
@@ -46,7 +47,7 @@ def _data_folder() -> Path:
     return (given if given.is_absolute() else Path.home() / ".local" / "share") / "lakehouse"
 
 
-class SettingsError(ValueError):
+class SettingsError(LakehouseError, ValueError):
     """A variable has a value that can't be used; the message names it."""
 
 

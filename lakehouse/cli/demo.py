@@ -22,6 +22,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import feed_named, source_named
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
+from lakehouse.errors import LakehouseError
 from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source, show_outcome
 from lakehouse.local_dagster.dev import is_shown
 from lakehouse.settings import settings
@@ -48,7 +49,7 @@ _KEPT = ("cache", "dbt")
 """Folders of the home that the next demo can use: kept calendars and dbt's parsed project, seconds of work each."""
 
 
-class RunFailed(RuntimeError):
+class RunFailed(LakehouseError):
     """A run of the demonstration did not succeed."""
 
 

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from lakehouse.cli.render import SafeConsole
+from lakehouse.errors import HomeUnavailable, LakehouseError
 
 console = SafeConsole()
 errors = SafeConsole(stderr=True)
@@ -33,36 +34,9 @@ _CHECK_DISK = "Check this file and its disk, or set LAKEHOUSE_HOME to another fo
 @contextmanager
 def explained() -> Iterator[None]:
     """Ends the command with an error's own words, without a traceback, where the error explains itself."""
-    from lakehouse.domains.market.bars.chart import ChartError
-    from lakehouse.errors import (
-        HomeUnavailable,
-        LakeUnavailable,
-        SourceError,
-        SourceUnavailable,
-        TableMissing,
-        TableNewer,
-        TableOutdated,
-    )
-    from lakehouse.lake.contract import ContractError
-    from lakehouse.settings import SettingsError
-    from lakehouse.warehouse.dbt import DbtFailed
-    from lakehouse.warehouse.publish import AuditFailed
-
     try:
         yield
-    except (
-        ChartError,
-        ContractError,
-        LakeUnavailable,
-        TableMissing,
-        TableNewer,
-        TableOutdated,
-        SettingsError,
-        SourceError,
-        SourceUnavailable,
-        AuditFailed,
-        DbtFailed,
-    ) as error:
+    except LakehouseError as error:
         print_error(error)
         raise typer.Exit(2) from None
     except BrokenPipeError:
@@ -70,7 +44,7 @@ def explained() -> Iterator[None]:
         raise
     except OSError as error:
         what = f"{error.filename or 'the home'}: {error.strerror}" if error.strerror else str(error)
-        print_error(HomeUnavailable(f"{what}. {_OS_HINTS.get(error.errno or 0, _CHECK_DISK)}"))
+        print_error(HomeUnavailable(what, _OS_HINTS.get(error.errno or 0, _CHECK_DISK)))
         raise typer.Exit(2) from None
     except (KeyboardInterrupt, RuntimeError) as error:
         if not is_ctrl_c(error):

@@ -319,8 +319,6 @@ def _parquet_blocks(name: str, file: IO[bytes], form: RowFormat, limit: int) -> 
                 raise too_large(name, limit)
             yield Received(frame.height, frame.with_row_index("row_number", 1 + before), before=before, size=size)
             before += frame.height
-    except CorruptObject:
-        raise
     except errors as error:
         raise CorruptObject(f"{name} has a column that cannot be read as text ({error}); have it sent again") from error
     if not before:

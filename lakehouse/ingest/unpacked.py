@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from lakehouse.errors import LakehouseError
+
 BLOCK_BYTES = 16_000_000
 BLOCK_LINES = 100_000
 """A block ends behind the line that reaches one of these: its rows take some 200 MB while they are typed."""
@@ -36,7 +38,7 @@ _ZIP_DAMAGE = (
 )
 
 
-class CorruptObject(ValueError):
+class CorruptObject(LakehouseError):
     """An object can't be read as what its source's YAML says it is. The message names the object, the cause and
     the fix.
     """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from lakehouse.errors import LakehouseError
 from lakehouse.lake.standards import require_standard
 from lakehouse.lake.types import ColumnType, parse_type
 
@@ -28,7 +29,7 @@ TypeText = Annotated[ColumnType, BeforeValidator(lambda text: parse_type(text) i
 """A type as a contract writes it."""
 
 
-class ContractError(ValueError):
+class ContractError(LakehouseError, ValueError):
     """A contract is missing or contradicts itself; the message names the file and the mend."""
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lakehouse.errors import LakehouseError
 from lakehouse.lake.location import database_folder
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
 
@@ -18,7 +19,7 @@ Event = dict[str, Any]
 """A dbt event as its structured log writes it: `info` and `data`."""
 
 
-class DbtFailed(RuntimeError):
+class DbtFailed(LakehouseError):
     """dbt could not do what it was asked for; the message has its own words."""
 
 

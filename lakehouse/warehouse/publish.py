@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from lakehouse.catalog import lake_of
-from lakehouse.errors import MartsUnavailable
+from lakehouse.errors import LakehouseError, MartsUnavailable
 from lakehouse.lake.published import attach_published, log_of
 from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.lake.releases import keep_log, present_marts
@@ -41,7 +41,7 @@ BUILD = ("build", "--exclude-resource-type", "unit_test")
 _log = logging.getLogger(__name__)
 
 
-class AuditFailed(RuntimeError):
+class AuditFailed(LakehouseError):
     """A model or a test failed: the published file stays as it was. The message names what failed."""
 
 

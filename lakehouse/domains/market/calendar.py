@@ -14,11 +14,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from lakehouse.errors import LakehouseError
+
 if TYPE_CHECKING:
     import polars as pl
 
 
-class NoSuchSession(ValueError):
+class NoSuchSession(LakehouseError):
     """A date lies outside the calendar or is no session of it."""
 
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.domains.market.prices import daily_bars
+from lakehouse.errors import LakehouseError
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal, predicate
 
@@ -32,7 +33,7 @@ _LIKE = 0.6
 """How much of two names must be alike for one to be meant by the other: two of three letters, as difflib counts."""
 
 
-class ChartError(LookupError):
+class ChartError(LakehouseError):
     """There is nothing to draw, or more than one thing; the message names them and the mend."""
 
 

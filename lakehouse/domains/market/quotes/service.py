@@ -15,7 +15,7 @@ from lakehouse.domains.market.quotes.clock import slot_after, until
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.ingest import Intake, Round, Totals, now
 from lakehouse.domains.market.quotes.poller import Poller, QuoteBatch
-from lakehouse.errors import LakeUnavailable
+from lakehouse.errors import LakehouseError, LakeUnavailable
 from lakehouse.lake.lake import Lake
 
 Told = Callable[[Round], None]
@@ -25,7 +25,7 @@ Told = Callable[[Round], None]
 _MOST_WAITING = 200_000
 
 
-class FeedStopped(RuntimeError):
+class FeedStopped(LakehouseError):
     """The service can't go on; the message says why."""
 
 
