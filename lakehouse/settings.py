@@ -141,4 +141,4 @@ def settings() -> Settings:
     except ValidationError as error:
         wrong = [f"LAKEHOUSE_{'_'.join(map(str, each['loc'])).upper()} is {each['input']!r}" for each in error.errors()]
         why = "; ".join(each["msg"] for each in error.errors())
-        raise SettingsError(f"{', '.join(wrong)}: {why}. Correct or unset it") from None
+        raise SettingsError(f"{', '.join(wrong)}: {why}", "Correct or unset it") from None

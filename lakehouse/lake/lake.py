@@ -135,7 +135,8 @@ class Lake:
         if entry.contract.known_at is None:
             raise TableMissing(
                 f"{table.name} can't be read as of {self.as_of}: no defs.yaml describes "
-                f"{table.name.partition('/')[0]} any more. Put its file back, or read the table as it is stored"
+                f"{table.name.partition('/')[0]} any more",
+                "Put its file back, or read the table as it is stored",
             )
         moment = timestamp_literal(self.as_of)
         return f"SELECT * FROM ({snapshot.select(partitions)}) WHERE {entry.contract.known_at} <= {moment}::TIMESTAMPTZ"

@@ -143,7 +143,8 @@ class LakeTable:
         if version > wanted and wrong:
             raise TableNewer(
                 f"{self.name} was written by version {version} of its contract, and this is version {wanted}: "
-                f"{'; '.join(wrong)}. Update Lakehouse to read it"
+                f"{'; '.join(wrong)}",
+                "Update Lakehouse to read it",
             )
         if version < wanted and self.contract.steps_from(version):
             raise TableOutdated(
@@ -153,8 +154,8 @@ class LakeTable:
         if version < wanted or wrong:
             why = "; ".join(wrong) or f"version {version} of its contract, and this is version {wanted}"
             raise TableOutdated(
-                f"{self.name} was written by an older version of Lakehouse: {why}. Set LAKEHOUSE_HOME (or "
-                "LAKEHOUSE_LAKE_URI) to a new place and load the sources into it again"
+                f"{self.name} was written by an older version of Lakehouse: {why}",
+                "Set LAKEHOUSE_HOME (or LAKEHOUSE_LAKE_URI) to a new place and load the sources into it again",
             )
 
     def at(self, moment: datetime | str | None = None, *, version: int | None = None) -> Snapshot:
