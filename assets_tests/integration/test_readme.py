@@ -14,6 +14,7 @@ import pytest
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.integration.test_cli import said
+from assets_tests.support.daily_files import history, write_history
 from assets_tests.support.exchange_lake import FIRST, LAST, ExchangeLake
 from assets_tests.support.vendor_lake import KEY, small_market
 from lakehouse.settings import settings
@@ -64,11 +65,14 @@ def placeholders(
     market = small_market(days=VENDOR_DAYS)
     vendor = VendorApi(market, api_key=KEY, clock=datetime(2024, 3, 29, 3, tzinfo=UTC))
     feed = QuoteFeed(RandomQuotes(FEED_SYMBOLS, seed=1), token=KEY, start=datetime.now(UTC) - timedelta(minutes=1))
+    daily = tmp_path / "wiki"
+    write_history(daily, "jpm", history(list(VENDOR_DAYS), seed=1), datetime(2024, 3, 29, tzinfo=UTC))
     with vendor, feed:
         monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_URL", f"{vendor.url}/query")
         monkeypatch.setenv("LAKEHOUSE_IEX_URL", feed.url)
         yield {
             "/data/xetra-pds": str(exchange_lake.feed),
+            "/data/wiki": str(daily),
             "2017-06-20": str(FIRST),
             "2017-07-14": str(LAST),
             "2017-07-12": str(LAST),

@@ -42,30 +42,38 @@ lake/skipped_objects            <- (RAW_TABLES)                          lake   
 marts/average_range             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
 marts/daily_movers              <- (marts/daily_summary)                 warehouse  dbt duckdb
 marts/daily_summary             <- (marts/dim_instrument, marts/fct_daily_bar, marts/returns) warehouse dbt duckdb
-marts/dim_instrument            <- (ACTIONS, DAILY_BARS)                 warehouse  dbt duckdb
+marts/dim_instrument            <- (ALL_ACTIONS, DAILY_BARS)             warehouse  dbt duckdb
 marts/dim_resolution            <- ()                                    feed_warehouse dbt duckdb
 marts/dim_session               <- (calendar/sessions, calendar/venues)  warehouse  dbt duckdb
 marts/dim_venue                 <- (calendar/venues)                     warehouse  dbt duckdb
-marts/fct_corporate_action      <- (ACTIONS, OFFICIAL, calendar/venues, marts/dim_instrument) warehouse dbt duckdb
-marts/fct_daily_bar             <- (ACTIONS, DAILY_BARS, OFFICIAL, calendar/venues, marts/dim_instrument) warehouse dbt duckdb
+marts/fct_corporate_action      <- (ALL_ACTIONS, ALL_OFFICIAL, calendar/venues, marts/dim_instrument) warehouse dbt duckdb
+marts/fct_daily_bar             <- (ALL_ACTIONS, DAILY_BARS, ALL_OFFICIAL, calendar/venues, marts/dim_instrument) warehouse dbt duckdb
 marts/fct_quote_window          <- (iex/compaction, iex/quote_windows)   feed_warehouse dbt duckdb
 marts/most_traded_by_value      <- (marts/daily_summary)                 warehouse  dbt duckdb
 marts/percentage_gains          <- (marts/fct_quote_window)              feed_warehouse dbt duckdb
 marts/returns                   <- (marts/fct_corporate_action, marts/fct_daily_bar) warehouse dbt duckdb
 marts/top_stocks                <- (marts/dim_resolution, marts/fct_quote_window) feed_warehouse dbt duckdb
+wiki/corporate_actions          <- (wiki/raw_daily)                      wiki       deltalake duckdb
+wiki/official_daily             <- (wiki/raw_daily)                      wiki       deltalake duckdb
+wiki/raw_daily                  <- ()                                    wiki       deltalake polars
 xetra/bars                      <- (xetra/raw_bars)                      xetra      deltalake duckdb
 xetra/daily_bars                <- (xetra/bars)                          xetra      deltalake duckdb
 xetra/daily_report              <- (xetra/daily_bars)                    xetra      parquet
 xetra/raw_bars                  <- ()                                    xetra      deltalake polars
 """  # noqa: E501
 SHORT = {
+    "ALL_ACTIONS": "alpha_vantage/corporate_actions, wiki/corporate_actions",
+    "ALL_OFFICIAL": "alpha_vantage/official_daily, wiki/official_daily",
     "ACTIONS": "alpha_vantage/corporate_actions",
     "OFFICIAL": "alpha_vantage/official_daily",
-    "RAW_TABLES": "alpha_vantage/raw_bars, alpha_vantage/raw_daily, binance/raw_bars, xetra/raw_bars",
+    "RAW_TABLES": "alpha_vantage/raw_bars, alpha_vantage/raw_daily, binance/raw_bars, wiki/raw_daily, xetra/raw_bars",
     # What is published has been reconciled before, where a source has a second series.
     "DAILY_BARS": "alpha_vantage/daily_bars, alpha_vantage/reconciliation, binance/daily_bars, xetra/daily_bars",
 }
 SOURCES = {"alpha_vantage", "binance", "xetra"}
+"""The sources of bars."""
+DAILY = "wiki"
+"""The source that has a daily series alone."""
 FEED = "iex"
 FEED_MARTS = {f"marts/{name}" for name in ("dim_resolution", "fct_quote_window", "percentage_gains", "top_stocks")}
 BAR_CHECKS = """
@@ -80,6 +88,9 @@ alpha_vantage/raw_daily          contract!  few_rows_refused  key_is_unique!  ob
 alpha_vantage/official_daily     conservation!  contract!  enough_rows_kept!  key_is_unique!
 alpha_vantage/corporate_actions  contract!  key_is_unique!
 alpha_vantage/reconciliation     reconciles
+wiki/raw_daily                   contract!  few_rows_refused  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered
+wiki/official_daily              conservation!  contract!  enough_rows_kept!  key_is_unique!
+wiki/corporate_actions           contract!  key_is_unique!
 iex/quotes                       contract!  few_rows_refused  key_is_unique!  polls_answered
 iex/quote_windows                consistent_with_quotes!  contract!  key_is_unique!
 """  # noqa: E501
@@ -130,7 +141,7 @@ def test_every_asset_says_what_it_is_and_whose(graph: dg.AssetGraph) -> None:
         node = graph.get(key)
         assert node.owners == ["team:market-data"], key
         assert node.description, key
-        assert (node.code_version is not None) == (key.path[0] in {"marts", FEED, *SOURCES}), key
+        assert (node.code_version is not None) == (key.path[0] in {"marts", FEED, DAILY, *SOURCES}), key
     fresh = [key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).freshness_policy]
     assert set(fresh) == {*(f"{source}/daily_bars" for source in SOURCES), f"{FEED}/quotes"}
     by_themselves = {key.path[0] for key in graph.get_all_asset_keys() if graph.get(key).automation_condition}
@@ -152,13 +163,14 @@ def test_the_checks_are_these(graph: dg.AssetGraph) -> None:
 
 def test_jobs_sensors_and_schedules() -> None:
     repository = code_location().get_repository_def()
-    updates = {f"{source}_{what}" for source in SOURCES for what in ("update", "reload")}
+    updates = {f"{source}_{what}" for source in (DAILY, *SOURCES) for what in ("update", "reload")}
     assert {job.name for job in repository.get_all_jobs()} == {
         *("__ASSET_JOB", "lake_maintenance", f"{FEED}_rounds", f"{FEED}_day", f"{FEED}_hour", *updates)
     }
     running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
     assert {(sensor.name, sensor.default_status) for sensor in repository.sensor_defs} == {
         *(("marts_automation", running), ("xetra_objects", running), ("binance_objects", running)),
+        ("wiki_objects", running),
         # A feed is polled by its service: a sensor beside it would ask the vendor twice.
         ("iex_poll", stopped),
     }
@@ -176,7 +188,7 @@ def test_jobs_sensors_and_schedules() -> None:
     started = {schedule.default_status for schedule in repository.schedule_defs}
     assert started == {dg.DefaultScheduleStatus.RUNNING}
     assets = {line.split()[0] for line in WANTED}
-    for source in SOURCES:
+    for source in (DAILY, *SOURCES):
         job = code_location().resolve_job_def(f"{source}_update")
         selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
         assert selected == {asset for asset in assets if asset.startswith((f"{source}/", "marts/"))} - FEED_MARTS

@@ -85,15 +85,16 @@ def conservation_of(
 
 def conservation_totals(lake: Lake, source: Source, partitions: Sequence[date]) -> dict[str, int]:
     """The law's counts of the rows of `partitions`, by their names, over the tables that are derived partition by
-    partition.
+    partition; of a source that has only whole ones, of all rows.
     """
     totals = dict.fromkeys(COUNTS, 0)
+    keeping = [table for table in source.tables if table.keeps is not None]
+    stepwise = [table for table in keeping if not table.is_whole]
+    within = partitions if stepwise else None
     sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT" for name in COUNTS)
     with lake.connect() as connection:
-        for table in source.tables:
-            if table.keeps is None or table.is_whole:
-                continue
-            query = conservation_of(lake, connection, source, table, partitions)
+        for table in stepwise or keeping:
+            query = conservation_of(lake, connection, source, table, within)
             row = connection.execute(f"SELECT {sums} FROM ({query})").fetchone()
             assert row is not None
             totals = {name: totals[name] + count for name, count in zip(COUNTS, row, strict=True)}

@@ -87,6 +87,8 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
     source = _received(rows, name)
     if name not in {**rows.constants, **rows.columns, **rows.named}:
         return pl.lit(None, kind.polars).alias(name)
+    if name in rows.upper:
+        source = source.str.to_uppercase()
     if kind.kind not in ("bigint", "decimal", "double"):
         return from_text(kind, source).alias(name)
     if dataset.rows.decimal == ",":

@@ -53,6 +53,7 @@ class RowFormat(Strict):
         description="Column of the raw table -> group of the objects' pattern, or parameter of the request: what was "
         "asked for stays with the rows.",
     )
+    upper: tuple[str, ...] = Field((), description="Columns of the raw table whose texts are put in upper case.")
 
     @field_validator("encoding")
     @classmethod

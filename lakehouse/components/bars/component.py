@@ -23,11 +23,11 @@ _FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_wind
 
 
 class MarketSource(SourceComponent):
-    """Bars, and perhaps an official daily series, of one vendor: files in a folder or bucket, or a REST API.
+    """Bars, an official daily series, or both, of one vendor: files in a folder or bucket, or a REST API.
 
-    The attributes are those of `lakehouse.domains.market.bars.config.SourceConfig`. The component makes raw_bars, bars,
-    daily_bars and, where the YAML has them, raw_daily, official_daily, corporate_actions, reconciliation and
-    daily_report below the source's name, and what runs them by themselves (see `SourceComponent`).
+    The attributes are those of `lakehouse.domains.market.bars.config.SourceConfig`. Of bars the component makes
+    raw_bars, bars, daily_bars and, where the YAML has them, reconciliation and daily_report; of a daily series
+    raw_daily, official_daily and corporate_actions; and what runs them by themselves (see `SourceComponent`).
     """
 
     model = SourceConfig
@@ -38,7 +38,8 @@ class MarketSource(SourceComponent):
         return bar_source(self.config, settings())
 
     def further_assets(self, partitions: dg.TimeWindowPartitionsDefinition | None) -> list[dg.AssetsDefinition]:
-        assert partitions is not None
+        if partitions is None:  # without bars there is nothing to report or to reconcile
+            return []
         made = [report_asset(self.resolve, partitions)] if self.config.report is not None else []
         if self.config.reconciliation is not None:
             made.append(reconciliation_asset(self.resolve, partitions))

@@ -45,11 +45,13 @@ def attach_market(
     `calendar.venues` (source, mic, name, country, time_zone, currency, calendar).
     """
     schema = f"{catalog}.{bars.KIND}"
-    having = [source.name for source in sources if source.official_daily is not None]
-    relations: dict[str, Relation] = {name: partial('{}."{}".{}'.format, catalog, name) for name in having}
+    having = [source for source in sources if source.official_daily is not None]
 
-    def over_all(query: Callable[[Relation], str]) -> str:
-        """The union of a query over the sources; without any, over empty tables."""
+    def over_all(query: Callable[[Relation], str], having: Sequence[BarSource]) -> str:
+        """The union of a query over some sources; without any, over empty tables."""
+        relations: dict[str, Relation] = {
+            source.name: partial('{}."{}".{}'.format, catalog, source.name) for source in having
+        }
         return " UNION ALL ".join(
             f"SELECT {literal(name)} AS source, * FROM ({query(relation)})"
             for name, relation in (relations or {"": _empty}).items()
@@ -64,8 +66,9 @@ def attach_market(
         )""",
         f"{schema}.adjustment_factors",
     )
-    connection.execute(f"CREATE VIEW {schema}.adjustment_factors AS {over_all(partial(_factors, CONVENTION))}")
-    connection.execute(f"CREATE VIEW {schema}.closes_as_traded AS {over_all(_closes_as_traded)}")
+    connection.execute(f"CREATE VIEW {schema}.adjustment_factors AS {over_all(partial(_factors, CONVENTION), having)}")
+    both = [source for source in having if source.has_bars]
+    connection.execute(f"CREATE VIEW {schema}.closes_as_traded AS {over_all(_closes_as_traded, both)}")
     connection.execute(f"CREATE VIEW {schema}.session_splits AS {session_splits}")
     connection.execute(f"CREATE SCHEMA {catalog}.{CALENDAR}")
     for name, frame in (("sessions", _sessions(sources)), ("venues", _venues(sources))):

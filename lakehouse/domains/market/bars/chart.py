@@ -131,8 +131,14 @@ def read_chart(
     are adjusted for splits and dividends.
 
     Raises:
-        ChartError: nothing of that name has a daily bar in these sessions, or several series have.
+        ChartError: nothing of that name has a daily bar in these sessions, or several series have; or none of the
+            sources has bars.
     """
+    with_bars = [source for source in sources if source.has_bars]
+    if sources and not with_bars:
+        names = " and ".join(source.name for source in sources)
+        raise ChartError(f"{names} has no bars to draw, only a daily series", "Read it by lakehouse sql")
+    sources = with_bars
     with lake.connect() as connection:
         found = [
             (source, daily)

@@ -81,8 +81,12 @@ def bar_checks(bars: DerivedTable, *, delivered: bool) -> tuple[Check, ...]:
     )
 
 
-def official_checks(official_daily: DerivedTable) -> tuple[Check, ...]:
-    """The checks of raw_daily, official_daily and corporate_actions, which are made over their whole history."""
+def official_checks(official_daily: DerivedTable, *, delivered: bool = False) -> tuple[Check, ...]:
+    """The checks of raw_daily, official_daily and corporate_actions, which are made over their whole history.
+
+    Args:
+        delivered: the series comes as objects in a folder or bucket of its own, which may hold others.
+    """
     known = contracts()
     return tuple(
         over_all(check)
@@ -92,6 +96,7 @@ def official_checks(official_daily: DerivedTable) -> tuple[Check, ...]:
             enough_rows_kept("official_daily", "official_daily"),
             conservation_holds(official_daily),
             *of_every_table(known["corporate_actions"]),
+            *([objects_known("raw_daily")] if delivered else []),
         )
     )
 

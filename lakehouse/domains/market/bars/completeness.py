@@ -39,7 +39,7 @@ def missing_objects(
     missing: dict[date, list[str]] = {}
     for session in sessions:
         for day, hour in source.expected_objects(session):
-            if (day, hour) not in there and (due_by is None or source.config.bars.object_end(day, hour) <= due_by):
+            if (day, hour) not in there and (due_by is None or source.bars_config.object_end(day, hour) <= due_by):
                 missing.setdefault(session, []).append(str(day) if hour is None else f"{day} hour {hour:02}")
     # Where an hour or day comes in several objects, one an instrument, one that can't be read is missed beside others.
     values = [named.values for named in loaded]

@@ -1,5 +1,5 @@
-"""What a `defs.yaml` says about a source of bars. With the settings it becomes a `BarSource` (see `source`), which
-everything below works on. Its products are described in `products`.
+"""What a `defs.yaml` says about a source of bars, of an official daily series, or of both. With the settings it becomes
+a `BarSource` (see `source`), which everything below works on. Its products are described in `products`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class SourceConfig(Description):
         description="Minutes after the calendar's close that still belong to the regular segment (the auction).",
     )
     api: SymbolsApi | None = Field(None, description="The API that products with a `request` are asked from.")
-    bars: Bars
+    bars: Bars | None = Field(None, description="Intraday bars; a source may have an official daily series alone.")
     official_daily: OfficialDaily | None = None
     identifier: Literal["isin", "figi", "cusip"] | None = Field(
         None, description="Standard of instrument_id whose check digit is verified."
@@ -109,6 +109,15 @@ class SourceConfig(Description):
     def _requests_have_an_api(self) -> SourceConfig:
         if self.api is None and any(product.request for product in self.products):
             raise ValueError("a product with a `request` needs the entry `api`, which says whom to ask")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_its_entries_need(self) -> SourceConfig:
+        if not self.products:
+            raise ValueError("the source delivers nothing: describe `bars`, `official_daily` or both")
+        needing = [name for name in ("reconciliation", "updates", "report") if getattr(self, name) is not None]
+        if self.bars is None and needing:
+            raise ValueError(f"{', '.join(needing)} needs `bars`, which the source doesn't have")
         return self
 
     @property

@@ -71,6 +71,14 @@ class Product(RowFormat):
             raise ValueError(f"named: {', '.join(unknown)} is none of {', '.join(sorted(offered))}")
         return self
 
+    @model_validator(mode="after")
+    def _upper_are_texts(self) -> Product:
+        contract, given = contracts()[self.raw_table], {**self.columns, **self.constants, **self.named}
+        for name in self.upper:
+            if name not in given or contract.column(name).type.kind != "string":
+                raise ValueError(f"upper: {name} is no text that columns, constants or named give")
+        return self
+
     @property
     def by_month(self) -> bool:
         """Whether an object holds a whole month, as an API's answers about one do."""
@@ -83,7 +91,7 @@ class Product(RowFormat):
 
 
 class Bars(Product):
-    """Intraday bars: the product that every source has."""
+    """Intraday bars."""
 
     name = "bars"
     raw_table = "raw_bars"

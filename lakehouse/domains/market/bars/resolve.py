@@ -1,9 +1,10 @@
-"""A source of bars made of its YAML and the settings, with all that is made of it and looked at in it."""
+"""A source of market data made of its YAML and the settings, with all that is made of it and looked at in it."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+from lakehouse.derive.source import Check, DerivedTable, Macro
 from lakehouse.domains.market.bars.checks import bar_checks, official_checks
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.source import KIND, BarSource, bound_contracts, datasets_of
@@ -28,10 +29,9 @@ def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
         timedelta(minutes=config.minutes_after_close),
         variables.home / "cache",
     )
-    is_official = config.official_daily is not None
+    tables, checks, macros = _of_products(config)
     report = config.report
     report_url = variables.source_variable(config.source, "report_url") or (report.url if report else None)
-    checks = bar_checks(BARS_TABLE, delivered=config.bars.objects is not None)
     return BarSource(
         name=config.source,
         kind=KIND,
@@ -40,15 +40,31 @@ def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
         tags=config.tags,
         contracts=bound_contracts(config),
         datasets=datasets_of(config, sessions, variables),
-        tables=(
-            BARS_TABLE,
-            DAILY_BARS_TABLE,
-            *((OFFICIAL_DAILY_TABLE, CORPORATE_ACTIONS_TABLE) if is_official else ()),
-        ),
-        macros={"adjusted_daily_bars": adjusted_daily_bars, "adjusted_official_daily": adjusted_official_daily},
-        checks=(*checks, *(official_checks(OFFICIAL_DAILY_TABLE) if is_official else ())),
+        tables=tables,
+        macros=macros,
+        checks=checks,
         config=config,
         sessions=sessions,
         report_url=report_url or str(variables.home / "reports" / config.source),
         report_access=report.access.resolve(variables.secret) if report and report.access else FROM_ENVIRONMENT,
     )
+
+
+def _of_products(
+    config: SourceConfig,
+) -> tuple[tuple[DerivedTable, ...], tuple[Check, ...], dict[str, Macro]]:
+    """The tables, checks and macros that follow from what the source delivers."""
+    tables: tuple[DerivedTable, ...] = ()
+    checks: tuple[Check, ...] = ()
+    macros: dict[str, Macro] = {"adjusted_official_daily": adjusted_official_daily}
+    bars, official = config.bars, config.official_daily
+    if bars is not None:
+        tables = (BARS_TABLE, DAILY_BARS_TABLE)
+        checks = bar_checks(BARS_TABLE, delivered=bars.objects is not None)
+        macros["adjusted_daily_bars"] = adjusted_daily_bars
+    if official is not None:
+        tables = (*tables, OFFICIAL_DAILY_TABLE, CORPORATE_ACTIONS_TABLE)
+        # The objects of a place are looked at once: with the bars, where there are any.
+        delivered = bars is None and official.objects is not None
+        checks = (*checks, *official_checks(OFFICIAL_DAILY_TABLE, delivered=delivered))
+    return tables, checks, macros

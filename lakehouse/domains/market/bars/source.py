@@ -43,7 +43,9 @@ _SPANS = {
 
 @dataclass(frozen=True, kw_only=True)
 class BarSource(Source):
-    """A source of bars. Its datasets are `bars` and, where the YAML has one, `official_daily`."""
+    """A source of bars, of an official daily series, or of both: its datasets `bars` and `official_daily` are those
+    that the YAML has.
+    """
 
     config: SourceConfig
     sessions: Sessions
@@ -56,9 +58,29 @@ class BarSource(Source):
         return self.sessions.calendar
 
     @property
+    def has_bars(self) -> bool:
+        """Whether the source delivers intraday bars."""
+        return self.config.bars is not None
+
+    @property
     def bars(self) -> Dataset:
-        """The intraday bars."""
-        return self.dataset(Bars.name)
+        """The intraday bars.
+
+        Raises:
+            SourceError: the source has none.
+        """
+        return self.dataset(self.bars_config.name)
+
+    @property
+    def bars_config(self) -> Bars:
+        """What the YAML says of the intraday bars.
+
+        Raises:
+            SourceError: the source has none.
+        """
+        if self.config.bars is None:
+            raise SourceError(f"{self.name} has no bars, only {', '.join(each.name for each in self.datasets)}")
+        return self.config.bars
 
     @property
     def official_daily(self) -> Dataset | None:
@@ -78,12 +100,14 @@ class BarSource(Source):
     def facts(self, table: str) -> dict[str, object]:
         """Which prices a table has, and in what unit it counts volumes, where that is not shares."""
         found: dict[str, object] = {}
+        if not self.has_bars:
+            return found
         if self.bars.is_asked and table in _SPANS:
             found["prices"] = (
                 "arrive adjusted for splits and dividends as of each answer" if self.is_adjusted else "arrive as traded"
             )
-        if self.config.bars.volume_unit != 1 and "volume" in self.contract(table).column_names:
-            found["volume_unit"] = self.config.bars.volume_unit
+        if self.bars_config.volume_unit != 1 and "volume" in self.contract(table).column_names:
+            found["volume_unit"] = self.bars_config.volume_unit
         return found
 
     @property
@@ -105,11 +129,11 @@ class BarSource(Source):
 
         Hourly objects are expected for every hour in which the regular segment trades; a day's object has no hour.
         """
-        objects = self.config.bars.objects
+        objects = self.bars_config.objects
         assert objects is not None
         if objects.holds == "day":
             return [(session, None)]
-        zone, hour = ZoneInfo(self.config.bars.time.zone), self.calendar.hours(session)[0].replace(minute=0)
+        zone, hour = ZoneInfo(self.bars_config.time.zone), self.calendar.hours(session)[0].replace(minute=0)
         last = self.regular_end(session) - timedelta(microseconds=1)
         expected: list[tuple[date, int | None]] = []
         while hour <= last:
@@ -130,18 +154,24 @@ def bound_contracts(config: SourceConfig) -> dict[str, Contract]:
         )
         waived.add("currency")
     formats = {"instrument_id": config.identifier}
-    return {name: contracts()[name].bound(formats, waived, **further) for name in TABLES}
+    # A source of bars may be reconciled with another's daily series: its own is empty then.
+    tables = TABLES if config.bars is not None else OFFICIAL_TABLES
+    return {name: contracts()[name].bound(formats, waived, **further) for name in tables}
 
 
-TABLES = ("raw_bars", "bars", "daily_bars", "raw_daily", "official_daily", "corporate_actions")
-"""The tables that a source of bars may have."""
+OFFICIAL_TABLES = ("raw_daily", "official_daily", "corporate_actions")
+TABLES = ("raw_bars", "bars", "daily_bars", *OFFICIAL_TABLES)
+"""The tables that a source of bars may have; without bars, it has the `OFFICIAL_TABLES`."""
 
 
 def datasets_of(config: SourceConfig, sessions: Sessions, variables: Variables) -> tuple[Dataset, ...]:
     """What the source delivers, bars first."""
     bound = bound_contracts(config)
     bars, daily = config.bars, config.official_daily
-    made = [_dataset(config, bars, partial(bar_times, bars, config.venue.time_zone), bound, sessions, variables)]
+    made = []
+    if bars is not None:
+        times = partial(bar_times, bars, config.venue.time_zone)
+        made.append(_dataset(config, bars, times, bound, sessions, variables))
     if daily is not None:
         made.append(_dataset(config, daily, partial(daily_times, daily), bound, sessions, variables))
     return tuple(made)
@@ -189,9 +219,10 @@ def _origin(config: SourceConfig, product: Product, variables: Variables) -> Obj
     if product.request is None:
         assert product.objects is not None
         beside = tuple(each.objects for each in (config.bars, config.official_daily) if each and each.objects)
-        url = variables.source_variable(config.source, "url") or (config.bars.objects or product.objects).url
+        of_bars = config.bars.objects if config.bars is not None else None
+        url = variables.source_variable(config.source, "url") or (of_bars or product.objects).url
         # As the product says itself, or as the bars do, whose URL it shares.
-        own = [each.access for each in (product.objects, config.bars.objects) if each and each.access]
+        own = [each.access for each in (product.objects, of_bars) if each and each.access]
         access = own[0].resolve(variables.secret) if own else FROM_ENVIRONMENT
         return ObjectOrigin(partial(_place, config.source, url, access), product.objects, beside)
     assert config.api is not None

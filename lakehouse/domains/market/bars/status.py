@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.derive.checks import unreadable_objects
 from lakehouse.derive.rebuild import misordered_entries
 from lakehouse.domains.market.bars.completeness import missing_objects
+from lakehouse.domains.market.bars.products import Bars
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.ledger import ledger_of, newest_entries
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Status:
     """One source's state. `missing` names the sessions between the first and the last loaded one that have no
-    object at all.
+    object at all; of a source without bars, those without a row.
     """
 
     source: str
@@ -59,9 +60,8 @@ def status(lake: Lake, source: BarSource) -> Status:
 
     ledger = ledger_of(lake, source.name).collect()
     readable = ledger.filter(pl.col("status") != "failed")
-    bars = readable.filter(pl.col("product") == source.bars.name)
-    parts = bars["parts"].explode().struct.field("part").drop_nulls().to_list()
-    sessions = sorted({*parts, *bars.filter(pl.col("status") == "empty")["first_session"].to_list()})
+    bars = readable.filter(pl.col("product") == Bars.name)
+    sessions = _sessions_of_bars(bars) if source.has_bars else _sessions_of_daily(lake, source)
     failed = unreadable_objects(source.datasets, ledger.lazy())
     received = ledger.group_by("product").agg(pl.col("rows_received").sum())
 
@@ -78,7 +78,9 @@ def status(lake: Lake, source: BarSource) -> Status:
             source,
             ledger,
             [session for session in sessions if calendar.is_session(session)],
-        ),
+        )
+        if source.has_bars
+        else {},
         failed_objects=failed,
         objects=_counted(newest_entries(ledger.lazy()).collect(), failed),
         rebuild_due=misordered_entries(source.datasets, ledger.lazy()).height,
@@ -86,9 +88,25 @@ def status(lake: Lake, source: BarSource) -> Status:
         skipped=last_skipped(lake, source.name),
         rows_received={name: rows for name, rows in sorted(received.iter_rows()) if rows},
         refusals={name: found for name, found in refused.items() if found.refused},
-        empty_sessions=sorted(set(sessions) - _with_rows(bars)),
+        empty_sessions=sorted(set(sessions) - _with_rows(bars)) if source.has_bars else [],
         quarantine=quarantine_by_reason(lake, source.name),
     )
+
+
+def _sessions_of_bars(readable: pl.DataFrame) -> list[date]:
+    """The sessions that the objects of bars are about."""
+    import polars as pl
+
+    parts = readable["parts"].explode().struct.field("part").drop_nulls().to_list()
+    return sorted({*parts, *readable.filter(pl.col("status") == "empty")["first_session"].to_list()})
+
+
+def _sessions_of_daily(lake: Lake, source: BarSource) -> list[date]:
+    """The sessions that the daily series has rows of: its objects hold many years, and don't say which days."""
+    with lake.connect() as connection:
+        stored = lake.select(source.table("official_daily"), connection)
+        rows = connection.execute(f"SELECT DISTINCT session FROM ({stored}) ORDER BY session").fetchall()
+    return [session for (session,) in rows]
 
 
 def _with_rows(readable: pl.DataFrame) -> set[date]:
