@@ -1,4 +1,4 @@
-"""Checks of a feed's stored tables, beside those that every source has."""
+"""The checks of a feed's tables, in addition to those that every source has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ABOUT_TO_BE_WRITTEN = timedelta(minutes=2)
 
 
 def _windows_follow(lake: Lake, feed: Feed, days: Partitions) -> Finding:
-    """While a feed goes on its newest windows may be about to be written: they are left out."""
+    """Leaves out the newest windows: while the feed runs, they may be about to be written."""
     rule = feed.config.windows.rule
     newest = rule.last_end(datetime.now(UTC) - _ABOUT_TO_BE_WRITTEN)
     changed, rows = 0, 0
@@ -35,7 +35,7 @@ def _windows_follow(lake: Lake, feed: Feed, days: Partitions) -> Finding:
 
 
 def _polls_answered(lake: Lake, feed: Feed, days: Partitions) -> Finding:
-    """The last hour's, whatever the run: what failed long ago is in the table, but no news."""
+    """Looks at the last hour only, whatever the run's days: older failures stay in the table."""
     since = datetime.now(UTC) - _RECENT
     recent = f"day >= {literal(since.date())} AND slot_at >= {timestamp_literal(since)}"
     most = _MOST_UNANSWERED * _RECENT.total_seconds() / feed.config.poll_interval_s
@@ -56,7 +56,7 @@ def _polls_answered(lake: Lake, feed: Feed, days: Partitions) -> Finding:
             f"day >= {literal(since.date())} AND ingested_at >= {timestamp_literal(since)}"
         )  # fmt: skip
         told = {symbol for (symbol,) in connection.execute(f"SELECT DISTINCT symbol FROM ({quotes})").fetchall()}
-    # Of a symbol that nothing was heard of, a few rounds say enough.
+    # For a symbol without any answer, a few rounds are enough evidence.
     silent = [row for row in rows if row["rounds"] > (most if row["symbol"] in told else min(most, _FEW))]
     said = f"{len(silent):,} symbols had no answer in too many of the last hour's rounds"
     facts = {"rounds_without_an_answer": sum(row["rounds"] for row in rows)}
@@ -69,8 +69,8 @@ def _few_refused(lake: Lake, feed: Feed, days: Partitions) -> Finding:
 
 
 def feed_refusal(lake: Lake, feed: Feed, days: Partitions) -> Refusal:
-    """What was refused of the answers and messages about `days` (None: of all), each counted once however often the
-    vendor repeats it. The objects of which none was kept are those of symbols without a quote on these days.
+    """Counts the rejected answers and messages of `days` (None: all days); one that the vendor repeats counts once.
+    Objects of which nothing was kept are symbols without a stored quote on these days.
     """
     within = f"source = {literal(feed.name)}"
     if days is not None:
@@ -120,7 +120,7 @@ def feed_checks() -> tuple[Check, ...]:
         Check(
             QUOTES,
             "few_rows_refused",
-            "Few of the answers received were refused, and of no symbol all. One that is repeated counts once.",
+            "Few of the answers were rejected, and no symbol had all of its answers rejected. Repeats count once.",
             _few_refused,
             severity="warn",
         ),
@@ -128,7 +128,7 @@ def feed_checks() -> tuple[Check, ...]:
         Check(
             WINDOWS,
             "consistent_with_quotes",
-            "Each window is what the stored quotes give.",
+            "Each window equals what the stored quotes give.",
             _windows_follow,
             blocking=True,
         ),

@@ -1,7 +1,6 @@
-"""What a `defs.yaml` says about a feed of quotes: whom to ask or listen to, what its members mean, which windows are
-made of them.
+"""The model of a feed's `defs.yaml`: its API or broker, the meaning of the JSON members, and its windows.
 
-Asking is `poller`'s matter, listening that of `nats`, and reading an answer that of `parse`.
+Polling belongs in `poller`, subscribing in `nats`, and parsing an answer in `parse`.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from lakehouse.ingest.thresholds import RefusalWarning
 
 
 class Broker(Strict):
-    """A NATS JetStream stream that a feed is pushed to, one quote a message."""
+    """A NATS JetStream stream that carries a feed, one quote per message."""
 
-    url: str = Field("nats://127.0.0.1:4222", description="Server; LAKEHOUSE_<SOURCE>_NATS_URL goes before.")
+    url: str = Field("nats://127.0.0.1:4222", description="Server; LAKEHOUSE_<SOURCE>_NATS_URL overrides it.")
     stream: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Name of the stream.")
     subject: str = Field(description="Subjects of the stream that are quotes, such as quotes.>.")
     durable: str = Field("lakehouse", pattern=r"^[A-Za-z0-9_-]+$", description="Name of the durable consumer.")
@@ -32,10 +31,10 @@ class Windows(Strict):
     """The sliding windows over the quotes."""
 
     resolutions_minutes: tuple[int, ...] = Field((1, 5, 15), min_length=1, description="Lengths of the windows.")
-    period_s: int = Field(10, ge=1, description="Every so many seconds a window of each length ends.")
-    offset_s: int = Field(5, ge=0, description="Of the ends from midnight UTC: with a period of 10, :05, :15, ...")
+    period_s: int = Field(10, ge=1, description="Seconds between the ends of two windows of one length.")
+    offset_s: int = Field(5, ge=0, description="Seconds from midnight UTC to a window end: 5 gives :05, :15, ...")
     lateness_s: int = Field(
-        20, ge=0, description="Seconds for which a window stays open after quotes behind its end have come."
+        20, ge=0, description="Seconds for which a window stays open for late quotes after its end."
     )
     top: int = Field(3, ge=1, description="Ranks that top_stocks shows.")
 
@@ -44,7 +43,7 @@ class Windows(Strict):
         if self.offset_s >= self.period_s or 86_400 % self.period_s:
             raise ValueError("windows end at the same seconds of every day: period_s divides 86400, offset_s is below")
         if unfit := [minutes for minutes in self.resolutions_minutes if minutes < 1 or minutes * 60 % self.period_s]:
-            raise ValueError(f"resolutions_minutes {unfit} are no multiples of period_s")
+            raise ValueError(f"resolutions_minutes {unfit} are not multiples of period_s")
         return self
 
     @property
@@ -58,7 +57,7 @@ class Windows(Strict):
 
 
 class FeedConfig(Description):
-    """A feed of quotes, whole."""
+    """A feed of quotes."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "every_s": "poll_interval_s",
@@ -67,18 +66,20 @@ class FeedConfig(Description):
     }
 
     description: str
-    first_day: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="First day (UTC) that is a partition.")
+    first_day: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="First day (UTC) with a partition.")
     api: SymbolsApi
-    path: str = Field(description="Address of a symbol's quote below the API's; {symbol} is filled in.")
+    path: str = Field(description="Path of a symbol's quote below the API's URL; contains {symbol}.")
     poll_interval_s: float = Field(
-        10.0, gt=0, description="Seconds between two rounds, which begin at whole multiples."
+        10.0, gt=0, description="Seconds between two rounds; rounds start at whole multiples."
     )
     round_timeout_s: float = Field(
-        3.0, gt=0, description="Seconds that a round waits for its slowest polls; what comes later goes with the next."
+        3.0, gt=0, description="Seconds that a round waits for its polls; later answers join the next round."
     )
     columns: dict[str, str] = Field(description="Member of the vendor's object -> column of quotes.")
     time_unit: Literal["s", "ms", "us", "ns"] = Field("ms", description="Unit of the vendor's update time since 1970.")
-    broker: Broker | None = Field(None, description="Where the same objects are pushed, for those who listen instead.")
+    broker: Broker | None = Field(
+        None, description="Broker that pushes the same objects, as an alternative to polling."
+    )
     windows: Windows = Windows()
     refusals: RefusalWarning = RefusalWarning()
     freshness_s: int = Field(120, ge=1, description="Seconds without a quote after which the feed counts as stopped.")
@@ -88,9 +89,9 @@ class FeedConfig(Description):
     def _are_columns(cls, columns: dict[str, str]) -> dict[str, str]:
         known = contracts()["quotes"].column_names
         if unknown := sorted(set(columns.values()) - set(known)):
-            raise ValueError(f"{', '.join(unknown)} is no column of quotes; there are {', '.join(known)}")
+            raise ValueError(f"{', '.join(unknown)} is not a column of quotes; the columns are {', '.join(known)}")
         if missing := {"symbol", "latest_price", "event_time"} - set(columns.values()):
-            raise ValueError(f"no member says {', '.join(sorted(missing))}; add it to columns")
+            raise ValueError(f"no member is mapped to {', '.join(sorted(missing))}; add it to columns")
         return columns
 
     @field_validator("path")

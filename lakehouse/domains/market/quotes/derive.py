@@ -1,7 +1,6 @@
-"""Sliding windows of a feed, derived for any stretch of time from the stored quotes. Only what differs is written.
+"""Derives a feed's sliding windows from its stored quotes, for any time range. Writes only what differs.
 
-Which quote is in which window, and when a window is closed, is the matter of `rules`; how windows follow the quotes as
-they come, that of `live`.
+`rules` defines which quote is in which window and when a window closes; `live` updates windows as quotes arrive.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from lakehouse.progress import Progress
 if TYPE_CHECKING:
     import duckdb
 
-# About a gigabyte of panes and windows.
+# About one gigabyte of panes and windows.
 _QUOTES_AT_ONCE = 1_000_000
 
 
@@ -41,9 +40,9 @@ def derive_windows(
     """Brings the windows that end from `first_end` to `last_end` in line with the quotes.
 
     Args:
-        symbols: these alone, if any are named.
-        checkpoints: what the last commit says (see `Snapshot.append`).
-        verify: write nothing; the result says what would be written.
+        symbols: only these symbols; all if empty.
+        checkpoints: stored in the last commit (see `Snapshot.append`).
+        verify: write nothing; the result counts what would be written.
     """
     result = DeriveResult()
     rule = feed.config.windows.rule
@@ -58,7 +57,7 @@ def derive_windows(
 
 
 def _stretches(lake: Lake, feed: Feed, first_end: datetime, last_end: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """As many ends at once as their quotes fit into memory. What has no quotes costs nothing, be it years."""
+    """Splits the range into batches whose quotes fit in memory; stretches without quotes are free."""
     rule = feed.config.windows.rule
     quotes = lake.table(feed.table(QUOTES)).snapshot()
     for first, last in _whole_days(quotes, first_end, last_end, rule):
@@ -75,7 +74,7 @@ def _stretches(lake: Lake, feed: Feed, first_end: datetime, last_end: datetime) 
 def _whole_days(
     quotes: Snapshot, first_end: datetime, last_end: datetime, rule: rules.WindowRule
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Parts the ends between two days where the quotes before become too many for once."""
+    """Splits the window ends at the days where the accumulated quotes exceed one batch."""
     start, together = first_end, 0
     if first_end.date() < last_end.date():
         for day, rows in quotes.rows_by("day").items():
@@ -136,7 +135,7 @@ def _derive(
 
 
 def _first_heard_from(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, moment: datetime) -> datetime | None:
-    """When the lake came to know the first quote with an event_time from `moment` on."""
+    """Returns the earliest `ingested_at` of the quotes with an event_time at or after `moment`."""
     whole, some = quotes.min_where("ingested_at", "event_time", moment)
     row = connection.execute(
         f"SELECT min(ingested_at) FROM ({some}) WHERE event_time >= {timestamp_literal(moment)}"
@@ -148,7 +147,7 @@ def _first_heard_from(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, m
 
 
 def _between(first: datetime, before: datetime) -> str:
-    """Where the quotes of a time are."""
+    """A predicate for the quotes with `first` <= event_time < `before`."""
     since, end = timestamp_literal(first), timestamp_literal(before)
     return f"{_days(first, before)} AND event_time >= {since} AND event_time < {end}"
 
@@ -165,7 +164,7 @@ def derive_days(
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
-    """Brings the windows that end on some days (UTC) in line with the quotes."""
+    """Brings the windows that end on the given days (UTC) in line with the quotes."""
     result = DeriveResult()
     for day in partitions:
         result += derive_windows(lake, feed, *feed.config.windows.rule.ends_of(day), verify=verify, progress=progress)

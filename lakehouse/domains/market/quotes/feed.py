@@ -1,4 +1,4 @@
-"""A feed of quotes, resolved: its YAML and the settings made into what taking it in and deriving from it work on."""
+"""A feed resolved from its YAML and the settings: the object that ingestion and derivation work with."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Feed(Source):
     endpoint: Endpoint
     symbols: Symbols
     broker_url: str | None = field(repr=False)
-    """Where the broker is, perhaps with a login; None where the feed has none."""
+    """The broker's URL, possibly with credentials; None if the feed has no broker."""
 
     def changed(self, **entries: Any) -> Feed:
-        """The feed with other values of its YAML's entries."""
+        """Returns a copy of the feed with some YAML entries replaced."""
         return replace(self, config=self.config.model_copy(update=entries))
 
     def partitions_stored(self, lake: Lake) -> list[date]:
-        """Every day (UTC) that has quotes or windows, and the one after the last: there the windows of its last quotes
-        end.
+        """Returns every day (UTC) with quotes or windows, and the day after the last one, on which the windows of its
+        last quotes end.
         """
         days = super().partitions_stored(lake)
         return [*days, days[-1] + timedelta(days=1)] if days else []

@@ -1,6 +1,6 @@
-"""What a round does once its quotes have come: store them, bring the windows up, say what it was.
+"""Processes a round of received quotes: stores them, updates the windows and reports the counts.
 
-The same for every transport, for the service and for a run in Dagster, so that all give the same tables.
+Every transport uses it, in the service and in Dagster runs, so that all produce the same tables.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lakehouse.progress import Progress
 
 @dataclass(kw_only=True)
 class Counts:
-    """What one round brought, or several.
+    """Counts of one or more rounds.
 
     Args:
-        rounds: how many; 0 for what came late to one.
+        rounds: number of rounds; 0 for late answers.
         received: answers or messages: stored + repeated + refused.
-        errors: tries of polls that brought nothing, and rounds of listening to a broker that is in trouble.
-        windows: rows of windows made or made anew.
+        errors: failed poll attempts, and rounds in which the broker was unavailable.
+        windows: rows of windows written, new or revised.
     """
 
     rounds: int = 0
@@ -40,15 +40,15 @@ class Counts:
 
 @dataclass(kw_only=True)
 class Round(Counts):
-    """A round that is stored, or several that were stored together.
+    """A stored round, or several that were stored together.
 
     Args:
-        slot_at: the (last) moment on the clock; of pushed quotes, when they were taken up.
-        closed_through: the end of the last closed windows.
-        lag: from the newest quote's update to its commit; None where nothing was new.
-        seconds: that the storing took.
-        error: the last of the errors, with its symbol.
-        trouble: what is wrong: why nothing could be stored, or heard, or why it can't all be; None where nothing is.
+        slot_at: start of the (last) slot; for pushed quotes, when they were received.
+        closed_through: end of the last closed windows.
+        lag: from the newest event time to its commit; None if nothing was new.
+        seconds: duration of the commit.
+        error: the last error, with its symbol.
+        trouble: why quotes can't be received or stored, in part or at all; None if all is well.
     """
 
     slot_at: datetime
@@ -61,11 +61,11 @@ class Round(Counts):
 
 @dataclass(kw_only=True)
 class Totals(Counts):
-    """Rounds added up."""
+    """The sums over all rounds."""
 
     @property
     def unanswered(self) -> bool:
-        """Whether the vendor or broker was asked and never answered."""
+        """Whether the vendor or broker never answered."""
         return self.errors > 0 and not self.received
 
     def add(self, made: Counts) -> None:
@@ -75,7 +75,7 @@ class Totals(Counts):
 
 
 class Intake:
-    """Takes a feed's inboxes in, one after the other."""
+    """Ingests a feed's batches, one after the other."""
 
     def __init__(self, lake: Lake, feed: Feed) -> None:
         self.lake, self.feed = lake, feed
@@ -83,19 +83,19 @@ class Intake:
         self._windows = LiveWindows(lake, feed)
 
     def catch_up(self, progress: Progress = lambda *_: None) -> None:
-        """Goes on where the windows were left."""
+        """Derives the windows that an earlier process left out."""
         self._windows.catch_up(progress)
 
     def take_in(self, slot_at: datetime, inbox: QuoteBatch, rounds: int = 1) -> Round:
-        """Stores an inbox, of so many rounds, and makes the windows that it closes.
+        """Stores a batch, which covers `rounds` rounds, and writes the windows that it closes.
 
         Raises:
-            LakeUnavailable: the lake doesn't answer. The same inbox may be taken in again.
+            LakeUnavailable: the lake doesn't answer. The same batch may be passed again.
         """
         started = time.monotonic()
         stored = self._log.store(inbox)
         with ExitStack() as failed:
-            # What was half taken up is taken up again from the tables.
+            # After a failure the in-memory state may be incomplete: rebuild it from the tables.
             failed.callback(self._forget_windows)
             derived = self._windows.advance(stored)
             failed.pop_all()
@@ -120,5 +120,5 @@ class Intake:
 
 
 def now() -> datetime:
-    """The moment on the clock (UTC)."""
+    """The current time (UTC)."""
     return datetime.now(UTC)

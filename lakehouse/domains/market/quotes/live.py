@@ -1,8 +1,8 @@
-"""Windows that follow a feed's quotes as they come. They are the same rows that `windows` derives, made from panes that
-are kept in memory.
+"""Updates a feed's windows as its quotes arrive, from panes kept in memory. The rows are the same as those that
+`derive` makes.
 
-How far the windows follow the quotes is said in the commits themselves: `checkpoints` holds the moment (in milliseconds
-since 1970) of the last commit of quotes that they reflect. Whoever starts goes on there.
+Each commit of windows records its progress: `checkpoints` holds the time (in milliseconds since 1970) of the last
+commit of quotes that the windows reflect. A new process continues from there.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-# Windows come by one or two. After a pause of the feed they are derived from the table instead.
+# Windows usually close one or two at a time. After a pause of the feed, derive them from the table instead.
 _MOST_ENDS = 30
 _MOST_SYMBOLS_NAMED = 100
 
 
 class LiveWindows:
-    """Windows that follow the quotes as they are stored. Panes of the longest resolution are kept in memory; what comes
-    too late for them, or comes after a pause, is derived from the table.
+    """Updates windows as quotes are stored. Keeps the panes of the longest resolution in memory; quotes that are too
+    late for them, or that follow a pause, are handled by deriving from the table.
     """
 
     def __init__(self, lake: Lake, feed: Feed) -> None:
@@ -45,18 +45,18 @@ class LiveWindows:
         self._mark = f"{feed.table(QUOTES)} until"
         self._connection = duckdb.connect()
         self._connection.execute("SET TimeZone = 'UTC'")
-        # How often the windows had been written when we wrote last, and the quotes when we read them last.
+        # Commits of the windows table at our last write, and of the quotes table at our last read.
         self._commits = self._seen = -1
         self._latest: datetime | None = None
         """The latest event time; None before the first quote."""
 
     @property
     def closed_through(self) -> datetime | None:
-        """The end of the last windows that are closed; None before the first quote."""
+        """The end of the last closed windows; None before the first quote."""
         return None if self._latest is None else self.rule.closed_through(self._latest)
 
     def catch_up(self, progress: Progress = lambda *_: None) -> DeriveResult:
-        """Brings the windows in line with all that is stored, from where they were left, and takes up their panes."""
+        """Brings the windows up to date with the stored quotes, from the last checkpoint on, and loads the panes."""
         target = self.table.snapshot()
         quotes = self.lake.table(self.feed.table(QUOTES)).snapshot()
         done = target.checkpoint(self._mark)
@@ -73,7 +73,7 @@ class LiveWindows:
         if news and news[0] and self.closed_through:
             first = self.rule.next_end(news[0].astimezone(UTC))
             if closed is not None:
-                # What is late may be years late: what lies between is left alone.
+                # A quote may be years late: derive only the windows around it, not all since then.
                 result += self._reopened(late, closed)
                 first = closed + self.rule.period
             checkpoints = {self._mark: _milliseconds(news[1].astimezone(UTC))}
@@ -86,7 +86,7 @@ class LiveWindows:
         return result
 
     def advance(self, stored: Stored) -> DeriveResult:
-        """Makes the windows that the newly stored quotes close, and those anew for which they came too late."""
+        """Writes the windows that the newly stored quotes close, and revises those for which they came too late."""
         if stored.quotes.is_empty():
             return DeriveResult()
         before = self.closed_through
@@ -102,7 +102,7 @@ class LiveWindows:
         self._connection.register("news", stored.quotes.to_arrow())
         self._connection.execute(f"INSERT INTO panes {rules.panes('news', self.rule)}")
         self._connection.unregister("news")
-        # First what is late: the commit of the closed windows says that all quotes are in their windows.
+        # Late quotes first: the checkpoint of the closed windows' commit covers all quotes.
         late = stored.quotes.filter(stored.quotes["event_time"] < before)
         result = self._reopened(late, before)
         if through > before:
@@ -117,18 +117,18 @@ class LiveWindows:
         return result
 
     def _others_went_on(self, target: Snapshot, our_commits: int) -> bool:
-        """Whether somebody else has written windows since we did, up to `target`, apart from `our_commits`."""
+        """Whether another process has written windows since our last write, up to `target`; ignores `our_commits`."""
         return target.commits(self.table.name) != self._commits + our_commits
 
     def _closed(self, before: datetime, through: datetime, ingested_at: datetime, our_commits: int) -> DeriveResult:
         """Commits the windows that end after `before` and up to `through`.
 
         Raises:
-            StaleSnapshot: somebody else has written windows, perhaps these.
+            StaleSnapshot: another process has written windows, possibly these.
         """
         target = self.table.snapshot()
         if self._others_went_on(target, our_commits):
-            raise StaleSnapshot(f"{self.table.name} has been written by somebody else")
+            raise StaleSnapshot(f"another process has written to {self.table.name}")
         period = self.rule.period // timedelta(microseconds=1)
         first, last = (
             f"{timestamp_literal(before + self.rule.period)}::TIMESTAMPTZ",
@@ -150,7 +150,7 @@ class LiveWindows:
         return DeriveResult(rows.num_rows, frozenset({before.date(), through.date()}), rows.num_rows, 1)
 
     def _reopened(self, late: pl.DataFrame, through: datetime) -> DeriveResult:
-        """Derives the closed windows, up to `through`, which quotes (symbol, event_time) have come to too late."""
+        """Derives again the closed windows, up to `through`, that contain the late quotes (symbol, event_time)."""
         result = DeriveResult()
         if late.is_empty():
             return result
@@ -168,7 +168,7 @@ class LiveWindows:
         return result
 
     def _take_up(self, quotes: Snapshot) -> None:
-        """Makes the panes that windows still to be closed are made of."""
+        """Loads the panes of the windows that are still open."""
         where = "false"
         if self.closed_through is not None:
             oldest = self.closed_through + self.rule.period - self.rule.longest
@@ -182,7 +182,7 @@ class LiveWindows:
 
 
 def _latest_event(connection: duckdb.DuckDBPyConnection, quotes: Snapshot, known: str) -> datetime | None:
-    """The latest event time of the quotes for which `known` holds: on the last day that has any."""
+    """The latest event time of the quotes for which `known` holds, from the last day that has any."""
     for day in reversed(quotes.partition_values("day")):
         row = connection.execute(
             f"SELECT max(event_time) FROM ({quotes.select({'day': [day]})}) WHERE {known}"

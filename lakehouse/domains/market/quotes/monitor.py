@@ -1,8 +1,8 @@
-"""What somebody sees who watches a feed: the newest quote of each symbol, the latest closed windows, how fast quotes
-come in, and what went wrong lately. Read from the lake's tables, whoever fills them.
+"""Reads the live state of a feed for `lakehouse watch`: each symbol's newest quote, the latest closed windows, the
+arrival rate and recent errors. It reads only the lake's tables, so any process may write them.
 
-A `FeedView` is looked at again and again: it keeps what it has read, and opens only files that are new. Views that are
-tables belong in `feed_views`, how it looks on a terminal in `lakehouse.cli.watch`.
+A `FeedView` is incremental: it keeps what it has read and opens only new files. SQL views belong in `views`, the
+terminal layout in `lakehouse.cli.watch`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 ERRORS_OF = timedelta(minutes=5)
-"""The time of which errors are told."""
+"""Errors are reported for this long."""
 HISTORY_ENDS = 30
-"""So many of the latest closed windows make a symbol's history."""
+"""Number of closed windows in a symbol's history."""
 _RATE_OF = timedelta(minutes=1)
-# At the first look the newest quote of each symbol is sought in the newest days that have no more quotes than this
-# together, and where a single day has more, in its newest hour: symbols are shown that nobody has traded for days,
-# without reading gigabytes. Afterwards a symbol stays for as long as somebody watches.
+# The first look searches the newest days that hold at most this many quotes together, or only the newest hour if one
+# day alone holds more. That finds symbols which have not traded for days without reading gigabytes. Once found, a
+# symbol stays until the view is closed.
 _QUOTES_SEARCHED = 1_000_000
 _QUOTES_OF = timedelta(hours=1)
 _ERRORS_NAMED = 3
@@ -38,7 +38,7 @@ _TICK = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Failure:
-    """A try to poll a symbol that brought no quote."""
+    """An attempt to poll a symbol that returned no quote."""
 
     symbol: str
     occurred_at: datetime
@@ -47,20 +47,21 @@ class Failure:
 
 @dataclass(frozen=True)
 class View:
-    """A feed at a moment.
+    """The state of a feed at one moment.
 
     Args:
         symbols: symbol, last_price, event_time (of the newest quote); for each length of r minutes gain_r (percent) and
             rank_r (by mean price, 1 the highest) of the window that ends at `closed_through`; history: the last prices
             of the shortest windows up to there, the oldest first. The highest gain in the shortest window comes first,
             symbols without one last.
-        quotes_per_minute: how many were stored in the minute before the moment.
-        stored_today: quotes of the moment's day (UTC).
-        newest_commit: when quotes were stored last; None before the first.
-        lag: from the newest update among those quotes to their commit.
-        closed_through: the end of the latest closed windows; None where the feed's last minutes have none.
-        errors: tries in `ERRORS_OF` that brought no quote; the latest of them come first.
-        refused_today: answers which are no quotes, in the quarantine since the moment's midnight (UTC).
+        quotes_per_minute: quotes stored in the last minute.
+        stored_today: quotes of the current day (UTC).
+        newest_commit: time of the last commit of quotes; None before the first.
+        lag: from the newest event time in that commit to the commit.
+        closed_through: end of the latest closed windows; None if the feed's last minutes have none.
+        errors: attempts within `ERRORS_OF` that returned no quote.
+        latest_errors: the latest of them, newest first.
+        refused_today: answers quarantined since midnight (UTC).
     """
 
     feed: Feed
@@ -77,7 +78,7 @@ class View:
 
 
 class FeedView:
-    """A feed, looked at again and again. Use it from one thread."""
+    """A feed that is polled for its state. Not thread-safe."""
 
     def __init__(self, lake: Lake, feed: Feed) -> None:
         import polars as pl
@@ -98,13 +99,13 @@ class FeedView:
         self._day, self._stored, self._refused = date.min, 0, 0
 
     def look(self, at: datetime) -> View:
-        """The feed as the lake knows it at a moment (UTC), not before that of the last look.
+        """Reads the feed's state at `at` (UTC), which must not be before the last call's.
 
         Raises:
             LakeUnavailable: the storage can't be read.
             TableOutdated: an older version of this project wrote the tables.
         """
-        # Windows are stored after their quotes: in this order none is seen whose quotes are not.
+        # Windows are stored after their quotes: in this order we never see a window without its quotes.
         windows_moved, quotes_moved, refused_moved = (
             table.moved() for table in (self._windows, self._quotes, self._quarantine)
         )
@@ -118,12 +119,12 @@ class FeedView:
             self._read_failures(at)
         day = at.date()
         if quotes_moved or refused_moved or day != self._day:
-            # Of whole partitions Delta's own counts are exact.
+            # Delta's own row counts are exact for whole partitions.
             refused = f"source = {literal(self._feed.name)} AND load_date = {literal(day)}"
             self._stored = self._quotes.snapshot.count_at_most(f"day = {literal(day)}")
             self._refused = self._quarantine.snapshot.count_at_most(refused)
             self._day = day
-        # Only now: what could not be read is read at the next look.
+        # Only after every read succeeded, so that the next look repeats a failed one.
         for table in (self._windows, self._quotes, self._errors, self._quarantine):
             table.taken_up()
         return View(
@@ -140,13 +141,12 @@ class FeedView:
         )
 
     def _read_quotes(self, at: datetime) -> None:
-        """Takes up what was stored since the last look."""
+        """Reads the quotes stored since the last look."""
         import polars as pl
 
         snapshot = self._quotes.snapshot
         since = max(self._commits, default=None)
-        # A commit has whole milliseconds, and so has what Delta knows of its file: the one that was read last is not
-        # opened again.
+        # Commit times are whole milliseconds, like Delta's file statistics, so this never reopens the last file read.
         where = f"ingested_at >= {timestamp_literal(since + _TICK)}" if since else _first_read(snapshot)
         with self._lake.connect() as connection:
             connection.execute(
@@ -162,7 +162,7 @@ class FeedView:
             ).pl()
         if not commits:
             return
-        # A late quote is none that replaces a newer one.
+        # A late quote never replaces a newer one.
         known = pl.concat([self._newest, found.cast(self._newest.schema)])
         self._newest = known.sort("event_time").unique("symbol", keep="last")
         last, _, latest = commits[-1]
@@ -171,7 +171,7 @@ class FeedView:
         self._commits = dict([*(entry for entry in counted[:-1] if entry[0] > at - _RATE_OF), counted[-1]])
 
     def _read_windows(self) -> None:
-        """Takes up the latest closed windows, and the history before them."""
+        """Reads the latest closed windows and the history before them."""
         rule, lengths = self._feed.config.windows.rule, self._feed.config.windows.resolutions_minutes
         windows, latest = self._windows.snapshot, self._newest["event_time"].max()
         recent, last = windows.select({"day": []}), None
@@ -205,7 +205,7 @@ class FeedView:
         self._symbols = symbols.sort(gain, "symbol", descending=[True, False], nulls_last=True)
 
     def _read_failures(self, at: datetime) -> None:
-        # Whole seconds: what Delta keeps of a file is less exact than a moment.
+        # Whole seconds: Delta's file statistics are less precise than a timestamp.
         since = (at - ERRORS_OF).replace(microsecond=0)
         where = f"day >= {literal((since - _DAY).date())} AND occurred_at >= {timestamp_literal(since)}"
         with self._lake.connect() as connection:
@@ -219,7 +219,7 @@ class FeedView:
 
 
 def _first_read(quotes: Snapshot) -> str:
-    """Which quotes are read when a feed is looked at for the first time, as a predicate."""
+    """A predicate that selects the quotes of the first look."""
     days, searched = list[str](), 0
     for day, rows in reversed(quotes.rows_by("day").items()):
         searched += rows
@@ -233,7 +233,7 @@ def _first_read(quotes: Snapshot) -> str:
 
 
 class _Followed:
-    """A table that is opened once: afterwards only what is new in its log is read."""
+    """A table opened once; later refreshes read only the new entries of its log."""
 
     def __init__(self, table: LakeTable) -> None:
         self._table = table
@@ -241,7 +241,7 @@ class _Followed:
         self._taken_up: int | None = -1
 
     def moved(self) -> bool:
-        """Goes on to the newest version; whether it is another one than was taken up."""
+        """Refreshes to the newest version and returns whether it differs from the one taken up."""
         from deltalake.exceptions import DeltaError
 
         try:
@@ -250,10 +250,10 @@ class _Followed:
             else:
                 self.snapshot = self.snapshot.refreshed()
         except (DeltaError, OSError):
-            # It was written anew, or its storage is gone; then opening it says so.
+            # The table was recreated, or its storage is gone; in that case opening it raises the right error.
             self.snapshot = self._table.snapshot()
         return self.snapshot.version != self._taken_up
 
     def taken_up(self) -> None:
-        """All that was wanted of this version has been read."""
+        """Marks the current version as read."""
         self._taken_up = self.snapshot.version

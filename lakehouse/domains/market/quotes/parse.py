@@ -1,7 +1,6 @@
-"""Quotes as a feed tells them, one JSON object each: from what was heard to rows, and why one can't be a row.
+"""Parses a feed's JSON objects into rows of `quotes`, and gives the reasons for those that it rejects.
 
-It doesn't matter here how a quote came: polled (`poller`) or pushed (`nats`). Whether a good quote is news is the
-pipeline's matter.
+Independent of the transport: `poller` polls, `nats` subscribes. `store` decides whether a valid quote is new.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ if TYPE_CHECKING:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _INT64 = range(-(2**63), 2**63)
-_FURTHEST_S = 7_258_118_400  # the year 2200: what is beyond is no time, or has another unit
+_FURTHEST_S = 7_258_118_400  # the year 2200: a later value is not a time, or has another unit
 
 
 @dataclass(frozen=True)
 class Heard:
-    """An answer or a message.
+    """An answer to a poll, or a pushed message.
 
     Args:
-        asked: the symbol that was asked for; None where nobody asked.
-        text: as it came, without the key.
-        document: what the text says.
-        published_at: when it was said (UTC).
-        fault: why the text can't be trusted to say what the document holds; None where it can.
+        asked: the symbol that was polled; None for a pushed message.
+        text: the text as received, with the API key removed.
+        document: the parsed text.
+        published_at: when the vendor published it (UTC).
+        fault: why the document is ambiguous; None if it isn't.
     """
 
     asked: str | None
@@ -46,20 +45,20 @@ class Heard:
 
 
 class RepeatedMember(ValueError):
-    """A JSON object has two members of one name, so that nothing says which of them counts."""
+    """A JSON object has two members of one name, so it is ambiguous which one counts."""
 
 
 def json_document(text: bytes) -> object:
-    """What a JSON text says.
+    """Parses a JSON text.
 
     Raises:
         RepeatedMember: an object in it has two members of one name.
-        ValueError: it is no JSON.
+        ValueError: the text is not JSON.
     """
     from pydantic_core import from_json
 
     document = from_json(text, allow_inf_nan=False)
-    # The fast parser keeps the last of several members without a word.
+    # The fast parser silently keeps the last of several members.
     json.loads(text.decode(), object_pairs_hook=_members)
     return document
 
@@ -74,8 +73,8 @@ def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def quote_rows(heard: Sequence[Heard], feed: Feed, ingested_at: datetime) -> pl.DataFrame:
-    """A row for each: the columns of `quotes`, and `number`, `asked`, `text`, `fault`, and for each column of numbers
-    whether there is something else in its place (`untyped_<column>`). What can't be understood is NULL.
+    """Makes one row per message: the columns of `quotes`, `number`, `asked`, `text`, `fault`, and for each numeric
+    column whether its value is not a number (`untyped_<column>`). Values that can't be parsed are NULL.
     """
     import polars as pl
 
@@ -111,7 +110,7 @@ def quote_rows(heard: Sequence[Heard], feed: Feed, ingested_at: datetime) -> pl.
 
 
 def refused(rows: pl.DataFrame, feed: Feed, connection: duckdb.DuckDBPyConnection) -> dict[int, list[str]]:
-    """Number -> reasons, of the rows (as `quote_rows` makes them) that are no quotes."""
+    """Returns number -> reasons for the rows (from `quote_rows`) that are not valid quotes."""
     import polars as pl
 
     connection.register("heard", rows.to_arrow())
@@ -140,7 +139,7 @@ def _rules(feed: Feed, connection: duckdb.DuckDBPyConnection) -> Predicates:
 
 
 def _symbol(value: object, asked: str | None) -> str | None:
-    """As it was asked for, where the vendor writes it in other capitals: it stays one series."""
+    """Returns the symbol as it was polled if the vendor's differs only in case, so that it stays one series."""
     if not isinstance(value, str):
         return None
     return asked if asked is not None and asked.upper() == value.upper() else value
@@ -159,6 +158,6 @@ def _moment(value: object, unit: str) -> datetime | None:
     number = _number(value)
     if number is None or not 0 < number / _PER_SECOND[unit] < _FURTHEST_S:
         return None
-    # In whole numbers: a time in nanoseconds is beyond what a double holds.
+    # In integers: a double can't hold a time in nanoseconds exactly.
     whole = value if isinstance(value, int) else int(number)
     return _EPOCH + timedelta(microseconds=whole * 10**6 // _PER_SECOND[unit])

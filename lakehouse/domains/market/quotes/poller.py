@@ -1,7 +1,7 @@
-"""Polling a feed's API: each symbol asked at once, each on its own, as often as there is time in its slot.
+"""Polls a feed's API: all symbols concurrently, each with its own retries within the slot.
 
-Belongs here: connections, the vendor's rate, further tries, and which answer is none. What a quote says is read in
-`quotes`; when a slot begins is the service's matter.
+Belongs here: connections, the vendor's rate limit, retries, and recognising answers that are errors. `parse` parses
+quotes; `service` schedules the slots.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from lakehouse.ingest.http.responses import pause_s, published_at, refusal_in
 from lakehouse.ingest.http.secret import Secret
 
 _FIRST_WAIT_S = 0.25
-# A vendor whose quota is used up, and who doesn't say for how long, is asked again after this.
+# Pause after an exhausted quota if the vendor doesn't say how long to wait.
 _QUOTA_PAUSE_S = 60.0
 _MOST_QUOTED = 300
 
 
 @dataclass(frozen=True)
 class PollError:
-    """A try that brought no quote. `kind`: passing, permanent, quota, or unfinished (the slot was over)."""
+    """An attempt that returned no quote. `kind`: passing, permanent, quota, or unfinished (the slot was over)."""
 
     symbol: str
     slot_at: datetime
@@ -43,23 +43,23 @@ class PollError:
 
 @dataclass
 class QuoteBatch:
-    """What has come since it was emptied last."""
+    """The answers and errors received since the last `take`."""
 
     heard: list[Heard] = field(default_factory=list)
     errors: list[PollError] = field(default_factory=list)
 
     def take(self) -> QuoteBatch:
-        """Everything that is in it, which it then no longer holds."""
+        """Returns the contents and empties the batch."""
         taken = QuoteBatch(self.heard, self.errors)
         self.heard, self.errors = [], []
         return taken
 
 
 class Poller:
-    """Asks for all symbols of a feed. An asynchronous context manager; answers and errors come to `inbox`.
+    """Polls all symbols of a feed. An async context manager; collects answers and errors in `inbox`.
 
     Raises:
-        SourceError: the vendor wants a key and there is none, or the settings name no symbol or address.
+        SourceError: the vendor requires a key and none is set, or the settings name no symbol or URL.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -76,7 +76,7 @@ class Poller:
         self._secret = Secret(next(iter(self._query.values()), None))
         self._rate = feed.endpoint.requests_per_minute
         self._limiter = None if self._rate == UNLIMITED else limiter(self._rate)
-        # By the monotonic clock: when each symbol was asked last, and until when the vendor wants a pause.
+        # By the monotonic clock: each symbol's last request, and the end of the pause that the vendor asked for.
         self._asked_at: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
         self._client: Any = None
@@ -85,7 +85,7 @@ class Poller:
     async def __aenter__(self) -> Poller:
         from pyreqwest.client import ClientBuilder
 
-        # One pool of connections. HTTP/2 is agreed upon in TLS, where the vendor has it.
+        # One connection pool. HTTP/2 is negotiated in TLS if the vendor supports it.
         builder = ClientBuilder().http2(True).timeout(timedelta(seconds=self.api.timeout_s)).follow_redirects(False)
         self._client = (
             builder.max_connections(self.api.concurrency).pool_max_idle_per_host(self.api.concurrency).build()
@@ -99,7 +99,7 @@ class Poller:
 
     @property
     def shortfall(self) -> str | None:
-        """By how much the vendor's rate falls short of a poll of each symbol in each slot; None where it doesn't."""
+        """Describes why the vendor's rate limit doesn't allow a poll of each symbol per slot; None if it does."""
         symbols, seconds = len(self.symbols), self.feed.config.poll_interval_s
         if symbols * 60 / seconds <= self._rate:
             return None
@@ -109,17 +109,17 @@ class Poller:
         )
 
     def ask_all(self, slot_at: datetime, seconds: float) -> list[asyncio.Task[None]]:
-        """Starts to ask for each symbol, those first that have waited longest; within `seconds` all tasks are done.
+        """Starts a task per symbol, longest-waiting symbols first; all tasks end within `seconds`.
 
         Args:
-            slot_at: the moment on the clock that the polls are for.
+            slot_at: start of the slot that the polls belong to.
         """
         deadline = time.monotonic() + seconds
         symbols = sorted(self.symbols, key=lambda symbol: self._asked_at.get(symbol, 0.0))
         return [asyncio.create_task(self._ask(symbol, slot_at, deadline)) for symbol in symbols]
 
     async def give_up(self, asked: Iterable[asyncio.Task[None]]) -> None:
-        """Ends polls that are under way; each that has no answer yet is an error."""
+        """Cancels running polls; each one without an answer is recorded as an error."""
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
@@ -144,8 +144,7 @@ class Poller:
                     self._not_before[symbol] = time.monotonic() + max(wait, _QUOTA_PAUSE_S if kind == "quota" else 0.0)
                     if kind != "passing" or attempt == self.api.max_attempts:
                         return
-                    # Doubled each time, and up to as much again at random, so that symbols that failed together don't
-                    # come back together.
+                    # Exponential backoff with jitter, so that symbols that failed together don't retry together.
                     attempt, lacking = attempt + 1, "it could be asked again"
                     await asyncio.sleep(_FIRST_WAIT_S * 2 ** (attempt - 2) * random.uniform(1, 2))
         except TimeoutError:
@@ -154,7 +153,7 @@ class Poller:
             self._failed(symbol, slot_at, attempt, "unfinished", "it was given up before there was an answer")
 
     def _pause_beyond(self, symbol: str, deadline: float) -> str | None:
-        """What is to be told of a symbol for which the vendor wants a pause that is longer than its slot."""
+        """Returns the error text if the vendor asked for a pause beyond the deadline; None otherwise."""
         not_before = self._not_before.get(symbol, 0.0)
         if not_before <= deadline:
             return None
@@ -162,7 +161,7 @@ class Poller:
         return f"not asked: the vendor wants a pause until {until:%H:%M:%S} UTC"
 
     async def _turn(self, symbol: str) -> None:
-        """Waits until the vendor allows a request."""
+        """Waits until the vendor's pause and rate limit allow a request."""
         if (pause := self._not_before.get(symbol, 0.0) - time.monotonic()) > 0:
             await asyncio.sleep(pause)
         if self._limiter is not None:
@@ -175,7 +174,7 @@ class Poller:
         self.inbox.errors.append(PollError(symbol, slot_at, attempt, kind, said, datetime.now(UTC)))
 
     async def _try(self, symbol: str) -> Heard | tuple[str, str, float]:
-        """An answer, or the kind and text of what came in its place, and the seconds that the vendor asks to wait."""
+        """Returns an answer, or an error's kind and text and the seconds that the vendor asks to wait."""
         from pyreqwest.exceptions import PyreqwestError
 
         assert self._under_way is not None
@@ -212,7 +211,7 @@ class Poller:
 
 
 def _innermost(error: BaseException) -> str:
-    """What a chain of errors ends in, on one line: 'Connection reset by peer' rather than 'error sending request'."""
+    """Returns the root cause of an error on one line: 'Connection reset by peer', not 'error sending request'."""
     details = getattr(error, "details", None) or {}
     causes = details.get("causes") or []
     return " ".join(str(causes[-1].get("message") if causes else error).split())

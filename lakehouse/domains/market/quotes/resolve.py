@@ -1,4 +1,4 @@
-"""A feed of quotes made of its YAML and the settings, with all that is made of it and looked at in it."""
+"""Resolves a feed's YAML and the settings into a `Feed`, with its tables, views and checks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lakehouse.ingest.http.config import Endpoint
 from lakehouse.ingest.variables import Variables
 
 TABLES = (QUOTES, WINDOWS, ERRORS, TOP, GAINS)
-"""The tables and views that a feed has."""
+"""The tables and views of a feed."""
 
 WINDOWS_TABLE = DerivedTable(
     name=WINDOWS,
-    description="Closed sliding windows over the quotes, a row a window and symbol.",
+    description="Closed sliding windows over the quotes, one row per window and symbol.",
     depends_on=(QUOTES,),
     derive=derive_days,
     as_of=quote_windows,
@@ -26,7 +26,7 @@ WINDOWS_TABLE = DerivedTable(
 
 
 def feed_of(config: FeedConfig, variables: Variables) -> Feed:
-    """The feed that a `defs.yaml` describes, on an installation with these settings."""
+    """Returns the feed of a `defs.yaml` under the given settings."""
     api, broker = config.api, config.broker
     broker_url = variables.source_variable(config.source, "nats_url") or broker.url if broker else None
     return Feed(

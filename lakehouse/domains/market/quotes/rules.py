@@ -1,16 +1,15 @@
 """Sliding windows over quotes, as DuckDB SQL: quotes -> panes -> windows.
 
 A window of r minutes ends every period (10 s, at :05, :15, ...) and holds the quotes with
-window_end - r <= event_time < window_end. Its quotes are not copied into each of the 6, 30 or 90 windows that they
-are in: they are summed up once in panes, one period long, and windows are made of panes. Two ways lead from panes to
-windows, and both give the same rows: `windows_at` looks at the panes of a few ends, as they come live, `windows_over`
-slides over a long stretch.
+window_end - r <= event_time < window_end. Quotes are not copied into each of the 6, 30 or 90 windows that contain
+them: they are aggregated once into panes, one period long, and windows combine panes. Two functions do that and return
+the same rows: `windows_at` for a few ends, as they close live, and `windows_over` for a long range.
 
-A window is closed when the watermark, the latest event time less the allowed lateness, has reached its end; what comes
-later makes a new revision of it. Both follow from the quotes and the moments at which the lake came to know them alone.
+A window closes when the watermark (the latest event time minus the allowed lateness) reaches its end. Quotes that
+arrive later create a new revision. Both depend only on the quotes and their `ingested_at`.
 
-Belongs here: the rules. Functions take names of relations (or parenthesised queries) and return SQL text. Which quotes
-are read and what is written is the pipeline's matter.
+This module holds only the rules. Functions take names of relations (or parenthesised queries) and return SQL text.
+`derive` and `live` decide which quotes to read and what to write.
 """
 
 from __future__ import annotations
@@ -42,22 +41,22 @@ WINDOW_COLUMNS = (
     "quote_count",
     "percentage_gain",
 )
-# Sums of floating-point numbers depend on their order, and quotes don't come in the same order twice: prices are summed
-# in units of 1e-12, exactly. As whole numbers they are rounded once, in the division: six quotes of 100.1 have the mean
-# of five, and rank with them.
+# Floating-point sums depend on the order of their terms, and quotes don't arrive in the same order twice. So prices are
+# summed exactly, as integers in units of 1e-12, and rounded once, in the division: six quotes of 100.1 have the same
+# mean, and so the same rank, as five.
 _UNITS = "(latest_price::DECIMAL(38, 12) * 1000000000000)::HUGEINT"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class WindowRule:
-    """Which windows there are.
+    """Lengths and ends of the windows.
 
     Args:
         resolutions: lengths of the windows, whole multiples of the period.
-        period: every so often a window ends.
-        offset: of the ends from midnight UTC; below the period.
-        lateness: how far the watermark stays behind the latest event time.
+        period: time between two window ends.
+        offset: from midnight UTC to a window end; below the period.
+        lateness: how far the watermark trails the latest event time.
     """
 
     resolutions: tuple[timedelta, ...]
@@ -75,7 +74,7 @@ class WindowRule:
         return _EPOCH + self.offset + (since // self.period) * self.period
 
     def next_end(self, moment: datetime) -> datetime:
-        """The first end after `moment`: that of the first window which a quote of that moment is in."""
+        """The first end after `moment`, which is the end of the first window that contains a quote of that moment."""
         return self.last_end(moment) + self.period
 
     def ends_of(self, day: date) -> tuple[datetime, datetime]:
@@ -88,7 +87,7 @@ class WindowRule:
         return self.last_end(latest_event - self.lateness)
 
     def pane_start(self, moment: str) -> str:
-        """SQL for the start of the pane that a moment falls into; panes start where windows end."""
+        """SQL for the start of the pane that contains a moment; panes start at window ends."""
         return f"time_bucket({_interval(self.period)}, {moment}, {_moment(_EPOCH + self.offset)})"
 
 
@@ -96,7 +95,7 @@ def panes(quotes: str, rule: WindowRule) -> str:
     """(symbol, pane_start, quote_count, price_sum, min_price, max_price, first_price, first_at, last_price, last_at) of
     quotes (symbol, event_time, latest_price); start_at <= event_time < start_at + period; price_sum in units of 1e-12.
 
-    Panes of the same symbol and start may be merged, or left beside each other: windows take both.
+    Panes of the same symbol and start may be merged or not: windows accept both.
     """
     return f"""
         SELECT symbol, {rule.pane_start("event_time")} AS pane_start, count(*) AS quote_count,
@@ -108,7 +107,7 @@ def panes(quotes: str, rule: WindowRule) -> str:
 
 
 def windows_at(panes: str, ends: str, rule: WindowRule) -> str:
-    """The windows (WINDOW_COLUMNS) of all resolutions that end at one of `ends` (window_end), from panes as they are.
+    """The windows (WINDOW_COLUMNS) of all resolutions that end at one of `ends` (window_end), from unmerged panes.
 
     Mean price is sum / count, gain 100 * (last - first) / first by event time, NULL where first is 0.
     """
@@ -125,10 +124,10 @@ def windows_at(panes: str, ends: str, rule: WindowRule) -> str:
 
 
 def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: WindowRule) -> str:
-    """The same windows for all ends from one to another, from merged panes (one a symbol and start).
+    """The same windows for all ends from `first_end` to `last_end`, from merged panes (one per symbol and start).
 
-    The panes of a symbol are laid out without gaps, so that a window is a number of rows that slides over them. Where
-    no window reaches from one pane to the next, they are laid out apart: a quote of long ago costs as much as another.
+    Gaps between a symbol's panes are filled, so a window is a fixed number of rows. Gaps longer than the longest window
+    are not filled but split the panes into islands, so an isolated old quote costs no more than any other.
     """
     period = _interval(rule.period)
     named = ", ".join(
@@ -181,12 +180,12 @@ def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: Wind
 
 
 def closings(ends: str, quotes: str, last_end: datetime, rule: WindowRule, later: datetime | None) -> str:
-    """(window_end, closed_at) of those of `ends` (window_end, none after `last_end`) that are closed: the moment at
-    which the lake came to know the first quote that brought the watermark there.
+    """(window_end, closed_at) of the closed windows among `ends` (window_end, none after `last_end`). closed_at is the
+    ingested_at of the first quote that moved the watermark to window_end.
 
     Args:
         quotes: (event_time, ingested_at), at least all from the first of the ends on.
-        later: the earliest ingested_at of quotes that are not among `quotes` but after `last_end` plus the lateness.
+        later: the earliest ingested_at of quotes after `last_end` plus the lateness that are not in `quotes`.
     """
     reached = rule.pane_start(f"(event_time - {_interval(rule.lateness)})")
     beyond = f"UNION ALL SELECT 'infinity'::TIMESTAMPTZ, {_moment(later)}" if later else ""
@@ -202,14 +201,14 @@ def closings(ends: str, quotes: str, last_end: datetime, rule: WindowRule, later
 
 
 def revisions(quotes: str, closings: str, rule: WindowRule) -> str:
-    """(resolution_minutes, window_end, symbol, late_arrivals): how often quotes came to a window after it had been
-    closed; windows without any are left out.
+    """(resolution_minutes, window_end, symbol, late_arrivals): how often quotes arrived after their window had closed.
+    Windows without late quotes are left out.
 
     Args:
         quotes: (symbol, event_time, ingested_at).
-        closings: as `closings` makes them.
+        closings: the result of `closings`.
     """
-    # Ends close in their order, so that a quote which is not late for the first of its windows here is for none.
+    # Windows close in order of their ends, so a quote that is on time for its first window is on time for all.
     first = f"greatest({rule.pane_start('event_time')} + {_interval(rule.period)}, min_end)"
     late = f"""
         SELECT symbol, event_time, ingested_at
@@ -233,11 +232,11 @@ def revisions(quotes: str, closings: str, rule: WindowRule) -> str:
 def closed_windows(
     quotes: str, watching: str, first_end: datetime, last_end: datetime, rule: WindowRule, later: datetime | None
 ) -> str:
-    """The closed windows that end from `first_end` to `last_end`, whole: WINDOW_COLUMNS, day, revision, closed_at.
+    """The closed windows that end from `first_end` to `last_end`: WINDOW_COLUMNS, day, revision, closed_at.
 
     Args:
         quotes: (symbol, event_time, latest_price, ingested_at), at least those of these windows.
-        watching, later: what `closings` takes as `quotes` and `later`.
+        watching, later: passed to `closings` as `quotes` and `later`.
     """
     return f"""
         WITH merged AS MATERIALIZED ({panes(quotes, rule)}),
@@ -254,10 +253,10 @@ def closed_windows(
 
 
 def ranked_by_price(windows: str) -> str:
-    """Windows with their `price_rank` among those of the same length and end: by mean price, the highest first; equal
-    means share a rank, and the next one is skipped.
+    """Adds `price_rank` to windows: the rank by mean price among windows of the same length and end, highest first.
+    Equal means share a rank, and the next rank is skipped.
     """
-    # The day follows from the end, but a filter on it reaches the files only if it is a key of the ranking.
+    # window_end determines day, but DuckDB pushes a filter on day down to the files only if it is a partition key.
     return f"""
         SELECT *, rank() OVER (PARTITION BY day, resolution_minutes, window_end ORDER BY mean_price DESC) AS price_rank
         FROM {windows}

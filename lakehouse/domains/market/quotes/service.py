@@ -1,7 +1,7 @@
-"""The service: one timer that fans out over all symbols, or a broker that is listened to, and a writer that commits
-what came, so that neither waits for the other.
+"""Runs a feed: polls all symbols on one timer, or subscribes to a broker, while a separate thread commits the results.
+Neither side waits for the other.
 
-What becomes of what came is `intake`'s matter.
+Storing quotes and deriving their windows belongs in `ingest`.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from lakehouse.errors import LakehouseError, LakeUnavailable
 from lakehouse.lake.lake import Lake
 
 Told = Callable[[Round], None]
-"""Is told of each round, in the thread that writes."""
+"""Callback for each finished round; runs in the writer's thread."""
 
-# What may wait for a lake that doesn't answer: some hundred megabytes.
+# Limit of what may queue up while the lake doesn't answer: some hundred megabytes.
 _MOST_WAITING = 200_000
 
 
 class FeedStopped(LakehouseError):
-    """The service can't go on; the message says why."""
+    """The service can't continue; the message says why."""
 
 
 async def poll(
     lake: Lake, feed: Feed, stop: asyncio.Event, *, rounds: int | None = None, told: Told = lambda _: None
 ) -> Totals:
-    """Polls round by round until `stop`, or `rounds` times; the round that is under way is finished.
+    """Polls round by round until `stop`, or `rounds` times; finishes the current round.
 
-    A round is committed when all polls are through, or after `round_timeout_s`: later answers go with the next one, so
-    that a slow symbol delays no other. Rounds whose slot passed while the one before was under way are left out.
+    A round is committed when all polls are done, or after `round_timeout_s`. Later answers are committed with the next
+    round, so a slow symbol doesn't delay the others. Slots that pass during a long round are skipped.
 
     Raises:
-        SourceError: the settings can't work.
-        FeedStopped: the lake has not answered for so long that quotes would be lost.
+        SourceError: the settings are invalid.
+        FeedStopped: the lake has been unavailable for so long that quotes would be lost.
     """
     writer = _Writer(Intake(lake, feed), told)
     await writer.start()
@@ -57,7 +57,7 @@ async def poll(
             made += 1
             slot = slot_after(max(slot, now()), feed.config.poll_interval_s)
         if under_way:
-            # Somebody who stops it doesn't wait for a vendor that hangs.
+            # On shutdown, don't block on a hung vendor.
             await asyncio.wait(under_way, timeout=feed.config.round_timeout_s if stop.is_set() else None)
             await poller.give_up(under_way)
             writer.write(now(), poller.inbox.take(), counts=False)
@@ -67,12 +67,12 @@ async def poll(
 async def listen(
     lake: Lake, feed: Feed, stop: asyncio.Event, *, rounds: int | None = None, told: Told = lambda _: None
 ) -> Totals:
-    """Takes in what a broker pushes, a commit for what comes within `poll_interval_s`, until `stop`, or `rounds` times.
-    What is committed is acknowledged, in this order.
+    """Ingests what a broker pushes until `stop`, or `rounds` times: one commit per `poll_interval_s`. Messages are
+    acknowledged only after their commit.
 
     Raises:
-        SourceError: the settings can't work, or the broker has no such stream.
-        FeedStopped: the lake has not answered for so long that quotes would be lost.
+        SourceError: the settings are invalid, or the broker has no such stream.
+        FeedStopped: the lake has been unavailable for so long that quotes would be lost.
     """
     from lakehouse.domains.market.quotes.nats.subscriber import Listener
 
@@ -84,7 +84,7 @@ async def listen(
             try:
                 made = await asyncio.to_thread(intake.take_in, now(), inbox)
             except LakeUnavailable as error:
-                # What isn't acknowledged comes again.
+                # The broker redelivers what isn't acknowledged.
                 await listener.give_back()
                 told(Round(slot_at=now(), trouble=str(error)))
                 continue
@@ -97,7 +97,7 @@ async def listen(
 
 
 class _Writer:
-    """Commits what is handed to it in a thread of its own, in order; what is handed in while it writes, together."""
+    """Commits batches in order, in its own thread; batches that queue up during a commit are committed together."""
 
     def __init__(self, intake: Intake, told: Told) -> None:
         self._intake, self._told = intake, told
@@ -113,11 +113,11 @@ class _Writer:
 
     @property
     def goes_on(self) -> bool:
-        """Whether it still writes; it ends by itself when it can't."""
+        """Whether the thread still runs; it ends when it can't write any more."""
         return self._task is not None and not self._task.done()
 
     def write(self, slot_at: datetime, inbox: QuoteBatch, *, counts: bool = True) -> None:
-        """Hands an inbox over. `counts`: it is a round of its own, and not what came late to one."""
+        """Queues a batch. `counts`: whether it is a round, rather than late answers to one."""
         self._waiting.append((slot_at, inbox, int(counts)))
         self._news.set()
 

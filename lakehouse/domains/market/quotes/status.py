@@ -1,4 +1,4 @@
-"""How a feed stands: what is stored of it, up to when, and what could not be."""
+"""Summarises the state of a feed for `lakehouse status`: what is stored, how recent it is, and what failed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _RECENT = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class FeedStatus:
-    """One feed's state; moments are UTC, None where there is nothing yet.
+    """One feed's state; times are UTC, None if there is no data yet.
 
     Args:
-        days: that have quotes.
+        days: days with quotes.
         newest_quote: the latest event time.
-        last_commit: when the last quotes were stored.
-        closed_through: the end of the last closed windows.
-        unanswered: symbol -> rounds without an answer in the hour up to the last one.
-        quarantine: reason and rows of what was no quote.
+        last_commit: time of the last commit of quotes.
+        closed_through: end of the last closed windows.
+        unanswered: symbol -> rounds without an answer in the hour before the last round.
+        quarantine: reasons for rejected answers, with their row counts.
     """
 
     source: str
@@ -38,7 +38,7 @@ class FeedStatus:
 
 
 def feed_status(lake: Lake, feed: Feed) -> FeedStatus:
-    """Reads a feed's tables; the feed itself is not asked."""
+    """Reads a feed's tables; sends no request to the vendor."""
     quotes, windows, errors = (
         lake.table(feed.table(table)).snapshot() for table in (QUOTES, WINDOWS, ERRORS)
     )  # fmt: skip

@@ -1,7 +1,8 @@
-"""Storing what a feed told: each quote once, what is no quote in the quarantine, polls without an answer beside it.
+"""Stores a feed's messages: each quote once in `quotes`, rejected messages in the quarantine, failed polls in
+`poll_errors`.
 
-A commit to `quotes` is what makes a quote stored: whoever pushed it may forget it then. Windows are made of the stored
-quotes alone (see `windows`).
+A quote counts as stored once it is committed to `quotes`; only then may a broker's message be acknowledged. Windows are
+derived only from stored quotes (see `derive`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _Key = tuple[str, datetime]
-# Whole milliseconds, as Delta keeps the least and greatest moments of a file.
+# Whole milliseconds, the precision of Delta's file statistics.
 _TICK = timedelta(milliseconds=1)
 _STORED = -1
 _MOST_NAMED = 200
@@ -34,13 +35,13 @@ _OTHER_PRICE = "a quote with this update time is stored already, with another pr
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of an inbox: received = stored (the height of `quotes`) + repeated + refused.
+    """The result of storing a batch: received = stored (the height of `quotes`) + repeated + refused.
 
     Args:
         quotes: the new quotes, in the columns of the table.
-        ingested_at: the moment of their commit.
-        commit: its number, counted from 1 over all that the table has seen; where nothing was new, that of the last.
-        errors: polls that brought nothing.
+        ingested_at: the time of their commit.
+        commit: the commit's number, counted from 1 over the table's life; the last commit's if nothing was new.
+        errors: number of failed poll attempts.
     """
 
     quotes: pl.DataFrame
@@ -53,8 +54,8 @@ class Stored:
 
 
 class QuoteLog:
-    """The table `quotes` of a feed, for somebody who goes on storing into it: the newest quote of each symbol is kept
-    in memory, so that most of what is told again is known without reading the table.
+    """A writer for a feed's table `quotes`. It keeps each symbol's newest quote in memory, so that it recognises most
+    repeated quotes without reading the table.
     """
 
     def __init__(self, lake: Lake, feed: Feed) -> None:
@@ -66,19 +67,19 @@ class QuoteLog:
         self._last_moment = datetime.min.replace(tzinfo=UTC)
 
     def store(self, inbox: QuoteBatch) -> Stored:
-        """Commits what is new in an inbox, in one commit. A second time it brings nothing: no rows, no new version."""
+        """Commits the new quotes of a batch in one commit. Idempotent: repeating it writes no rows and no version."""
         _append_errors(self.lake, self.feed, inbox.errors)
         stored, rows, against = retry_when_stale(lambda: self._store(inbox))
-        # Only the commit decides which of two prices is the stored one: another writer may have been quicker.
+        # Only the commit decides which of two prices is stored: another writer may commit first.
         if against:
             _append_refused(self.lake, self.feed, inbox.heard, rows, against, stored.ingested_at)
         return stored
 
     def _store(self, inbox: QuoteBatch) -> tuple[Stored, pl.DataFrame, dict[int, list[str]]]:
-        """What was stored, with all rows of the inbox and the reasons against some of them, by their numbers."""
+        """Returns what was stored, all rows of the batch, and the reasons against rejected rows by row number."""
         snapshot = self.table.snapshot()
         self._follow(snapshot)
-        # Later than any commit before: the order of these moments is the order of the commits, whatever the clock does.
+        # Later than any earlier commit, so that ingested_at orders the commits even if the clock goes back.
         ingested_at = max(_now(), self._last_moment + _TICK)
         rows = quote_rows(inbox.heard, self.feed, ingested_at)
         against = self._refused(rows)
@@ -94,7 +95,7 @@ class QuoteLog:
         return Stored(fresh, ingested_at, self._commits, *counts), rows, against
 
     def _follow(self, snapshot: Snapshot) -> None:
-        """Reads what the table knows, where somebody else has appended since we did."""
+        """Refreshes the in-memory state if another process has appended since our last write."""
         commits = snapshot.commits(self.table.name)
         if commits == self._commits:
             return
@@ -119,8 +120,8 @@ class QuoteLog:
             return refused(rows, self.feed, connection)
 
     def _fresh(self, snapshot: Snapshot, rows: pl.DataFrame, against: dict[int, list[str]]) -> pl.DataFrame:
-        """The rows that are neither refused nor stored, each quote once. Adds those that contradict a stored quote to
-        `against`.
+        """Returns the rows that are neither rejected nor stored, each quote once. Adds rows that contradict a stored
+        quote to `against`.
         """
         told = rows.select("number", "symbol", "event_time", "latest_price").rows()
         good = [quote for quote in told if quote[0] not in against]
@@ -135,7 +136,7 @@ class QuoteLog:
         return rows.filter(rows["number"].is_in(kept)).select(self.table.contract.column_names)
 
     def _stored(self, snapshot: Snapshot, quotes: set[tuple[str, datetime]]) -> dict[_Key, tuple[float, int]]:
-        """The prices (and no number) of those of the quotes that are stored."""
+        """Returns the stored prices of the given quotes; quotes that aren't stored are left out."""
         found, unsure = {}, []
         for symbol, moment in quotes:
             newest = self._newest.get(symbol)
@@ -155,7 +156,7 @@ class QuoteLog:
 
     def _remember(self, symbol: str, event_time: datetime, price: float) -> None:
         newest = self._newest.get(symbol)
-        # Of a symbol without quotes on the newest days there may be later ones than this before them.
+        # A symbol without quotes on the newest days may have later quotes than this on the days before them.
         if newest is None and event_time.date().isoformat() < self._newest_from:
             return
         if newest is None or newest[0] < event_time:
@@ -163,7 +164,7 @@ class QuoteLog:
 
 
 def object_of(symbol: str | None) -> str:
-    """Under which name the quarantine keeps what was refused of a symbol, or of none."""
+    """Returns the object name in the quarantine for rejected messages of a symbol, or of no known symbol."""
     return f"{QUOTES}/{symbol or 'unnamed'}"
 
 
@@ -173,7 +174,7 @@ def _now() -> datetime:
 
 
 def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
-    """Where quotes with these update times are."""
+    """A predicate for the quotes with these update times."""
     moments = sorted({moment for _, moment in quotes})
     days = ", ".join(sorted({literal(moment.date()) for moment in moments}))
     if len(moments) > _MOST_NAMED:
@@ -183,12 +184,12 @@ def _at(quotes: Sequence[tuple[str, datetime]]) -> str:
 
 
 def last_of_its_slot(feed: Feed) -> str:
-    """Where a row of `poll_errors` ends its slot, as a predicate: a try before one that did not fail is no loss."""
+    """A predicate for the rows of `poll_errors` that ended their slot: an attempt that was retried lost nothing."""
     return f"(kind <> 'passing' OR attempt >= {feed.config.api.max_attempts})"
 
 
 def _append_errors(lake: Lake, feed: Feed, errors: Sequence[PollError]) -> None:
-    """Appends the tries that are not there yet: an inbox may be taken in again after a fault."""
+    """Appends the failed attempts that aren't stored yet: a batch may be stored again after a fault."""
     import polars as pl
 
     if not errors:
@@ -219,7 +220,7 @@ def _append_refused(
     against: Mapping[int, list[str]],
     ingested_at: datetime,
 ) -> None:
-    """Puts what is no quote into the quarantine, once: a vendor repeats it with every poll."""
+    """Quarantines rejected messages, each once: a vendor repeats them with every poll."""
     import pyarrow as pa
 
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -229,7 +230,7 @@ def _append_refused(
         if number not in against:
             continue
         name = object_of(heard[number].asked or symbol)
-        # What was pushed comes again as the same text; an answer to a poll may differ in members that don't matter.
+        # A pushed message is redelivered as the same text; answers to polls may differ in irrelevant members.
         text = None if heard[number].asked else heard[number].text
         said = sha256(repr((symbol, price, against[number], text)).encode()).hexdigest()[:16]
         version = f"{event_time.isoformat() if event_time else 'untimed'}-{said}"

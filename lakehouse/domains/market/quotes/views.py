@@ -1,7 +1,6 @@
-"""What people ask of a feed's closed windows, as views: nothing is stored for them, and they follow each commit of
-`quote_windows`.
+"""SQL views over a feed's closed windows. They store nothing and reflect each commit of `quote_windows`.
 
-How windows are made is the matter of `windows`, the ranking rule that of `lakehouse.domains.market.quotes.rules`.
+`derive` makes the windows; `rules` defines the ranking.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ def percentage_gains(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: Fe
 
 
 def wanted_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: Feed) -> str:
-    """The query for the closed windows of a feed in the lengths that its YAML lists: stored are perhaps those of
-    lengths that it listed before.
+    """The query for a feed's closed windows of the lengths in its YAML. The table may also hold windows of lengths
+    that the YAML no longer lists.
     """
     lengths = ", ".join(map(str, feed.config.windows.resolutions_minutes))
     stored = lake.select(feed.table(WINDOWS), connection)

@@ -1,4 +1,4 @@
-"""Where a broker is and who we are there: the address of the settings, taken apart so that no login is ever shown."""
+"""Parses a broker's URL and separates its credentials, so that they are never shown."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class BrokerAddress:
     """`nats://user:password@host:port`, or `nats://token@host:port`; user, password and token percent-encoded.
 
     Args:
-        url: as it was configured.
-        variable: the environment variable that says it, for errors.
+        url: as configured.
+        variable: the environment variable that sets it, for error messages.
 
     Attributes:
-        url: without the login.
+        url: without the credentials.
         variable: as given.
-        user, password, token: None where the address has none.
+        user, password, token: None if the URL has none.
 
     Raises:
-        SourceError: it is no address of a broker.
+        SourceError: the URL is not a broker's.
     """
 
     def __init__(self, url: str, variable: str) -> None:
@@ -31,9 +31,9 @@ class BrokerAddress:
         login, _, place = rest.rpartition("@")
         self.url, self.variable = f"{scheme}://{place}", variable
         if scheme not in _SCHEMES or not _is_place(self.url):
-            # What has another form may begin with a password.
+            # A malformed URL may begin with a password.
             shown = self.url if scheme in _SCHEMES else url.strip().rpartition("@")[2]
-            raise SourceError(f"{shown!r} is no address of a broker; set {variable} to nats://host:port")
+            raise SourceError(f"{shown!r} is not a broker's URL; set {variable} to nats://host:port")
         first, colon, second = login.partition(":")
         self.user = unquote(first) if colon else None
         self.password = unquote(second) if colon else None

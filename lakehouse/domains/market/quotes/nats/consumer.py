@@ -1,6 +1,6 @@
-"""The durable consumer of a JetStream stream: what it shall be, made where it is absent and changed where it differs.
+"""Creates the durable consumer of a JetStream stream, or updates it if its configuration differs.
 
-Hearing what it serves is `subscriber`'s matter.
+Receiving its messages belongs in `subscriber`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from nats.js.api import ConsumerConfig
 
 ACK_WAIT_S = 60.0
-"""Seconds after which the broker sends again what nobody acknowledged: longer than a slot and its commit take."""
+"""Seconds after which the broker redelivers unacknowledged messages: longer than a slot and its commit take."""
 MOST_UNACKNOWLEDGED = 200_000
 
 
 async def consumer_made(client: Client, feed: Feed, address: BrokerAddress, seconds: float) -> datetime | None:
-    """Looks for the feed's stream, which is its pusher's, and makes the consumer, which is ours, what it shall be.
+    """Finds the feed's stream, which its publisher owns, and creates or updates our consumer of it.
 
-    Returns: when the stream was made (UTC).
+    Returns: when the stream was created (UTC).
 
     Raises:
-        SourceError: there is no JetStream or no such stream, or the broker refuses the consumer; naming the mend.
+        SourceError: the broker has no JetStream or no such stream, or refuses the consumer; the message names the fix.
     """
     from nats.errors import NoRespondersError
     from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
@@ -39,15 +39,15 @@ async def consumer_made(client: Client, feed: Feed, address: BrokerAddress, seco
         info = await manager.stream_info(broker.stream)
     except NotFoundError:
         raise SourceError(
-            f"There is no stream {broker.stream} at {address.url}; whoever pushes the quotes makes it (nats stream add "
-            f"{broker.stream} --subjects '{broker.subject}'), or `broker: stream` in the feed's defs.yaml is wrong"
+            f"There is no stream {broker.stream} at {address.url}; the quotes' publisher creates it (nats stream add "
+            f"{broker.stream} --subjects '{broker.subject}'), or correct `broker: stream` in the feed's defs.yaml"
         ) from None
     except (NoRespondersError, ServiceUnavailableError):
         raise SourceError(
             f"The broker at {address.url} has no JetStream; start nats-server with -js, or set {address.variable}"
         ) from None
     try:
-        # Makes what is absent, leaves what is the same, and changes what may be changed.
+        # Creates an absent consumer, keeps an equal one, and updates one whose configuration may change.
         await manager.add_consumer(broker.stream, _consumer(feed.name, broker))
     except APIError as refusal:
         raise SourceError(

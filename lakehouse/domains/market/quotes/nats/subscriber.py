@@ -1,7 +1,7 @@
-"""Listening to a feed that is pushed: a durable consumer of a NATS JetStream stream.
+"""Subscribes to a pushed feed through a durable consumer of a NATS JetStream stream.
 
-Belongs here: the connection, the consumer, what has come and what is to be acknowledged. What a quote says is read in
-`quotes`; that each is stored once, however often it comes, is the pipeline's matter.
+Belongs here: the connection, the received messages and their acknowledgements. `parse` parses quotes; `store` stores
+each one once, however often it is delivered.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _PULL_IS_OVER, _TAKEN, _ENOUGH = "408 Request Timeout", "taken", "enough"
 
 
 class Listener:
-    """Hears a feed that is pushed: a durable pull consumer of a JetStream stream. An asynchronous context manager.
+    """Receives a pushed feed through a durable pull consumer of a JetStream stream. An async context manager.
 
-    What was heard and not acknowledged comes again, at the latest `broker_consumer.ACK_WAIT_S` seconds later. A broker
-    that goes away is looked for again by `hear` and `done`.
+    The broker redelivers unacknowledged messages after at most `consumer.ACK_WAIT_S` seconds. `hear` and `done`
+    reconnect to a broker that went away.
 
-    One task calls `hear`, stores what it gave, and calls `done`, or `give_back` where storing failed.
+    One task calls `hear`, stores the result, and calls `done`, or `give_back` if storing failed.
 
     Attributes:
-        url: where the broker is, without the login.
-        trouble: what is wrong with the connection at the moment; None if nothing is.
+        url: the broker's URL, without credentials.
+        trouble: what is currently wrong with the connection; None if nothing is.
 
     Raises:
-        SourceError: the YAML names no broker, or the URL is none. On entering also: the broker can't be reached, it
+        SourceError: the YAML names no broker, or its URL is invalid. On entering also: the broker can't be reached or
             refuses us, or the stream is missing.
     """
 
@@ -62,7 +62,7 @@ class Listener:
         self._cause: Exception | None = None
         self._client: Client | None = None
         self._stream_made_at: datetime | None = None
-        # What has come and was not given yet, each with its address for acknowledgements; and those of what was given.
+        # Received messages with their reply subjects for acknowledgements; and the reply subjects of returned ones.
         self._arrived: list[tuple[Heard, str]] = []
         self._owed: list[str] = []
         self._inbox, self._asked = "", 0
@@ -83,8 +83,8 @@ class Listener:
         await self._close()
 
     async def hear(self, seconds: float, most: int = 20_000) -> QuoteBatch:
-        """What arrives within `seconds`; it comes back early with `most` messages. While the broker is away it comes
-        back with what there is, up to two seconds late, and `trouble` says why.
+        """Returns what arrives within `seconds`, or earlier once `most` messages are there. While the broker is away,
+        it returns what it has, up to two seconds late, and sets `trouble`.
         """
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and len(self._arrived) < most:
@@ -96,16 +96,16 @@ class Listener:
                 await self._close()
                 self.trouble = str(error)
                 await asyncio.sleep(max(0.0, min(_PAUSE_S, deadline - time.monotonic())))
-        # Not earlier: what is owed must have been given, also where somebody cancels this.
+        # Not earlier: only returned messages may be acknowledged, even if this task is cancelled.
         given, self._arrived = self._arrived[:most], self._arrived[most:]
         self._owed += [address for _, address in given if address]
         return QuoteBatch([heard for heard, _ in given])
 
     async def done(self) -> None:
-        """Acknowledges everything that `hear` gave: to be called when all of it is stored.
+        """Acknowledges everything that `hear` returned; call it once all of that is stored.
 
-        It comes back when the broker has taken the acknowledgements. Where it can't, `trouble` says so; they are tried
-        again by the next `done`, and what the broker meanwhile sends again is known to the lake.
+        Returns once the broker has confirmed. If it can't, `trouble` says why and the next `done` retries; the lake
+        recognises what the broker redelivers in between.
         """
         from nats.errors import Error
 
@@ -117,7 +117,7 @@ class Listener:
             assert self._client is not None
             for address in self._owed[:-1]:
                 await self._client.publish(address, b"+ACK")
-            # The broker takes them in order: its answer to the last is one to all.
+            # The broker handles acknowledgements in order: its confirmation of the last one covers all.
             status = await self._ask(self._owed[-1], b"+ACK", _ACK_S)
             if status != _TAKEN:
                 raise SourceError(f"The broker at {self.url} did not take the acknowledgements: {status}")
@@ -128,9 +128,9 @@ class Listener:
             self._owed = []
 
     async def give_back(self) -> None:
-        """Takes everything that `hear` gave since the last `done` as not heard: to be called where it could not be
-        stored, since the next `done` would acknowledge it. It comes again, to whoever listens then: at once, or after
-        `broker_consumer.ACK_WAIT_S` seconds where the broker can't be told.
+        """Rejects (NAK) everything that `hear` returned since the last `done`. Call it if storing failed: otherwise the
+        next `done` would acknowledge those messages. The broker redelivers them at once, or after
+        `consumer.ACK_WAIT_S` seconds if the NAK can't be sent.
         """
         from nats.errors import Error
 
@@ -146,14 +146,14 @@ class Listener:
         return self._client is not None and self._client.is_connected and bool(self._inbox)
 
     async def _pull(self, most: int, deadline: float) -> None:
-        """Asks for messages, and waits until `most` are there or the time is over.
+        """Requests messages, and waits until there are `most` of them or the time is over.
 
         Raises:
             SourceError: the broker has gone away, has lost the consumer, or refuses to serve it.
         """
         left = max(deadline - time.monotonic(), 0.01)
         request = json.dumps({"batch": most - len(self._arrived), "expires": int(left * 1e9)}).encode()
-        # The broker says when the time is over: where it does not, nobody was there to hear the request.
+        # The broker reports the end of the request's time. If it doesn't, it never received the request.
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.broker.stream}.{self.broker.durable}"
         status = await self._ask(subject, request, left + _LATE_S, most)
         if status not in (_ENOUGH, _PULL_IS_OVER):
@@ -161,10 +161,10 @@ class Listener:
         self.trouble = None
 
     async def _ask(self, subject: str, payload: bytes, seconds: float, wanted: int = 0) -> str:
-        """What the broker answers within `seconds`: the status of its message, or that `wanted` messages are there.
+        """Sends a request and returns the broker's status, or `_ENOUGH` as soon as `wanted` messages are there.
 
         Raises:
-            SourceError: the connection is gone.
+            SourceError: the connection is lost.
         """
         from nats.errors import Error
 
@@ -192,7 +192,7 @@ class Listener:
                 self._status = _ENOUGH
                 self._stirred.set()
         elif message.subject == f"{self._inbox}.{self._asked}":
-            # An answer to the present question: that an earlier request has run out says nothing.
+            # Only answers to the current request count: the expiry of an earlier one means nothing.
             self._status = " ".join(filter(None, [headers.get("Status", _TAKEN), headers.get("Description")]))
             self._stirred.set()
 
@@ -202,15 +202,15 @@ class Listener:
 
     async def _was_closed(self) -> None:
         if self._client is None:
-            return  # by ourselves
+            return  # we closed it
         self.trouble = self._said(self._cause, "has gone away")
         self._stirred.set()
 
     async def _open(self, seconds: float) -> None:
-        """Connects, looks for the stream and makes the consumer what it shall be.
+        """Connects, finds the stream, and creates or updates the consumer.
 
         Raises:
-            SourceError: naming the broker, the cause and the mend.
+            SourceError: names the broker, the cause and the fix.
         """
         from nats.aio.client import Client
         from nats.errors import Error
@@ -220,7 +220,7 @@ class Listener:
         self._client, self._inbox = client, ""
         try:
             async with asyncio.timeout(seconds):
-                # We connect again by ourselves, since stream and consumer have to be looked at again.
+                # We reconnect ourselves, since stream and consumer must be checked again.
                 await client.connect(
                     self.url,
                     user=self._address.user,
@@ -236,7 +236,7 @@ class Listener:
                 )
                 made_at = await consumer_made(client, self.feed, self._address, seconds)
                 if made_at != self._stream_made_at:
-                    # Another stream of that name: its messages have the numbers of those that we would acknowledge.
+                    # The stream was recreated: our acknowledgements would hit new messages with the same numbers.
                     self._stream_made_at, self._owed = made_at, []
                     self._arrived = [(heard, "") for heard, _ in self._arrived]
                 inbox = client.new_inbox()
@@ -259,7 +259,7 @@ class Listener:
         client, self._client = self._client, None
         if client is None or client.is_closed:
             return
-        # The connection is given up, in whatever state it is.
+        # Drop the connection, whatever its state.
         with suppress(Error, OSError):
             async with asyncio.timeout(_LATE_S):
                 await client.close()
