@@ -264,8 +264,8 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(justify="right")
-    if outcome.partitions:
-        table.add_row("sessions", f"{outcome.partitions:,}")
+    # A source of whole tables takes in all that it has, whatever range was asked for.
+    table.add_row("sessions", f"{outcome.partitions:,}" if outcome.partitions else "all")
     for name, count in outcome.rows.items():
         table.add_row(f"rows {name}", f"{count:,}")
     made, count = outcome.made

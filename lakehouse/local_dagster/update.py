@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 from lakehouse.api import Lake
 from lakehouse.catalog import loaded_source, sources
@@ -17,6 +18,9 @@ from lakehouse.ingest.partitioning import begun
 from lakehouse.local_dagster.backfill import Display, Outcome, prepared_home, run_chain
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
 from lakehouse.settings import settings
+
+if TYPE_CHECKING:
+    from lakehouse.components.sources.sensor import PartitionRange
 
 
 def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str, Outcome | str]]:
@@ -46,7 +50,7 @@ def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str
 def news(source: Source) -> list[list[date]]:
     """The partitions to take in, as stretches of neighbouring ones: what has new or changed objects, what an API has to
     be asked about again, and what an earlier run left half done. One stretch without partitions, where whole tables
-    have news.
+    have news or were left half done.
     """
     lake = Lake.present()
     looked_at = source.stepwise or source.datasets
@@ -56,10 +60,11 @@ def news(source: Source) -> list[list[date]]:
         if not dataset.is_asked
         for item in discover(lake, dataset, retry_failed=True).pending
     ]
+    failed = _failed_ranges(source)
     if not source.stepwise:
-        return [[]] if pending or any(dataset.is_asked for dataset in looked_at) else []
+        return [[]] if pending or failed or any(dataset.is_asked for dataset in looked_at) else []
     asked = {day for dataset in looked_at if dataset.is_asked for day in _to_be_asked_about(lake, dataset)}
-    wanted = {item.first_partition for item in pending} | asked | _left_half_done(source)
+    wanted = {item.first_partition for item in pending} | asked | _left_half_done(source, failed)
     known = begun(source.stepwise[0].partitioning, min(wanted)) if wanted else []
     return _neighbours(known, wanted)
 
@@ -77,13 +82,19 @@ def _to_be_asked_about(lake: Lake, dataset: Dataset) -> list[date]:
     return begun(dataset.partitioning, newest or dataset.partitioning.first)[0 if newest else -1 :]
 
 
-def _left_half_done(source: Source) -> set[date]:
-    """The partitions of runs that failed after their objects were loaded, by Dagster's record of them."""
+def _failed_ranges(source: Source) -> list[PartitionRange]:
+    """The ranges of runs that failed or were killed after their objects were loaded, by Dagster's record of them."""
+    from lakehouse.components.run_processes import fail_dead_runs
     from lakehouse.components.sources.sensor import failed_ranges
 
     prepared_home(settings())
     with storage_faults_explained(), opened_instance() as instance:
-        failed = [stretch for stretch, _ in failed_ranges(instance, source)]
+        fail_dead_runs(instance)
+        return [stretch for stretch, _ in failed_ranges(instance, source)]
+
+
+def _left_half_done(source: Source, failed: Sequence[PartitionRange]) -> set[date]:
+    """The partitions of the runs that failed."""
     partitioning = source.stepwise[0].partitioning
     spans = [(stretch.first, stretch.last) for stretch in failed]
     return {day for first, last in spans if first and last for day in partitioning.between(first, last)}

@@ -165,7 +165,8 @@ def failed_ranges(instance: dg.DagsterInstance, source: Source) -> list[tuple[Pa
     """
     by_changes: dict[str, list[dg.DagsterRun]] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=_RUNS_LOOKED_AT):
-        if tagged_span(run.tags) or CHANGES_TAG in run.tags:
+        # A run of whole tables is about all of them, and names no partitions.
+        if tagged_span(run.tags) or CHANGES_TAG in run.tags or not source.stepwise:
             by_changes.setdefault(run.tags.get(CHANGES_TAG, run.run_id), []).append(run)
     found = []
     for changes, runs in by_changes.items():

@@ -43,7 +43,7 @@ def daily_bars(
         adjustment, prices_as_of, dividend_convention.
 
     Raises:
-        TableMissing: the lake has no such source.
+        TableMissing: the lake has no such source, or it has no daily bars.
     """
     known = lake.sources("market")
     if source not in known:
@@ -51,6 +51,7 @@ def daily_bars(
             f"the lake at {lake.uri} has no source {source!r}; it has {', '.join(known) or 'none'}"
             f"{did_you_mean(source, known)}"
         )
+    _require_daily_bars(lake, source)
     day = f", as_of := {literal(as_of)}::DATE" if as_of else ""
     choice = f"adjusted := {literal(adjusted)}, convention := {literal(convention)}{day}"
     wanted = [f"session >= {literal(start)}::DATE"] if start else []
@@ -61,3 +62,17 @@ def daily_bars(
     found = lake.sql(f'FROM "{source}".adjusted_daily_bars({choice}){where}')
     assert found is not None
     return found
+
+
+def _require_daily_bars(lake: Lake, source: str) -> None:
+    """Makes sure that a source, if a `defs.yaml` describes it, has daily bars.
+
+    Raises:
+        TableMissing: it has a daily series alone.
+    """
+    _, tables = lake.registry.sources.get(source, ("", {}))
+    if tables and "daily_bars" not in tables:
+        raise TableMissing(
+            f"{source} has no daily bars, only {', '.join(sorted(tables))}",
+            f"Read its daily series by SQL, such as FROM {source}.adjusted_official_daily()",
+        )
