@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from assets_tests.support.daily_files import DailyPrice, adjusted_closes, corrected, history, write_history
 from assets_tests.support.exchange_lake import code_location
+from assets_tests.support.folder_source import Killed
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.cli.app import app
@@ -24,6 +25,7 @@ from lakehouse.derive.incremental import DeriveResult
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.status import status
 from lakehouse.errors import TableMissing
+from lakehouse.ingest import load as loading
 from lakehouse.ingest.load import LoadResult, load
 from lakehouse.settings import settings
 
@@ -154,6 +156,35 @@ def test_a_later_version_changes_the_years_that_differ_and_withdraws_what_it_lac
     write_history(folder, "abc", prices, PUBLISHED + timedelta(days=2))
     take(lake)
     assert stored(lake, "ABC") == lines_of(prices)
+    assert not rebuild(lake, source_named("wiki"), verify=True).differs
+
+
+def test_a_load_that_is_killed_before_its_ledger_is_completed_by_the_next(
+    folder: Path, histories: dict[str, list[DailyPrice]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of the years that differ are stored by then, and count only once."""
+    lake = Lake.open()
+    take(lake)
+    second = corrected(histories["abc"], date(2016, 11, 10), high=999.0)
+    write_history(folder, "abc", second, PUBLISHED + timedelta(days=1))
+
+    def dies(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "_append_ledger", dies)
+        with pytest.raises(Killed):
+            take(lake)
+    assert not rebuild(lake, source_named("wiki"), verify=True).differs
+    assert stored(lake, "ABC") == lines_of(histories["abc"])
+    raw = lake.table("wiki/raw_daily").snapshot().row_count()
+
+    take(lake)
+    assert lake.table("wiki/raw_daily").snapshot().row_count() == raw
+    assert stored(lake, "ABC") == lines_of(second)
+    received, kept, duplicates, superseded, refused = counts(lake)
+    assert (kept, superseded, refused) == (len(second) + len(histories["xyz.b"]), 1, 0)
+    assert received == kept + duplicates + superseded
     assert not rebuild(lake, source_named("wiki"), verify=True).differs
 
 

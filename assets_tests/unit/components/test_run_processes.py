@@ -1,12 +1,11 @@
 """A run whose process was killed is recognized, by whichever process looks, and no other run is."""
 
-import os
-import signal
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.launcher import WorkerStatus
 
+from assets_tests.support.killed_process import killed_process_of
 from lakehouse.components.run_processes import RunLauncher, fail_dead_runs, one_process, running_here
 
 RUN = "00000000-0000-4000-8000-000000000000"
@@ -26,19 +25,6 @@ def some_job() -> None:
 
 def started(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun:
     return instance.create_run_for_job(some_job, run_id=run_id, status=STARTED)
-
-
-def killed_process_of(instance: dg.DagsterInstance, run_id: str) -> int:
-    """A process that enters a run and is killed in it."""
-    read, write = os.pipe()
-    if (child := os.fork()) == 0:
-        with running_here(instance, run_id):
-            os.write(write, b"!")
-            signal.pause()
-    os.read(read, 1)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return child
 
 
 def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
