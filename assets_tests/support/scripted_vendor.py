@@ -55,6 +55,7 @@ class Vendor(ThreadingHTTPServer):
         self.otherwise: Reply | Callable[[dict[str, str]], Reply] = Reply()
         self.asked: list[dict[str, str]] = []
         self.moments: list[float] = []
+        self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
 
     def reply(self, query: dict[str, str]) -> Reply:
@@ -73,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        self.server.headers.append(dict(self.headers.items()))
         reply = self.server.reply(query)
         time.sleep(reply.silent_s)
         if reply.resets:

@@ -71,7 +71,8 @@ def fetch(
             known = newest.get(question.name)
             outdated = _outdated(question, known, answer.published_at, dataset.partitioning)
             old = question.name not in failed and not outdated
-            landing.put(question.name, answer.body, answer.published_at, known, unless_known=old)
+            kind = "csv" if origin.endpoint.api.records is None else "jsonl"
+            landing.put(question.name, answer.body, answer.published_at, known, kind=kind, unless_known=old)
             return None
 
         progress(f"answers of {dataset.source}", 0, len(questions))

@@ -10,10 +10,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import IO, TYPE_CHECKING
 
+from lakehouse.ingest import json_lines
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.unpacked import BLOCK_LINES, LONGEST_LINE, CorruptObject, Lines, lines_of, too_large, unpacked
 
@@ -84,6 +86,8 @@ class BlockReader:
         self._digest = hashlib.blake2b(digest_size=16)
         if self.form.format == "parquet":
             return self._parquet_blocks()
+        if self.form.format == "jsonl":
+            return _json_blocks(lines_of(self._text()), self.form)
         return _csv_blocks(self.name, lines_of(self._text()), self.form)
 
     @property
@@ -154,14 +158,44 @@ def _csv_blocks(name: str, blocks: Iterator[Lines], form: RowFormat) -> Iterator
     yield block
     before = block.rows
     for lines in blocks:
-        if lines.is_cut:
-            reason = f"the row is longer than {LONGEST_LINE:,} bytes"
-            text = _as_text(lines.data[:_QUOTED_OF_A_LONG_LINE], form)
-            block = Received(1, None, {before + 1: (f"{text}...", reason)}, before, len(lines.data))
-        else:
-            block = _csv_block(columns, lines.data, form, before)
+        block = _cut_row(lines, form, before) if lines.is_cut else _csv_block(columns, lines.data, form, before)
         before += block.rows
         yield block
+
+
+def _cut_row(lines: Lines, form: RowFormat, before: int) -> Received:
+    """A row that is too long to be read."""
+    reason = f"the row is longer than {LONGEST_LINE:,} bytes"
+    text = _as_text(lines.data[:_QUOTED_OF_A_LONG_LINE], form)
+    return Received(1, None, {before + 1: (f"{text}...", reason)}, before, len(lines.data))
+
+
+def _json_blocks(blocks: Iterator[Lines], form: RowFormat) -> Iterator[Received]:
+    # An API may answer that there are no records.
+    before, nulls = 0, set(form.nulls)
+    for lines in chain([next(blocks, Lines(b""))], blocks):
+        if lines.is_cut:
+            block = _cut_row(lines, form, before)
+        else:
+            block = _collected(_json_records(lines.data, form, nulls), form, before, len(lines.data))
+        before += block.rows
+        yield block
+
+
+def _json_records(data: bytes, form: RowFormat, nulls: Set[str]) -> Iterator[tuple[str, list[str | None] | str]]:
+    """Each line's text, and its values in the order of the object's columns, or why it has none."""
+    for line in data.split(b"\n"):
+        if not line.strip():
+            continue
+        text = _as_text(line, form)
+        try:
+            found = json_lines.fields(line.decode(form.encoding), form.object_columns)
+        except UnicodeDecodeError:
+            yield text, f"the row is not {form.encoding}"
+        except ValueError as error:
+            yield text, f"the row is not a JSON object: {error}"
+        else:
+            yield text, [None if value in nulls else value for value in found]
 
 
 def _header(name: str, line: bytes | None, form: RowFormat) -> list[str]:
@@ -229,24 +263,37 @@ def _is_guessed(body: bytes, delimiter: bytes) -> bool:
 
 def _read_line_by_line(columns: list[str], data: bytes, form: RowFormat, before: int) -> Received:
     """The careful way, for lines of which some don't fit their header: only those rows are refused."""
-    import polars as pl
-
     # An empty field is no value whatever the texts, as it is when the object is read in one go.
     nulls = {"", *form.nulls}
     places = [columns.index(column) for column in form.object_columns]
+
+    def placed(fields: list[str] | str) -> list[str | None] | str:
+        if isinstance(fields, str):
+            return fields
+        if len(fields) != len(columns):
+            return f"the row has {len(fields)} fields where the header has {len(columns)}"
+        return [None if fields[place] in nulls else fields[place] for place in places]
+
+    return _collected(((line, placed(fields)) for line, fields in _records(data, form)), form, before, len(data))
+
+
+def _collected(
+    records: Iterable[tuple[str, list[str | None] | str]], form: RowFormat, before: int, size: int
+) -> Received:
+    """The rows of a block, from the text of each and its values, or why it has none."""
+    import polars as pl
+
     lines: list[str] = []
     malformed: dict[int, tuple[str, str]] = {}
     good: list[list[str | None]] = []
     numbers: list[int] = []
-    for line, fields in _records(data, form):
+    for line, values in records:
         lines.append(line)
         number = before + len(lines)
-        if isinstance(fields, str):
-            malformed[number] = (line, fields)
-        elif len(fields) != len(columns):
-            malformed[number] = (line, f"the row has {len(fields)} fields where the header has {len(columns)}")
+        if isinstance(values, str):
+            malformed[number] = (line, values)
         else:
-            good.append([None if fields[place] in nulls else fields[place] for place in places])
+            good.append(values)
             numbers.append(number)
     frame = pl.DataFrame(good, schema=dict.fromkeys(form.object_columns, pl.String), orient="row")
     return Received(
@@ -254,7 +301,7 @@ def _read_line_by_line(columns: list[str], data: bytes, form: RowFormat, before:
         frame.insert_column(0, pl.Series("row_number", numbers, dtype=pl.UInt32)) if good else None,
         malformed,
         before,
-        len(data),
+        size,
         _lines=lines,
     )
 

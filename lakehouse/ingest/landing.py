@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 _MOMENT = "%Y%m%dT%H%M%S.%fZ"
 _PARSED = "%Y%m%dT%H%M%S%.fZ"
 """The same for Polars, which has formats of its own."""
-_SUFFIX = ".csv.gz"
-_ANSWER = r"^(?<name>.+)/(?<version>\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{16})\.csv\.gz$"
+_ANSWER = r"^(?<name>.+)/(?<version>\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{16})\.(csv|jsonl)\.gz$"
 
 
 def published(version: str) -> datetime:
@@ -61,7 +60,14 @@ class Landing:
         return Listing(answers, tuple(entry for listing in listed for entry in listing.passed_over))
 
     def put(
-        self, name: str, body: bytes, published_at: datetime, newest: str | None, *, unless_known: bool = True
+        self,
+        name: str,
+        body: bytes,
+        published_at: datetime,
+        newest: str | None,
+        *,
+        kind: str = "csv",
+        unless_known: bool = True,
     ) -> str | None:
         """Lands an answer, unless it says what the newest one (by its version) says. Returns its version, or None
         where there was no news.
@@ -69,6 +75,7 @@ class Landing:
         The order of answers is that in which they were given, whatever the vendor's clock says.
 
         Args:
+            kind: of the text, csv or jsonl.
             unless_known: False where the answer is news even so: that nothing has changed since.
 
         Raises:
@@ -84,7 +91,7 @@ class Landing:
             published_at = max(published_at, published(newest) + timedelta(microseconds=1))
         version = f"{published_at.astimezone(UTC).strftime(_MOMENT)}-{digest}"
         try:
-            obstore.put(self._store, f"{name}/{version}{_SUFFIX}", gzip.compress(body, compresslevel=6, mtime=0))
+            obstore.put(self._store, f"{name}/{version}.{kind}.gz", gzip.compress(body, compresslevel=6, mtime=0))
         except (OSError, obstore.exceptions.BaseError) as error:
             raise SourceUnavailable(f"{self.url}: {name} can't be written: {error}") from error
         return version

@@ -33,8 +33,9 @@ class RowFormat(Strict):
     name: ClassVar[str] = "rows"
     """The entry of the defs.yaml, as messages name it."""
 
-    format: Literal["csv", "csv.gz", "csv.zip", "parquet"] = Field(
-        description="With csv, objects whose names end in .gz are unpacked; a csv.zip holds one CSV file."
+    format: Literal["csv", "csv.gz", "csv.zip", "parquet", "jsonl"] = Field(
+        description="With csv and jsonl, objects whose names end in .gz are unpacked; a csv.zip holds one CSV file. A "
+        "jsonl object has a JSON object per line, whose values `columns` name by paths such as price.close."
     )
     header: tuple[str, ...] | None = Field(
         None, description="The columns' names where objects come without a header line (one that comes is recognised)."

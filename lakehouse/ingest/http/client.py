@@ -11,15 +11,18 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import count
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
+from lakehouse.ingest import json_lines
 from lakehouse.ingest.http.config import Endpoint, limiter
+from lakehouse.ingest.http.paging import Page
 from lakehouse.ingest.http.responses import Refusal, pause_s, published_at, refusal_in
 from lakehouse.ingest.http.secret import Secret, WithoutKey
 
@@ -39,6 +42,7 @@ CONNECT_S = 4.0
 CONNECT_TRIES_S = 15.0
 _MOST_REDIRECTS = 3
 _MOST_QUOTED = 300
+_MOST_PAGES = 10_000
 _PIECE_BYTES = 1 << 16
 # What httpx and its transport tell, at INFO and DEBUG: URLs with the key, and headers in which a vendor repeats it.
 _TALKERS = ("httpx", "httpcore.http11", "httpcore.proxy")
@@ -99,8 +103,8 @@ class ApiClient:
         self.source = endpoint.source
         self.api = api
         self.url = httpx.URL(endpoint.address)
-        self._key = endpoint.query_key
-        self._secret = Secret(next(iter(self._key.values()), None))
+        self._key, self._headers = endpoint.key_parameter, endpoint.key_header
+        self._secret = Secret(endpoint.require_key())
         self._answer_max_bytes = endpoint.answer_max_bytes
         endpoint.warn_of_open_key()
         # A try that failed is told once, by the error of the last one: lines in between would break progress bars.
@@ -108,6 +112,7 @@ class ApiClient:
         self._limiter = limiter(endpoint.requests_per_minute)
         connect_s = min(CONNECT_S, api.timeout_s)
         self._client = httpx.AsyncClient(
+            headers=self._headers,
             verify=_certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             timeout=httpx.Timeout(api.timeout_s, connect=connect_s, pool=None),
             limits=httpx.Limits(max_connections=api.concurrency),
@@ -136,7 +141,8 @@ class ApiClient:
         return f"ApiClient({self.source}, {self._address(self.url)})"
 
     def get(self, parameters: Mapping[str, str]) -> Answer:
-        """Asks until there is an answer, at most `max_attempts` times.
+        """Asks until there is an answer, at most `max_attempts` times. Where the API answers records, all pages are one
+        answer: their records, as JSON Lines, of the moment when the first page was made.
 
         Args:
             parameters: of the query, without the key. `datatype`, csv or json, says what the answer has to be.
@@ -148,6 +154,69 @@ class ApiClient:
             RunOver: the time for which a run may ask is over.
             NoAnswer: none of the tries brought an answer.
         """
+        if self.api.records is None:
+            return self._page(parameters, self.url)[0]
+        pages = list(self._pages(parameters, self.api.records))
+        return Answer(json_lines.lines(record for _, page in pages for record in page.records), pages[0][0])
+
+    def _pages(self, parameters: Mapping[str, str], path: str) -> Iterator[tuple[datetime, Page]]:
+        """The pages of an answer, with the moment when each was made.
+
+        Raises:
+            AnswerRefused: a page lacks its records, the pages go round or beyond what may be asked for.
+        """
+        paging, url, size = self.api.paging, self.url, 0
+        asked, seen = dict(parameters) | (paging.first() if paging else {}), set[str]()
+        for number in count():
+            answer, link = self._page(asked, url)
+            size += len(answer.body)
+            page = self._read_page(number, answer.body, link, path, asked)
+            yield answer.published_at, page
+            following = paging.following(page) if paging else None
+            if following is None:
+                return
+            if str(following) in seen or number + 1 == _MOST_PAGES or size > self._answer_max_bytes:
+                what = "repeat themselves" if str(following) in seen else f"are more than {number + 1:,}"
+                what = f"have more than {self._answer_max_bytes:,} bytes" if size > self._answer_max_bytes else what
+                raise AnswerRefused(
+                    f"{self.source}: the pages about {self._asked(asked)} {what}; check api.paging in the defs.yaml of "
+                    f"{self.source}, or ask for less at a time"
+                )
+            seen.add(str(following))
+            if isinstance(following, str):
+                asked, url = {}, self._own_page(following)
+            else:
+                asked |= following
+
+    def _read_page(self, number: int, body: bytes, link: str | None, path: str, asked: Mapping[str, str]) -> Page:
+        try:
+            document = json_lines.parse(body)
+        except ValueError as error:
+            raise AnswerRefused(f"{self.source}: the answer about {self._asked(asked)} is not JSON: {error}") from None
+        records = json_lines.at(document, path)
+        if not isinstance(records, list):
+            raise AnswerRefused(
+                f"{self.source}: the answer about {self._asked(asked)} has no array at {path or 'its top'}: "
+                f"{self._quoted(body.decode(errors='replace'))}. Check api.records in the defs.yaml of {self.source}"
+            )
+        return Page(number, document, records, link)
+
+    def _own_page(self, link: str) -> httpx.URL:
+        """The address of a next page, which gets the key: the vendor's own alone.
+
+        Raises:
+            AnswerRefused: it is another host's.
+        """
+        url = self.url.join(link)
+        if not self._is_own(url):
+            raise AnswerRefused(
+                f"{self.source}: the next page is said to be at {self._address(url)}, which is not the vendor's "
+                f"address; the key is not sent there. If the vendor has moved, set LAKEHOUSE_{self.source.upper()}_URL"
+            )
+        return url
+
+    def _page(self, parameters: Mapping[str, str], url: httpx.URL) -> tuple[Answer, str | None]:
+        """One response, and the address that it names as the next page's. Raises as `get` does."""
         import stamina
 
         started, needs_turn = time.monotonic(), True
@@ -164,7 +233,7 @@ class ApiClient:
                     if needs_turn:
                         self._turn(parameters)
                     try:
-                        return self._answer(parameters)
+                        return self._answer(parameters, url)
                     except _NotConnected as failed:
                         # The vendor knows nothing of this try: it counts for no rate.
                         needs_turn = False
@@ -204,21 +273,22 @@ class ApiClient:
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _answer(self, parameters: Mapping[str, str]) -> Answer:
+    def _answer(self, parameters: Mapping[str, str], url: httpx.URL) -> tuple[Answer, str | None]:
         """One try."""
-        whole = self._whole_response(parameters)
+        whole = self._whole_response(parameters, url)
         response, body = whole.response, whole.body
         now = datetime.now(UTC)
         refusal = self._redirected(response) or refusal_in(
             response.status_code,
             body,
-            parameters.get("datatype"),
+            parameters.get("datatype") if self.api.records is None else "json",
             self.api.error_members,
             self.api.quota_patterns,
             is_whole="content-length" in response.headers or "transfer-encoding" in response.headers,
         )
         if refusal is None:
-            return Answer(self._secret.hidden_in(body), published_at(response.headers.get("date"), now))
+            answer = Answer(self._secret.hidden_in(body), published_at(response.headers.get("date"), now))
+            return answer, response.links.get("next", {}).get("url")
         said = self._quoted(refusal.text)
         if refusal.kind == "passing":
             raise _TryFailed(said, pause_s(response.headers.get("retry-after"), now))
@@ -233,13 +303,13 @@ class ApiClient:
             f"defs.yaml of {self.source}"
         )
 
-    def _whole_response(self, parameters: Mapping[str, str]) -> _WholeResponse:
+    def _whole_response(self, parameters: Mapping[str, str], url: httpx.URL) -> _WholeResponse:
         """The vendor's response, whole. Redirections to the vendor's own host are followed; others would take the key
         elsewhere.
         """
         import httpx
 
-        request = self._client.build_request("GET", self.url.copy_merge_params({**parameters, **self._key}))
+        request = self._client.build_request("GET", url.copy_merge_params({**parameters, **self._key}))
         try:
             for redirections in range(_MOST_REDIRECTS + 1):
                 if redirections:

@@ -13,9 +13,10 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lakehouse.errors import SourceError
+from lakehouse.ingest.http.paging import AnyPaging
 from lakehouse.ingest.strict import Strict
 from lakehouse.ingest.variables import Variables
 
@@ -31,6 +32,11 @@ class ApiKey(Strict):
     """The key that each request carries. It comes from the environment and never stands in YAML."""
 
     parameter: str = Field("apikey", description="Name of the query parameter.")
+    header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
+        description="Name of the header that carries it instead; that of Authorization is `Bearer <key>`.",
+    )
     variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$", description="Environment variable that holds the key.")
 
 
@@ -52,6 +58,14 @@ class Api(Strict):
         description="How many requests the vendor allows a minute; they are evenly spread, further tries too. "
         "LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE takes precedence, as plans differ.",
     )
+    records: str | None = Field(
+        None,
+        description="Where the records of an answer in JSON are: the path of an array, such as data.items, or an empty "
+        "text where the answer itself is one. They are landed as JSON Lines, and read by the format jsonl.",
+    )
+    paging: AnyPaging | None = Field(
+        None, description="How the records of an answer come in pages. All pages of an answer are landed as one."
+    )
     timeout_s: float = Field(60.0, gt=0, description="Seconds of silence after which a try is given up.")
     answer_timeout_s: float = Field(
         300.0, gt=0, description="Seconds within which an answer has to be whole, however steadily its bytes come."
@@ -70,6 +84,12 @@ class Api(Strict):
         description="Regular expressions, upper or lower case, for refusals which say that the day's quota is used up "
         "or that the plan doesn't cover the request: nothing more is asked in this run.",
     )
+
+    @model_validator(mode="after")
+    def _pages_have_records(self) -> Api:
+        if self.paging is not None and self.records is None:
+            raise ValueError("paging needs the entry `records`, which says where the records of a page are")
+        return self
 
     @field_validator("quota_patterns")
     @classmethod
@@ -132,20 +152,40 @@ class Endpoint:
         return address
 
     @property
-    def query_key(self) -> dict[str, str]:
-        """The parameter that carries the key; none where the vendor wants none.
+    def key_parameter(self) -> dict[str, str]:
+        """The query's parameter that carries the key; none where a header does, or the vendor wants none.
 
         Raises:
             SourceError: the vendor wants one and there is none.
         """
-        if self.api.key is None:
+        key = self.require_key()
+        return {} if self.api.key is None or self.api.key.header or key is None else {self.api.key.parameter: key}
+
+    @property
+    def key_header(self) -> dict[str, str]:
+        """The header that carries the key, likewise.
+
+        Raises:
+            SourceError: the vendor wants one and there is none.
+        """
+        key = self.require_key()
+        if self.api.key is None or self.api.key.header is None or key is None:
             return {}
-        if self.key is None:
+        is_bearer = self.api.key.header.lower() == "authorization"
+        return {self.api.key.header: f"Bearer {key}" if is_bearer else key}
+
+    def require_key(self) -> str | None:
+        """The key; None where the vendor wants none.
+
+        Raises:
+            SourceError: the vendor wants one and there is none.
+        """
+        if self.api.key is not None and self.key is None:
             raise SourceError(
                 f"{self.source} wants a key and {self.api.key.variable} is not set; put the one that the vendor gave "
                 "you into that environment variable, or into .env"
             )
-        return {self.api.key.parameter: self.key}
+        return self.key if self.api.key is not None else None
 
     @property
     def lacks_key(self) -> str | None:

@@ -109,6 +109,12 @@ class SourceConfig(Description):
     def _requests_have_an_api(self) -> SourceConfig:
         if self.api is None and any(product.request for product in self.products):
             raise ValueError("a product with a `request` needs the entry `api`, which says whom to ask")
+        has_records = self.api is not None and self.api.records is not None
+        if wrong := [each.name for each in self.products if each.request and has_records != (each.format == "jsonl")]:
+            raise ValueError(
+                f"{', '.join(wrong)}: an API's records, which `api.records` finds in its JSON, are read by the format "
+                "jsonl, and that format needs `api.records`"
+            )
         return self
 
     @model_validator(mode="after")

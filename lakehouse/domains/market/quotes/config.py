@@ -84,6 +84,13 @@ class FeedConfig(Description):
     refusals: RefusalWarning = RefusalWarning()
     freshness_s: int = Field(120, ge=1, description="Seconds without a quote after which the feed counts as stopped.")
 
+    @field_validator("api")
+    @classmethod
+    def _answers_one_quote(cls, api: SymbolsApi) -> SymbolsApi:
+        if api.records is not None:
+            raise ValueError("a poll's answer is one object: remove `records` and `paging`")
+        return api
+
     @field_validator("columns")
     @classmethod
     def _are_columns(cls, columns: dict[str, str]) -> dict[str, str]:

@@ -71,9 +71,9 @@ class Poller:
             raise SourceError(
                 f"LAKEHOUSE_{feed.name.upper()}_URL has parameters; set it to the address before {feed.config.path}"
             )
-        self._query = feed.endpoint.query_key
+        self._query, self._headers = feed.endpoint.key_parameter, feed.endpoint.key_header
         feed.endpoint.warn_of_open_key()
-        self._secret = Secret(next(iter(self._query.values()), None))
+        self._secret = Secret(feed.endpoint.require_key())
         self._rate = feed.endpoint.requests_per_minute
         self._limiter = None if self._rate == UNLIMITED else limiter(self._rate)
         # By the monotonic clock: each symbol's last request, and the end of the pause that the vendor asked for.
@@ -181,7 +181,9 @@ class Poller:
         path = self.feed.config.path.format(symbol=quote(symbol, safe=""))
         async with self._under_way:
             try:
-                response = await self._client.get(self.url + path).query(self._query).build().send()
+                response = (
+                    await self._client.get(self.url + path).query(self._query).headers(self._headers).build().send()
+                )
                 body = bytes(await response.bytes())
             except TimeoutError as silence:
                 return "passing", f"silence: nothing within {self.api.timeout_s:g} s ({type(silence).__name__})", 0.0

@@ -8,6 +8,7 @@ import asyncio
 import codecs
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, polled
+from assets_tests.support.scripted_vendor import Vendor
 from lakehouse.catalog import feed_named
 from lakehouse.domains.market.quotes.parse import Heard
 from lakehouse.domains.market.quotes.poller import Poller, PollError, QuoteBatch
@@ -292,6 +294,25 @@ def test_nobody_there_is_told_without_the_token(tmp_path: Path, caplog: pytest.L
     assert {error.kind for error in inbox.errors} == {"passing"}
     assert "refused" in inbox.errors[0].error
     assert TOKEN not in caplog.text + str(inbox)
+
+
+def test_a_key_that_belongs_into_a_header_is_not_in_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vendor(tmp_path) as (_, lake), Vendor() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("LAKEHOUSE_IEX_URL", server.url)
+        monkeypatch.setenv("LAKEHOUSE_IEX_SYMBOLS", "NIO")
+        settings.cache_clear()
+        key = lake.config.api.key.model_copy(update={"header": "Authorization"})
+        lake.described = lake.described.changed(api=lake.config.api.model_copy(update={"key": key}))
+        lake.ask(START)
+        server.shutdown()
+        thread.join()
+    sent = {name.lower(): value for name, value in server.headers[0].items()}
+    assert sent["authorization"] == f"Bearer {TOKEN}"
+    assert server.asked[0] == {}
 
 
 def test_a_vendor_who_repeats_the_token_does_not_bring_it_into_the_lake(tmp_path: Path) -> None:
