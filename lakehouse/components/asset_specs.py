@@ -1,4 +1,4 @@
-"""What the assets of a source have in common when they are declared."""
+"""Arguments that all asset declarations of a source share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lakehouse.components.metadata import definition_metadata
 from lakehouse.derive.source import Source
 
 CODE_VERSION = "2"
-"""Raise it when the meaning of a derivation changes: Dagster then shows the stored tables as out of date."""
+"""Increase it when a derivation changes its results: Dagster then shows the stored tables as out of date."""
 
 
 def declared(source: Source, name: str, description: str, deps: list[str], kinds: set[str]) -> dict[str, Any]:

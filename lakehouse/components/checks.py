@@ -1,4 +1,4 @@
-"""The pipeline's checks as Dagster asset checks: one step a table, one check a property."""
+"""The pipeline's checks as Dagster asset checks: one step per table, one check per rule."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
@@ -21,8 +21,8 @@ def table_checks(
     """The checks of a table of a source.
 
     Args:
-        resolve: makes the source by the settings as they are in a run.
-        sessions_of: from a run's tags to the sessions or days that the checks look at; None: the whole table.
+        resolve: makes the source from the settings at run time.
+        sessions_of: maps a run's tags to the sessions or days to check; None means the whole table.
     """
     source = resolve()
     checks = {check.name: check for check in source.checks if check.table == table}
@@ -60,7 +60,7 @@ def _outcome(finding: Finding) -> tuple[bool, str]:
 
 
 def check_result(check: Check, asset: dg.AssetKey, finding: Finding) -> dg.AssetCheckResult:
-    """What a check found, as Dagster's pages show it."""
+    """Converts a check's finding to Dagster's result."""
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=check.name,

@@ -1,8 +1,8 @@
-"""The published marts as assets: dbt's models, their tests as asset checks. Those of a part are materialized together,
-since they are published together.
+"""The published marts as assets: one per dbt model, with dbt's tests as asset checks. The models of a part are
+materialized together, since they are published together.
 
-A part needs nothing here: its models, their group, their dependencies and what runs them follow from
-`warehouse.parts`. What is said of a domain's tables over all sources stands in `_INPUTS`.
+A new part needs no code here: its models, group, dependencies and automation follow from `warehouse.parts`. `_INPUTS`
+lists the extra inputs of a domain's tables over all sources.
 """
 
 import json
@@ -38,11 +38,11 @@ _COMPACTION = "compaction"
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a domain's tables over all sources are made from.
+    """The inputs of a domain's tables over all sources.
 
     Attributes:
-        assets: the assets of the sources' own tables, by the names of those that a table is made from.
-        live: the assets whose news is not published yet when it comes.
+        assets: the assets of the sources' own tables, by table name.
+        live: the assets whose updates are not published at once.
     """
 
     assets: Callable[[Sequence[str]], list[list[str]]]
@@ -52,15 +52,15 @@ class _Inputs:
 def _market_assets(tables: Sequence[str]) -> list[list[str]]:
     keys = _own_assets(MARKET_MARTS.schema, tables)
     if "daily_bars" in tables:
-        # A reconciliation whose breaks block holds back what would be published.
+        # A reconciliation with blocking breaks holds back the publication.
         sources = sources_of(MARKET_MARTS.schema)
         keys += [[source.name, "reconciliation"] for source in sources if source.config.reconciliation]
     return keys
 
 
 def _feed_assets(tables: Sequence[str]) -> list[list[str]]:
-    """Windows have news all day long, but only days that are over are published. Their news is the compaction of a day,
-    the last step of the run that closes it: it comes only after windows that passed their blocking checks.
+    """Windows change all day, but only past days are published. So the marts follow the compaction of a day, the last
+    step of the run that closes it: it runs only after the windows have passed their blocking checks.
     """
     names = [*tables, _COMPACTION] if tables else []
     return [[feed.name, name] for feed in sources_of(QUOTE_MARTS.schema) for name in names]
@@ -74,7 +74,7 @@ _INPUTS = {
     MARKET_MARTS.schema: _Inputs(_market_assets),
     QUOTE_MARTS.schema: _Inputs(_feed_assets, _live_windows),
 }
-"""By the kind of sources, of those that have more than their tables to look at."""
+"""By kind of source, for the kinds with inputs other than their tables."""
 
 
 def _own_assets(kind: str, tables: Sequence[str]) -> list[list[str]]:
@@ -82,8 +82,8 @@ def _own_assets(kind: str, tables: Sequence[str]) -> list[list[str]]:
 
 
 def _inputs_of(schema: str) -> _Inputs | None:
-    """What dbt's source of that name is made from; None of one that no kind of sources is behind: its tables are assets
-    of the same names.
+    """Returns the inputs of a dbt source; None if it belongs to no kind of source: then its tables are assets of the
+    same names.
     """
     if schema in kinds():
         return _INPUTS.get(schema) or _Inputs(partial(_own_assets, schema))
@@ -91,9 +91,9 @@ def _inputs_of(schema: str) -> _Inputs | None:
 
 
 class MartsTranslator(DagsterDbtTranslator):
-    """Models are `marts/<model>`. dbt's source `market` has each table over all sources: what reads it depends on the
-    assets `<source>/<table>` of every configured source, and likewise those of `feed` on the tables of every feed. Its
-    other sources are assets of the same name.
+    """Maps models to assets `marts/<model>`. dbt's source `market` holds each table over all sources, so its readers
+    depend on the assets `<source>/<table>` of every configured source; likewise `feed` for the tables of every feed.
+    dbt's other sources are assets of the same name.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class MartsTranslator(DagsterDbtTranslator):
         return dg.AssetKey([_SCHEMA, dbt_resource_props["name"]])
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
-        """The spec, depending on the assets of every source where dbt knows only the table over all of them."""
+        """The spec; a dependency on a table over all sources becomes one on every source's own table."""
         spec = super().get_asset_spec(manifest, unique_id, project)
         deps = [replaced for dep in spec.deps for replaced in _in_every_source(manifest, dep)]
         return spec.replace_attributes(deps=list({dep.asset_key: dep for dep in deps}.values()))
@@ -130,17 +130,17 @@ class MartsTranslator(DagsterDbtTranslator):
     def get_partition_mapping(
         self, dbt_resource_props: Mapping[str, Any], dbt_parent_resource_props: Mapping[str, Any]
     ) -> dg.PartitionMapping | None:
-        """A mart is one table over every session; the fact finds the sessions whose content changed by itself,
-        whatever partitions a run had.
+        """A mart is one unpartitioned table; the fact model itself finds the sessions whose content changed, whatever
+        partitions a run had.
         """
         if dbt_parent_resource_props["resource_type"] == "source":
             return dg.AllPartitionMapping()
         return None
 
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition | None:
-        """Sessions that people materialize by hand reach the marts too, once their blocking checks have been made. A
-        source whose checks failed is no news and keeps its published rows; those of others are published meanwhile.
-        Sessions and sources never loaded are no reason to wait.
+        """Manually materialized sessions reach the marts too, once their blocking checks have run. A source whose
+        checks failed doesn't trigger a publication and keeps its published rows, while those of other sources are
+        published. Sessions and sources that were never loaded don't delay it.
         """
         part = _part_of(dbt_resource_props)
         if part is None:
@@ -161,7 +161,7 @@ class MartsTranslator(DagsterDbtTranslator):
         loaded = ~dg.AutomationCondition.missing()
         own_run = dg.AutomationCondition.executed_with_root_target()
         updated = (dg.AutomationCondition.newly_updated() & ~own_run) | dg.AutomationCondition.will_be_requested()
-        # The marts' own tests run inside the run that makes them: only the lake's checks can hold it back.
+        # The marts' own tests run inside the run that builds them: only the lake's checks can hold it back.
         marts = dg.AssetSelection.groups(part.group)
         sound_news = dg.AutomationCondition.any_deps_match(loaded & passed & (updated | passed.newly_true()))
         news = sound_news.ignore(marts) | dg.AutomationCondition.any_deps_updated().allow(marts)
@@ -175,12 +175,12 @@ class MartsTranslator(DagsterDbtTranslator):
 
 
 def _part_of(dbt_resource_props: Mapping[str, Any]) -> Part | None:
-    """The part of a model; a source belongs to none."""
+    """The part of a model; None for a dbt source."""
     return next((part for part in parts() if part.has(dbt_resource_props["fqn"])), None)
 
 
 def _in_every_source(manifest: Mapping[str, Any], dep: dg.AssetDep) -> list[dg.AssetDep]:
-    """A dependency on a table over all sources as those on the sources' own tables; any other as it is."""
+    """Expands a dependency on a table over all sources into ones on the sources' own tables; keeps any other."""
     schema = dep.asset_key.path[0]
     inputs = _inputs_of(schema)
     if inputs is None:
@@ -203,8 +203,8 @@ def mart_assets(part: Part, manifest: Path) -> dg.AssetsDefinition:
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=_TRANSLATOR, name=f"{part.name}_marts", select=part.selector)
     def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        """Builds and tests all models of the part in a copy of the published file, which replaces that file when all
-        have passed. Whatever models a run selects, all are built, since they are published together.
+        """Builds and tests all models of the part in a copy of the published file, which replaces that file once all
+        have passed. All models are built whichever ones a run selects, since they are published together.
         """
         yield from _published(context, part, manifest)
 
@@ -244,8 +244,8 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
 def _sorted(
     context: dg.AssetExecutionContext, raw_events: list[Event], manifest: Path
 ) -> tuple[list[dg.AssetCheckResult], list[Any]]:
-    """dbt's events as Dagster's: the results of the selected checks, and what the selected models say once they
-    are published.
+    """Translates dbt's events to Dagster's: the results of the selected checks, and the materializations of the
+    selected models once they are published.
     """
     selected = {key.to_python_identifier() for key in context.selected_asset_keys}
     checks: list[dg.AssetCheckResult] = []
@@ -260,15 +260,15 @@ def _sorted(
                     and dg.AssetCheckKey(event.asset_key, event.check_name) in context.selected_asset_check_keys
                 ):
                     checks.append(event)
-            # Besides there are observations of what checks outside the selection read; nobody asked for these.
+            # Drop the observations for checks outside the selection.
             elif isinstance(event, dg.Output) and event.output_name in selected:
                 outputs.append(event)
     return checks, outputs
 
 
 def _calendar_specs(manifest: Path) -> list[dg.AssetSpec]:
-    """What dbt reads beside the lake's tables: it is made anew from the sources' YAML and exchange_calendars
-    for every build.
+    """The specs of dbt's inputs other than the lake's tables. Each build recreates them from the sources' YAML and
+    exchange_calendars.
     """
     sources = json.loads(manifest.read_bytes())["sources"].values()
     return [
@@ -285,8 +285,8 @@ def _calendar_specs(manifest: Path) -> list[dg.AssetSpec]:
 
 
 def mart_definitions() -> dg.Definitions:
-    """The marts of every part, what they read beside the lake, and the sensor that lets their automation condition run
-    from the start.
+    """The marts of every part, their inputs other than the lake, and the sensor that evaluates their automation
+    condition, on by default.
     """
     manifest = manifest_path(settings())
     marts = [mart_assets(part, manifest) for part in parts()]

@@ -1,4 +1,4 @@
-"""What Dagster's pages say of a table: its columns before the first run, and what a run made of it afterwards."""
+"""Metadata of a table for Dagster's pages: its columns from the definition, and figures of each run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lakehouse.printable import printable
 
 _SAMPLE_ROWS = 5
 _MARKUP = re.compile(r"[`\[\]<>|\\&*~]|\b_|_\b|://|www\.|\w@\w|^(#|[-+=]+$|\d+[.)]$)")
-"""What may begin a construct of Markdown, addresses that become links by themselves included."""
+"""Text that may start a Markdown construct, including URLs that become links automatically."""
 
 
 def table_schema(contract: Contract) -> dg.TableSchema:
@@ -48,7 +48,7 @@ def _tags(column: Column, contract: Contract) -> dict[str, str]:
 
 
 def definition_metadata(contract: Contract, lake: Lake, name: str) -> dict[str, Any]:
-    """Metadata of an asset's definition: columns, where it is, its name in SQL, its key and storage partition."""
+    """Metadata of an asset's definition: columns, location, SQL name, key and storage partition."""
     return {
         "dagster/column_schema": table_schema(contract),
         "dagster/table_name": sql_name(name),
@@ -89,7 +89,7 @@ def partition_metadata(
     """Metadata of each partition, read from the stored table: its rows and the time that they span.
 
     Args:
-        span: the columns that say from when to when a row is.
+        span: the columns with the start and the end of a row's time.
     """
     snapshot = lake.table(name).snapshot()
     dated = snapshot.table.contract.date_column
@@ -116,7 +116,7 @@ def _sizes(delta: Any) -> dict[str, Any]:
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows as a Markdown table; texts are shown as they are (see `in_markdown`)."""
+    """Formats rows as a Markdown table; texts are escaped (see `in_markdown`)."""
     if not rows:
         return "*no rows*"
     cells = [["" if value is None else in_markdown(str(value)) for value in row] for row in rows]
@@ -126,14 +126,14 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> 
 
 
 def in_markdown(text: str) -> str:
-    """A vendor's text as Markdown that shows it, and does nothing else: words that could be an image, a link, HTML or
-    another construct become code, in which nothing is interpreted.
+    """Escapes a vendor's text for Markdown: words that could be an image, a link, HTML or another construct become
+    code spans, in which nothing is interpreted.
     """
     return " ".join(_as_code(word) if _MARKUP.search(word) else word for word in printable(text).split(" "))
 
 
 def _as_code(word: str) -> str:
-    # A bar would end the table's cell in code, too.
+    # A bar would end the table's cell even in a code span.
     word = word.replace("|", "\\x7c")
     fence = "`" * (1 + max(map(len, re.findall("`+", word)), default=0))
     room = " " if "`" in (word[0], word[-1]) else ""

@@ -1,4 +1,4 @@
-"""The resources that assets use: the lake, with the DuckDB that works on it."""
+"""The resources of the assets: the lake and the DuckDB that queries it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class LakeResource(dg.ConfigurableResource):
-    """The lake that the settings name. Every step works in an in-memory DuckDB of its own, so that no process
-    waits for another's lock.
+    """The lake of the settings. Every step uses its own in-memory DuckDB, so that no process waits for another's
+    lock.
     """
 
     duckdb: DuckDBResource
 
     def open(self) -> Lake:
-        """The lake; its connections are those of one `duckdb`, with its memory limit and threads."""
+        """Opens the lake; its connections share one `duckdb` with its memory limit and threads."""
         return Lake.present(connections=one_engine(self.duckdb.get_connection))
 
 
 def one_engine(connections: Connections) -> Connections:
-    """Connections to one DuckDB, which is started for the first of them and ends with the last reference to what is
-    returned.
+    """Makes connections to one shared DuckDB, which starts with the first connection and ends with the last reference
+    to the returned function.
 
-    A step opens up to thirty, one after the other. To start a DuckDB takes 11 ms of a core, a connection to it 0.1;
-    temporary tables and registered frames are the connection's own either way.
+    A step opens up to thirty connections in sequence. Starting a DuckDB takes 11 ms of a core, a connection 0.1 ms;
+    temporary tables and registered frames belong to a connection either way.
     """
     held = ExitStack()
     started: list[duckdb.DuckDBPyConnection] = []

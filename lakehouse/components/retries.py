@@ -1,4 +1,4 @@
-"""What the assets that load have in common: another try after a passing fault, and what the pages say of a load."""
+"""Shared by the assets that load: retries after transient faults, and metadata about the load."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +21,8 @@ _PAUSE_S = 2.0
 
 @contextmanager
 def transient_faults_retried(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Asks Dagster for another try when the source or the lake doesn't answer. Any other error would come
-    again, so it fails the run at once.
+    """Requests a retry from Dagster if the source or the lake doesn't answer. Any other error would recur, so it fails
+    the run at once.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def transient_faults_retried(context: dg.AssetExecutionContext) -> Iterator[None
 
 
 def loaded_metadata(context: dg.AssetExecutionContext, result: LoadResult) -> dict[str, Any]:
-    """What a load did, for its asset's page; what failed goes to the run's log, too."""
+    """Metadata about a load for its asset's page; also logs failed objects."""
     for name, error in result.errors.items():
         context.log.error(printable(f"{name}: {error}"))
     failed = [{"object": name, "error": error} for name, error in result.errors.items()]
@@ -47,7 +47,7 @@ def loaded_metadata(context: dg.AssetExecutionContext, result: LoadResult) -> di
 
 
 def refused_metadata(lake: Lake, dataset: Dataset, sessions: list[date] | None) -> dict[str, Any]:
-    """What was refused of the objects about `sessions` (None: of all), and why."""
+    """Metadata about the rejected rows of the objects of `sessions` (None: all objects), with reasons."""
     found = refusal(lake, dataset, sessions)
     reasons = [{"reason": reason, "rows": rows} for reason, rows in found.reasons.items()]
     table = {"refused_reasons": dg.MetadataValue.md(records_table(reasons))} if reasons else {}
@@ -55,7 +55,7 @@ def refused_metadata(lake: Lake, dataset: Dataset, sessions: list[date] | None) 
 
 
 def report_shared_tables(context: dg.AssetExecutionContext, lake: Lake, result: LoadResult) -> None:
-    """Tells Dagster that the shared tables, which a load writes beside its own, have news."""
+    """Reports to Dagster the shared tables that a load writes besides its own."""
     news = {
         "ingest_ledger": {"rows_received": result.rows_received},
         "quarantine": {"rows_quarantined": result.rows_quarantined},

@@ -1,7 +1,7 @@
-"""What Dagster keeps of runs: less of it while they run, and nothing of them after a retention.
+"""Keeps Dagster's run storage small: stores less per run, and deletes runs after a retention period.
 
-An asset's page shows its newest materialization of each partition, and its checks' newest results, however old they
-are. They stay when the run that wrote them goes.
+An asset's page shows each partition's newest materialization and each check's newest result, however old. These are
+kept when the run that wrote them is deleted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from dagster._serdes import ConfigurableClassData
 
 RETENTION = timedelta(days=30)
 _RUNS_AT_ONCE = 500
-"""A home that has never been pruned is pruned in several goes."""
+"""Runs deleted per call; a home that was never pruned takes several calls."""
 _FILES_OPEN = 16
-"""So many SQLite files, one of all runs and one a run, stay open at most."""
+"""Maximum of open SQLite files: one for all runs and one per run."""
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 _SUPERSEDED_EVENTS = """
@@ -50,10 +50,10 @@ _SUPERSEDED_CHECKS = """
 
 
 class EventLog(SqliteEventLogStorage):
-    """Dagster's event log in DAGSTER_HOME, where it has always been.
+    """Dagster's event log, in its usual place in DAGSTER_HOME.
 
-    Dagster makes an engine for each statement, SQLAlchemy then compiles it anew, and a connection is opened and closed
-    around it: together a fifth of a backfill's time. This log keeps the engines and their connections.
+    Dagster creates an engine for each statement, so SQLAlchemy recompiles the statement and opens and closes a
+    connection: together a fifth of a backfill's time. This log keeps the engines and their connections.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -63,7 +63,7 @@ class EventLog(SqliteEventLogStorage):
         super().__init__(base_dir, inst_data)
 
     def _engine(self, shard: str) -> sa.Engine:
-        """SQLAlchemy's engine of an SQLite file; those that were not used for longest are let go."""
+        """Returns the engine of an SQLite file; disposes of the least recently used one beyond the limit."""
         with self._engines_lock:
             engine = self._engines.pop(shard, None) or sa.create_engine(
                 self.conn_string_for_shard(shard),
@@ -78,13 +78,13 @@ class EventLog(SqliteEventLogStorage):
             return engine
 
     def _close(self, shards: Iterable[str]) -> None:
-        """Closes the files of shards."""
+        """Closes the shards' files."""
         with self._engines_lock:
             for engine in [self._engines.pop(shard) for shard in shards if shard in self._engines]:
                 engine.dispose()
 
     def dispose(self) -> None:
-        """Closes all files: a later log of the same folder must not meet connections to files that were removed."""
+        """Closes all files, so that a later log of the same folder doesn't reuse connections to removed files."""
         super().dispose()
         self._close(list(self._engines))
 
@@ -99,7 +99,7 @@ class EventLog(SqliteEventLogStorage):
                 yield connection
 
     def has_table(self, table_name: str) -> bool:
-        """Whether the file over all runs has a table. Dagster asks at every event, and never drops one."""
+        """Whether the file for all runs has a table. Cached, since Dagster asks at every event and never drops one."""
         if table_name not in self._tables:
             with self._engine(INDEX_SHARD_NAME).connect() as connection:
                 if not sa.inspect(connection).has_table(table_name):
@@ -113,10 +113,10 @@ class EventLog(SqliteEventLogStorage):
         return cls(str(Path(config_value["base_dir"]) / "history" / "runs"), inst_data)
 
     def store_asset_check_event(self, event: dg.EventLogEntry, event_id: int | None) -> None:
-        """Stores that a check is planned once a run, not once for each partition of the run.
+        """Stores that a check is planned once per run, not once per partition of the run.
 
-        The checks have no partitions. For want of their own, Dagster takes those of the run, and stores for each of
-        them a row with the whole calendar in it: 24 MB for 208 sessions. The check's result is another row.
+        The checks are unpartitioned, so Dagster takes the run's partitions and stores for each of them a row that
+        contains the whole calendar: 24 MB for 208 sessions. The check's result is a separate row.
         """
         planned = event.dagster_event
         if planned is not None and isinstance(planned.event_specific_data, AssetCheckEvaluationPlanned):
@@ -126,7 +126,7 @@ class EventLog(SqliteEventLogStorage):
         super().store_asset_check_event(event, event_id)
 
     def forget(self, run_ids: list[str]) -> None:
-        """Removes the events of runs, except the newest of each partition and check."""
+        """Deletes the events of runs, except the newest of each partition and check."""
         runs: sa.BindParameter[list[str]] = sa.bindparam("runs", run_ids, expanding=True)
         with self.index_connection() as connection:
             for table, superseded in (
@@ -142,8 +142,8 @@ class EventLog(SqliteEventLogStorage):
 
 
 def prune(instance: dg.DagsterInstance, now: datetime | None = None) -> int:
-    """Removes the runs that ended and were begun before the retention, with their events and captured output; returns
-    how many they were.
+    """Deletes the finished runs older than the retention, with their events and captured output; returns their
+    number.
     """
     storage = instance.event_log_storage
     if not isinstance(storage, EventLog):

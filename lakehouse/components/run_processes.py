@@ -1,12 +1,12 @@
-"""Which of Dagster's runs still have a process.
+"""Detects Dagster runs whose process has died.
 
-A run whose process was killed stays STARTED in Dagster's storage: the sensors wait for it, and it takes one of the
-queue's places. Dagster's run monitoring asks the run launcher about each run, and the default launcher has no answer.
+A run whose process was killed stays STARTED in Dagster's storage: sensors wait for it, and it occupies a place in the
+queue. Dagster's run monitoring asks the run launcher about each run, but the default launcher doesn't support that.
 
 The process of a run holds a lock on a file, `<DAGSTER_HOME>/processes/<run id>`, until it ends, however it ends. If
 another process can take the lock, the run is dead. Unlike a process id, a lock is not reused, knows no clock, and holds
 across containers and hosts that share the folder. A run without a file is left to Dagster's time limits
-(`run_monitoring` in dagster.yaml): it is still being launched, or something else than this project executes it.
+(`run_monitoring` in dagster.yaml): it is still being launched, or something other than this project executes it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _lock_file(instance: dg.DagsterInstance, run_id: str) -> Path:
 
 
 def _hold(path: Path) -> IO[str]:
-    """Takes the lock and then writes who holds it: a file that is still empty says nothing about its run."""
+    """Takes the lock, then writes its holder: a file that is still empty says nothing about its run."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -47,7 +47,7 @@ def _hold(path: Path) -> IO[str]:
 
 
 def _last_holder(path: Path) -> str | None:
-    """The process that held the lock and has ended; None where it is still held, or never was."""
+    """The process that held the lock and has ended; None if the lock is held, or never was."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -58,7 +58,7 @@ def _last_holder(path: Path) -> str | None:
 
 @contextmanager
 def running_here(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Inside the block this process is the one that executes a run. Enter it before the run is created."""
+    """Marks this process as the executor of a run inside the block. Enter it before the run is created."""
     path = _lock_file(instance, run_id)
     with _hold(path):
         yield
@@ -66,12 +66,12 @@ def running_here(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Marks the runs as failed whose process has ended without ending them; returns their ids."""
+    """Marks runs as failed whose process ended without finishing them; returns their ids."""
     failed = []
     for path in sorted(_lock_file(instance, "").glob("*")):
         if (holder := _last_holder(path)) is None:
             continue
-        # Only now: the process has written all that it had to say.
+        # Read the run only now that its process can't write any more.
         run = instance.get_run_by_id(path.name)
         if run is not None and not run.is_finished:
             instance.report_run_failed(run, _ended(holder))
@@ -85,14 +85,14 @@ def _ended(holder: str) -> str:
 
 
 class RunLauncher(dg.DefaultRunLauncher):
-    """Dagster's launcher, which can also tell run monitoring whether a run's process is alive."""
+    """Dagster's launcher, extended to tell run monitoring whether a run's process is alive."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """FAILED where the run's process has ended. A run that has no lock file counts as running."""
+        """FAILED if the run's process has ended. A run without a lock file counts as running."""
         holder = _last_holder(_lock_file(self._instance, run.run_id))
         return CheckRunHealthResult(WorkerStatus.FAILED, _ended(holder)) if holder else _RUNNING
 
@@ -101,8 +101,8 @@ _RUNNING = CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
 class _LockingExecutor(dg.Executor):
-    """Executes steps as another executor does, in a process that holds the run's lock until it ends: the run goes on
-    for a moment after its last step.
+    """Wraps another executor and holds the run's lock until the process ends, since a run continues for a moment after
+    its last step.
     """
 
     def __init__(self, executor: dg.Executor) -> None:

@@ -1,4 +1,4 @@
-"""Pictures for the asset pages: drawn by matplotlib, which is imported only when a run has something to draw."""
+"""Figures for the asset pages, drawn by matplotlib, which is imported only when there is something to draw."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CLIP_PCT = 10.0
-"""Changes beyond this are drawn in the outermost bin, so that one split doesn't flatten the picture."""
+"""Changes beyond this go into the outermost bin, so that one split doesn't flatten the histogram."""
 _CLIP_BP = 60.0
 _CLIP_RATIO = 1.5
 _PRICES = ("open", "high", "low", "close")
 _MOVERS = 10
-"""So many symbols of a feed are named: half of them have the highest gains, half the lowest."""
+"""Number of symbols named in a feed's figure: half with the highest gains, half with the lowest."""
 _MOST_OTHERS = 300
 _GREY = "#c8ccd8"
 _POINTS = 480
-"""Of a line; of a whole day's, every three minutes one."""
+"""Points per line: one every three minutes for a whole day."""
 
 
 def session_pictures(lake: Lake, source: BarSource, sessions: Sequence[date]) -> dict[str, Any]:
-    """The last of `sessions` that has daily bars: how change_pct is distributed, and how many bars and
-    instruments each hour has.
+    """For the last of `sessions` with daily bars: the distribution of change_pct, and the bars and instruments per
+    hour.
     """
     daily = lake.table(source.table("daily_bars")).snapshot().select_dates(sessions)
     with lake.connect() as connection:
@@ -85,8 +85,8 @@ def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]
 
 
 def deviation_pictures(lake: Lake, source: BarSource) -> dict[str, Any]:
-    """How a reconciled source's daily bars lie around the other series, over all compared sessions: each price's
-    deviation, and the volumes' ratio.
+    """How a reconciled source's daily bars deviate from the other series over all compared sessions: price deviations
+    and volume ratios.
     """
     with lake.connect() as connection:
         prices = ", ".join(f"least(greatest({field}_bp, -{_CLIP_BP}), {_CLIP_BP})" for field in _PRICES)
@@ -114,13 +114,11 @@ def deviation_pictures(lake: Lake, source: BarSource) -> dict[str, Any]:
 
 
 def gains_picture(lake: Lake, feed: Feed, day: date) -> dict[str, Any]:
-    """What each symbol of a feed gained in the course of a day (UTC), since the first price of the day's shortest
-    windows.
-    """
+    """Each symbol's gain over a day (UTC), relative to the first price of the day's shortest windows."""
     stored = lake.table(feed.table(WINDOWS)).snapshot().select({"day": [day]})
     windows = f"(SELECT * FROM ({stored}) WHERE resolution_minutes = {min(feed.config.windows.resolutions_minutes)})"
     with lake.connect() as connection:
-        # Of each stretch of a line its last point.
+        # Downsample: keep the last point of each stretch of a line.
         connection.execute(
             f"""
             CREATE TEMP TABLE points AS
@@ -144,7 +142,7 @@ def gains_picture(lake: Lake, feed: Feed, day: date) -> dict[str, Any]:
         ]
         movers = by_gain if len(by_gain) <= _MOVERS else by_gain[: _MOVERS // 2] + by_gain[-_MOVERS // 2 :]
         others = by_gain[_MOVERS // 2 : -_MOVERS // 2] if len(by_gain) > _MOVERS else []
-        # Of more symbols than can be told apart, some of every gain.
+        # Too many symbols to tell apart: draw a sample across all gains.
         shown = others[:: -(-len(others) // _MOST_OTHERS)] if others else []
         wanted = ", ".join(map(literal, [*movers, *shown]))
         if not wanted:
@@ -174,7 +172,7 @@ def _lines_drawn(title: str, day: date, lines: Mapping[str, pl.DataFrame], mover
         axes.plot(lines[symbol]["ended"], lines[symbol]["gain"], color=_GREY, linewidth=0.5)
     for number, symbol in enumerate(movers):
         line = lines[symbol]
-        # A $ would begin a formula.
+        # matplotlib would read a $ as the start of a formula.
         label = f"{symbol} {line['gain'][-1]:+.2f}%".replace("$", r"\$")
         axes.plot(line["ended"], line["gain"], color=f"C{number % 10}", linewidth=1.2, label=label)
     if grey:
@@ -189,7 +187,7 @@ def _lines_drawn(title: str, day: date, lines: Mapping[str, pl.DataFrame], mover
 
 
 def image_markdown(figure: Figure, description: str) -> str:
-    """The figure as a Markdown image that carries its own bytes (PNG)."""
+    """Embeds the figure in Markdown as a PNG data URI."""
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=90)
     return f"![{description}](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"

@@ -1,5 +1,5 @@
-"""The asset that holds a source's daily bars against a second, independent series: its page shows how the two are
-distributed around each other, its check names what is beyond the YAML's bounds.
+"""The asset that reconciles a source's daily bars with a second, independent series. Its page shows the distribution of
+the deviations; its check lists those beyond the YAML's bounds.
 """
 
 from collections import Counter
@@ -20,14 +20,14 @@ from lakehouse.domains.market.reconciliation.views import breaks_of, other_bases
 from lakehouse.lake.lake import Lake
 
 _WORST = 10
-# A wrong basis or price is worse than a volume; a session that one side lacks can't be measured.
+# A wrong basis or price is worse than a wrong volume; a session missing on one side has no deviation.
 _ORDER = "kind = 'volume', abs(deviation_bp) DESC NULLS LAST, session DESC, instrument_id, field"
 
 
 def reconciliation_asset(
     resolve: Callable[[], BarSource], partitions: dg.TimeWindowPartitionsDefinition
 ) -> dg.AssetsDefinition:
-    """The asset `<source>/reconciliation` with its check; a check that blocks holds back the marts."""
+    """The asset `<source>/reconciliation` with its check; a blocking check holds back the marts."""
     source = resolve()
     bounds = source.config.reconciliation
     assert bounds is not None
@@ -46,7 +46,7 @@ def reconciliation_asset(
         f"{bounds.volume_max:g}.",
     )
 
-    what = f"Daily bars held against {'.'.join(against)}; the breaks are rows of lake.reconciliation_breaks."
+    what = f"Daily bars reconciled with {'.'.join(against)}; the breaks are rows of lake.reconciliation_breaks."
 
     @dg.asset(
         **declared(source, "reconciliation", what, [], {"duckdb"})
@@ -90,7 +90,7 @@ def reconciliation_asset(
 def _differences(
     lake: Lake, source: BarSource, sessions: Sequence[date] | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The breaks of some sessions, or of all, and the series that are adjusted as of another day than recorded."""
+    """Returns the breaks of the given sessions (None: all), and the series adjusted as of another day than recorded."""
     with lake.connect() as connection:
         breaks = connection.execute(f"FROM ({breaks_of(lake, connection, source, sessions)}) ORDER BY {_ORDER}")
         found = breaks.to_arrow_table().to_pylist()
@@ -103,11 +103,11 @@ def _kinds(breaks: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def _summary(breaks: list[dict[str, Any]], bases: list[dict[str, Any]]) -> tuple[bool, str]:
-    """Whether the two series agree, and what was found."""
+    """Returns whether the two series agree, and a description of the findings."""
     said = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in _kinds(breaks).items())
     findings = [f"{len(breaks):,} breaks: {said}"] if breaks else []
     if bases:
-        # What was recorded is what prices are adjusted by when they are read.
+        # Reads adjust prices by the recorded date.
         symbols = ", ".join(found["symbol"] or found["instrument_id"] for found in bases)
         findings.append(f"adjusted as of another day than recorded: {symbols}")
     return not findings, "; ".join(findings) or "nothing found"

@@ -17,7 +17,7 @@ def report_asset(resolve: Callable[[], BarSource], partitions: dg.PartitionsDefi
     """The asset `<source>/daily_report`.
 
     Args:
-        resolve: makes the source by the settings as they are in a run.
+        resolve: makes the source from the settings at run time.
     """
     source = resolve()
     report = source.config.report
@@ -27,7 +27,7 @@ def report_asset(resolve: Callable[[], BarSource], partitions: dg.PartitionsDefi
         **declared(
             source,
             "daily_report",
-            "The daily report: one object a session for other systems, in their column names.",
+            "The daily report: one object per session for other systems, with their column names.",
             ["daily_bars"],
             {report.format},
         ),

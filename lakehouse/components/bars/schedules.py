@@ -1,5 +1,5 @@
-"""The schedules of an API source: each session after its close, and earlier months again for the corrections that
-vendors make in silence. Objects in a bucket have a sensor instead (see `sensor`).
+"""The schedules of an API source: fetch each session after its close, and fetch earlier months again, since vendors
+make corrections without notice. Sources of objects have a sensor instead (see `sensor`).
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from lakehouse.domains.market.bars.source import BarSource
 
 
 def update_schedules(resolve: Callable[[], BarSource], job_name: str) -> list[dg.ScheduleDefinition]:
-    """The source's two schedules; none where its YAML has no `updates`. `resolve` as for `source_sensor`."""
+    """The source's two schedules; empty if its YAML has no `updates`. `resolve` as for `source_sensor`."""
     source = resolve()
     if source.config.updates is None:
         return []
@@ -30,7 +30,7 @@ def update_schedules(resolve: Callable[[], BarSource], job_name: str) -> list[dg
         return dg.RunRequest(run_key=f"{what}-{first}-{last}", tags=range_tags(sessions[0], sessions[-1]))
 
     def on_the_venues_clock(context: dg.ScheduleEvaluationContext) -> date:
-        # In UTC an American evening is the next day.
+        # An American evening is already the next day in UTC.
         return context.scheduled_execution_time.astimezone(ZoneInfo(source.config.venue.time_zone)).date()
 
     @dg.schedule(

@@ -1,5 +1,5 @@
-"""The assets of a feed: quotes -> quote_windows, poll_errors beside them, partitioned by day (UTC), and the compaction
-of their many small files: of a day that is over, and each hour of the one under way.
+"""The assets of a feed: quotes -> quote_windows, and poll_errors, partitioned by day (UTC); and the compaction of their
+many small files, hourly for the current day and once more after it has ended.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from lakehouse.progress import progress
 
 
 class Rounds(dg.Config):
-    """How many rounds a run takes in."""
+    """How many polling rounds a run makes."""
 
     rounds: int = 6
 
@@ -33,7 +33,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
     """The assets of one feed; each is a thin step around the functions of `domains.market.quotes`.
 
     Args:
-        resolve: makes the feed by the settings as they are in a run.
+        resolve: makes the feed from the settings at run time.
     """
     feed = resolve()
     partitioned: dict[str, Any] = {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run()}
@@ -49,15 +49,15 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
                 ),
             ),
             dg.AssetSpec(
-                **_declared(feed, ERRORS, "Polls that brought no quote, each try a row.", []),
+                **_declared(feed, ERRORS, "Failed polls, one row per attempt.", []),
                 partitions_def=partitions,
             ),
         ],
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def quotes(context: dg.AssetExecutionContext, config: Rounds, lake: LakeResource) -> Any:
-        """Today's partition polls the feed, as `lakehouse stream` does; the past can't be asked for, and is reported
-        as it is stored.
+        """Today's partition polls the feed, as `lakehouse stream` does. Past days can't be polled: for them it only
+        reports what is stored.
         """
         days, opened, started = _days(context), lake.open(), time.monotonic()
         facts: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
 
         yield stored(ERRORS, {})
         if facts and not facts["stored"] + facts["repeated"]:
-            # A materialization would say that the feed is fresh.
+            # Fail: a materialization would mark the feed as fresh.
             raise dg.Failure(
                 f"No quote came in {facts['rounds']} rounds: {facts['refused']} answers were refused, "
                 f"{facts['errors']} tries had none. {feed.name}.{ERRORS} and lake.quarantine say why",
@@ -88,7 +88,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
         **declared(
             feed,
             WINDOWS,
-            "Closed sliding windows over the quotes, a row a window and symbol.",
+            "Closed sliding windows over the quotes, one row per window and symbol.",
             [QUOTES],
             {"deltalake", "duckdb"},
         ),
@@ -110,7 +110,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
         **declared(
             feed,
             "compaction",
-            "The files of a day, few instead of thousands; readers and the stream go on meanwhile.",
+            "Compacts a day's thousands of small files into a few; readers and the stream are not blocked.",
             [QUOTES, WINDOWS],
             {"deltalake"},
         ),
@@ -123,7 +123,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
         **declared(
             feed,
             "rolling_compaction",
-            "The files of the day under way, few instead of hundreds, so that reads stay fast through the day.",
+            "Compacts the current day's hundreds of small files into a few, so that reads stay fast during the day.",
             [QUOTES, WINDOWS],
             {"deltalake"},
         ),
@@ -135,7 +135,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
 
 
 def _compacted(lake: Lake, feed: Feed, days: Sequence[date]) -> dict[str, int]:
-    """Compacts some days of all of the feed's tables; how many files there were, and are."""
+    """Compacts the given days in all of the feed's tables; returns the numbers of files before and after."""
     facts: dict[str, int] = {}
     for table in (QUOTES, WINDOWS, ERRORS):
         done = compact_partitions(lake.table(feed.table(table)), "day", [str(day) for day in days])
@@ -154,7 +154,7 @@ def _days(context: dg.AssetExecutionContext) -> list[date]:
 
 
 def _report_days(context: dg.AssetExecutionContext, lake: Lake, feed: Feed, table: str, days: Sequence[date]) -> None:
-    """Tells Dagster how many rows each of the run's days holds."""
+    """Reports to Dagster how many rows each of the run's days holds."""
     snapshot = lake.table(feed.table(table)).snapshot()
     with lake.connect() as connection:
         counts = dict(

@@ -1,5 +1,5 @@
-"""The component behind a feed's `defs.yaml`: its tables as assets, their checks, and what keeps them up to date in
-Dagster where nobody runs `lakehouse stream`.
+"""The component behind a feed's `defs.yaml`: its tables as assets, their checks, and the automation that updates them
+in Dagster if `lakehouse stream` isn't running.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lakehouse.settings import settings
 
 
 class QuoteFeed(dg.Component):
-    """Quotes of one vendor: polled, or pushed by a broker, and sliding windows over them.
+    """Quotes of one vendor, polled or pushed by a broker, and sliding windows over them.
 
-    The attributes are those of `lakehouse.domains.market.quotes.config.FeedConfig`. The component makes quotes,
-    poll_errors, quote_windows and their compaction below the feed's name, partitioned by day (UTC); a job that
-    takes in rounds, asked for by a sensor, one that closes each day, and one that compacts the day under way.
+    The attributes are those of `lakehouse.domains.market.quotes.config.FeedConfig`. The component defines the assets
+    quotes, poll_errors, quote_windows and their compaction below the feed's name, partitioned by day (UTC); a polling
+    job with its sensor, a job that closes each day, and a job that compacts the current day.
     """
 
     def __init__(self, config: FeedConfig) -> None:
@@ -38,7 +38,7 @@ class QuoteFeed(dg.Component):
         return cls(attributes)
 
     def resolve(self) -> Feed:
-        """The feed by the settings as they are now: definitions outlive a change of them."""
+        """Resolves the feed with the current settings, which may change after the definitions were loaded."""
         return feed_of(self.config, settings())
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -48,19 +48,19 @@ class QuoteFeed(dg.Component):
         rounds = dg.define_asset_job(
             f"{feed.name}_rounds",
             selection=tables[0] | tables[1] | tables[2],
-            description=f"A minute of {feed.name}: polls it round by round, and makes the windows that it closes.",
+            description=f"Polls {feed.name} for a minute, round by round, and derives the windows that close.",
             partitions_def=partitions,
         )
         day = dg.define_asset_job(
             f"{feed.name}_day",
             selection=tables[2] | dg.AssetSelection.assets([feed.name, "compaction"]),
-            description=f"Windows and files of a day of {feed.name} that is over.",
+            description=f"Closes a past day of {feed.name}: derives its windows and compacts its files.",
             partitions_def=partitions,
         )
         hour = dg.define_asset_job(
             f"{feed.name}_hour",
             selection=dg.AssetSelection.assets([feed.name, "rolling_compaction"]),
-            description=f"The files of the day of {feed.name} that is under way.",
+            description=f"Compacts the current day's files of {feed.name}.",
         )
         return dg.Definitions(
             assets=feed_assets(self.resolve, partitions),

@@ -1,5 +1,5 @@
-"""What updates a feed in Dagster: a sensor that asks for a run of rounds each minute, for those who don't run
-`lakehouse stream`, a schedule that closes each day, and one that keeps its files few.
+"""The automation of a feed in Dagster: a sensor that requests polling runs (an alternative to `lakehouse stream`), a
+schedule that closes each day, and one that compacts the current day's files.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from lakehouse.domains.market.quotes.feed import QUOTES, Feed
 
 
 def feed_sensor(resolve: Callable[[], Feed], job_name: str) -> dg.SensorDefinition:
-    """Asks for a run of rounds when none is under way. It is off until somebody turns it on: beside the service it
-    would only ask the vendor twice. `resolve` makes the feed by the settings as they are at a tick.
+    """Requests a run of polling rounds whenever none is in progress. Off by default, since it would poll the vendor
+    twice if the service runs too. `resolve` makes the feed from the settings at each tick.
     """
     feed = resolve()
 
@@ -24,7 +24,7 @@ def feed_sensor(resolve: Callable[[], Feed], job_name: str) -> dg.SensorDefiniti
         job_name=job_name,
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description=f"Polls {feed.name} in runs of a minute, where `lakehouse stream` is not running.",
+        description=f"Polls {feed.name} in one-minute runs. Turn it on only if `lakehouse stream` is not running.",
     )
     def poll(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         if lacking := resolve().endpoint.lacks_key:
@@ -38,8 +38,8 @@ def feed_sensor(resolve: Callable[[], Feed], job_name: str) -> dg.SensorDefiniti
 
 
 def feed_schedules(feed: Feed, day_job: str, hour_job: str) -> list[dg.ScheduleDefinition]:
-    """Each day after its end: the windows as the day's quotes give them, fewer files, and the marts by their
-    automation. Each hour: fewer files of the day under way.
+    """Daily, after the day has ended: derive its windows and compact its files; the marts follow by their automation
+    condition. Hourly: compact the current day.
     """
 
     close_day = _schedule(
@@ -47,7 +47,7 @@ def feed_schedules(feed: Feed, day_job: str, hour_job: str) -> list[dg.ScheduleD
         job_name=day_job,
         name=f"{feed.name}_close_day",
         cron="30 0 * * *",
-        description="Closes the day before: windows, compaction.",
+        description="Closes the previous day: derives its windows and compacts its files.",
         day_at=lambda moment: moment.date() - timedelta(days=1),
         request=lambda day: dg.RunRequest(run_key=str(day), tags={PARTITION_TAG: day.isoformat()}),
     )
@@ -56,7 +56,7 @@ def feed_schedules(feed: Feed, day_job: str, hour_job: str) -> list[dg.ScheduleD
         job_name=hour_job,
         name=f"{feed.name}_compact",
         cron="5 * * * *",
-        description="Compacts the day under way.",
+        description="Compacts the current day's files.",
         day_at=datetime.date,
         request=lambda day: dg.RunRequest(),
     )
@@ -73,7 +73,7 @@ def _schedule(
     day_at: Callable[[datetime], date],
     request: Callable[[date], dg.RunRequest],
 ) -> dg.ScheduleDefinition:
-    """Asks for a run about a day (UTC), where the feed has quotes of it."""
+    """A schedule that requests a run for a day (UTC) if the feed has quotes of that day."""
 
     @dg.schedule(
         name=name,

@@ -1,1 +1,1 @@
-"""A source of any kind as Dagster assets: what its datasets, tables and checks are follows from its description."""
+"""A source of any kind as Dagster assets; its datasets, tables and checks follow from its `Source`."""

@@ -1,5 +1,5 @@
-"""The assets of a source: each dataset's raw table, and the tables that are made of it. Those that are derived
-partition by partition are partitioned, a range in one run; the others take in their whole history.
+"""The assets of a source: each dataset's raw table and the tables derived from it. Tables derived by partition are
+partitioned assets, with a range per run; the others process their whole history.
 """
 
 import time
@@ -27,21 +27,21 @@ from lakehouse.lake.lake import Lake
 from lakehouse.progress import progress
 
 Resolve = Callable[[], Source]
-"""Makes the source by the settings as they are now: definitions outlive a change of them."""
+"""Makes the source from the current settings, which may change after the definitions were loaded."""
 Pictures = Callable[[Lake, Any, Sequence[date]], dict[str, Any]]
-"""Draws what a run's partitions of a table hold, as Dagster's metadata."""
+"""Draws figures of a run's partitions of a table, as Dagster metadata."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a kind of source adds to the pages of its tables, by the tables' names."""
+    """What a kind of source adds to its tables' pages, by table name."""
 
     figures: Mapping[str, Pictures] = field(default_factory=dict)
     freshness: Mapping[str, dg.FreshnessPolicy] = field(default_factory=dict)
 
 
 def partitioned(partitions: dg.PartitionsDefinition | None) -> dict[str, Any]:
-    """The arguments of `dagster.asset` of a table that is derived partition by partition."""
+    """The arguments of `dagster.asset` for a table that is derived by partition."""
     if partitions is None:
         return {}
     return {"partitions_def": partitions, "backfill_policy": dg.BackfillPolicy.single_run()}
@@ -139,9 +139,9 @@ def _partitions_reported(
     reported: Mapping[date, dict[str, Any]],
     metadata: dict[str, Any],
 ) -> dg.MaterializeResult:
-    """Tells Dagster what each of the run's partitions holds, and of the last one what the run did (`metadata`): that of
-    a MaterializeResult would be stored with every partition, figures too, which made 28 MB of a quarter. Other
-    partitions that got news, as they came in the same objects or follow a corrected one, are `reported` as well.
+    """Reports to Dagster what each of the run's partitions holds. The run's `metadata` goes to the last partition only:
+    that of a MaterializeResult would be stored with every partition, figures included (28 MB for a quarter). Other
+    partitions that changed, since they share objects or follow a corrected one, are `reported` as well.
     """
     for partition, facts in reported.items():
         if partition not in partitions:

@@ -1,5 +1,5 @@
-"""The component behind a source's `defs.yaml`: a source is a YAML file, and this makes its assets, checks, jobs, and
-what runs them by itself. A kind of source is a subclass that names its model and how that is resolved.
+"""The component behind a source's `defs.yaml`: it makes the source's assets, checks, jobs and automation. Each kind of
+source is a subclass with its own model and `resolve`.
 """
 
 from abc import abstractmethod
@@ -21,9 +21,9 @@ from lakehouse.warehouse.parts import parts
 
 
 class SourceComponent(dg.Component):
-    """A source: its datasets' raw tables and what is made of them, partitioned as the datasets are; their checks; the
-    job that updates them through to the published marts, and the one that reads again what was read by other settings;
-    and what starts it: a sensor over new and changed objects, or a schedule.
+    """A source: its raw and derived tables, partitioned like its datasets; their checks; a job that updates everything
+    up to the published marts, and one that reloads objects read with outdated settings; and the update job's trigger:
+    a sensor for new and changed objects, or a schedule.
     """
 
     model: ClassVar[type[Description]]
@@ -43,14 +43,14 @@ class SourceComponent(dg.Component):
 
     @abstractmethod
     def resolve(self) -> Source:
-        """The source by the settings as they are now: definitions outlive a change of them."""
+        """Resolves the source with the current settings, which may change after the definitions were loaded."""
 
     def further_assets(self, partitions: dg.TimeWindowPartitionsDefinition | None) -> list[dg.AssetsDefinition]:
-        """Assets that other sources don't have."""
+        """Assets that only this kind of source has."""
         return []
 
     def schedules(self, source: Source, job: str) -> Sequence[dg.ScheduleDefinition]:
-        """What runs the job at set times."""
+        """The schedules that run the job."""
         return [_by_cron(source, job)] if source.cron else []
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -61,13 +61,13 @@ class SourceComponent(dg.Component):
         job = dg.define_asset_job(
             f"{source.name}_update",
             selection=everything,
-            description=f"News of {source.name} through to the published marts.",
+            description=f"Loads what is new at {source.name} and updates everything up to the published marts.",
             partitions_def=partitions,
         )
         reload = dg.define_asset_job(
             f"{source.name}_reload",
             selection=everything,
-            description=f"Objects of {source.name} that were read by other settings, read again as a new revision.",
+            description=f"Reloads the objects of {source.name} that were read with other settings, as a new revision.",
             partitions_def=partitions,
             tags={RELOAD_TAG: "true"},
         )
@@ -85,7 +85,7 @@ class SourceComponent(dg.Component):
 
 
 def _by_cron(source: Source, job: str) -> dg.ScheduleDefinition:
-    """Runs the job at the times that the source's description names, over the partition under way."""
+    """A schedule that runs the job over the current partition at the source's `cron` times."""
     partitioning = source.datasets[0].partitioning
 
     @dg.schedule(

@@ -1,9 +1,8 @@
-"""A source's partitions as Dagster knows them: a time window definition rather than a list of names, so that ranges,
-the backfill page and partition mappings understand that they are days (or months, or years), and tomorrow's needs no
-reload.
+"""A source's partitions for Dagster. They are a time window definition, not a list of names, so that ranges, the
+backfill page and partition mappings treat them as days (or months, or years), and tomorrow's needs no reload.
 
-Days without a partition, such as weekends and an exchange's holidays, are left out by the cron schedule and exclusions.
-Today is a partition, since objects come during the day.
+A cron schedule and exclusions leave out days without a partition, such as weekends and an exchange's holidays. Today is
+a partition, since objects arrive during the day.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _CRON = {"month": "0 0 1 * *", "year": "0 0 1 1 *"}
 
 
 def time_windows(partitions: Partitioning) -> dg.TimeWindowPartitionsDefinition:
-    """The definition of some partitions: a partition key is its ISO date."""
+    """Makes Dagster's definition; a partition's key is its ISO date."""
     weekdays, without = _days_left_out(partitions)
     return dg.TimeWindowPartitionsDefinition(
         start=partitions.first.isoformat(),
@@ -31,8 +30,8 @@ def time_windows(partitions: Partitioning) -> dg.TimeWindowPartitionsDefinition:
 
 
 def _days_left_out(partitions: Partitioning) -> tuple[list[int], list[date]]:
-    """The weekdays (0 is Sunday) that have partitions, and which days on these have none. Both empty where all days of
-    a clock are partitions.
+    """Returns the weekdays (0 is Sunday) with partitions, and the days on these weekdays without one. Both are empty if
+    every day is a partition.
     """
     last = partitions.last
     if last is None:

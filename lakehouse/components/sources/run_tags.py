@@ -1,4 +1,4 @@
-"""The partitions that a run is about."""
+"""Run tags that say which partitions a run covers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
 RELOAD_TAG = "lakehouse/reload"
-"""Of a run that reads again what was read by other settings."""
+"""Marks a run that reloads objects read with other settings."""
 _FIRST_TAG = "lakehouse/first_session"
 _LAST_TAG = "lakehouse/last_session"
 
@@ -24,10 +24,10 @@ def range_tags(first: date, last: date) -> dict[str, str]:
 
 
 def about_tags(first: date, last: date) -> dict[str, str]:
-    """The tags of a run of assets without partitions that is about the partitions from `first` to `last`.
+    """The tags of a run of unpartitioned assets for the partitions from `first` to `last`.
 
-    With `range_tags` Dagster would plan such an asset once for each partition of the range: over a year that takes
-    longer than the work.
+    With `range_tags`, Dagster would plan such an asset once per partition of the range: for a year that takes longer
+    than the work itself.
     """
     return {_FIRST_TAG: first.isoformat(), _LAST_TAG: last.isoformat()}
 
@@ -40,15 +40,15 @@ def asset_partitions(context: dg.AssetExecutionContext) -> list[date]:
 def tagged_partitions(
     tags: Mapping[str, str], source: Source, partitions: dg.TimeWindowPartitionsDefinition | None
 ) -> list[date] | None:
-    """The partitions that a run touches, by its tags; None where it has none: a check that is run by itself looks at
-    the whole table.
+    """The partitions that a run covers by its tags; None if it has none: a check run on its own covers the whole
+    table.
     """
     found = None if partitions is None else tagged_days(tags, partitions)
     return None if found is None else source.together(found)
 
 
 def tagged_days(tags: Mapping[str, str], partitions: dg.TimeWindowPartitionsDefinition) -> list[date] | None:
-    """The days of the partitions that a run's tags name; None where they name none."""
+    """The partitions that a run's tags name; None if they name none."""
     span = tagged_span(tags)
     if span is None:
         return None
@@ -57,7 +57,7 @@ def tagged_days(tags: Mapping[str, str], partitions: dg.TimeWindowPartitionsDefi
 
 
 def tagged_span(tags: Mapping[str, str]) -> tuple[date, date] | None:
-    """The first and the last partition that a run's tags name; None where they name none."""
+    """The first and the last partition that a run's tags name; None if they name none."""
     first = tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG) or tags.get(_FIRST_TAG)
     last = tags.get(RANGE_END_TAG) or tags.get(PARTITION_TAG) or tags.get(_LAST_TAG)
     return (date.fromisoformat(first), date.fromisoformat(last)) if first and last else None

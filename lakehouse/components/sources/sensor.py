@@ -1,13 +1,13 @@
-"""The sensor of a source: finds new and changed objects, also late ones and corrections of old sessions, and
-asks for runs over the sessions that they touch.
+"""The sensor of a source: finds new and changed objects, including late ones and corrections of old sessions, and
+requests runs over the sessions that they touch.
 
-What is still to be loaded is not remembered here: it is what the source lists and the ledger doesn't know. A
-    restart, or a backfill that got there first, therefore needs no special care. What a run was asked for
-    stands in the run's tags: while one is on its way no second is asked for, and one that failed, before or
-    after its objects were loaded, is tried again up to a limit and then reported.
+The sensor keeps no list of pending objects: pending is whatever the source lists and the ledger doesn't know. So a
+restart, or a backfill that got there first, needs no special handling. A run's tags record what it was requested for:
+while one is in progress, no second is requested; a failed one is retried up to a limit and then reported, whether it
+failed before or after its objects were loaded.
 
-An object that the store kept back becomes readable without a new version. It is asked for again at growing intervals
-(see `lakehouse.ingest.withheld`), by the sensor itself: only one that can be read by now asks for a run.
+A withheld object may become readable without a new version. The sensor probes it at growing intervals (see
+`lakehouse.ingest.withheld`) and requests a run only once it can be read.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from lakehouse.ingest.withheld import Asking
 CHANGES_TAG = "lakehouse/changes"
 SOURCE_TAG = "lakehouse/source"
 TRIES = 3
-"""How often a run over the same changes is tried before it is reported and left to people."""
+"""Failed runs over the same changes before the sensor gives up and reports them."""
 _RUNS_PER_TICK = 10
 _RUNS_LOOKED_AT = 200
 IN_PROGRESS = [
@@ -39,25 +39,25 @@ IN_PROGRESS = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-"""Statuses of runs that still work, or will."""
+"""Statuses of runs that are queued or in progress."""
 
 
 @dataclass(frozen=True)
 class PartitionRange:
-    """Neighbouring partitions with pending objects: what one run takes in. One of whole tables has none."""
+    """Adjacent partitions with pending objects, loaded by one run; without partitions for whole tables."""
 
     first: date | None
     last: date | None
     changes: str
-    """Digest of the object versions: the same changes have the same name in every tick."""
+    """Digest of the object versions, so that the same changes are recognised at every tick."""
 
     def __str__(self) -> str:
         return "all" if self.first is None else f"{self.first} to {self.last}"
 
 
 def stretches(pending: Sequence[ObjectVersion], partitions: Sequence[date]) -> list[PartitionRange]:
-    """Groups pending objects by runs of neighbouring partitions, oldest first; objects of others than `partitions`
-    wait for theirs.
+    """Groups pending objects by ranges of adjacent partitions, oldest first; leaves out objects of other partitions
+    than `partitions`.
     """
     number = {partition: position for position, partition in enumerate(partitions)}
     groups: list[list[ObjectVersion]] = []
@@ -74,7 +74,7 @@ def stretches(pending: Sequence[ObjectVersion], partitions: Sequence[date]) -> l
 def _digest(objects: Sequence[ObjectVersion]) -> str:
     digest = hashlib.sha256()
     for item in sorted(objects, key=lambda item: (item.name, item.version)):
-        # One that is asked for again is another request each time.
+        # A withheld object that is probed again is a new request each time.
         slot = f"\0{item.slot}" if item.slot else ""
         digest.update(f"{item.name}\0{item.version}{slot}\n".encode())
     return digest.hexdigest()[:16]
@@ -83,10 +83,10 @@ def _digest(objects: Sequence[ObjectVersion]) -> str:
 def source_sensor(
     resolve: Callable[[], Source], partitions: dg.PartitionsDefinition | None, job_name: str
 ) -> dg.SensorDefinition:
-    """The sensor of one source; it asks for runs of `job_name`.
+    """The sensor of one source; it requests runs of `job_name`.
 
     Args:
-        resolve: makes the source by the settings as they are at a tick.
+        resolve: makes the source from the settings at each tick.
     """
     name = resolve().name
 
@@ -108,7 +108,7 @@ def source_sensor(
         found = [discover(opened, dataset, retry_failed=ask_again) for dataset in delivered]
         if not busy:
             context.update_cursor(now.isoformat())
-        # What no dataset takes is the same for all that share a place.
+        # Objects that no dataset takes are the same for all datasets of a place.
         passed_over = found[0].skipped
         record_skipped(opened, source.name, passed_over)
         notes = [str(entry) for entry in passed_over if entry.objects]
@@ -150,7 +150,7 @@ def _now() -> datetime:
 
 
 def _asked_until(cursor: str | None) -> datetime | None:
-    """Up to when objects that were kept back have been asked for again; the cursor holds nothing else."""
+    """Until when withheld objects have been probed; the cursor holds nothing else."""
     try:
         moment = datetime.fromisoformat(cursor or "")
     except ValueError:
@@ -159,9 +159,9 @@ def _asked_until(cursor: str | None) -> datetime | None:
 
 
 def failed_ranges(instance: dg.DagsterInstance, source: Source) -> list[tuple[PartitionRange, int]]:
-    """What the sensor's runs and the command line's failed to bring through to the marts, with the number of tries: no
-    run over it succeeded, and no later one over its sessions. A backfill that was killed between loading and deriving
-    has left nothing pending; what it lacks is named by its run.
+    """Returns the ranges that runs of the sensor or the command line failed to bring to the marts, with the number of
+    attempts: neither a retry nor a later run over these sessions succeeded. A backfill killed between loading and
+    deriving leaves nothing pending, so its run's tags are the only record of what is missing.
     """
     by_changes: dict[str, list[dg.DagsterRun]] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=_RUNS_LOOKED_AT):
@@ -180,9 +180,7 @@ def failed_ranges(instance: dg.DagsterInstance, source: Source) -> list[tuple[Pa
 
 
 def _done_since(instance: dg.DagsterInstance, source: Source, stretch: PartitionRange, run_id: str) -> bool:
-    """Whether a run that began after `run_id`, by whomever, brought all partitions of the stretch to the source's
-    last table.
-    """
+    """Whether any run that started after `run_id` brought all partitions of the range to the source's last table."""
     began = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0].create_timestamp
     last_table = dg.AssetKey([source.name, _last_table(source)])
     later = instance.get_runs(
@@ -200,7 +198,7 @@ def _done_since(instance: dg.DagsterInstance, source: Source, stretch: Partition
 
 
 def _covers(tags: Mapping[str, str], stretch: PartitionRange) -> bool:
-    """Whether a run with these tags took in a stretch."""
+    """Whether a run with these tags covers the range."""
     if stretch.first is None or stretch.last is None:
         return True
     span = tagged_span(tags)
@@ -208,7 +206,7 @@ def _covers(tags: Mapping[str, str], stretch: PartitionRange) -> bool:
 
 
 def _last_table(source: Source) -> str:
-    """What is derived last of the datasets that the sensor looks at."""
+    """The table that is derived last from the datasets that the sensor watches."""
     made = [table for table in source.tables if not table.is_whole] or list(source.tables)
     return made[-1].name
 
@@ -222,7 +220,7 @@ def _request(source: Source, stretch: PartitionRange, tries: int) -> dg.RunReque
 
 
 def _runs_in_progress(instance: dg.DagsterInstance, source: Source) -> list[dg.DagsterRun]:
-    """Runs on their way that load the source: the sensor's own, and those that people or backfills started."""
+    """Unfinished runs that load the source: the sensor's own, and those started manually or by backfills."""
     raw = {dg.AssetKey(dataset.table.split("/")) for dataset in source.datasets}
     runs = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS), limit=_RUNS_LOOKED_AT)
     return [run for run in runs if run.job_name in _jobs(source) or raw & set(run.asset_selection or ())]
