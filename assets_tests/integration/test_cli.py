@@ -183,7 +183,7 @@ def test_sql_as_of_answers_with_what_was_known_then(first_load: FirstLoad) -> No
         (["sql", "SELECT 1", "--as-of", "yesterday"], 2, "'yesterday' is no timestamp"),
         (["sql", "SELECT 1", "--format", "yaml"], 2, "yaml"),
         (["backfill", "nasdaq", *RANGE], 2, "no source 'nasdaq'; there is alpha_vantage, binance, iex, wiki, xetra"),
-        (["backfill", "xetra", "--from", "24.12.2024", "--to", "2024-12-31"], 2, "'24.12.2024' is no date"),
+        (["backfill", "xetra", "--from", "24.12.2024", "--to", "2024-12-31"], 2, "'24.12.2024' is not a date"),
         (["backfill", "xetra", "--from", "2024-03-30", "--to", "2024-04-01"], 2, "XETR has had no session from 2024"),
         (["backfill", "xetra", "--from", "2024-03-28", "--to", "2024-03-01"], 2, "is before the first, 2024-03-28"),
         (["backfill", "xetra", "--from", "2090-01-02", "--to", "2090-01-31"], 2, "XETR has had no session from 2090"),
@@ -248,7 +248,7 @@ def test_rebuild_finds_and_mends_what_was_tampered_with(first_load: FirstLoad) -
     for table, rows in before.items():
         assert re.search(rf"xetra\.{table}: {rows.height:,} rows, [1-9][\d,]* rows differ", text)
     assert re.search(r"marts: [a-z_, ]*average_range[a-z_, ]* differ", text)
-    assert "Run the command without --verify to mend them" in text
+    assert "Run the command without --verify to correct them" in text
     assert first_load.lake.versions() == versions
     said("rebuild", "xetra", code=0)
     for table, rows in before.items():

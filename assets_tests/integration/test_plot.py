@@ -194,7 +194,9 @@ def test_errors_are_answers(busiest: dict[str, str], working_directory: Path) ->
     assert other in said(symbol, *EASTER)
     assert f"'{symbol}' has no daily bar in JPY from" in said(symbol, *RANGE, "--currency", "JPY")
     assert "no source 'nasdaq'; there is" in said(symbol, *RANGE, "--source", "nasdaq")
-    assert "'a.svg' is no chart; name a file that ends in .png or .html" in said(symbol, *RANGE, "-o", "a.svg")
+    assert "'a.svg' is not a chart format; name a file that ends in .png or .html" in said(
+        symbol, *RANGE, "-o", "a.svg"
+    )
     assert "--to 2024-03-26 is before --from 2024-04-03" in said(symbol, "--from", str(LAST), "--to", str(FIRST))
     assert "/nowhere/a.png" in said(symbol, *RANGE, "-o", "/nowhere/a.png")
     assert "Missing option" in said(symbol, "--from", str(FIRST))

@@ -1,1 +1,1 @@
-"""The terminal: commands, and how what they answer looks."""
+"""The command line: its commands and their output."""

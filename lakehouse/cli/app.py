@@ -1,7 +1,7 @@
 """The terminal's front door: `lakehouse backfill`, `reload`, `stream`, `watch`, `sql`, `plot`, `status`, `rebuild`,
 `migrate`, `release`, `demo`. Commands parse, call the packages below, and print; they decide nothing.
 
-Imports of Dagster and dbt stand inside the commands that need them: `sql` and `status` answer without.
+Dagster and dbt are imported inside the commands that need them, so that `sql` and `status` start fast.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"'{text}' is no date; write it as 2017-06-20") from None
+        raise typer.BadParameter(f"'{text}' is not a date; write it as 2017-06-20") from None
 
 
 def _moment(text: str) -> datetime:
@@ -102,9 +102,9 @@ def update(
         list[str] | None, typer.Argument(help="Names of sources; all that can be loaded by default.")
     ] = None,
 ) -> None:
-    """Load, derive, check and publish whatever is new at the sources named, or at all.
+    """Load, derive, check and publish what is new at the named sources, or at all sources.
 
-    It does what the sensors and schedules do by themselves while `lakehouse dev` runs.
+    The sensors and schedules do the same while `lakehouse dev` runs.
     """
     from lakehouse.local_dagster.backfill import Display, Outcome, show_outcome
     from lakehouse.local_dagster.update import update_sources
@@ -132,9 +132,9 @@ def reload(
         date | None, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; all by default.")
     ] = None,
 ) -> None:
-    """Read again what was read by other settings, after a fix of the source's YAML, and derive, check and publish it.
+    """After a fix of a source's YAML: reload the objects read with the old settings, then derive, check and publish.
 
-    The earlier rows, also those in the quarantine, are superseded; --as-of an earlier moment still shows them.
+    The earlier rows, including quarantined ones, are superseded; --as-of an earlier moment still shows them.
     """
     from lakehouse.local_dagster.backfill import Display, reload_source, show_outcome
 
@@ -151,20 +151,20 @@ def reload(
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="A DuckDB query over <source>.<table>, lake.<table> and marts.<model>.")],
+    query: Annotated[str, typer.Argument(help="A DuckDB query over <source>.<table>, lake.<table> or marts.<model>.")],
     named_format: Annotated[
         Format | None,
-        typer.Option("--format", help="How to print the result: by default as the output's suffix says, or a table."),
+        typer.Option("--format", help="Output format; by default from the output file's suffix, else a table."),
     ] = None,
     as_of: AsOfOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
     ] = None,
     locked: Annotated[
-        bool, typer.Option("--locked", help="For other people's queries: SELECT alone, within memory and time limits.")
+        bool, typer.Option("--locked", help="For untrusted queries: allow only SELECT, with memory and time limits.")
     ] = False,
 ) -> None:
-    """Ask the lake in SQL. All tables go by their names: xetra.daily_bars, lake.quarantine, marts.fct_daily_bar, ..."""
+    """Query the lake in SQL. Tables: xetra.daily_bars, lake.quarantine, marts.fct_daily_bar, ..."""
     output_format = named_format or format_of(output)
     if output_format is Format.parquet and output is None and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is binary: name a file with --output, or pipe it")
@@ -185,7 +185,7 @@ def _exit_after(answer: Callable[[], None]) -> None:
 
 
 def _answer(query: str, output_format: Format, output: Path | None, as_of: datetime | None, *, locked: bool) -> None:
-    """Prints a query's result, and ends the command where there is none."""
+    """Prints a query's result, or exits with its error."""
     import duckdb
 
     from lakehouse.api import Lake
@@ -210,7 +210,7 @@ def _answer(query: str, output_format: Format, output: Path | None, as_of: datet
         except (KeyboardInterrupt, RuntimeError) as error:
             if not is_ctrl_c(error):
                 raise
-            # DuckDB's threads may compute on for minutes, and the interpreter would wait for them at its end.
+            # DuckDB's threads may keep computing for minutes, and the interpreter would wait for them at exit.
             errors.print("Stopped.")
             shutil.rmtree(spill_folder(), ignore_errors=True)
             if output is not None:
@@ -224,10 +224,11 @@ def plot(
     instrument: Annotated[str, typer.Argument(help="The instrument_id or the symbol.")],
     first: Annotated[date, typer.Option("--from", parser=_day, metavar="DATE", help="First session.")],
     last: Annotated[
-        date, typer.Option("--to", parser=_day, metavar="DATE", help="Last session; one alone shows its minutes.")
+        date,
+        typer.Option("--to", parser=_day, metavar="DATE", help="Last session; a single session shows its minutes."),
     ],
     source: Annotated[str | None, typer.Option(help="Look in this source only.")] = None,
-    currency: Annotated[str | None, typer.Option(help="Of an instrument with several: this one.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Currency to show, if the instrument has several.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A .png or .html file; <INSTRUMENT>_<from>_<to>.png by default."),
@@ -237,7 +238,7 @@ def plot(
     ] = False,
     as_of: AsOfOption = None,
 ) -> None:
-    """Draw candlesticks and volume of an instrument: a session's own bars, or the daily bars of several."""
+    """Draw an instrument's candlesticks and volume: minute bars of one session, or daily bars of several."""
     from lakehouse.api import Lake
     from lakehouse.catalog import source_named, sources_of
     from lakehouse.cli.plot import default_name, write
@@ -245,7 +246,7 @@ def plot(
 
     target = output or Path(default_name(instrument, first, last))
     if target.suffix.lower() not in (".png", ".html"):
-        raise typer.BadParameter(f"'{target}' is no chart; name a file that ends in .png or .html")
+        raise typer.BadParameter(f"'{target}' is not a chart format; name a file that ends in .png or .html")
     if last < first:
         raise typer.BadParameter(f"--to {last} is before --from {first}; swap them")
     with explained():
@@ -263,8 +264,8 @@ def plot(
 
 @app.command()
 def status() -> None:
-    """Per source: sessions loaded, missing and failed, what the quarantine holds and why; what is held back from the
-    marts, and the last publication.
+    """Show per source: loaded, missing and failed sessions, and quarantined rows with reasons; also what is held back
+    from the marts, and the last publication.
     """
     from lakehouse.api import Lake
     from lakehouse.catalog import broken_files, sources_of
@@ -298,7 +299,7 @@ def rebuild(
         typer.Option("--verify", help="Only compare; exit 1 if the stored tables differ from what raw_bars gives."),
     ] = False,
 ) -> None:
-    """Derive what comes from raw_bars (of a feed: from its quotes) and the marts again, and write what differs."""
+    """Derive everything again from raw_bars (for a feed: from its quotes), and the marts; write what differs."""
     from lakehouse.api import Lake
     from lakehouse.catalog import described_source
     from lakehouse.derive.held_back import check_again, holds
@@ -336,7 +337,7 @@ def rebuild(
     if verify and (result.differs or marts):
         errors.print(
             "[bold red]The stored tables are not what a rebuild gives.[/] "
-            "Run the command without --verify to mend them."
+            "Run the command without --verify to correct them."
         )
         raise typer.Exit(1)
 
@@ -347,9 +348,9 @@ def migrate(
         bool, typer.Option("--apply", help="Rewrite the tables; without it, they are only listed.")
     ] = False,
 ) -> None:
-    """List the tables that an older version of Lakehouse wrote, and what changes in them; with --apply, change them.
+    """List the tables that an older version of Lakehouse wrote, and the changes they need; with --apply, make them.
 
-    Each table is rewritten in one commit: stop it at any time, and run it again.
+    Each table is rewritten in one commit, so the command can be stopped at any time and run again.
     """
     from lakehouse.api import Lake
     from lakehouse.lake.migration import due, migrate_table
@@ -376,7 +377,7 @@ def migrate(
 @app.command()
 def stream(
     feed: Annotated[str | None, typer.Argument(help="Name of the feed; the only one by default.")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Stop after so many rounds.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Stop after this many rounds.")] = None,
     every: Annotated[
         float | None,
         typer.Option(min=0.1, max=86_400, metavar="SECONDS", help="Time between rounds, instead of the feed's own."),
@@ -385,9 +386,9 @@ def stream(
         Transport, typer.Option(help="Poll the vendor's API, or listen to a broker.")
     ] = Transport.poll,
 ) -> None:
-    """Take in a feed's quotes round by round and keep their windows up, until Ctrl-C or SIGTERM.
+    """Ingest a feed's quotes round by round and update their windows, until Ctrl-C or SIGTERM.
 
-    Each quote is stored once, however often this is stopped, killed or run beside itself.
+    Each quote is stored exactly once, even if this command is stopped, killed or run twice at the same time.
     """
     from lakehouse.catalog import feed_named
     from lakehouse.cli.stream import run_stream
@@ -410,13 +411,13 @@ def stream(
 def watch(
     feed: Annotated[str | None, typer.Argument(help="Name of the feed; the only one by default.")] = None,
     by_symbol: Annotated[
-        bool, typer.Option("--by-symbol", help="Sort by symbol, not by the gain in the shortest window.")
+        bool, typer.Option("--by-symbol", help="Sort by symbol instead of the gain in the shortest window.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="Print what there is now, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the current state and exit.")] = False,
 ) -> None:
-    """Show a feed's newest quotes, gains and ranks, and how it goes, each second anew, until Ctrl-C.
+    """Show a feed's newest quotes, gains, ranks and health, refreshed every second, until Ctrl-C.
 
-    Whoever streams, wherever: this reads the lake's tables.
+    It reads only the lake's tables, so the feed may be streamed on another machine.
     """
     from lakehouse.catalog import feed_named
     from lakehouse.cli.watch import run_watch
@@ -428,7 +429,7 @@ def watch(
 @app.command()
 def dev(
     port: Annotated[int, typer.Option(help="Port of the UI on 127.0.0.1.")] = 3000,
-    of_demo: Annotated[bool, typer.Option("--demo", help="On the lake that `lakehouse demo` has made.")] = False,
+    of_demo: Annotated[bool, typer.Option("--demo", help="Use the lake that `lakehouse demo` made.")] = False,
 ) -> None:
     """Start Dagster's UI and daemon on this lake, with the sensors running."""
     from lakehouse.cli.demo import RunFailed, use_played
@@ -446,7 +447,7 @@ def dev(
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(help="Another seed plays another month.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed; another one plays another month.")] = 1,
 ) -> None:
     """Play an exchange for a month, run the whole pipeline on it, and show what came out."""
     from lakehouse.cli.demo import RunFailed, play

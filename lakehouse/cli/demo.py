@@ -1,8 +1,8 @@
-"""The demonstration: an exchange publishes a month of files and a vendor answers its API, both go through the whole
-pipeline, then the exchange's late, repaired and corrected files and the vendor's corrections do. At last two minutes of
-a quote feed run by, forty times as fast.
+"""The demo: a simulated exchange publishes a month of files and a simulated vendor serves its API. Both run through the
+whole pipeline, followed by the exchange's late, repaired and corrected files and the vendor's corrections. Finally two
+minutes of a quote feed are played at forty times their speed.
 
-It lives in a home of its own below the usual one, so that invented prices never meet real ones.
+The demo has its own home below the usual one, so that simulated prices never mix with real ones.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ _FEED_FAULTS = {"http_500": 0.03, "reset": 0.02, "late": 0.03, "repeated": 0.03,
 
 
 _KEPT = ("cache", "dbt")
-"""Folders of the home that the next demo can use: kept calendars and dbt's parsed project, seconds of work each."""
+"""Folders of the home that the next demo reuses: cached calendars and dbt's parsed project, seconds of work each."""
 
 
 class RunFailed(LakehouseError):
-    """A run of the demonstration did not succeed."""
+    """A run of the demo failed."""
 
 
 def play(console: Console, seed: int) -> None:
-    """Plays both vendors into `<home>/demo`, runs the pipeline twice on each, and prints what it made and what to try
-    next.
+    """Plays both vendors into `<home>/demo`, runs the pipeline twice on each, and prints the results and commands to
+    try next.
 
     Raises:
         RunFailed: a run of the pipeline failed, or Dagster's UI is running on the home that would be removed.
@@ -83,7 +83,7 @@ def play(console: Console, seed: int) -> None:
 
 
 def use_played() -> None:
-    """Makes this process mean the lake that the demonstration has made. It asks no vendor: there are no keys.
+    """Points this process at the demo's lake. No vendor is polled, since no keys are set.
 
     Raises:
         RunFailed: there is no such lake.
@@ -95,7 +95,7 @@ def use_played() -> None:
 
 
 def _empty(home: Path) -> None:
-    """Removes the lake of an earlier demo and everything that was made from it."""
+    """Deletes the lake of an earlier demo and everything derived from it."""
     for entry in home.iterdir() if home.is_dir() else ():
         if entry.is_dir() and entry.name not in _KEPT:
             shutil.rmtree(entry)
@@ -106,7 +106,7 @@ def _empty(home: Path) -> None:
 def _use(home: Path) -> None:
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
-    # The user's own lake and keys, which `.env` may name, are not the demonstration's.
+    # The demo must not use the user's own lake and keys, which `.env` may name.
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     for name in (
         "ALPHA_VANTAGE_API_KEY",
@@ -122,7 +122,7 @@ def _use(home: Path) -> None:
 
 
 def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outcome:
-    """An exchange's month of hourly objects, then what it sends later."""
+    """Plays an exchange's month of hourly objects, then its later ones."""
     calendar = source_named(EXCHANGE).calendar
     sessions = calendar.between(FIRST, LAST)
     exchange = Exchange([(session, *calendar.hours(session)) for session in sessions], seed=seed)
@@ -148,7 +148,7 @@ def _market(seed: int) -> UsMarket:
 
 
 def _vendor(console: Console, display: Display, market: UsMarket, seed: int) -> Outcome:
-    """A vendor's month by its API, on a bad day, then again after the vendor has corrected it."""
+    """Loads a vendor's month over its API with faults, then again after the vendor has corrected it."""
     with VendorApi(market, api_key=_KEY, clock=_ASKED_AT, seed=seed) as api:
         os.environ["LAKEHOUSE_ALPHA_VANTAGE_URL"] = f"{api.url}/query"
         os.environ["LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS"] = ",".join(market.symbols)
@@ -162,14 +162,14 @@ def _vendor(console: Console, display: Display, market: UsMarket, seed: int) -> 
         api.clock = _ASKED_AGAIN_AT
         day = market.sessions[7].session
         market.correct(market.symbols[2], day, time(16, 0), close=_last_close(market, market.symbols[2], day) * 1.01)
-        console.print(f"The vendor corrected a close of {day}, and mended its damaged rows", highlight=False)
+        console.print(f"The vendor corrected a close of {day}, and repaired its damaged rows", highlight=False)
         second = backfill_source(VENDOR, FIRST, LAST, display)
         _print_stage(console, "After that", second)
     return second
 
 
 def _feed(console: Console, display: Display, seed: int) -> Totals:
-    """Two minutes of quotes, with the faults that feeds have, in a few seconds."""
+    """Plays two minutes of quotes, with typical faults, in a few seconds."""
     from lakehouse.local_dagster.feed_reports import report_rounds
 
     usual = feed_named(FEED).config
@@ -195,7 +195,7 @@ def _feed(console: Console, display: Display, seed: int) -> Totals:
             made.append(of)
             display.show("rounds of the feed", min(len(made), rounds), rounds)
 
-        # Only now the settings say where this vendor is.
+        # The vendor's URL is known only now.
         feed = feed_named(FEED).changed(poll_interval_s=poll_interval_s)
         totals = asyncio.run(poll(Lake.present(), feed, asyncio.Event(), rounds=rounds, told=told))
     report_rounds(feed, made)
@@ -226,7 +226,7 @@ def _print_result(console: Console, source: str, outcome: Outcome) -> None:
 
 def _print_feed(console: Console, feed: Totals) -> None:
     console.print(
-        f"\n[bold]{FEED}[/]: {feed.stored:,} quotes stored, {feed.repeated:,} told again, {feed.refused:,} refused, "
+        f"\n[bold]{FEED}[/]: {feed.stored:,} quotes stored, {feed.repeated:,} repeated, {feed.refused:,} refused, "
         f"{feed.errors:,} tries without an answer; the latest closed minute:",
         highlight=False,
     )
@@ -266,7 +266,7 @@ def _print_next(console: Console, home: Path, instrument: str) -> None:
 
 
 def _lakehouse() -> str:
-    """The command as it is typed in the working directory."""
+    """The `lakehouse` command as typed in the working directory."""
     return shlex.quote(_short(Path(sys.argv[0]).absolute()))
 
 

@@ -1,4 +1,4 @@
-"""Where commands print, and how they end by an error that explains itself: in its own words, without a traceback."""
+"""The consoles of the commands, and the handler that prints known errors without a traceback."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _OS_HINTS = {
     errno.ENOENT: "Restore it, or set LAKEHOUSE_HOME to a folder that can be made",
     errno.EISDIR: "A folder is where a file is needed: remove it or rename it",
 }
-"""What to do about faults of the file system."""
+"""Fixes for file system errors."""
 _CHECK_DISK = "Check this file and its disk, or set LAKEHOUSE_HOME to another folder"
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Ends the command with an error's own words, without a traceback, where the error explains itself."""
+    """Prints errors that explain themselves without a traceback, and exits with status 1."""
     try:
         yield
     except LakehouseError as error:
         print_error(error)
         raise typer.Exit(2) from None
     except BrokenPipeError:
-        # Typer ends it quietly.
+        # Typer exits quietly.
         raise
     except OSError as error:
         what = f"{error.filename or 'the home'}: {error.strerror}" if error.strerror else str(error)
@@ -54,7 +54,7 @@ def explained() -> Iterator[None]:
 
 
 def is_ctrl_c(error: BaseException) -> bool:
-    """DuckDB makes a RuntimeError of it."""
+    """Whether an error is Ctrl-C, which DuckDB turns into a RuntimeError."""
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
 
 

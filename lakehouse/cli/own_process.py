@@ -1,9 +1,9 @@
-"""A query of `lakehouse sql --locked` in a process of its own, whose end is explained by the one that started it.
+"""Runs a query of `lakehouse sql --locked` in a child process, and explains in the parent why it ended.
 
-What DuckDB neither counts nor interrupts ends the process by a signal: the alarm after the time limit, an abort where
-memory can't be had. Code in that process can't be relied on then, as the query may hold Python's lock. So the command
-forks before any thread is started, waits, says which limit was met, and removes what the query left: the partial
-output and what it had spilled.
+Work that DuckDB neither accounts for nor interrupts ends the process by a signal: the alarm after the time limit, or an
+abort if memory can't be allocated. Code in that process can't run then, as the query may hold the GIL. So the command
+forks before it starts any thread, waits, reports the limit that was hit, and deletes the partial output and spilled
+files.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from lakehouse.settings import settings
 _FAILED = 2
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 1.0
-"""How long the process has to end by itself after Ctrl-C."""
+"""Time for the child to exit after Ctrl-C."""
 
 
 def run_in_own_process(
     answer: Callable[[], None], output: Path | None, print_error: Callable[[Exception], None]
 ) -> int:
-    """Runs `answer`, which writes to `output`, in a process of its own, and returns the command's exit status: that of
-    SystemExit where `answer` raises it.
+    """Runs `answer`, which writes to `output`, in a child process, and returns the command's exit status: that of
+    SystemExit if `answer` raises it.
     """
     config = settings()
     limits = Limits(config.locked_memory, config.locked_seconds)
     sys.stdout.flush()
     process = multiprocessing.get_context("fork").Process(target=partial(_stoppable, answer))
-    # What arrives before both are ready to be stopped waits until they are.
+    # Block signals until both processes can handle them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     process.start()
-    # What stops the command is passed on, but for what it ignores (nohup).
+    # Pass on signals that stop the command, except those that it ignores (nohup).
     heeded = [number for number in _STOPS[1:] if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda *_: process.terminate()) for number in heeded}
     interrupted = False
@@ -49,7 +49,7 @@ def run_in_own_process(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         process.join()
     except KeyboardInterrupt:
-        # A terminal sends Ctrl-C to both; who interrupts the command alone means the query, too.
+        # A terminal sends Ctrl-C to both processes; an interrupt of the command alone must reach the query, too.
         before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
         process.join(_GRACE_S)
         process.kill()
@@ -83,6 +83,6 @@ def _explained(ended_by: signal.Signals, limits: Limits) -> Exception:
     if ended_by is signal.SIGALRM:
         return limits.out_of_time()
     if ended_by in (signal.SIGABRT, signal.SIGKILL):
-        # Rust and C++ abort where an allocation fails; the system kills what takes too much.
+        # Rust and C++ abort if an allocation fails; the OOM killer kills processes that take too much.
         return limits.out_of_memory()
     return QueryNotAllowed(f"stopped: {ended_by.name} ended the query's process; ask in another way")

@@ -1,6 +1,6 @@
-"""Candlestick charts with the volume below, drawn by matplotlib, as figures and as pages that need nothing else.
+"""Candlestick charts with volume, drawn by matplotlib, as PNG files and self-contained HTML pages.
 
-What a chart shows is read by `chart`; figures for Dagster's pages belong in `components.figures`.
+`chart` reads the data of a chart; figures for Dagster's pages belong in `components.bars.figures`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Blue and vermilion of Okabe and Ito's palette: told apart with every kind of colour vision, and in grey.
+# Blue and vermilion of Okabe and Ito's palette: distinguishable with every kind of colour vision, and in grey.
 _RISING, _FALLING, _UNCHANGED, _QUIET = "#0072B2", "#D55E00", "#555555", "#666666"
 _HOLLOW_FROM = 0.003
-"""Rising bodies are hollow from this share of the axis on (5 pixels); narrower ones are filled like all others."""
+"""Rising bodies at least this wide, as a share of the axis (5 pixels), are hollow; all others are filled."""
 _LABELS = 13
-"""As many session labels as fit side by side."""
+"""Maximum of session labels on the axis."""
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -57,7 +57,7 @@ svg {{ width: 100%; height: auto }}
 
 
 def default_name(instrument: str, first: date, last: date) -> str:
-    """The name of a picture's file; what a file's name can't hold in an instrument's becomes an underscore."""
+    """The default file name; characters that a file name can't hold become underscores."""
     name = re.sub(r"[^\w.-]", "_", instrument)
     return f"{name}_{first}_{last}.png"
 
@@ -78,7 +78,7 @@ def _page(chart: Chart) -> str:
     import matplotlib
 
     svg = io.StringIO()
-    # Text stays text, so that it can be found and copied; ids don't depend on chance, nor metadata on the day.
+    # Keep text as text, so that it can be searched and copied; make ids and metadata reproducible.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lakehouse"}):
         nothing: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         draw(chart, header=False).savefig(svg, format="svg", metadata=nothing)
@@ -88,7 +88,7 @@ def _page(chart: Chart) -> str:
         notes=html.escape(printable(" · ".join(chart.notes))),
         names="".join(f"<th>{name}</th>" for name in chart.figures),
         values="".join(f"<td>{html.escape(value)}</td>" for value in chart.figures.values()),
-        # What stands before the element declares a file of its own.
+        # Skip the XML declaration before the element.
         drawing=drawing[drawing.index("<svg") :],
     )
 
@@ -184,7 +184,7 @@ def _times_along(chart: Chart, prices: Axes, volumes: Axes) -> tuple[list[float]
             prices.text(
                 (begin + end) / 2, 0.985, name, transform=where, ha="center", va="top", fontsize=8, color=_QUIET
             )
-    # Where little is traded, a minute's width would hardly be seen.
+    # With few trades, a minute's width would hardly be visible.
     lone = min(6.0, max(1.0, (right - left) / (4 * sum(ends - starts))))
     return list((starts + ends) / 2), list((ends - starts) * 0.75 * lone)
 
@@ -198,7 +198,7 @@ def _colour(row: Mapping[str, Any]) -> str:
 def _draw_candles(
     axes: Axes, rows: Sequence[Mapping[str, Any]], middles: Sequence[float], widths: Sequence[float], *, hollow: bool
 ) -> None:
-    """Two collections, however many candles there are: lines from low to high, and bodies from open to close."""
+    """Draws candles as two collections: lines from low to high, and bodies from open to close."""
     from matplotlib.collections import LineCollection, PolyCollection
 
     colours = [_colour(row) for row in rows]
@@ -206,7 +206,7 @@ def _draw_candles(
     bodies = [_box(x, width, row["open"], row["close"]) for x, width, row in zip(middles, widths, rows, strict=True)]
     filled = ["white" if hollow and colour == _RISING else colour for colour in colours]
     line = 1.2 if hollow else 0.7
-    # The body of an unchanged bar is its outline alone.
+    # The body of an unchanged bar is just its outline.
     outlines = [1.2 if colour == _UNCHANGED else line for colour in colours]
     axes.add_collection(LineCollection(wicks, colors=colours, linewidths=line, zorder=2))
     axes.add_collection(PolyCollection(bodies, facecolors=filled, edgecolors=colours, linewidths=outlines, zorder=3))
@@ -230,7 +230,7 @@ def _box(middle: float, width: float, low: float, high: float) -> list[tuple[flo
 
 
 def _mark_closes(axes: Axes, chart: Chart) -> None:
-    """The last close on the price axis and, in a single session, the close before it as a line."""
+    """Marks the last close on the price axis and, for a single session, the previous close as a line."""
     first, last = chart.daily.row(0, named=True), chart.daily.row(-1, named=True)
     before = first["prev_close"] if chart.bars is not None else None
     low, high = axes.get_ylim()
@@ -245,7 +245,7 @@ def _mark_closes(axes: Axes, chart: Chart) -> None:
 
 
 def _mark_actions(axes: Axes, chart: Chart) -> None:
-    """A letter and a line at the first session from each ex-date on: D for a dividend, S for a split."""
+    """Marks the first session on or after each ex-date with a line and a letter: D for a dividend, S for a split."""
     where = axes.get_xaxis_transform()
     letters: dict[int, str] = {}
     for action in chart.actions:
@@ -258,7 +258,7 @@ def _mark_actions(axes: Axes, chart: Chart) -> None:
 
 
 def _explain(axes: Axes, rows: Sequence[Mapping[str, Any]], *, hollow: bool) -> None:
-    """What the colours and the line mean, as far as they occur, above the candles."""
+    """Draws the legend above the candles, with the entries that occur."""
     from matplotlib.patches import Patch
 
     there = {_colour(row) for row in rows}

@@ -1,4 +1,4 @@
-"""`lakehouse release`: states of the lake with a name, to which readers, or the lake itself, can return."""
+"""`lakehouse release`: named states of the lake, which can be served to readers or restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lakehouse.cli.explained import console, explained
 
 release_app = typer.Typer(
     name="release",
-    help="Keep the lake as it is under a name, serve it to readers later, or return to it.",
+    help="Name the lake's present state, serve it to readers later, or restore it.",
     no_args_is_help=True,
 )
 
@@ -21,7 +21,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the r
 
 @release_app.command()
 def create(name: NameArgument) -> None:
-    """Keep the tables and the published marts as they are now, under a name. Nothing is copied."""
+    """Name the present state of the tables and the published marts. Nothing is copied."""
     from lakehouse.settings import settings
     from lakehouse.warehouse.releases import create as create_release
 
@@ -33,7 +33,7 @@ def create(name: NameArgument) -> None:
 
 @release_app.command(name="list")
 def list_releases() -> None:
-    """List the releases, the oldest first, and say which one readers are served."""
+    """List the releases, oldest first, and the one that is served to readers."""
     from lakehouse.api import Lake
     from lakehouse.lake.releases import release_in_use, releases
     from lakehouse.settings import settings
@@ -61,9 +61,9 @@ def list_releases() -> None:
 def use(
     name: Annotated[str, typer.Argument(metavar="NAME|latest", help="The release, or latest for the present.")],
 ) -> None:
-    """Serve a release to readers: SQL, charts, the Python API and the marts file, until another use.
+    """Serve a release to readers: SQL, charts, the Python API and the marts file, until the next `use`.
 
-    The tables stay as they are. Loads, derivations and publications go on, unseen until `lakehouse release use latest`.
+    The tables don't change. Loads, derivations and publications continue, hidden until `lakehouse release use latest`.
     """
     from lakehouse.settings import settings
     from lakehouse.warehouse.releases import LATEST
@@ -78,12 +78,12 @@ def use(
 @release_app.command()
 def restore(
     name: NameArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before undoing what came later.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before undoing later changes.")] = False,
 ) -> None:
-    """Make the tables what they were in a release, by new commits, and publish the marts again.
+    """Restore the tables of a release, by new commits, and publish the marts again.
 
-    What was loaded since is undone: the next load takes it again from the sources, as they are then. If this command is
-    stopped, run it again.
+    Later loads are undone: the next load reads the sources again, as they are then. If this command is interrupted, run
+    it again.
     """
     from lakehouse.api import Lake
     from lakehouse.lake.releases import changes, release_named
@@ -112,7 +112,7 @@ def restore(
 
 @release_app.command()
 def drop(name: NameArgument) -> None:
-    """Forget a release. The tables stay; what it alone kept goes with the next housekeeping."""
+    """Delete a release. The tables stay; files that only it kept are removed by the next housekeeping."""
     from lakehouse.settings import settings
     from lakehouse.warehouse.releases import drop as drop_release
 

@@ -1,6 +1,6 @@
-"""How the status of sources and feeds looks on a terminal.
+"""Renders the status of sources and feeds on a terminal.
 
-The results of queries belong in `results`; what is asked, and which errors end it, in `cli`.
+Query results belong in `results`; commands in `app`, and their errors in `explained`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class SafeConsole(Console):
-    """A console on which texts can't move the cursor, change colours or reorder letters: only its own styles do."""
+    """A console that escapes control characters: texts can't move the cursor, change colours or reorder letters."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """What `renderable` is printed as, with such characters as escapes."""
+        """Renders with control characters escaped."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text, keep="\n"), segment.style)
 
 
 def print_status(console: Console, found: Status) -> None:
-    """Prints how a source stands."""
+    """Prints the status of a source."""
     table = _facts()
     span = f" ({found.first_session} to {found.last_session})" if found.sessions_loaded else ""
     table.add_row("sessions loaded", f"{found.sessions_loaded:,}{span}")
@@ -57,7 +57,7 @@ def print_status(console: Console, found: Status) -> None:
     table.add_row("rows received", ", ".join(received) or "0")
     for refused in found.refusals.values():
         table.add_row("rows refused", escape(str(refused)))
-    # The error of one vendor about many objects differs in their names only.
+    # One vendor's errors about many objects differ only in the objects' names.
     failed = [str(entry["object"]) for entry in found.failed_objects]
     table.add_row("failed objects", _listed(failed))
     if failed:
@@ -67,7 +67,7 @@ def print_status(console: Console, found: Status) -> None:
 
 
 def print_feed_status(console: Console, found: FeedStatus) -> None:
-    """Prints how a feed stands."""
+    """Prints the status of a feed."""
     table = _facts()
     span = f" of {len(found.days):,} days ({found.days[0]} to {found.days[-1]})" if found.days else ""
     table.add_row("quotes stored", f"{found.quotes:,}{span}")

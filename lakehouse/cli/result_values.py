@@ -1,6 +1,6 @@
-"""Values of a query's result that a format, or the library that writes it, can't hold: written as DuckDB's text.
+"""Converts values that an output format, or the library that writes it, doesn't support to DuckDB's text.
 
-Results are streamed in Arrow batches, whose columns get their types by an SQL expression each.
+Results are streamed in Arrow batches; an SQL expression per column sets its type.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ _AS_TEXT = dict.fromkeys(
     ("interval", "blob", "bit", "bignum", "uhugeint", "union", "time with time zone", "time_ns", "uuid", "variant"),
     "VARCHAR",
 )
-"""Types without a counterpart in the formats: written as DuckDB's text of them."""
+"""Types without a counterpart in the formats, written as DuckDB's text."""
 AS_OWN_TEXT = _AS_TEXT | dict.fromkeys(("date", "time"), "VARCHAR")
-"""And those of which Polars' text would be another than DuckDB's (years before 1, 24:00:00)."""
+"""Also the types that Polars prints differently from DuckDB (years before 1, 24:00:00)."""
 _MOMENTS = {
     **dict.fromkeys(("timestamp", "timestamp with time zone"), "%.6f"),
     **dict.fromkeys(("timestamp_s", "timestamp_ms"), "%.3f"),
     "timestamp_ns": "%.9f",
 }
-"""Types of moments, and Polars' fraction of a second that shows all their digits."""
+"""Timestamp types, with Polars' format of their fraction of a second."""
 INSIDE_JSON = AS_OWN_TEXT | dict.fromkeys(_MOMENTS, "VARCHAR")
-"""Of what a nested value is made of. Polars can't write infinite moments and those of far years."""
+"""For members of nested values. Polars can't write infinite timestamps or those of distant years."""
 IN_PARQUET = _AS_TEXT | {"timestamp_s": "TIMESTAMP"}
-"""Parquet has no seconds, and in its milliseconds infinity has no place."""
+"""Parquet has no timestamps in seconds, and its milliseconds can't hold infinity."""
 
 
 def frames(
     relation: duckdb.DuckDBPyRelation, columns: Sequence[str], moment_format: str, offset_format: str
 ) -> Iterator[pl.DataFrame]:
-    """The result as frames that Polars can write: moments that it can't (infinite ones, and those outside the years 1
-    to 9999, each written as DuckDB's text) make their column one of text, with the others in the given format, in which
-    `%.6f` is for all digits of the type's fraction.
+    """Yields the result as frames that Polars can write. A column with timestamps that Polars can't write (infinite, or
+    outside the years 1 to 9999) becomes text: DuckDB's text for these, the given format for the others, in which `%.6f`
+    stands for all digits of the type's fraction.
     """
     import polars as pl
 
@@ -71,20 +71,18 @@ def frames(
 
 
 def stream(relation: duckdb.DuckDBPyRelation, columns: Mapping[str, str]) -> pa.RecordBatchReader:
-    """A stream of batches, with the given expressions by their names."""
+    """Streams batches of the given expressions, by name."""
     wanted = ", ".join(f"{value} AS {_quoted(name)}" for name, value in columns.items())
     return relation.project(wanted).to_arrow_reader(BATCH_ROWS)
 
 
 def columns_of(relation: duckdb.DuckDBPyRelation) -> list[tuple[str, duckdb.sqltypes.DuckDBPyType]]:
-    """An expression for each column, which may share its name with another, and its type."""
+    """An expression and the type of each column; column names may repeat."""
     return [(f"#{number}", kind) for number, kind in enumerate(relation.types, start=1)]
 
 
 def cast(value: str, kind: duckdb.sqltypes.DuckDBPyType, types: Mapping[str, str], *, keys: str | None = None) -> str:
-    """An expression for a value with other types for some, also for those that a nested value is made of, and with
-    `keys` as the type of maps' keys.
-    """
+    """An expression that casts a value by `types`, also inside nested values; `keys` is the type for maps' keys."""
     wanted = _type_with(kind, types, keys)
     return value if wanted == str(kind) else f"CAST({value} AS {wanted})"
 
@@ -100,7 +98,7 @@ def _type_with(kind: Any, types: Mapping[str, str], keys: str | None) -> str:
     if kind.id == "map":
         return f"MAP({keys or _type_with(parts['key'], types, keys)}, {_type_with(parts['value'], types, keys)})"
     if kind.id == "struct":
-        # Of a struct without names all members have the same one.
+        # The members of a struct without names all have the same name.
         names = [name or f"v{number}" for number, (name, _) in enumerate(kind.children, start=1)]
         members = zip(names, (part for _, part in kind.children), strict=True)
         return f"STRUCT({', '.join(f'{_quoted(name)} {_type_with(part, types, keys)}' for name, part in members)})"
@@ -108,7 +106,7 @@ def _type_with(kind: Any, types: Mapping[str, str], keys: str | None) -> str:
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """The names of a result's columns, with a number after each that came before: a join may repeat one."""
+    """The result's column names, with a number appended to repeated ones, which a join may produce."""
     found: list[str] = []
     for name in names:
         repeated = (f"{name}_{number}" for number in count(1))

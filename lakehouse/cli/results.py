@@ -1,7 +1,7 @@
-"""How the result of `lakehouse sql` leaves the process: as a page on a terminal, or whole, into a pipe or a file.
+"""Prints the result of `lakehouse sql`: one page on a terminal, everything to a pipe or a file.
 
-Belongs here: the formats and the layout of tables. Values that a format can't hold belong in `result_values`; which
-errors end the command belongs in `cli`.
+Belongs here: the formats and the layout of tables. Values that a format doesn't support belong in `result_values`;
+errors that end the command in `explained`.
 
 Results of any size are streamed in Arrow batches: writing 20 million rows takes the memory of one batch. A table's
 columns are as wide as their values in the first batch; a wider value of a later batch widens its own line only, as in
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     import duckdb
 
 _SIGPIPE_STATUS = 141
-"""128 + SIGPIPE, as a shell reports a program that wrote into a closed pipe."""
+"""128 + SIGPIPE: the status that a shell reports for a program that wrote to a closed pipe."""
 _SMALLEST_PAGE = 10
-"""Rows that a page has at least, on however low a terminal."""
+"""Minimum of rows on a page, however low the terminal."""
 _WIDEST_CELL = 40
-"""Where a table doesn't fit, its cells are cut to this width before columns are left out."""
+"""If a table doesn't fit, its cells are cut to this width before columns are left out."""
 _KEYS = ("symbol", "name", "instrument_id", "session", "source", "currency")
-"""Columns that say what a row is about: they are left out last, the first of them last of all."""
+"""Columns that identify a row: they are left out last, in reverse order."""
 _GAP = "…"
 _NUMBERS = {
     *("tinyint", "smallint", "integer", "bigint", "hugeint", "utinyint", "usmallint", "uinteger", "ubigint"),
@@ -64,7 +64,7 @@ class Format(StrEnum):
 
 
 def format_of(output: Path | None) -> Format:
-    """The format that a file's name asks for; a table where it asks for none."""
+    """The format of a file's suffix; a table if it has none."""
     suffix = output.suffix.lower().removeprefix(".") if output else ""
     return Format(suffix) if suffix in set(Format) else Format.table
 
@@ -75,7 +75,7 @@ def print_result(
     """Prints a query's result, or writes it to `output`; prints nothing for a statement without one.
 
     Raises:
-        BrokenPipeError: what reads standard output has closed it.
+        BrokenPipeError: the reader of standard output has closed it.
     """
     if relation is None:
         return
@@ -99,7 +99,7 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class _Terminal:
-    """A terminal that gets CSV or JSON, without what it would take as commands."""
+    """A terminal that receives CSV or JSON, with control characters escaped."""
 
     target: Target
 
@@ -108,8 +108,8 @@ class _Terminal:
 
 
 def end_quietly() -> NoReturn:
-    """Ends as a program does whose reader (`head`) has seen enough: without a word, with the status of SIGPIPE."""
-    # What is still buffered would be written, and fail, at the interpreter's end.
+    """Exits silently with the status of SIGPIPE, like any program whose reader (`head`) has closed the pipe."""
+    # Otherwise the interpreter would try to flush the buffer at exit, and fail.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(_SIGPIPE_STATUS)
 
@@ -126,14 +126,14 @@ def write_result(relation: duckdb.DuckDBPyRelation, output_format: Format, targe
 
 
 def partial_of(output: Path, process: int) -> Path:
-    """The file that a process writes, until all is written and it takes the place of `output`."""
+    """The temporary file that a process writes before it replaces `output`."""
     return output.with_name(f".{output.name}.{process}.partial")
 
 
 @contextmanager
 def _replacing(output: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `output` once all is written: what ended early never looks complete. A device or a
-    named pipe is written directly.
+    """A file that replaces `output` once it is complete, so that an interrupted result never looks complete. A device
+    or a named pipe is written directly.
     """
     if output.exists() and not output.is_file():
         with output.open("wb") as target:
@@ -155,7 +155,7 @@ def _replacing(output: Path) -> Iterator[BinaryIO]:
 def _write_csv(relation: duckdb.DuckDBPyRelation, target: Target) -> None:
     import polars as pl
 
-    # CSV knows no lists: they are written as JSON.
+    # CSV has no lists: write them as JSON.
     columns = [
         f"to_json({cast(value, kind, {})})" if kind.id in NESTED else cast(value, kind, AS_OWN_TEXT)
         for value, kind in columns_of(relation)
@@ -215,7 +215,7 @@ def _write_lines(target: Target, lines: Iterator[str] | Sequence[str]) -> None:
 
 
 def _print_page(console: Console, relation: duckdb.DuckDBPyRelation) -> None:
-    """Prints the first rows and the columns that fit, and how many more there are."""
+    """Prints the rows and columns that fit, and the number of those that don't."""
     page = max(_SMALLEST_PAGE, console.height - 6)
     rows = next(_texts(relation.limit(page + 1)), [])
     columns = _columns(relation, rows[:page])
@@ -244,8 +244,8 @@ def _print_page(console: Console, relation: duckdb.DuckDBPyRelation) -> None:
 
 
 def fitting(columns: Sequence[_Column], width: int) -> set[int]:
-    """The places of the columns that fit side by side: first those that say what a row is about, then from both ends
-    inwards. At least one.
+    """The indices of the columns that fit, at least one: first those that identify a row, then from both ends
+    inwards.
     """
     places = range(len(columns))
     keys = sorted(
@@ -263,14 +263,14 @@ def fitting(columns: Sequence[_Column], width: int) -> set[int]:
 
 
 def _gaps(shown: Sequence[int], count: int) -> Iterator[int]:
-    """The places of shown columns (or the end) before which columns are left out."""
+    """The indices of shown columns (or the end) before which columns are left out."""
     for before, place in zip([-1, *shown], [*shown, count], strict=True):
         if place - before > 1:
             yield place
 
 
 def _with_gaps(columns: Sequence[_Column], shown: set[int], width: int) -> tuple[list[_Column], list[int | None]]:
-    """The columns as they are laid out, with a narrow one for each gap, and the place of each (None for a gap)."""
+    """The columns in their layout, with a narrow one for each gap, and the index of each (None for a gap)."""
     gaps = set(_gaps(sorted(shown), len(columns)))
     laid_out: list[_Column] = []
     places: list[int | None] = []
@@ -287,7 +287,7 @@ def _with_gaps(columns: Sequence[_Column], shown: set[int], width: int) -> tuple
 
 
 def _texts(relation: duckdb.DuckDBPyRelation) -> Iterator[list[tuple[str, ...]]]:
-    """The rows as text that a terminal can show, batch by batch."""
+    """The rows as printable text, batch by batch."""
     columns = ", ".join(f"#{number}::VARCHAR AS c{number}" for number in range(1, len(relation.columns) + 1))
     for batch in relation.project(columns).to_arrow_reader(BATCH_ROWS):
         texts = [["NULL" if text is None else printable(text) for text in column.to_pylist()] for column in batch]
@@ -299,7 +299,7 @@ def _columns(relation: duckdb.DuckDBPyRelation, rows: Sequence[tuple[str, ...]])
     for place, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True)):
         title = printable(name)
         words = printable(str(kind)).lower()
-        # An enumeration's type lists all its values.
+        # The type of an enumeration lists all its values: too long for a title.
         words = words if len(words) <= max(_WIDEST_CELL // 2, len(title)) else kind.id
         width = max(_width(title), _width(words), *(_width(row[place]) for row in rows), 1)
         found.append(_Column(title, words, kind.id in _NUMBERS, width))
@@ -322,7 +322,7 @@ def _rule(columns: Sequence[_Column], corners: str) -> str:
 
 
 def _line(columns: Sequence[_Column], row: Sequence[str], *, cut: bool = False) -> str:
-    """A row between bars, numbers to the right. With `cut`, what is too long for its column ends with an ellipsis."""
+    """A row between bars, numbers right-aligned. With `cut`, text too long for its column ends with an ellipsis."""
     cells = []
     for column, text in zip(columns, row, strict=True):
         room = column.width - _width(text)

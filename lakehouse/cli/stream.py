@@ -1,6 +1,6 @@
-"""The service as the command line runs it: until a signal, with a line about how it goes, and Dagster told.
+"""Runs the feed service for the command line until a signal arrives, prints its progress and reports to Dagster.
 
-What a round is belongs in the quotes' `service`, what Dagster is told in `lakehouse.local_dagster.feed_reports`.
+Rounds belong in the quotes' `service`, reports to Dagster in `lakehouse.local_dagster.feed_reports`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _SECONDS_BETWEEN_LINES = 60.0
 def run_stream(
     console: Console, feed: Feed, *, rounds: int | None, poll_interval_s: float | None, listens: bool
 ) -> Totals:
-    """Takes in a feed until SIGINT or SIGTERM, or so many rounds; the round under way is finished.
+    """Ingests a feed until SIGINT or SIGTERM, or for `rounds` rounds; finishes the current round.
 
     Raises:
-        SourceError: the settings can't work.
-        FeedStopped: the lake has not answered for so long that quotes would be lost.
+        SourceError: the settings are invalid.
+        FeedStopped: the lake has been unavailable for so long that quotes would be lost.
     """
     if poll_interval_s is not None:
         feed = feed.changed(poll_interval_s=poll_interval_s)
@@ -64,9 +64,7 @@ def run_stream(
 
 
 class _Told:
-    """Prints how the rounds go, and passes them on to Dagster, which a thread of its own does: neither may hold a round
-    up.
-    """
+    """Prints the progress of the rounds and reports them to Dagster in a separate thread: neither may delay a round."""
 
     def __init__(self, console: Console, feed: Feed) -> None:
         self._console, self._feed = console, feed
@@ -85,7 +83,7 @@ class _Told:
         try:
             self._reporter.submit(lambda: self._reports.result().close()).result()
         except storage_errors() as fault:
-            # The quotes are stored, whatever Dagster's storage says.
+            # The quotes are stored even if Dagster's storage fails.
             self._console.print(
                 f"[yellow]Dagster's pages lack the last rounds:[/] {escape(str(fault))}", highlight=False
             )
@@ -95,7 +93,7 @@ class _Told:
         if made.trouble is not None:
             self._console.print(f"[yellow]{made.slot_at:%H:%M:%S}[/] {escape(made.trouble)}", highlight=False)
         if made.error is not None and self._error is None:
-            # The first; those that follow are told together.
+            # Print only the first of a series of errors.
             self._console.print(
                 f"[yellow]{made.slot_at:%H:%M:%S}[/] {escape(made.error)} (all errors: {self._feed.table(ERRORS)})",
                 highlight=False,
@@ -118,7 +116,7 @@ class _Told:
 
 
 def _reports(feed: Feed) -> FeedReports:
-    # Dagster takes two seconds to import: the first rounds don't wait for it.
+    # Importing Dagster takes two seconds: the first rounds don't wait for it.
     from lakehouse.local_dagster.feed_reports import FeedReports
 
     return FeedReports(feed)

@@ -1,6 +1,6 @@
-"""A feed on the terminal, as `lakehouse watch` shows it: drawn anew each second, cut to what the terminal holds.
+"""Shows a feed on the terminal for `lakehouse watch`: redrawn every second, cut to the terminal's size.
 
-Belongs here: how it looks, and how often it is drawn. What is shown is read by the quotes' `monitor`.
+Belongs here: layout and refresh. The quotes' `monitor` reads what is shown.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _REFRESH_S = 1.0
 _NOTICED_S = 0.1
 _GAP = 2
 _BARS = "▁▂▃▄▅▆▇█"
-# Lines for symbols that the errors' texts leave alone.
+# Lines reserved for symbols, which error texts may not take.
 _LINES_KEPT = 12
-# Those of a table with one symbol, and the empty one above it.
+# The lines of a table with one symbol, and the empty line above it.
 _LEAST_LINES = 4
 _TROUBLE, _NOTICE, _QUIET = "bold red", "yellow", "dim"
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column with its cells. Where the terminal is too narrow for all, those of the lowest `place` stay."""
+    """A column with its cells. If the terminal is too narrow for all, the columns with the lowest `place` stay."""
 
     title: str
     cells: Sequence[tuple[str, str]]
@@ -57,16 +57,16 @@ class _Column:
 
 
 def run_watch(console: Console, feed: Feed, *, once: bool, by_symbol: bool) -> None:
-    """Shows a feed until Ctrl-C or SIGTERM. Once only if that is asked for, or if the output is no terminal: that
-    gets all symbols and columns.
+    """Shows a feed until Ctrl-C or SIGTERM. With `once`, or if the output is not a terminal, prints it once; without a
+    terminal, with all symbols and columns.
 
     Raises:
-        LakeUnavailable: the storage can't be read. Somebody who watches is told, and it is tried again.
+        LakeUnavailable: the storage can't be read. The live view shows the error and retries instead.
     """
     view = FeedView(Lake.present(), feed)
     if once or not console.is_terminal:
         seen = view.look(datetime.now(UTC))
-        # Below stands the prompt.
+        # The prompt follows below.
         size = (console.width, console.height - 1) if console.is_terminal else (None, None)
         console.print(*drawn(seen, *size, by_symbol=by_symbol), sep="\n", soft_wrap=True)
         return
@@ -75,8 +75,8 @@ def run_watch(console: Console, feed: Feed, *, once: bool, by_symbol: bool) -> N
 
 
 class _Stop:
-    """Whether somebody wants an end, by Ctrl-C or SIGTERM. They are looked for, and raise nothing: an exception that
-    meets the program inside a library may be lost there. The second one does raise.
+    """Whether Ctrl-C or SIGTERM was received. The first signal only sets a flag, since an exception raised inside a
+    library may be swallowed there; a second one raises.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class _Stop:
         self.is_wanted = True
 
     def wait(self, seconds: float) -> None:
-        """Waits for it, at most so long."""
+        """Waits for a signal, at most `seconds`."""
         deadline = time.monotonic() + seconds
         while not self.is_wanted and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, _NOTICED_S))
@@ -122,7 +122,7 @@ def _show(console: Console, view: FeedView, by_symbol: bool, stop: _Stop) -> Non
 
 
 def drawn(view: View, width: int | None = None, height: int | None = None, *, by_symbol: bool) -> list[Text]:
-    """A view as lines: as many symbols as fit into `height` lines of `width` columns, or all of them."""
+    """Draws a view as lines: as many symbols as fit in `height` lines of `width` columns, or all of them."""
     head = [_title(view), *_flowed(_facts(view), width)]
     told = [f"  {_clock(failed.occurred_at, view.at)} {failed.symbol}: {failed.error}" for failed in view.latest_errors]
     if height is not None:
@@ -170,7 +170,7 @@ def _facts(view: View) -> list[Text]:
 
 
 def _flowed(facts: Sequence[Text], width: int | None) -> list[Text]:
-    """Facts side by side, in as many lines as they take."""
+    """Lays out facts side by side, wrapped to the width."""
     lines: list[Text] = []
     for fact in facts:
         if lines and (width is None or lines[-1].cell_len + 3 + fact.cell_len <= width):
@@ -181,8 +181,8 @@ def _flowed(facts: Sequence[Text], width: int | None) -> list[Text]:
 
 
 def _table(view: View, width: int | None, height: int | None, by_symbol: bool) -> list[Text]:
-    """The symbols, under a line with the columns' titles. Where there are more than lines: the highest and the lowest
-    gains, or the first by name.
+    """The table of symbols, with a title line. If not all symbols fit: those with the highest and the lowest gains, or
+    the first by name.
     """
     symbols = view.symbols.sort("symbol") if by_symbol else view.symbols
     lines = symbols.height if height is None else max(height - 1, 2)
@@ -191,7 +191,7 @@ def _table(view: View, width: int | None, height: int | None, by_symbol: bool) -
         left_out = symbols.height - (lines - 1)
         place = lines - 1 if by_symbol else lines // 2
         lower = lines - 1 - place
-        # Symbols without a gain come last, and are no losers.
+        # Symbols without a gain come last, but are not losers.
         ranked = symbols.height - symbols[f"gain_{_shortest(view.feed)}"].null_count()
         shown = symbols.head(place).vstack(symbols.slice(max(ranked - lower, place), lower))
     columns = _fitting(_columns(view, shown), width)
@@ -208,7 +208,7 @@ def _table(view: View, width: int | None, height: int | None, by_symbol: bool) -
 
 
 def _columns(view: View, shown: pl.DataFrame) -> list[_Column]:
-    """All columns that there are, from left to right."""
+    """All columns, from left to right."""
     rule, times = view.feed.config.windows, shown["event_time"]
     columns = [
         _Column("symbol", [(_plain(symbol), "bold") for symbol in shown["symbol"]], 0, is_text=True),
@@ -228,7 +228,7 @@ def _columns(view: View, shown: pl.DataFrame) -> list[_Column]:
 
 
 def _fitting(columns: Sequence[_Column], width: int | None) -> list[_Column]:
-    """The columns for which there is room; the first always."""
+    """The columns that fit, always including the first."""
     left = 0 if width is None else width + _GAP
     kept: list[_Column] = []
     for column in sorted(columns, key=lambda column: column.place):
@@ -247,7 +247,7 @@ def _gain(gain: float | None) -> tuple[str, str]:
     if gain is None:
         return "", ""
     text = f"{gain:+.2f}%"
-    # What rounds to nothing is neither.
+    # A gain that rounds to zero has no colour.
     return text, "" if float(text[:-1]) == 0 else "green" if gain > 0 else "red"
 
 
@@ -256,7 +256,7 @@ def _aged(age: timedelta, feed: Feed) -> tuple[str, str]:
 
 
 def _age(age: timedelta) -> str:
-    """In its largest unit. A vendor's clock may be ahead of ours."""
+    """Formats an age in its largest unit; 0 if the vendor's clock is ahead of ours."""
     seconds = max(age.total_seconds(), 0.0)
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
@@ -273,7 +273,7 @@ def _clock(moment: datetime, at: datetime) -> str:
 
 
 def _sparkline(prices: Sequence[float] | None) -> str:
-    """Prices as bars between the lowest and the highest of them; the newest one is at the right."""
+    """Prices as bars scaled from their lowest to their highest; the newest is at the right."""
     if prices is None or not len(prices):
         return ""
     least, most = min(prices), max(prices)
@@ -282,5 +282,5 @@ def _sparkline(prices: Sequence[float] | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """What others wrote in one line, without what a terminal would obey."""
+    """Foreign text on one line, with control characters removed."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

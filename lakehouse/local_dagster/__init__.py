@@ -1,1 +1,1 @@
-"""Dagster on this machine: its instance, runs in this process, and `lakehouse dev`."""
+"""Dagster on the local machine: its instance, in-process runs, and `lakehouse dev`."""

@@ -1,6 +1,4 @@
-"""Runs of Dagster jobs in this process, as the command line wants them: with a progress bar, a quiet log, and
-an outcome to print.
-"""
+"""Runs Dagster jobs in this process for the command line: with a progress bar, a quiet log, and an outcome to print."""
 
 from __future__ import annotations
 
@@ -43,8 +41,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """What a run did. `checks` are (table, check, passed, is_warning, what it found); `made` is the source's last
-    table, and how many rows it has of the run's partitions.
+    """The outcome of a run. `checks` are (table, check, passed, is_warning, finding); `made` is the source's last table
+    with its number of rows in the run's partitions.
     """
 
     run_id: str
@@ -56,21 +54,21 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     held: list[Hold] = field(default_factory=list)
-    """Blocking checks that failed, now or before, so that the source's rows are not published."""
+    """Failed blocking checks, of this run or earlier ones, that hold back the source's rows from publication."""
 
     @property
     def failed_checks(self) -> list[tuple[str, str, bool, bool, str]]:
-        """The checks that failed and are no mere warnings."""
+        """The failed checks that are not warnings."""
         return [check for check in self.checks if not check[2] and not check[3]]
 
     @property
     def is_sound(self) -> bool:
-        """Whether the run ended well, its checks did, and its rows are published."""
+        """Whether the run and its checks succeeded and its rows are published."""
         return self.success and not self.failed_checks and not self.held
 
 
 class Display:
-    """A progress bar for the steps of a run; it goes when the run has ended."""
+    """A progress bar for the steps of a run; it disappears when the run has ended."""
 
     def __init__(self, console: Console) -> None:
         columns = (
@@ -98,8 +96,8 @@ class Display:
 
 
 def prepared_home(config: Settings) -> Path:
-    """DAGSTER_HOME, made and given the project's dagster.yaml. The terminal and the UI share it, so that the
-    one shows what the other ran.
+    """Creates DAGSTER_HOME and copies the project's dagster.yaml into it. The terminal and the UI share this home, so
+    that the UI shows runs from the terminal.
 
     Raises:
         HomeUnavailable: the home is a file.
@@ -113,8 +111,8 @@ def prepared_home(config: Settings) -> Path:
 
 
 def reload_source(source: str, first: date | None, last: date | None, display: Display) -> Outcome | None:
-    """Reads again, within `first` and `last`, what was read by other settings, and runs the rest of the chain over its
-    sessions. None where there is nothing to read again.
+    """Reloads the objects from `first` to `last` that were read with other settings, and runs the rest of the chain
+    over their sessions. Returns None if there are none.
 
     Raises:
         SourceError, LakeUnavailable: as for `backfill_source`.
@@ -127,7 +125,7 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
     """Runs the whole chain of a source over the partitions from `first` to `last` in this process.
 
     Args:
-        reread: also read again what was read by other settings.
+        reread: also reload objects that were read with other settings.
 
     Raises:
         SourceError: the source is unknown, the settings lack something, or there is no partition in between.
@@ -136,7 +134,7 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
     described = loaded_source(source)
     if last < first:
         raise SourceError(f"the last session, {last}, is before the first, {first}; swap them")
-    # What a person has to set is said before anything starts.
+    # Report missing settings before anything starts.
     described.require_settings(asks=not reread)
     partitions: list[date] = []
     if described.stepwise:
@@ -149,7 +147,7 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
 
 
 def run_chain(source: Source, partitions: Sequence[date], display: Display, *, reread: bool = False) -> Outcome:
-    """Loads, derives, checks and publishes a source over some neighbouring partitions; where it has none, as a whole.
+    """Loads, derives, checks and publishes adjacent partitions of a source, or the whole of an unpartitioned source.
 
     Raises:
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
@@ -165,7 +163,7 @@ def run_chain(source: Source, partitions: Sequence[date], display: Display, *, r
     from lakehouse.components.sources.sensor import SOURCE_TAG
     from lakehouse.definitions import defs
 
-    # A home that can't be written is said before Dagster wraps it into an error of the definitions.
+    # Report an unwritable home before Dagster wraps it into an error of the definitions.
     prepared_home(settings())
     job = defs().resolve_job_def(f"{source.name}_{'reload' if reread else 'update'}")
     own_tags = {SOURCE_TAG: source.name, **({RELOAD_TAG: "true"} if reread else {})}
@@ -174,7 +172,7 @@ def run_chain(source: Source, partitions: Sequence[date], display: Display, *, r
     with storage_faults_explained(), event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
         fail_dead_runs(instance)
         prune(instance)
-        # Two runs: assets without partitions are planned once for each partition of a run that has some.
+        # Two runs, since Dagster would plan an unpartitioned asset once per partition of a partitioned run.
         for assets, tags in ((partitioned, range_tags), (others, about_tags)):
             if not assets:
                 continue
@@ -241,15 +239,15 @@ def _add(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
 
 
 def _collect_garbage_rarely() -> None:
-    """Imports and definitions make a million objects that stay until the process ends: to look through them
-    again and again, and at the end once more, takes a sixth of a backfill.
+    """Raises the thresholds of garbage collection. Imports and definitions create a million permanent objects; scanning
+    them repeatedly, and once more at exit, takes a sixth of a backfill.
     """
     gc.set_threshold(200_000, 20, 100)
     atexit.register(gc.freeze)
 
 
 def _last_made(lake: Lake, source: Source, partitions: Sequence[date]) -> tuple[str, int]:
-    """The table that is derived last, and how many rows it has of some partitions; of all where it has none."""
+    """The table that is derived last, and its number of rows in the partitions (all rows if it is unpartitioned)."""
     table = ([each for each in source.tables if not each.is_whole] or list(source.tables))[-1]
     wanted = None if table.is_whole else list(partitions)
     stored = lake.table(source.table(table.name)).snapshot().select_dates(wanted)

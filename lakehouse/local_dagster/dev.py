@@ -24,7 +24,7 @@ _IN_USE = "dev.lock"
 
 
 def run_ui(console: Console, port: int) -> NoReturn:
-    """Runs `dagster dev` in this process, on 127.0.0.1, until somebody stops it.
+    """Runs `dagster dev` in this process, on 127.0.0.1, until it is stopped.
 
     Raises:
         HomeUnavailable: the home is a file, or Dagster's storage can't be written.
@@ -35,20 +35,20 @@ def run_ui(console: Console, port: int) -> NoReturn:
     home = prepared_home(settings())
     in_use = (settings().home / _IN_USE).open("w")
     fcntl.flock(in_use, fcntl.LOCK_SH)
-    # Dagster's processes must mean the same folder, wherever they run.
+    # Dagster's processes must use the same folder whatever their working directory.
     os.environ["LAKEHOUSE_HOME"] = str(settings().home)
     console.print(
         f"Dagster's UI: http://127.0.0.1:{port}   (lake: {escape(settings().lake)}, DAGSTER_HOME: {escape(str(home))})",
         highlight=False,
         soft_wrap=True,
     )
-    # No sensor waits for a run that a killed process has left behind.
+    # Otherwise sensors would wait for runs that a killed process left behind.
     with storage_faults_explained(), opened_instance() as instance:
         fail_dead_runs(instance)
-    # Who starts this in the background of a script has its children ignore Ctrl-C, which is how Dagster ends its own.
+    # A shell script starts background processes with SIGINT ignored, but Dagster ends its children by SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Neither helps who reads it: `dg dev` takes no workspace of ours, and the dagster.yaml of this folder is the one
-    # that was just copied to DAGSTER_HOME.
+    # Hide two irrelevant warnings: `dg dev` doesn't take our workspace, and this folder's dagster.yaml is the one just
+    # copied to DAGSTER_HOME.
     warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
     logging.getLogger("dagster").addFilter(lambda record: "dagster.yaml" not in record.getMessage())
     workspace = str(PROJECT_ROOT / "workspace.yaml")

@@ -1,5 +1,5 @@
-"""What Dagster is told of a feed that the service takes in: materializations of its tables, once a minute, so that
-their pages show lag and counts, and their freshness fails when the feed stops.
+"""Reports a running feed to Dagster: one materialization per table and minute, so that the pages show lag and counts
+and the freshness checks fail when the feed stops.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lakehouse.local_dagster.instance import opened_instance, storage_faults_exp
 
 
 def report_rounds(feed: Feed, rounds: Iterable[Round]) -> None:
-    """Reports rounds that are over, at once."""
+    """Reports finished rounds together."""
     reports = FeedReports(feed)
     for made in rounds:
         reports.add(made)
@@ -25,7 +25,7 @@ def report_rounds(feed: Feed, rounds: Iterable[Round]) -> None:
 
 
 class FeedReports:
-    """Adds rounds up and reports them. Use it from one thread.
+    """Sums up rounds and reports them. Not thread-safe.
 
     Raises (wherever it reports):
         HomeUnavailable: Dagster's storage can't be written.
@@ -35,14 +35,14 @@ class FeedReports:
         self._feed = feed
         with storage_faults_explained():
             self._instance = opened_instance()
-        # Well within the time after which the feed counts as stopped.
+        # Well below the time after which the feed counts as stopped.
         self._every_s = min(60.0, feed.config.freshness_s / 2)
         self._since = Totals()
         self._newest: Round | None = None
         self._last = -self._every_s
 
     def add(self, made: Round) -> None:
-        """Counts a round, and reports when it is time."""
+        """Adds a round, and reports if a report is due."""
         if made.trouble is not None and not made.received:
             return
         self._since.add(made)
@@ -51,7 +51,7 @@ class FeedReports:
             self._report()
 
     def close(self) -> None:
-        """Reports what has not been reported yet."""
+        """Reports the remaining rounds."""
         if self._newest is not None:
             self._report()
         self._instance.dispose()
@@ -63,7 +63,7 @@ class FeedReports:
         closed = newest.closed_through
         through = {} if closed is None else {"closed_through": dg.TimestampMetadataValue(closed.timestamp())}
         self._last, self._since, self._newest = time.monotonic(), Totals(), None
-        # Answers that are no quotes keep no feed fresh.
+        # Rejected answers don't keep a feed fresh.
         if since.stored + since.repeated:
             counts = {"quotes_stored": since.stored, "quotes_repeated": since.repeated, "quotes_refused": since.refused}
             seconds = {"seconds_to_store": round(newest.seconds, 3)}

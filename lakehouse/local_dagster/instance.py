@@ -1,10 +1,9 @@
-"""Dagster's SQLite files: made by one process at a time, and written without waiting for the disk at each event while
-this process runs a job.
+"""Opens Dagster's SQLite files: only one process creates them, and an in-process run doesn't wait for the disk at each
+event.
 
-Dagster opens a connection for each of a run's hundreds of events and closes it again. Closing the last connection of
-a file writes the whole log back into it, and each commit waits for the disk: together a fifth of a backfill's time.
-What a crash of the machine could lose so are the last events of a run, never the files' consistency, nor anything of
-the lake.
+Dagster opens and closes a connection for each of a run's hundreds of events. Closing a file's last connection
+checkpoints its write-ahead log, and each commit waits for the disk: together a fifth of a backfill's time. The
+trade-off is that a machine crash may lose a run's last events, but never the files' consistency or data of the lake.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def opened_instance() -> dg.DagsterInstance:
-    """Dagster's instance in DAGSTER_HOME. Of two processes that start in a new home, one makes the databases and the
-    other waits: together they would fail on each other's tables.
+    """Opens Dagster's instance in DAGSTER_HOME under a lock: two processes that both create the databases of a new home
+    would fail on each other's tables.
     """
     import dagster as dg
     from filelock import FileLock
@@ -34,7 +33,7 @@ def opened_instance() -> dg.DagsterInstance:
 
 
 def storage_errors() -> tuple[type[Exception], ...]:
-    """What Dagster raises where its storage can't be read or written."""
+    """The exceptions that Dagster raises if its storage can't be read or written."""
     import dagster as dg
     import sqlalchemy.exc
 
@@ -43,7 +42,8 @@ def storage_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def storage_faults_explained() -> Iterator[None]:
-    """Inside the block a fault of Dagster's SQLite files (a full disk, no permission) names their folder.
+    """Turns faults of Dagster's SQLite files (a full disk, no permission) inside the block into an error that names
+    their folder.
 
     Raises:
         HomeUnavailable: instead of SQLAlchemy's error.
@@ -61,7 +61,7 @@ def storage_faults_explained() -> Iterator[None]:
 
 @contextmanager
 def event_log_kept_open() -> Iterator[None]:
-    """Every SQLite file that SQLAlchemy opens stays open until the block ends, and commits don't wait for the disk."""
+    """Keeps every SQLite file that SQLAlchemy opens open until the block ends; commits don't wait for the disk."""
     import sqlalchemy
 
     kept: dict[str, sqlite3.Connection] = {}
@@ -72,7 +72,7 @@ def event_log_kept_open() -> Iterator[None]:
             path = next(path for _, name, path in connection.execute("PRAGMA database_list") if name == "main")
             if path and path not in kept:
                 kept[path] = opened.enter_context(closing(sqlite3.connect(path, check_same_thread=False)))
-                # A connection holds the log open from its first read on.
+                # A connection keeps the write-ahead log open from its first read on.
                 kept[path].execute("PRAGMA schema_version").fetchone()
 
         sqlalchemy.event.listen(sqlalchemy.Engine, "connect", connected)

@@ -1,5 +1,5 @@
-"""Updates by hand: whatever is new at the sources is loaded, derived, checked and published, as their sensors and
-schedules do it by themselves where Dagster runs.
+"""Manual updates: loads, derives, checks and publishes what is new at the sources, as their sensors and schedules do
+while Dagster runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str, Outcome | str]]:
-    """Updates the sources of these names, or all that can be looked at: for each run its outcome, or why there is none.
+    """Updates the named sources, or all by default. Yields the source and the outcome of each run, or why there was no
+    run: without names, a source with missing settings is skipped with its reason.
 
     Raises:
-        SourceError: a source is unknown, can't be loaded, or its settings lack something; of all sources, those that
-            lack something are passed over in words.
-        SourceUnavailable: a source that was named doesn't answer.
+        SourceError: a named source is unknown, can't be loaded, or its settings are incomplete.
+        SourceUnavailable: a named source doesn't answer.
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
     for source in [loaded_source(name) for name in names] or sources().values():
@@ -70,8 +70,8 @@ def news(source: Source) -> list[list[date]]:
 
 
 def _to_be_asked_about(lake: Lake, dataset: Dataset) -> list[date]:
-    """The partitions since the newest that an answer was loaded about, this one included, as it may have gone on; of an
-    API that was never asked the one under way.
+    """The partitions from the newest loaded one on, which is included since it may have grown; the current partition
+    if the API was never requested.
     """
     import polars as pl
 
@@ -101,7 +101,7 @@ def _left_half_done(source: Source, failed: Sequence[PartitionRange]) -> set[dat
 
 
 def _neighbours(known: Sequence[date], wanted: set[date]) -> list[list[date]]:
-    """The wanted ones of the known partitions, by runs of neighbouring ones."""
+    """Groups the wanted partitions into ranges that are adjacent in `known`."""
     found: list[list[date]] = []
     is_open = False
     for day in known:
