@@ -88,7 +88,7 @@ def _named(name: str, kind: str, word: str) -> Any:
 
 
 def source_named(name: str) -> BarSource:
-    """The source of bars of that name.
+    """The source of market data of that name.
 
     Raises:
         SourceError: no defs.yaml describes it, or its own is broken.

@@ -28,7 +28,7 @@ def tables(*names: str) -> set[str]:
 
 def has(source: BarSource, table: str) -> bool:
     if table == "daily_bars":
-        return True
+        return source.has_bars
     return (source.config.reconciliation if table == "reconciliation" else source.official_daily) is not None
 
 

@@ -1,1 +1,1 @@
-"""A source of bars as Dagster assets."""
+"""A source of market data as Dagster assets."""

@@ -1,4 +1,4 @@
-"""The component behind a `defs.yaml` of a source of bars."""
+"""The component behind a `defs.yaml` of a source of market data: bars, a daily series, or both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A source of bars, resolved: its YAML and the settings made into what the steps of the pipeline work on."""
+"""A source of market data, resolved: its YAML and the settings made into what the steps of the pipeline work on."""
 
 from __future__ import annotations
 
