@@ -1,8 +1,8 @@
-"""How to get at a place of objects that has an endpoint or keys of its own: what YAML may say, and what it comes to.
+"""Access to a place of objects with its own endpoint or keys: the YAML model and its resolved form.
 
-YAML names environment variables, never a key. Their values are looked up when a connection is made, by what the
-boundary hands in (`Access.resolve`), and appear in no text form of these objects. Which store takes which credentials
-is said in `ingest.stores`.
+The YAML names environment variables, never keys. Their values are looked up when a connection is made, through the
+lookup passed to `Access.resolve`, and never appear in the text form of these objects. `ingest.stores` defines which
+store accepts which credentials.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from lakehouse.errors import SourceError
 
 Lookup = Callable[[str], str | None]
-"""The value of an environment variable; None where it is unset."""
+"""The value of an environment variable; None if it is unset."""
 _OfS3 = Literal["access_key_id", "secret_access_key", "session_token"]
 _OfOthers = Literal["service_account_key", "account_name", "account_key", "sas_token", "password", "passphrase"]
 Credential = _OfS3 | _OfOthers
@@ -24,8 +24,8 @@ _Variable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 
 
 class Access(BaseModel):
-    """The endpoint and the keys of one source or report. What is left open comes from the environment, as it does
-    without this entry; but keys are never mixed: either all are named here, or none.
+    """The endpoint and the keys of one source or report. Defaults come from the environment. Keys are never mixed:
+    either all are named here, or none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +36,7 @@ class Access(BaseModel):
         description="URL of the service; by default AWS_ENDPOINT_URL, or the provider's own.",
     )
     region: str | None = Field(None, description="Region of the bucket; by default AWS_REGION.")
-    anonymous: bool = Field(False, description="Send no keys, as public buckets want it.")
+    anonymous: bool = Field(False, description="Send no keys, for public buckets.")
     known_hosts: str | None = Field(
         None, description="File with the keys of SFTP hosts; by default those of OpenSSH (~/.ssh/known_hosts)."
     )
@@ -45,7 +45,7 @@ class Access(BaseModel):
     )
     credentials: dict[Credential, _Variable] = Field(
         {},
-        description="Name of a credential -> the environment variable that has it. S3: access_key_id, "
+        description="Name of a credential -> the environment variable that holds it. S3: access_key_id, "
         "secret_access_key, session_token. Google: service_account_key (JSON). Azure: account_name, account_key or "
         "sas_token. SFTP and FTP: password, passphrase (of the key file).",
     )
@@ -56,11 +56,11 @@ class Access(BaseModel):
             raise ValueError("anonymous access has no credentials; remove one of the two")
         of_s3 = self.credentials.keys() & {"access_key_id", "secret_access_key", "session_token"}
         if of_s3 and (missing := sorted({"access_key_id", "secret_access_key"} - of_s3)):
-            raise ValueError(f"credentials lack {' and '.join(missing)}; name the environment variable that has it")
+            raise ValueError(f"credentials lack {' and '.join(missing)}; name the environment variable that holds it")
         return self
 
     def resolve(self, lookup: Lookup) -> ResolvedAccess:
-        """This access with where the variables' values come from."""
+        """Returns this access with the lookup of its variables."""
         return ResolvedAccess(self, lookup)
 
 
@@ -72,7 +72,7 @@ class ResolvedAccess:
     lookup: Lookup = field(repr=False, compare=False)
 
     def require_only(self, known: Iterable[str], scheme: str) -> None:
-        """Makes sure that a kind of place takes all entries and credentials that are given.
+        """Checks that a kind of place supports all given entries and credentials.
 
         Raises:
             SourceError: it doesn't.
@@ -82,10 +82,10 @@ class ResolvedAccess:
             raise SourceError(f"access: {scheme}:// takes no {', '.join(unknown)}; it takes {', '.join(sorted(known))}")
 
     def credential(self, name: Credential) -> str | None:
-        """The value of a credential; None where the access names none of that name.
+        """The value of a credential; None if the access doesn't name it.
 
         Raises:
-            SourceError: the variable that should have it is unset.
+            SourceError: its variable is unset.
         """
         variable = self.declared.credentials.get(name)
         if variable is None:
@@ -100,4 +100,4 @@ class ResolvedAccess:
 
 
 FROM_ENVIRONMENT = Access().resolve(lambda variable: None)
-"""The access of a place about which YAML says nothing."""
+"""The access of a place without an entry in the YAML."""

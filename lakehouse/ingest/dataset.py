@@ -1,7 +1,6 @@
-"""A dataset: one kind of rows that a source delivers, with everything that loading it takes.
+"""A dataset: one kind of rows that a source delivers, with everything needed to load it.
 
-It is made once, where the YAML and the settings are read (see `lakehouse.catalog`), and passed down from there: below,
-nothing knows where a description came from.
+`lakehouse.catalog` builds it once from the YAML and the settings and passes it down; code below depends on neither.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Beside(Names, Protocol):
-    """The objects of a dataset as another one of the same place sees them."""
+    """The object names of a dataset, as seen by the other datasets of the same place."""
 
     def ignores(self, name: str) -> bool:
-        """Whether a name is of a file that is known to be no object."""
+        """Whether a name belongs to a file that is known not to be an object."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class ObjectOrigin:
     """Objects in a folder or bucket.
 
     Args:
-        place: opens the place; raises SourceError where the settings name none.
-        beside: the names of all datasets that share the place, this one's among them.
+        place: opens the place; raises SourceError if the settings name none.
+        beside: the names of all datasets that share the place, including this one.
     """
 
     place: Callable[[], ObjectSource]
@@ -47,7 +46,7 @@ class ObjectOrigin:
     beside: tuple[Beside, ...]
 
     def is_foreign(self, name: str, partitioning: Partitioning) -> bool:
-        """Whether no dataset takes an object of that name, and it is not ignored either."""
+        """Whether no dataset takes or ignores an object of that name."""
         if any(each.ignores(name) for each in self.beside):
             return False
         named = next(filter(None, (each.parse_name(name) for each in self.beside)), None)
@@ -57,7 +56,7 @@ class ObjectOrigin:
 
 @dataclass(frozen=True)
 class ApiOrigin:
-    """Answers of an API, which are landed as objects."""
+    """Answers of an API, which are stored as objects in the landing."""
 
     endpoint: Endpoint
     requests: Requests
@@ -69,18 +68,18 @@ class ApiOrigin:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows of one kind that a source delivers.
+    """One kind of rows that a source delivers.
 
     Args:
         name: of the dataset within its source; the ledger calls it the product.
         description: what its rows are.
         table: path of the raw table, such as `xetra/raw_bars`.
         contract: the raw table's, as it binds this source.
-        rows: how rows stand in an object.
+        rows: the format of rows in an object.
         times: makes the columns that a row's time gives, as Polars expressions over the object's columns: those of the
             raw table by their names, and `day`, on which the row falls by the partitions' clock.
-        units: column -> how much of the vendor's unit one of ours is.
-        partition_column: column of the raw table that holds a row's partition; None where it has none.
+        units: column -> number of the vendor's units in one of ours.
+        partition_column: column of the raw table that holds a row's partition; None if it has none.
         part: the raw table's storage partitions.
         reading: digest of everything that decides which rows an object gives (see `lakehouse.ingest.reading`).
         object_max_bytes: bytes that an object may unpack to.
@@ -103,12 +102,12 @@ class Dataset:
     object_max_bytes: int = 8 * 2**30
 
     def parse_name(self, name: str) -> ObjectName | None:
-        """What an object's name says; None for a foreign object."""
+        """Parses an object's name; None for a foreign object."""
         return self.origin.names.parse_name(name)
 
     def together(self, partitions: Sequence[date]) -> list[date]:
-        """`partitions` and those that share an object with them, up to the one under way: what a load of their objects
-        brings news about. Ascending.
+        """`partitions` and those that share an object with them, up to the current one, ascending: the partitions that
+        a load of their objects may change.
         """
         if not partitions or not (isinstance(self.origin, ApiOrigin) and self.origin.requests.by_month):
             return sorted(partitions)
@@ -117,19 +116,18 @@ class Dataset:
 
     @property
     def is_asked(self) -> bool:
-        """Whether it is an API's, which answers only what it is asked."""
+        """Whether the rows come from an API, which returns only what is requested."""
         return isinstance(self.origin, ApiOrigin)
 
     def still_asks_for(self, name: str) -> bool:
-        """Whether the source would give an object of that name. What is delivered is always taken."""
+        """Whether the source still requests an object of that name. Always true for delivered objects."""
         return not isinstance(self.origin, ApiOrigin) or self.origin.requests.still_asks_for(name)
 
     def require_settings(self, *, asks: bool = True) -> None:
-        """Makes sure that the settings name what a load needs; of an API also its key and address, where it is to be
-        asked.
+        """Checks that the settings contain what a load needs; with `asks`, also an API's key and URL.
 
         Raises:
-            SourceError: they don't.
+            SourceError: a setting is missing.
         """
         if isinstance(self.origin, ObjectOrigin):
             self.origin.place()
@@ -142,7 +140,7 @@ class Dataset:
 
     @property
     def lacks(self) -> str | None:
-        """Why the source can't be looked at, by its settings; None where it can."""
+        """Why the source can't be listed or requested with its settings; None if it can."""
         if isinstance(self.origin, ApiOrigin):
             return self.origin.endpoint.lacks_key
         try:

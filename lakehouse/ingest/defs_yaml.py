@@ -1,8 +1,8 @@
-"""The `defs.yaml` files: which sources they describe, and how a name is looked up among them.
+"""Reads the `defs.yaml` files and looks up sources by name.
 
-A file that can't be read leaves the other sources alone: it is listed as broken, with the line.
+A file that can't be read doesn't affect the other sources: it is listed as broken, with the line.
 
-What a description may say belongs beside what reads it, in the domains.
+The models of the descriptions belong in the domains.
 """
 
 from __future__ import annotations
@@ -21,20 +21,18 @@ if TYPE_CHECKING:
     import yaml
 
 OWN_COMPONENTS = "lakehouse.components."
-"""With which the types of the project's own components begin."""
+"""Prefix of the project's own component types."""
 
 
 @dataclass(frozen=True)
 class Descriptions:
-    """What the files say: by the name of the source its component's type and what it says, and the error of each broken
-    file.
-    """
+    """The parsed files: source name -> (component type, model), and the error of each broken file."""
 
     found: dict[str, tuple[str, Description]] = field(default_factory=dict)
     broken: dict[Path, SourceError] = field(default_factory=dict)
 
     def require(self, name: str, kind: str, known: Collection[str]) -> None:
-        """Makes sure that `name` is among the `known` ones of a kind.
+        """Checks that `name` is among the `known` names of a kind.
 
         Raises:
             SourceError: no defs.yaml describes it, or the one in the folder of that name is broken.
@@ -52,10 +50,10 @@ class Descriptions:
 
 
 def described(models: Mapping[str, type[Description]], folder: Path, reserved: Collection[str]) -> Descriptions:
-    """What the `defs.yaml` files below `folder` say.
+    """Parses the `defs.yaml` files below `folder`.
 
     Args:
-        models: component's type -> what its attributes may be.
+        models: component type -> model of its attributes.
         reserved: names that no source may have.
     """
     descriptions, files = Descriptions(), dict[str, Path]()
@@ -113,7 +111,7 @@ def _problems(path: Path, document: yaml.Node, error: ValidationError) -> Iterat
 
 
 def _line(node: yaml.Node, loc: Sequence[Any]) -> int:
-    """The line of the entry at `loc`, or of the innermost one above it that the document has."""
+    """The line of the entry at `loc`, or of its innermost ancestor in the document."""
     line = node.start_mark.line + 1
     for part in loc:
         entries = node.value if isinstance(node.value, list) else []

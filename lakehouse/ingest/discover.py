@@ -1,4 +1,4 @@
-"""What a source offers and the lake has not taken yet, by partition."""
+"""Discovers the object versions that a source offers and the lake has not loaded yet, by partition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lakehouse.lake.lake import Lake
 
 @dataclass(frozen=True)
 class ObjectVersion:
-    """An object version that is to be loaded; `path` and `tag` are what it is fetched by."""
+    """An object version to be loaded; it is fetched by `path` and `tag`."""
 
     name: str
     version: str
@@ -28,19 +28,19 @@ class ObjectVersion:
     path: str
     tag: str | None
     first_day: date
-    """The first day that the object is about."""
+    """The first day that the object covers."""
     last_day: date
     first_partition: date
-    """The partition of `first_day`, or the next one; so it is with `last_partition`, but never beyond the last day."""
+    """The partition of `first_day`, or the next one; likewise `last_partition`, but never beyond the last day."""
     last_partition: date
     values: dict[str, str] = field(default_factory=dict)
-    """What its name says beside the day."""
+    """The other groups of its name, besides the day."""
     slot: int = 0
-    """Of a version that the store kept back, the slot in which it was asked for again (see `withheld`)."""
+    """For a withheld version, the slot in which it was probed (see `withheld`)."""
 
     @property
     def is_one_day(self) -> bool:
-        """Whether all of its rows are of one storage partition."""
+        """Whether all of its rows belong to one storage partition."""
         return self.first_day == self.last_day
 
 
@@ -57,8 +57,8 @@ def store_of(lake: Lake, dataset: Dataset) -> ObjectSource | Landing:
 
 @dataclass(frozen=True)
 class Discovery:
-    """What a look at a source found: `pending` objects, oldest partition first, the versions of an object in the order
-    of their publication; and what it skipped (of a folder or bucket; an API has only what was asked for).
+    """The result of a discovery: `pending` objects, oldest partition first, with an object's versions in order of
+    publication; and the skipped objects of a folder or bucket.
     """
 
     pending: list[ObjectVersion]
@@ -73,14 +73,14 @@ def discover(
     partitions: Sequence[date] | None = None,
     reread: bool = False,
 ) -> Discovery:
-    """Looks for the object versions at the source that the lake hasn't taken yet. Objects before the first partition
-    are none.
+    """Finds the object versions at the source that the lake hasn't loaded yet. Ignores objects before the first
+    partition.
 
     Args:
-        retry_failed: offer versions again that could not be read, since a person asks for them; or, of a folder or
-            bucket, those that the store kept back, that are due, and that can be read by now.
-        partitions: leave out objects that are about none of these.
-        reread: offer what the source holds again where it was read by other settings.
+        retry_failed: include versions that failed (a manual retry); or, as `Asking`, the due withheld versions of a
+            folder or bucket that can now be read.
+        partitions: leave out objects that cover none of these.
+        reread: include the current versions that were read with other settings.
 
     Raises:
         SourceUnavailable: the source can't be listed.
@@ -113,7 +113,7 @@ def discover(
     found.sort(key=lambda item: (item.first_partition, item.name, item.published_at))
     if isinstance(origin, ApiOrigin):
         return Discovery(found)
-    # What was loaded once has matched a pattern, which the YAML may no longer have.
+    # Objects loaded before matched a pattern that the YAML may no longer have.
     new = waiting.join(ledger.select("object").unique().collect(), left_on="name", right_on="object", how="anti")
     unmatched = skipped("no pattern", [name for name in new["name"] if origin.is_foreign(name, dataset.partitioning)])
     return Discovery(found, (unmatched, skipped("not listed", map(str, listed.passed_over))))
@@ -129,7 +129,7 @@ def _described(row: dict[str, object], dataset: Dataset) -> ObjectVersion | None
     first = partitions.on_or_after(first_day)
     if first is None:
         return None
-    # An object can't be about what comes after its publication.
+    # An object can't cover days after its publication.
     between = partitions.between(first, min(named.last_day, today(partitions, published)))
     facts = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}
     return ObjectVersion(

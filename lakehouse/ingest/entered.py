@@ -1,10 +1,10 @@
-"""Rows that the ledger names, and those that it doesn't.
+"""Selects the rows that the ledger names, and removes those that it doesn't.
 
-A load that is killed before its last commit leaves rows in the raw table and in the quarantine. If it is tried again,
-they become its rows; if the object was replaced meanwhile, no entry of the ledger will ever name them. Nothing reads
-such rows: `entered_rows` selects a reader's rows of the tables whose contracts say so (`by_ledger`). A check counts
-them, and housekeeping removes them once they are a day old. A load takes over rows that are younger than half a day and
-removes older ones itself, so that housekeeping never removes what a load is about to enter.
+A load killed before its last commit leaves rows in the raw table and in the quarantine. A retry adopts them; but if
+the object was replaced in the meantime, no ledger entry will ever name them. Nothing reads such rows: `entered_rows`
+filters tables whose contracts set `by_ledger`. A check counts them, and housekeeping removes them after a day.
+A load adopts rows younger than half a day and removes older ones itself, so that housekeeping never removes rows that a
+load is about to enter.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 QUARANTINE = "quarantine"
 KEPT = timedelta(hours=24)
-"""How long rows without an entry may wait for one."""
+"""How long rows without a ledger entry are kept."""
 
 
 def entered_rows(
     lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, partitions: Partitions | None = None
 ) -> str:
-    """The query for the rows of a raw table, or of the quarantine, that the ledger names (as of `lake.as_of`). The
-    quarantine's are those of the latest reading of each object, and all rows of feeds, which have no objects.
+    """The query for the rows of a raw table, or of the quarantine, that the ledger names (as of `lake.as_of`). For the
+    quarantine: the rows of each object's latest reading, and all rows of feeds, which have no objects.
     """
     stored = lake.table(name).snapshot()
     if name != QUARANTINE:
@@ -67,7 +67,7 @@ def unentered_rows(
 
 
 def remove_unentered(lake: Lake) -> dict[str, int]:
-    """Removes the rows that no entry of the ledger has named for a day. Returns how many, by table."""
+    """Removes rows older than a day that no ledger entry names. Returns their number by table."""
     before = datetime.now(UTC) - KEPT
     removed: dict[str, int] = {}
     loaded = lake.table(LEDGER).snapshot().partition_values("source")
@@ -83,8 +83,8 @@ def remove_unentered(lake: Lake) -> dict[str, int]:
 
 
 def clear_abandoned(lake: Lake, source: str, name: str, rows: pa.Table, partition: str) -> None:
-    """Before `rows` are committed: removes what a killed load left of the same object versions too long ago to be
-    taken over.
+    """Called before `rows` are committed: removes rows of the same object versions that a killed load left behind too
+    long ago to be adopted.
     """
     if rows.num_rows:
         partitions = {partition: [str(value) for value in rows[partition].unique().to_pylist()]}
@@ -99,7 +99,7 @@ def _versions(rows: pa.Table) -> str:
 def _removed(
     lake: Lake, name: str, source: str, before: datetime, partitions: Partitions | None, further: str = "true"
 ) -> int:
-    # The delete meets whatever was committed after this snapshot; an entry that is missing yet is of younger rows.
+    # The delete also sees later commits; but an entry missing from this snapshot belongs to younger rows.
     snapshot = lake.table(name).snapshot()
     old = f"ingested_at < {timestamp_literal(before)}"
     where = {**(partitions or {}), "source": [source]} if name == QUARANTINE else partitions
@@ -126,10 +126,10 @@ def _removed(
 
 
 def _named(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, source: str | None = None) -> str:
-    """What `stored` rows of a source's table are joined with: the parts that the ledger names."""
+    """The join of a source's `stored` rows with the parts that the ledger names."""
     of_source = {"source": [source or name.split("/")[0]]}
     ledger = f"({lake.select(LEDGER, connection, of_source)})"
-    # The quarantine's rows have their partition; parts are partitions, or months or years by their first day.
+    # Quarantined rows carry their partition; parts are partitions, or the first day of a month or year.
     months, years = (f"date_trunc('{unit}', stored.session)::DATE" for unit in ("month", "year"))
     part = lake.table(name).contract.partition_by[0]
     is_part = f"IN (stored.session, {months}, {years})" if name == QUARANTINE else f"= stored.{part}"

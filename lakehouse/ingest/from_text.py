@@ -1,6 +1,6 @@
-"""One text becomes one typed value, or NULL where it isn't written as the type is: nothing is rounded, cut or guessed.
+"""Parses a text into a typed value, or NULL if it doesn't match the type: nothing is rounded, cut or guessed.
 
-Which columns a source fills, and with what, is said in `coerce`; what a NULL means there, too.
+`coerce` decides which columns a source fills and what a NULL means.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 _FIRST_YEAR, _LAST_YEAR = 1800, 2199
 YEARS = f"from {_FIRST_YEAR} to {_LAST_YEAR}"
-"""Years of the times that are accepted. Polars parses years far beyond those that Python's dates can hold."""
+"""Accepted years. Polars parses years far beyond the range of Python's dates."""
 _PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
 _WITH_EXPONENT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+$"
 
 
 def from_text(kind: ColumnType, text: pl.Expr) -> pl.Expr:
-    """The texts as values of a type, NULL where they don't say one.
+    """Converts texts to a type; NULL if a text isn't a value of that type.
 
-    A decimal with more digits than the type has says none, trailing zeros apart. Dates are YYYY-MM-DD, timestamps
-    ISO 8601 with their offset, booleans true or false. JSON stays as it is: a rule of its column looks at it.
+    A decimal must not have more digits than the type, except trailing zeros. Dates are YYYY-MM-DD, timestamps ISO 8601
+    with an offset, booleans true or false. JSON is kept as text: a rule of its column validates it.
 
     Raises:
         ValueError: no text can be read as that type (binary, lists, structs).
@@ -52,7 +52,7 @@ def from_text(kind: ColumnType, text: pl.Expr) -> pl.Expr:
 
 
 def in_years(moment: pl.Expr) -> pl.Expr:
-    """The date or time without time zone, NULL where its year is not among `YEARS`."""
+    """The date or time without time zone; NULL if its year is outside `YEARS`."""
     import polars as pl
 
     first, end = datetime(_FIRST_YEAR, 1, 1), datetime(_LAST_YEAR + 1, 1, 1)
@@ -63,14 +63,14 @@ def _decimal(kind: ColumnType, text: pl.Expr) -> pl.Expr:
     import polars as pl
 
     plain = text.map_batches(_without_exponents, pl.String)
-    # A cast rounds what is behind the last digit.
+    # A cast would round digits beyond the type's precision.
     digits_behind = plain.str.extract(r"\.([0-9]*?)0*$").str.len_chars().fill_null(0)
     exact = plain.str.contains(_PLAIN) & (digits_behind <= kind.scale)
     return pl.when(exact).then(plain).cast(kind.polars, strict=False)
 
 
 def _without_exponents(texts: pl.Series) -> pl.Series:
-    """Numbers like 1.5E-3, which few files have, written as 0.0015."""
+    """Rewrites numbers like 1.5E-3 as 0.0015."""
     written = texts.filter(texts.str.contains(_WITH_EXPONENT).fill_null(False)).unique()
     if written.is_empty():
         return texts
@@ -78,7 +78,7 @@ def _without_exponents(texts: pl.Series) -> pl.Series:
 
 
 def _plainly(number: str) -> str:
-    # More zeros than any decimal has digits would only cost memory.
+    # More zeros than any decimal has digits would only waste memory.
     exponent = int(re.split("[eE]", number)[1])
     if abs(exponent) > MAX_PRECISION + len(number):
         return "0" if not Decimal(number.lower().split("e")[0]) else number

@@ -1,8 +1,8 @@
-"""Objects on an FTP server, plain (`ftp://`) or by TLS on the same port (`ftps://`): every file below a folder of it.
+"""Objects on an FTP server, plain (`ftp://`) or with explicit TLS (`ftps://`): every file below one of its folders.
 
-The promises are those of `folder`, with what the protocol leaves of them: times are mostly in whole seconds, and the
-server decides what a link is. Listings are those of RFC 3659 (MLSD): the older LIST shows times in the server's own
-zone, to the minute, and of old files only the day. A connection does one thing at a time, so that a source has a few.
+The guarantees are those of `folder` as far as the protocol allows: times are mostly in whole seconds, and the server
+decides what a link is. Listings use MLSD (RFC 3659): the older LIST shows times in the server's own zone, to the
+minute, and only the day for old files. A connection does one thing at a time, so each source has a few.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lakehouse.ingest.spool import spooled
 from lakehouse.printable import printable
 
 TAKES = ("password",)
-"""What an access may say about an FTP server."""
+"""The entries of an access that an FTP server supports."""
 _CONNECTIONS = 4
 _ANSWER_S, _IDLE_S = 30, 5
 _PIECE_BYTES = 1 << 20
 _DEEPEST = 32
-"""Folders in folders, beyond which a loop of links is assumed."""
+"""Nesting depth of folders beyond which we assume a loop of links."""
 _LOST = (OSError, EOFError, ftplib.error_proto, ftplib.error_reply)
 _OF_ONE_FILE = {"450", "451", "501", "550", "551", "553"}
 _UNKNOWN_COMMAND = {"500", "502"}
@@ -39,7 +39,7 @@ _UNKNOWN_COMMAND = {"500", "502"}
 
 @dataclass(frozen=True)
 class _Entry:
-    """A line of a listing: a name, and the facts about it, their names in lower case."""
+    """A line of a listing: a name and its facts, with fact names in lower case."""
 
     name: str
     facts: dict[str, str]
@@ -50,7 +50,7 @@ class _Entry:
 
     @property
     def changed_ns(self) -> int | None:
-        """When it was changed; None where the server doesn't say so. It says `20170707120000.123`."""
+        """Modification time (`20170707120000.123` in the listing); None if the server doesn't send it."""
         seconds, _, fraction = self.facts.get("modify", "").partition(".")
         try:
             moment = datetime.strptime(seconds, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
@@ -72,14 +72,14 @@ class _Folder:
     """A folder to be listed."""
 
     name: str
-    """With a slash at its end; empty at the top."""
+    """With a trailing slash; empty at the top."""
     above: tuple[str, ...] = ()
-    """What the server calls it and the folders above it."""
+    """The server's unique ids of this folder and its ancestors."""
 
 
 class Ftp:
-    """The files below `ftp://user@host:port/folder`, or `ftp://host/~/folder` below the user's own folder. Without a
-    user it is asked as `anonymous`.
+    """The files below `ftp://user@host:port/folder`, or `ftp://host/~/folder` below the user's home. Without a user it
+    logs in as `anonymous`.
     """
 
     def __init__(self, url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> None:
@@ -105,7 +105,7 @@ class Ftp:
         return found.listing()
 
     def _entries(self, folder: _Folder, prefix: str, found: FoundFiles) -> tuple[_Entry, ...]:
-        """What is in a folder; nothing where it can't be listed, which is noted."""
+        """The entries of a folder; empty if it can't be listed, which is noted."""
         lines: list[str] = []
         try:
             with self._connection() as connection:
@@ -138,7 +138,7 @@ class Ftp:
             raise ObjectUnreadable(
                 f"{path} can't be read: {_said(error)}; have it made readable and load it again"
             ) from error
-        # It is asked for after it was read: what was changed meanwhile may be half the one and half the other.
+        # Check after the read: a file changed meanwhile may be a mix of both versions.
         if tag is not None and ((entry := self._entry(path)) is None or entry.tag != tag):
             content.close()
             raise ObjectReplaced(f"{self._server}: {path} was replaced while it was read")
@@ -154,7 +154,7 @@ class Ftp:
             with self._connection() as connection:
                 connection.voidcmd("TYPE I")
                 connection.transfercmd(f"RETR {_sent(self._path(path))}").close()
-                # The rest of the file is not wanted: the connection goes with it.
+                # Drop the connection, since FTP can't skip the rest of the file.
                 connection.close()
         except (ftplib.error_perm, ftplib.error_temp) as error:
             if _code(error) in _OF_ONE_FILE:
@@ -173,7 +173,7 @@ class Ftp:
         return entry is None or entry.tag == tag
 
     def _entry(self, path: str) -> _Entry | None:
-        """The facts about a file; None where the server knows none of that name."""
+        """The facts about a file; None if the server has no such file."""
         try:
             with self._connection() as connection:
                 lines = connection.sendcmd(f"MLST {_sent(self._path(path))}").splitlines()
@@ -243,7 +243,7 @@ class Ftp:
     def _connected(self) -> ftplib.FTP:
         server = self._server
         password = self._access.credential("password")
-        # Bytes for bytes: what is no UTF-8 must not end a listing.
+        # Keep undecodable bytes: a name that is not UTF-8 must not end a listing.
         connection = (
             _FtpOverTls(encoding="latin-1", timeout=_ANSWER_S, context=ssl.create_default_context())
             if server.scheme == "ftps"
@@ -276,7 +276,7 @@ class Ftp:
 
 
 class _FtpOverTls(ftplib.FTP_TLS):
-    """Many servers want a data connection to go on with the session of the control connection."""
+    """Resumes the control connection's TLS session on data connections, as many servers require."""
 
     def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[Any, int | None]:
         connection, size = ftplib.FTP.ntransfercmd(self, cmd, rest)

@@ -1,14 +1,14 @@
-"""The ledger: what became of every object version. It is what makes loading exactly-once, so only this module
-decides what is still to be done, and how the entries of an object are ordered.
+"""The ledger: the outcome of loading each object version. It makes loading exactly-once, so only this module decides
+what is still to be loaded and how an object's entries are ordered.
 
-Entries are only ever appended, each numbered within its object on the snapshot that it is committed on: neither a
-clock nor a modification time decides which is the newest. An object's highest number is what its source held at last,
-also where a version came back (A, B, A) or was read again by other rules. An entry counts from its `ingested_at` on:
-as of a moment, the highest number among the entries up to it counts, so that a clock that was ahead hides what was
-written under it from the moments before, and nothing else.
+Entries are append-only, each numbered within its object on the snapshot that it is committed on: neither a clock nor a
+modification time decides which is the newest. An object's highest number is its latest state at the source, even if a
+version came back (A, B, A) or was read again by other rules. An entry counts from its `ingested_at` on: as of a moment,
+the highest number among the entries up to it counts. So a clock that was ahead only hides the entries written under it
+from earlier moments.
 
-A version is stored under `<version>+<reading>`: rows that a load left behind before it was killed are never taken for
-those of another reading of the same version.
+A version is stored under `<version>+<reading>`, so that rows left behind by a killed load are never mistaken for those
+of another reading of the same version.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 LEDGER = "ingest_ledger"
 READING_DIGITS = 12
 _LISTED = rf"^(.*?)(?:\+[0-9a-f]{{{READING_DIGITS}}})?$"
-"""Its first group is a stored version as the source lists it."""
+"""Matches a stored version; the first group is the version that the source lists."""
 UNANSWERED = "-unanswered"
-"""End of the version of a request to an API that had no answer."""
+"""Suffix of the version of an unanswered API request."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the ledger that a load added, and those of its parts whose rows no earlier entry had."""
+    """A row that a load added to the ledger, and its parts that no earlier entry had."""
 
     row: dict[str, Any]
     new_parts: frozenset[date]
@@ -55,15 +55,15 @@ def listed_version(stored: str) -> str:
 
 
 def ledger_of(lake: Lake, source: str) -> pl.LazyFrame:
-    """The ledger's rows of a source: every object version that it ever answered for. Collect the columns you need."""
+    """The ledger's rows of a source, one for every object version ever taken. Collect only the columns you need."""
     import polars as pl
 
     return lake.table(LEDGER).scan().filter(pl.col("source") == source)
 
 
 def about(ledger: Snapshot, source: str, dataset: str, partitions: Sequence[date]) -> str:
-    """A DuckDB query for the ledger's rows about a dataset's objects that may hold rows of `partitions`, in all of
-    their versions.
+    """A DuckDB query for the ledger's rows, in all versions, of a dataset's objects that may hold rows of
+    `partitions`.
     """
     if not partitions:
         return f"SELECT * FROM ({ledger.select({'source': [source]})}) WHERE false"
@@ -82,9 +82,7 @@ def newest_entries(ledger: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def failed_objects(ledger: pl.LazyFrame) -> pl.DataFrame:
-    """The objects of which the last news was that they could not be read: product, first_session, last_session,
-    object, error; sorted.
-    """
+    """The objects whose last entry is a failure: product, first_session, last_session, object, error; sorted."""
     import polars as pl
 
     failed = newest_entries(ledger).filter(pl.col("status") == "failed")
@@ -100,15 +98,15 @@ def pending(
     answers: bool = False,
     reading: str | None = None,
 ) -> pl.DataFrame:
-    """The listed object versions (columns name, version, ...) that are still to be loaded: those that are not what the
-    ledger had last of their object.
+    """The listed object versions (columns name, version, ...) to be loaded: those that differ from the last entry of
+    their object.
 
-    A failed version is done with, until its source replaces it, unless `retry_failed` (a person asked for it,
-    perhaps after a fix of the source's YAML).
+    A failed version is not tried again until its source replaces it, unless `retry_failed` (a manual retry, perhaps
+    after a fix of the source's YAML).
 
     Args:
         answers: the versions are an API's answers. All of them are kept and listed; each is loaded once.
-        reading: what the source holds now is pending too unless it was read by this reading.
+        reading: also return current versions that were read with another reading than this.
     """
     import polars as pl
 
@@ -126,8 +124,8 @@ def pending(
 
 
 def misordered(ledger: pl.LazyFrame) -> pl.DataFrame:
-    """The entries without a number that were committed last of their objects while another, with a later time of
-    publication, is what the object holds: earlier releases ordered versions by that time. Sorted by object.
+    """The unnumbered entries that were committed last of their objects although another one, published later, counts:
+    earlier releases ordered versions by publication time. Sorted by object.
     """
     import polars as pl
 
@@ -144,10 +142,10 @@ def misordered(ledger: pl.LazyFrame) -> pl.DataFrame:
 def numbered(
     rows: Iterable[Mapping[str, Any]], stored: Iterable[Mapping[str, Any]], *, answers: bool = False
 ) -> list[Entry]:
-    """Those of `rows` that say something new beside the `stored` entries of their objects, numbered in their order.
+    """Returns those of `rows` that add to the `stored` entries of their objects, numbered in their order.
 
-    A row is no news where the last entry of its object is of the same version and reading and was not a failure, or is
-    the same failure. Of an API's `answers` each is news once, and one that came after a later one gets no number.
+    A row adds nothing if the last entry of its object has the same version and reading and is not a failure, or is the
+    same failure. Each of an API's `answers` is added once; one that arrives after a later one gets no number.
     """
     known: dict[str, list[Mapping[str, Any]]] = {}
     for entry in stored:

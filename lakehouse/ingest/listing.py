@@ -1,4 +1,4 @@
-"""What a place of objects answers when it is asked for all of them: the objects, and what it had to pass over."""
+"""The result of listing a place of objects: the objects, and the entries that were skipped."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f]")
 _FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_214_400_000_000
-"""What a timestamp can hold: the years 1 to 9999. A file system can hold more."""
+"""The range of timestamps, the years 1 to 9999. File systems support more."""
 _NO_TEXT = re.compile("[\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True)
 class PassedOver:
-    """An entry that can't be an object, or a folder that can't be looked into, and why."""
+    """An entry that can't be an object, or a folder that can't be listed, and why."""
 
     name: str
     why: str
@@ -31,7 +31,7 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Listing:
-    """Every object, one row each (see `listing_schema`), in no particular order; and what was passed over."""
+    """Every object, one row each (see `listing_schema`), in no particular order; and what was skipped."""
 
     objects: pl.DataFrame
     passed_over: tuple[PassedOver, ...] = ()
@@ -39,8 +39,8 @@ class Listing:
 
 @dataclass
 class FoundFiles:
-    """Files by columns, as a frame wants them, and what was passed over. A file's version is its modification time in
-    microseconds and its size; its tag, by which another one is recognised, is the place's own.
+    """Collects files column by column, and the skipped entries. A file's version is its modification time in
+    microseconds and its size; its tag, which detects a replacement, is specific to the place.
     """
 
     names: list[str] = field(default_factory=list)
@@ -77,8 +77,8 @@ class FoundFiles:
 
 
 def listing_schema() -> dict[str, Any]:
-    """The columns of a listing: name, version, size (bytes), published_at (UTC), and by which tag and path the
-    version is fetched.
+    """The columns of a listing: name, version, size (bytes), published_at (UTC), and the tag and path to fetch the
+    version by.
     """
     import polars as pl
 
@@ -93,7 +93,7 @@ def listing_schema() -> dict[str, Any]:
 
 
 def unusable(name: str) -> str | None:
-    """Why a name can't be an object's in tables, logs and terminals; None where it can."""
+    """Why a name can't be shown in tables, logs and terminals; None if it can."""
     if name.isprintable():
         return None
     if _CONTROL.search(name):

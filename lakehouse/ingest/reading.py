@@ -1,8 +1,8 @@
-"""The reading of a dataset: a digest of everything in a source's YAML that decides which rows an object gives.
+"""The reading of a dataset: a digest of everything in a source's YAML that decides which rows an object yields.
 
-The ledger keeps it, and it is part of the version under which rows are stored (see `lakehouse.ingest.ledger`). Where
-objects are, how they are named and when an API is asked decide nothing about their rows and are left out, and so are
-defaults: a release that adds an entry changes no reading.
+The ledger records it, and it is part of the version under which rows are stored (see `lakehouse.ingest.ledger`). It
+leaves out the objects' place and names and an API's schedule, which don't affect rows, and default values, so that a
+release that adds an entry doesn't change any reading.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lakehouse.lake.contract import Contract
 
 
 def reading_digest(contract: Contract, decides: Mapping[str, Any]) -> str:
-    """The digest of a raw table's columns and rules, and of what else `decides` (as JSON has it)."""
+    """The digest of a raw table's columns and rules, and of everything else that `decides`, as JSON."""
     decides = {
         **decides,
         "columns": [

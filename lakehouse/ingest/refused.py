@@ -1,7 +1,7 @@
-"""How much of what a source sent was refused, and why: a load of which most rows went to the quarantine has failed.
+"""Counts the rejected rows of a source, with reasons: a load with most of its rows in the quarantine has failed.
 
-Counted are the current versions of objects by their latest reading. Rows of days without a partition (vendors send
-test rows on Saturdays) count neither as received nor as refused.
+Only the current versions of objects, by their latest reading, are counted. Rows of days without a partition (vendors
+send test rows on Saturdays) count neither as received nor as rejected.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ _TOP = 3
 
 @dataclass(frozen=True)
 class Refusal:
-    """Rows received and refused, how often for which reason (the most frequent first), and the objects of which no row
-    was kept.
-    """
+    """Rows received and rejected, counts by reason (most frequent first), and the objects of which no row was kept."""
 
     received: int
     refused: int
@@ -36,11 +34,11 @@ class Refusal:
 
     @property
     def pct(self) -> float:
-        """The refused share in percent."""
+        """The rejected share in percent."""
         return 100 * self.refused / self.received if self.received else 0.0
 
     def verdict(self, bounds: Refusals) -> Verdict:
-        """By the thresholds of the source's YAML."""
+        """Compares the counts with the thresholds of the source's YAML."""
         if self.kept_none or (self.received >= bounds.fail_rows and self.pct >= bounds.fail_pct):
             return "fail"
         return "warn" if self.pct >= bounds.warn_pct else "good"
@@ -55,7 +53,7 @@ class Refusal:
 
 
 def refusal(lake: Lake, dataset: Dataset, partitions: Sequence[date] | None) -> Refusal:
-    """What was refused of a dataset's objects about `partitions` (None: of all)."""
+    """The rejected rows of a dataset's objects that cover `partitions` (None: all objects)."""
     of_source = {"source": [dataset.source]}
     ledger = lake.table(LEDGER).snapshot()
     if partitions is None:

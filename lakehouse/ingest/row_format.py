@@ -1,6 +1,6 @@
-"""How rows stand in objects, as a `defs.yaml` says it: the format of the text, and which column means what.
+"""The model of a row format in a `defs.yaml`: the format of the text and the meaning of its columns.
 
-Only data and its validation stand here. Reading objects by it is the matter of `formats` and `coerce`.
+Only data and its validation. `formats` and `coerce` read objects by it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lakehouse.ingest.strict import Strict
 
 
 class RowTime(Strict):
-    """How a row says when it was."""
+    """How to read a row's time."""
 
     columns: tuple[str, ...] = Field(
         min_length=1, description="Columns that are joined by a blank before they are parsed."
@@ -28,10 +28,10 @@ class RowTime(Strict):
 
 
 class RowFormat(Strict):
-    """How rows stand in an object."""
+    """The format of rows in an object."""
 
     name: ClassVar[str] = "rows"
-    """The entry of the defs.yaml, as messages name it."""
+    """The entry's name in the defs.yaml, for error messages."""
 
     format: Literal["csv", "csv.gz", "csv.zip", "parquet", "jsonl"] = Field(
         description="With csv and jsonl, objects whose names end in .gz are unpacked; a csv.zip holds one CSV file. A "
@@ -45,7 +45,7 @@ class RowFormat(Strict):
     encoding: str = Field(
         "utf-8", description="Encoding of the text, such as latin-1 or cp1252; a row that is not in it is refused."
     )
-    nulls: tuple[str, ...] = Field(("",), description="Texts that mean: no value.")
+    nulls: tuple[str, ...] = Field(("",), description="Texts that mean NULL.")
     time: RowTime
     columns: dict[str, str] = Field(description="Column of the raw table -> column of the object.")
     constants: dict[str, str] = Field({}, description="Column of the raw table -> the value that all rows have.")
@@ -54,7 +54,7 @@ class RowFormat(Strict):
         description="Column of the raw table -> group of the objects' pattern, or parameter of the request: what was "
         "asked for stays with the rows.",
     )
-    upper: tuple[str, ...] = Field((), description="Columns of the raw table whose texts are put in upper case.")
+    upper: tuple[str, ...] = Field((), description="Columns of the raw table whose texts are converted to upper case.")
 
     @field_validator("encoding")
     @classmethod

@@ -1,4 +1,4 @@
-"""Where a folder on a server is, by its URL. How its files are listed and read is said in `sftp` and `ftp`."""
+"""Parses the URL of a folder on a server. `sftp` and `ftp` list and read its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ServerFolder:
     host: str
     port: int
     path: str
-    """Without a slash at its end; one that begins with none is below the user's own folder."""
+    """Without a trailing slash; a relative path is below the user's home."""
 
     def __str__(self) -> str:
         """The URL as it may be shown."""
@@ -28,13 +28,13 @@ class ServerFolder:
 
 
 def server_folder(url: str, *, port: int) -> ServerFolder:
-    """What `scheme://user@host:port/path` says; `/~/` begins a path below the user's own folder.
+    """Parses `scheme://user@host:port/path`; `/~/` starts a path below the user's home.
 
     Args:
-        port: the one that is meant where none is named.
+        port: the default port.
 
     Raises:
-        SourceError: the port is no number.
+        SourceError: the port is not a number.
     """
     scheme, _, address = url.partition("://")
     netloc, _, path = address.partition("/")
@@ -55,7 +55,7 @@ def server_folder(url: str, *, port: int) -> ServerFolder:
 
 
 def no_answer(server: ServerFolder, error: BaseException) -> SourceUnavailable:
-    """The error of a server that can't be reached, or falls silent."""
+    """The error for a server that can't be reached or stops answering."""
     cause = "it took too long" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
     return SourceUnavailable(
         f"{server} doesn't answer: {cause}; check the host, the port and the network, and try again"

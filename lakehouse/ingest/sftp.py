@@ -1,10 +1,10 @@
-"""Objects on an SFTP server: every regular file below a folder of it, listed and fetched by its path.
+"""Objects on an SFTP server: every regular file below one of its folders, listed and fetched by its path.
 
-The promises are those of `folder`, with what the protocol leaves of them: times are in whole seconds, and what a link
-leads to is the server's matter, so that links to files are followed and links to folders are not.
+The guarantees are those of `folder` as far as the protocol allows: times are in whole seconds, and the server resolves
+links, so links to files are followed and links to folders are not.
 
-The connection is asyncssh's, which speaks as OpenSSH does: known hosts, agent, keys and aliases of `~/.ssh`. It runs
-in one thread of its own, for all sources of this process; requests of several threads share a source's connection.
+asyncssh makes the connection, configured like OpenSSH: known hosts, agent, keys and aliases of `~/.ssh`. One thread
+runs it for all sources of this process; requests from several threads share a source's connection.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lakehouse.ingest.servers import no_answer, server_folder
 from lakehouse.ingest.spool import spooled
 
 TAKES = ("known_hosts", "key_file", "password", "passphrase")
-"""What an access may say about an SFTP server."""
+"""The entries of an access that an SFTP server supports."""
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 _CONNECT_S, _ANSWER_S = 20, 60
 _SCANS_AT_ONCE = 16
@@ -43,7 +43,7 @@ Answer = TypeVar("Answer")
 
 
 class Sftp:
-    """The files below `sftp://user@host:port/folder`, or `sftp://host/~/folder` below the user's own folder."""
+    """The files below `sftp://user@host:port/folder`, or `sftp://host/~/folder` below the user's home."""
 
     def __init__(self, url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> None:
         access.require_only(TAKES, "sftp")
@@ -65,7 +65,7 @@ class Sftp:
         return found.listing()
 
     async def _walk(self, client: asyncssh.SFTPClient, top: str, found: FoundFiles) -> None:
-        """Lists a folder and those below it, several at once: what takes time is the way to the server and back."""
+        """Lists a folder and its subfolders, several concurrently, since the time is spent on round trips."""
         free = asyncio.Semaphore(_SCANS_AT_ONCE)
 
         async def scan(name: str) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ class Sftp:
             level = [name for below in await asyncio.gather(*map(scan, level)) for name in below]
 
     async def _scan(self, client: asyncssh.SFTPClient, name: str, top: str, found: FoundFiles) -> tuple[str, ...]:
-        """Notes the files of a folder. Returns the folders in it."""
+        """Collects the files of a folder; returns its subfolders."""
         below = []
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -108,7 +108,7 @@ class Sftp:
     async def _is_folder(
         self, client: asyncssh.SFTPClient, name: str, attrs: asyncssh.SFTPAttrs, found: FoundFiles
     ) -> bool:
-        """Notes a file; True of a folder."""
+        """Collects a file; returns True for a folder."""
         is_link = attrs.type == constants.FILEXFER_TYPE_SYMLINK
         if is_link or attrs.type == constants.FILEXFER_TYPE_UNKNOWN:
             try:
@@ -198,11 +198,11 @@ class Sftp:
         return f"{self._server.path}/{name}".rstrip("/") or "/"
 
     def _connected(self) -> asyncssh.SFTPClient:
-        """The client of a connection that is open.
+        """Returns the client of an open connection.
 
         Raises:
             SourceError: a file or a variable that the access names can't be used.
-            SourceUnavailable: the server doesn't answer, is not the one that is known, or refuses the user.
+            SourceUnavailable: the server doesn't answer, has an unknown host key, or refuses the user.
         """
         with self._connecting:
             if self._client is None or self._connection is None or self._connection.is_closed():
@@ -225,7 +225,7 @@ class Sftp:
                 return await asyncssh.connect(
                     server.host,
                     server.port,
-                    # Empty means that no host is known; None would take any for the right one.
+                    # An empty list means that no host is known; None would accept any host.
                     known_hosts=[str(path) for path in known if own_file or path.is_file()] or b"",
                     passphrase=access.credential("passphrase"),
                     keepalive_interval=15,
@@ -251,10 +251,10 @@ class Sftp:
             raise no_answer(server, error) from error
 
     def _answer(self, question: Awaitable[Answer], seconds: float | None = _ANSWER_S) -> Answer:
-        """What the server says. An error of its own about one file is passed on.
+        """Waits for the server's answer. The server's errors about one file are passed on.
 
         Raises:
-            SourceUnavailable: it says nothing.
+            SourceUnavailable: the server doesn't answer.
         """
         try:
             return _run(question, seconds)
@@ -271,7 +271,7 @@ async def _closed(file: asyncssh.SFTPClientFile) -> None:
 
 
 def _run(question: Awaitable[Answer], seconds: float | None) -> Answer:
-    """Waits for a coroutine in the thread of the connections."""
+    """Runs a coroutine in the connections' thread and waits for it."""
 
     async def in_time() -> Answer:
         async with asyncio.timeout(seconds):
@@ -288,5 +288,5 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-# A forked process has no such thread.
+# A forked process doesn't inherit the thread.
 os.register_at_fork(after_in_child=_loop.cache_clear)

@@ -1,7 +1,7 @@
-"""Objects of a source that no load will take: their names match no pattern of its YAML, or they can't be listed.
+"""Records the objects of a source that no load takes: their names match no pattern, or they can't be listed.
 
-Every look at the source counts them; the table `skipped_objects` keeps what the last one saw and is written only when
-that changes, so that status and checks know it without asking the source.
+Each listing of the source counts them. The table `skipped_objects` keeps the last counts and is written only when they
+change, so that status and checks needn't list the source.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class Skipped:
-    """So many objects that were skipped for one reason (see the contract), and the first of them by name."""
+    """The number of objects skipped for one reason (see the contract), and the first of them by name."""
 
     reason: str
     objects: int
@@ -43,13 +43,13 @@ class Skipped:
 
 
 def skipped(reason: str, names: Iterable[str]) -> Skipped:
-    """What was skipped for one reason."""
+    """Makes a `Skipped` of the names that were skipped for one reason."""
     found = list(names)
     return Skipped(reason, len(found), tuple(heapq.nsmallest(_EXAMPLES, found)))
 
 
 def record_skipped(lake: Lake, source: str, found: Iterable[Skipped]) -> None:
-    """Writes down what a look at a source skipped, for each reason that differs from what was seen last."""
+    """Records what a listing skipped, for each reason whose objects changed since the last record."""
     import pyarrow as pa
 
     table = lake.table(SKIPPED)
@@ -61,7 +61,7 @@ def record_skipped(lake: Lake, source: str, found: Iterable[Skipped]) -> None:
         last = known["seen_at"].max()
         moment = datetime.now(UTC)
         if isinstance(last, datetime):
-            # A clock that was ahead must not hide what is seen now.
+            # A clock that was ahead must not hide the new record.
             moment = max(moment, last + timedelta(microseconds=1))
         before = {entry.reason: entry for entry in _entries(known)}
         rows: list[dict[str, Any]] = [
@@ -76,7 +76,7 @@ def record_skipped(lake: Lake, source: str, found: Iterable[Skipped]) -> None:
 
 
 def last_skipped(lake: Lake, source: str) -> list[Skipped]:
-    """What the last look at a source skipped; nothing where it was never looked at."""
+    """What the last listing of a source skipped; empty if it was never listed."""
     return [entry for entry in _entries(_newest(lake.table(SKIPPED).snapshot(), source)) if entry.objects]
 
 

@@ -1,4 +1,4 @@
-"""What is read from a store bit by bit, kept as a file: in memory, or on disk where it is large."""
+"""Buffers streamed content as a file: in memory, or on disk if it is large."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _IN_MEMORY_BYTES = 32_000_000
 
 
 def spooled(pieces: Iterable[bytes]) -> IO[bytes]:
-    """The pieces as one file, at its start. Closing it removes it."""
+    """Joins the pieces into one file, positioned at its start. Closing the file deletes it."""
     with ExitStack() as until_whole:
         file: IO[bytes] = until_whole.enter_context(SpooledTemporaryFile(_IN_MEMORY_BYTES))
         for piece in pieces:

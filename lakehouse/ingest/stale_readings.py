@@ -1,6 +1,5 @@
-"""Objects that were read by other settings than a source has now: after a fix of its YAML their rows, and what of them
-was refused, are still those of the earlier reading. They are read again, as a new revision, where a person asks for it
-(`lakehouse reload`).
+"""Finds objects that were read with other settings than the source has now. After a fix of the YAML, their rows and
+rejections are still those of the earlier reading, until `lakehouse reload` reads them again as a new revision.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def read_otherwise(datasets: Sequence[Dataset], ledger: pl.LazyFrame, *, with_unknown: bool = False) -> pl.DataFrame:
-    """The objects whose newest version was read by another reading than its dataset's: product, object, reading,
-    first_session, last_session; sorted.
+    """The objects whose newest version has another reading than its dataset: product, object, reading, first_session,
+    last_session; sorted.
 
     Args:
-        with_unknown: also those of earlier releases, which did not record by what they read.
+        with_unknown: also the objects loaded by earlier releases, which did not record the reading.
     """
     import polars as pl
 
@@ -38,8 +37,8 @@ def read_otherwise(datasets: Sequence[Dataset], ledger: pl.LazyFrame, *, with_un
 def span_to_reload(
     lake: Lake, datasets: Sequence[Dataset], first: date | None = None, last: date | None = None
 ) -> Sequence[date]:
-    """The first and the last partition, within `first` and `last`, of what was read otherwise; nothing where all was
-    read by the present settings.
+    """The first and the last partition, within `first` and `last`, of objects to reload; empty if all were read with
+    the present settings.
     """
     import polars as pl
 

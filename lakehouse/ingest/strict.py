@@ -1,4 +1,4 @@
-"""The base of what a `defs.yaml` may say."""
+"""The base models of a `defs.yaml`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Strict(BaseModel):
-    """A part of a defs.yaml: an entry with an unknown name is an error, not a silence."""
+    """A part of a defs.yaml; unknown entries are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Former names of entries, which are still read, with a warning: former -> present."""
+    """Former names of entries, which are still accepted, with a warning: former -> present."""
 
     @model_validator(mode="before")
     @classmethod
@@ -28,7 +28,7 @@ class Strict(BaseModel):
         return {cls.renamed.get(name, name): value for name, value in given.items()}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other values; what the original has computed and kept is not taken along."""
+        """A copy with other values; doesn't copy the original's cached properties."""
         copied = super().model_copy(update=update, deep=deep)
         for name in set(copied.__dict__) - set(type(copied).model_fields):
             del copied.__dict__[name]
@@ -36,7 +36,7 @@ class Strict(BaseModel):
 
 
 class Description(Strict):
-    """What every `defs.yaml` says of its source. A kind of source adds what it needs to know."""
+    """The entries that every `defs.yaml` has. A kind of source adds its own."""
 
     source: str = Field(
         pattern=r"^[a-z][a-z0-9_]*$",

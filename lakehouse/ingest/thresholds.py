@@ -1,4 +1,4 @@
-"""How much of what a source sends may be refused."""
+"""Thresholds for the share of rejected rows of a source."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from lakehouse.ingest.strict import Strict
 
 
 class RefusalWarning(Strict):
-    """How much of what a vendor sends may be refused without a word."""
+    """The share of rejected rows above which a run warns."""
 
-    warn_pct: float = Field(1.0, gt=0, le=100, description="From this share on a run warns.")
+    warn_pct: float = Field(1.0, gt=0, le=100, description="Share of rejected rows from which a run warns.")
 
 
 class Refusals(RefusalWarning):
-    """How much of what a source sends may be refused; rows of days without a partition don't count."""
+    """The thresholds for rejected rows; rows of days without a partition don't count."""
 
     fail_pct: float = Field(
         20.0,
         gt=0,
         le=100,
-        description="From this share on a run fails, and the source is not published; likewise where an object with "
-        "rows kept none.",
+        description="Share of rejected rows from which a run fails and the source is not published; it also fails if "
+        "all rows of an object are rejected.",
     )
-    fail_rows: int = Field(100, ge=1, description="Fewer rows than these fail only where an object kept none.")
+    fail_rows: int = Field(
+        100, ge=1, description="With fewer rows, a run fails only if all rows of an object are rejected."
+    )

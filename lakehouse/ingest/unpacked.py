@@ -1,6 +1,6 @@
-"""An object's bytes, unpacked bit by bit: no object is held in memory as a whole, however far it unpacks.
+"""Unpacks an object as a stream: no object is held in memory as a whole, however large it unpacks.
 
-What the lines mean is not known here (see `formats`).
+Parsing the lines belongs in `formats`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from lakehouse.errors import LakehouseError
 
 BLOCK_BYTES = 16_000_000
 BLOCK_LINES = 100_000
-"""A block ends behind the line that reaches one of these: its rows take some 200 MB while they are typed."""
+"""A block ends after the line that reaches one of these limits: coercing its rows takes some 200 MB."""
 LONGEST_LINE = 1_000_000
 _READ_BYTES = 256 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_DAMAGE = (EOFError, OSError, zlib.error)
-# Besides what zipfile promises: a directory with impossible offsets, an empty name or another method ends in these.
+# Beyond zipfile's documented errors: impossible offsets, an empty name or another compression method raise these.
 _ZIP_DAMAGE = (
     zipfile.BadZipFile,
     EOFError,
@@ -39,18 +39,16 @@ _ZIP_DAMAGE = (
 
 
 class CorruptObject(LakehouseError):
-    """An object can't be read as what its source's YAML says it is. The message names the object, the cause and
-    the fix.
-    """
+    """An object can't be read in the format of its source's YAML. The message names object, cause and fix."""
 
 
 class ObjectWithheld(CorruptObject):
-    """The store kept the object back: what it holds was not seen."""
+    """The store refused to return the object, so its content was not seen."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Whole lines of an object, or (`is_cut`) the first bytes of one that is too long to be a row."""
+    """Whole lines of an object, or (`is_cut`) the first bytes of a line that is too long to be a row."""
 
     data: bytes
     is_cut: bool = False
@@ -64,7 +62,7 @@ def unpacked(name: str, file: IO[bytes], packing: str | None, limit: int) -> Ite
         limit: bytes that an object may unpack to.
 
     Raises:
-        CorruptObject: it is cut or damaged, or too large.
+        CorruptObject: the object is truncated, damaged or too large.
     """
     pieces = {"gzip": _of_gzip, "zip": _of_zip, None: _of_file}[packing](name, file)
     size = 0
@@ -76,7 +74,7 @@ def unpacked(name: str, file: IO[bytes], packing: str | None, limit: int) -> Ite
 
 
 def too_large(name: str, limit: int) -> CorruptObject:
-    """The error of an object that unpacks to more than it may."""
+    """The error for an object that unpacks to more than `limit` bytes."""
     return CorruptObject(
         f"{name} unpacks to more than {limit:,} bytes; have it sent again, or raise LAKEHOUSE_OBJECT_MAX_BYTES if its "
         "size is right"
@@ -84,7 +82,7 @@ def too_large(name: str, limit: int) -> CorruptObject:
 
 
 def lines_of(pieces: Iterable[bytes]) -> Iterator[Lines]:
-    """The pieces as blocks of whole lines; only the last line may lack its end."""
+    """Splits the pieces into blocks of whole lines; only the last line may lack its line end."""
     whole: list[bytes] = []
     tail, size, count, skips = b"", 0, 0, False
     for piece in pieces:

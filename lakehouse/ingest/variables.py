@@ -1,4 +1,4 @@
-"""What is asked of an installation's settings, by whom they are not known."""
+"""The interface to the installation's settings, for code that must not depend on `lakehouse.settings`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Variables(Protocol):
 
     @property
     def home(self) -> Path:
-        """Folder of everything that the installation keeps."""
+        """Folder with all of the installation's files."""
 
     @property
     def answer_max_bytes(self) -> int:
@@ -22,7 +22,7 @@ class Variables(Protocol):
         """Bytes that an object may unpack to."""
 
     def source_variable(self, source: str, what: str) -> str | None:
-        """The value of LAKEHOUSE_<SOURCE>_<WHAT>; None where it is unset."""
+        """The value of LAKEHOUSE_<SOURCE>_<WHAT>; None if it is unset."""
 
     def secret(self, variable: str) -> str | None:
-        """A key or token; None where it is unset or blank."""
+        """A key or token; None if it is unset or blank."""

@@ -1,5 +1,5 @@
-"""Which version of an object counts, and under which version the rows of its parts are stored, as DuckDB queries over
-relations of the ingest ledger (see its contract).
+"""DuckDB queries over the ingest ledger (see its contract): which version of an object counts, and under which version
+the rows of its parts are stored.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ _NEWEST_FIRST = "sequence DESC NULLS LAST, published_at DESC, ingested_at DESC, 
 
 
 def parts_of(ledger: str) -> str:
-    """(object, object_version, part) of the stored rows behind the readable versions in `ledger`, the reading by which
-    they were stored, and when such a version was published and ingested.
+    """(object, object_version, part) of the stored rows behind the readable versions in `ledger`, with the reading they
+    were stored by, and when the version was published and ingested.
     """
     return f"""
         SELECT object, entry.object_version, entry.part, reading, published_at, ingested_at FROM (
@@ -24,7 +24,7 @@ def parts_of(ledger: str) -> str:
 def references(ledger: str) -> str:
     """Each part of each version in `ledger`: object, object_version (under which it is stored), part, rows, whether it
     `is_first` to name those stored rows, and `is_latest`: whether the object's current version was read by the same
-    reading. Rows of another reading are superseded, whatever they say.
+    reading. Rows of another reading are superseded, regardless of their content.
     """
     return f"""
         SELECT object, entry.object_version, entry.part, entry.rows, reading IS NOT DISTINCT FROM latest AS is_latest,
@@ -40,19 +40,18 @@ def references(ledger: str) -> str:
 
 
 def current(ledger: str) -> str:
-    """The entry of each object's current version: the last committed that could be read."""
+    """The entry of each object's current version: the last committed one that could be read."""
     newest = f"row_number() OVER (PARTITION BY object ORDER BY {_NEWEST_FIRST}) = 1"
     return f"SELECT * FROM {ledger} WHERE status <> 'failed' QUALIFY {newest}"
 
 
 def held(ledger: str) -> str:
-    """Where the rows that count are stored: those of each object's `current` version. A newer version replaces the
-    older one as a whole.
+    """Where the rows of each object's `current` version are stored. A newer version replaces the older one as a whole.
 
     Args:
         ledger: relation of one product's rows of the ingest ledger.
 
     Returns: object, object_version, part, reading; and published_at, ingested_at of the current version, which may be
-        another than the one that the rows are stored under.
+        different from the one that the rows are stored under.
     """
     return parts_of(f"({current(ledger)})")

@@ -1,9 +1,9 @@
-"""Objects that the store kept back: no permission, archived, a damaged disk. Their version says nothing about when they
-can be read, so that a listing never shows it: they are asked for again, at growing intervals.
+"""Probes withheld objects: those that the store refused to return (no permission, archived, a damaged disk). A listing
+doesn't show when they become readable, since their version stays the same, so they are probed at growing intervals.
 
-An object is asked for once in each of its slots, which begin 1, 2, 4, ... minutes after it failed, and once a day after
-the first. What asks (the sensor) remembers up to which moment it has asked; when an object failed is in the ledger. To
-ask costs one request for the beginning of an object; only one that can be read is offered to a run.
+An object is probed once in each of its slots, which begin 1, 2, 4, ... minutes after it failed, and daily after the
+first day. The caller (the sensor) remembers until when it has probed; the ledger records when an object failed. A probe
+is one request for the start of an object; only readable objects are offered to a run.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 _FIRST, _DAY = timedelta(minutes=1), timedelta(days=1)
 _SLOTS_OF_FIRST_DAY = (_DAY // _FIRST).bit_length()
 _MOST = 500
-"""Objects asked for at once: chosen at random, where more are due."""
+"""Maximum of objects probed at once, chosen at random if more are due."""
 _THREADS = 16
 
 
 @dataclass(frozen=True)
 class Asking:
-    """Asks for the objects with a slot that began between two moments."""
+    """Probes the objects with a slot that began between two moments."""
 
     since: datetime | None
-    """Up to when objects were asked for before; None where nothing is known of it."""
+    """Until when objects were probed before; None if unknown."""
     now: datetime
 
 
 def readable_again(store: ObjectSource, listed: pl.DataFrame, ledger: pl.LazyFrame, asking: Asking) -> pl.DataFrame:
-    """The listed versions (columns name, version, ...) that the store kept back and can be read by now, of those that
-    are due; with the number of the `slot`.
+    """The due listed versions (columns name, version, ...) that were withheld and can now be read, with the number of
+    the `slot`.
 
     Raises:
         SourceUnavailable: the store doesn't answer.
@@ -52,10 +52,10 @@ def readable_again(store: ObjectSource, listed: pl.DataFrame, ledger: pl.LazyFra
 
 
 def _due(ledger: pl.LazyFrame, asking: Asking) -> pl.DataFrame:
-    """Name, version and slot of what was kept back and is to be asked for."""
+    """Name, version and slot of the withheld objects that are due."""
     import polars as pl
 
-    # Few objects were ever kept back: only their entries are ordered.
+    # Few objects were ever withheld: sort only their entries.
     ever = ledger.filter(pl.col("is_withheld")).select("object").unique()
     withheld = newest_entries(ledger.join(ever, on="object", how="semi")).filter(pl.col("is_withheld"))
     rows: list[dict[str, Any]] = []
@@ -67,8 +67,8 @@ def _due(ledger: pl.LazyFrame, asking: Asking) -> pl.DataFrame:
 
 
 def _slot(age: timedelta) -> int:
-    """The number of slots that have begun since an object failed; below zero where it failed by a clock that was
-    ahead, so that it is asked for before that moment, too.
+    """The number of slots that have begun since an object failed; negative if the clock was ahead when it failed, so
+    that it is probed before that moment, too.
     """
     if age < timedelta(0):
         return -_slot(-age)
