@@ -1,3 +1,3 @@
-"""Raw to derived: which revision of a row counts, what differs from what is stored, and whether every row is accounted
-for.
+"""Derives tables from raw ones: picks the revision of a row that counts, writes what differs from the stored table, and
+accounts for every row.
 """

@@ -1,6 +1,6 @@
-"""Deriving a table whose rows follow, partition by partition, from a dataset's raw rows and the ledger alone.
+"""Derives tables in which each partition follows only from a dataset's raw rows and the ledger.
 
-A table that also follows from its own other partitions, as one with the close of the day before, derives itself.
+A table that also depends on its own other partitions, such as one with the previous close, has its own derivation.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lakehouse.progress import Progress
 if TYPE_CHECKING:
     import duckdb
 
-# A partition of a large dataset has some 100,000 rows: twenty of them keep DuckDB at about 2 GB.
+# A partition of a large dataset has some 100,000 rows: with twenty of them DuckDB needs about 2 GB.
 PARTITIONS_AT_ONCE = 20
 
 Rules = Callable[[Any, "duckdb.DuckDBPyConnection", str, str], str]
-"""Makes the query of a source's table from relations of the raw rows and of the dataset's rows of the ledger; what else
-it reads, it registers in the connection.
+"""Makes the query of a source's table from relations of the raw rows and of the dataset's ledger rows; registers any
+other inputs in the connection.
 """
 
 
@@ -42,8 +42,8 @@ def derive_by_partition(
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
-    """Brings the rows of `partitions` in line with the dataset's raw rows and the ledger, as many partitions at once as
-    fit into memory, oldest first. With `verify` nothing is written, and the result says what would be.
+    """Brings the rows of `partitions` in line with the dataset's raw rows and the ledger, oldest first, in batches that
+    fit in memory. With `verify`, writes nothing and returns what would be written.
     """
     return in_batches(partial(_batch, dataset, table, rules, lake, source), table, partitions, verify, progress)
 
@@ -55,7 +55,7 @@ def in_batches(
     verify: bool,
     progress: Progress,
 ) -> DeriveResult:
-    """Derives as many partitions at once as fit into memory, oldest first."""
+    """Derives the partitions in batches that fit in memory, oldest first."""
     result, ordered = DeriveResult(), sorted(partitions)
     for start in range(0, len(ordered), PARTITIONS_AT_ONCE):
         batch = ordered[start : start + PARTITIONS_AT_ONCE]
@@ -73,9 +73,7 @@ def partitions_as_of(
 
 
 def raw_and_ledger(dataset: str, lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> tuple[str, str]:
-    """Relations of a dataset's raw rows and of its rows of the ledger, the latter as of `lake.as_of`: it says which of
-    the former count.
-    """
+    """Relations of a dataset's raw rows, and of its ledger rows as of `lake.as_of`, which say which raw rows count."""
     ledger = f"SELECT * FROM ({lake.select(LEDGER, connection, {'source': [source.name]})})"
     stored = lake.table(source.dataset(dataset).table).snapshot().select()
     return f"({stored})", f"({ledger} WHERE product = {literal(dataset)})"
@@ -88,8 +86,8 @@ def _batch(
     part = target.table.contract.partition_by[0]
     with lake.connect() as connection:
         wanted = {part: partitions}
-        # The ledger's snapshot comes before the raw table's: a load writes the raw rows first, so that every version
-        # that the ledger names has its rows in the raw snapshot.
+        # Take the ledger's snapshot before the raw table's: a load writes raw rows first, so every version that the
+        # ledger names has its rows in the raw snapshot.
         ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(source.dataset(dataset).table).snapshot().select(wanted)
         known = f"({about(ledger, source.name, dataset, partitions)})"
@@ -99,7 +97,7 @@ def _batch(
         if target.files(wanted):
             connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
         else:
-            # Nothing is stored to compare with: all rows will be written.
+            # Nothing is stored yet: write all rows without a comparison.
             rows = connection.execute(f"{derived} {order}").to_arrow_table()
             connection.register("fresh", rows)
         made = count(connection, "fresh")

@@ -1,8 +1,8 @@
-"""Checks of the stored tables: each looks at one property and says what it found. Dagster shows them as asset
-checks; a terminal or a notebook can run them as well.
+"""Checks of the stored tables, one per rule. Dagster shows them as asset checks; a terminal or a notebook can run them
+too.
 
-Every check reads what is stored, never what a step had in its hands, and takes the partitions to look at (None:
-all), so that a day's run pays for that day only. Here are those that any source has; a domain adds its own.
+Every check reads the stored tables, never a step's in-memory data, and takes the partitions to check (None: all), so
+that a day's run checks only that day. Here are the checks of every source; a domain adds its own.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     import polars as pl
 
 _SHOWN = 20
-"""Rows that a check names; the count says how many there are."""
+"""Maximum of rows that a finding lists; its count covers all."""
 
 
 def over_all(check: Check) -> Check:
-    """The check of a table that is made anew over its whole history, whatever the partitions of a run."""
+    """Makes a check ignore a run's partitions, for a table that is always derived over its whole history."""
     return replace(check, run=lambda lake, source, _: check.run(lake, source, None))
 
 
@@ -44,14 +44,14 @@ def relation(lake: Lake, source: Source, table: str, partitions: Partitions) -> 
 
 
 def found(rows: list[dict[str, Any]], one: str, several: str, *, count: int | None = None, **facts: int) -> Finding:
-    """A finding by its offenders; `count` says how many there are where `rows` are but the first."""
+    """Makes a finding from the offending rows; `count` is their number if `rows` holds only the first ones."""
     count = len(rows) if count is None else count
     summary = "nothing found" if count == 0 else one if count == 1 else f"{count:,} {several}"
     return Finding(count == 0, summary, rows[:_SHOWN], facts)
 
 
 def offenders(lake: Lake, query: str, order: str, one: str, several: str) -> Finding:
-    """Runs a query whose rows are the offenders; the first of them by `order` are named."""
+    """Makes a finding from a query that returns the offending rows; lists the first by `order`."""
     with lake.connect() as connection:
         connection.execute(f"CREATE TEMP TABLE offenders AS {query}")
         total = connection.execute("SELECT count(*) FROM offenders").fetchone()
@@ -72,7 +72,7 @@ def of_every_table(contract: Contract) -> list[Check]:
 
 
 def of_every_dataset(contract: Contract, dataset: str) -> list[Check]:
-    """The checks of what was loaded, on the raw table."""
+    """The checks of loaded data, on the raw table."""
     table = contract.table
     return [
         *of_every_table(contract),
@@ -108,7 +108,7 @@ def of_every_dataset(contract: Contract, dataset: str) -> list[Check]:
 
 
 def objects_known(table: str) -> Check:
-    """Of objects in a folder or bucket: whether each has a name that is known."""
+    """For objects in a folder or bucket: whether each was listed and has a known name."""
     return Check(
         table,
         "objects_known",
@@ -119,7 +119,7 @@ def objects_known(table: str) -> Check:
 
 
 def enough_rows_kept(table: str, dataset: str) -> Check:
-    """On the table that is published: what is derived before it is derived all the same."""
+    """A blocking check on the published table, so that the tables before it are still derived."""
     return Check(
         table,
         "enough_rows_kept",
@@ -130,7 +130,7 @@ def enough_rows_kept(table: str, dataset: str) -> Check:
 
 
 def conservation_holds(table: DerivedTable) -> Check:
-    """On the table that has the winning rows of a dataset."""
+    """The check of the conservation law, on the table with the winning rows of a dataset."""
     return Check(
         table.name,
         "conservation",
@@ -141,7 +141,7 @@ def conservation_holds(table: DerivedTable) -> Check:
 
 
 def refusal_finding(refused: Refusal, passed: bool) -> Finding:
-    """What was refused, as a finding."""
+    """Makes a finding of the rejected rows."""
     rows = [{"reason": reason, "rows": count} for reason, count in refused.reasons.items()]
     rows += [{"reason": "no row was kept", "object": name} for name in refused.kept_none]
     counts = {"rows_received": refused.received, "rows_refused": refused.refused}
@@ -150,8 +150,8 @@ def refusal_finding(refused: Refusal, passed: bool) -> Finding:
 
 
 def unreadable_objects(datasets: Sequence[Dataset], ledger: pl.LazyFrame) -> list[dict[str, Any]]:
-    """The objects of a source that could not be read at last (see `failed_objects`), without those that the settings no
-    longer ask for: a subject that was mistyped once, or a series that was taken out of the YAML.
+    """The objects of a source whose last load failed (see `failed_objects`), without those that the settings no longer
+    request: a mistyped subject, or a series that was removed from the YAML.
     """
     by_name = {dataset.name: dataset for dataset in datasets}
     failed = [row for row in failed_objects(ledger).to_dicts() if row["product"] in by_name]
@@ -169,7 +169,7 @@ def _contract(table: str, lake: Lake, source: Source, partitions: Partitions) ->
 
 def _key_is_unique(table: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
     key = ", ".join(source.contract(table).key)
-    # Numbers are grouped faster than texts: only keys whose hash occurs more than once are looked at.
+    # Grouping numbers is faster than grouping texts: look only at keys whose hash occurs more than once.
     query = f"""
         WITH stored AS NOT MATERIALIZED (SELECT {key} FROM {relation(lake, source, table, partitions)}),
         several AS MATERIALIZED (SELECT hash({key}) AS key_hash FROM stored GROUP BY key_hash HAVING count(*) > 1)
@@ -190,7 +190,7 @@ def _objects_readable(name: str, lake: Lake, source: Source, partitions: Partiti
 
     ledger = ledger_of(lake, source.name).filter(pl.col("product") == name)
     if partitions is not None:
-        # Of an object that is about many days one partition is enough.
+        # One partition is enough for an object that covers many days.
         first, last = pl.lit(min(partitions)), pl.lit(max(partitions))
         ledger = ledger.filter((pl.col("first_session") <= last) & (pl.col("last_session") >= first))
     rows = unreadable_objects([source.dataset(name)], ledger)
@@ -234,7 +234,7 @@ def _conservation(table: DerivedTable, lake: Lake, source: Source, partitions: P
 
 
 def _refused(name: str, severe: bool, lake: Lake, source: Source, partitions: Partitions) -> Finding:
-    """Whether too little was refused to look at, or (`severe`) too little to hold back what was kept."""
+    """Whether the rejected share is below the warning threshold, or (`severe`) below the blocking one."""
     dataset = source.dataset(name)
     refused = refusal(lake, dataset, partitions)
     verdict = refused.verdict(dataset.refusals)

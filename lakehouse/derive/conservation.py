@@ -1,5 +1,5 @@
-"""The conservation law: every row received is kept, an exact duplicate, superseded, or quarantined. Counted
-from the stored tables, each from its own.
+"""The conservation law: every received row is kept, an exact duplicate, superseded, or quarantined. Each term is
+counted independently from its own stored table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import duckdb
 
 COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
-"""The law's terms: the first is the sum of the others."""
+"""The terms of the law: the first is the sum of the others."""
 
 
 def conservation(sources: Iterable[Source], lake: Lake, connection: duckdb.DuckDBPyConnection) -> str:
@@ -56,7 +56,7 @@ def conservation_of(
     inside = "true" if partitions is None else predicate({"session": partitions})
     of_source = {"source": [dataset.source]}
     ledger = f"(SELECT * FROM ({lake.select(LEDGER, connection, of_source)}) WHERE product = {literal(dataset.name)})"
-    # Which rows were known at a moment is said by the ledger.
+    # The ledger determines which rows were known at a moment.
     raw = f"({lake.table(dataset.table).snapshot().select(wanted)})"
     # Reading as of a past moment derives the rows of all partitions; the filter is for the caller then.
     stored = f"({lake.select(source.table(table.name), connection, wanted)})"
@@ -84,8 +84,8 @@ def conservation_of(
 
 
 def conservation_totals(lake: Lake, source: Source, partitions: Sequence[date]) -> dict[str, int]:
-    """The law's counts of the rows of `partitions`, by their names, over the tables that are derived partition by
-    partition; of a source that has only whole ones, of all rows.
+    """The law's counts for `partitions`, by name, over the tables that are derived by partition; over all rows if the
+    source has only whole tables.
     """
     totals = dict.fromkeys(COUNTS, 0)
     keeping = [table for table in source.tables if table.keeps is not None]

@@ -1,4 +1,6 @@
-"""A domain: a field whose sources the lake takes in, with its tables and what readers see of them over all sources."""
+"""The types of a domain: a field such as market data, with its kinds of sources, their tables, and views over all
+sources.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ OverAll = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection"], str]
 """Makes the DuckDB query of a view over all sources of a domain, as of `lake.as_of`."""
 
 Attach = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection", str], None]
-"""Attaches further tables to a catalog (by its name) that dbt's models read, made of all sources of a kind."""
+"""Attaches further tables, made of all sources of a kind, to the named catalog that dbt's models read."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,15 @@ class Kind:
     """A kind of source.
 
     Args:
-        name: of the kind, and of the schema in which dbt's models find its tables over all sources.
-        component: type of the Dagster component in a `defs.yaml`; of one of `lakehouse.components` its name alone.
-        model: what the attributes of a `defs.yaml` may be.
-        resolve: makes a source of the attributes and the settings.
-        contracts: of all tables that its sources may have, by name.
-        over_all: those of them that models read over all sources; a source that hasn't one is left out.
-        marts: folder of the models that are made of it, in `dbt_project/models/marts`, and the group under which they
-            are shown.
-        attach: attaches what else the models read.
-        reads: the tables that it makes that of, beside those over all sources.
+        name: name of the kind, and of the schema with its tables over all sources for dbt's models.
+        component: type of the Dagster component in a `defs.yaml`; just the name for one of `lakehouse.components`.
+        model: the model of a `defs.yaml`'s attributes.
+        resolve: makes a source from the attributes and the settings.
+        contracts: contracts of all tables that its sources may have, by name.
+        over_all: the tables that models read over all sources; sources without such a table are left out.
+        marts: folder of its models in `dbt_project/models/marts`, and their group in Dagster.
+        attach: attaches the other tables that the models read.
+        reads: the tables that `attach` reads, besides those over all sources.
     """
 
     name: str
@@ -52,11 +53,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Domain:
-    """A field of knowledge.
+    """A field, such as market data.
 
     Args:
-        views: name of a view in the schema `lake` -> its contract and what makes it, over the domain's sources.
-        reserved: further names of schemas that its models read, which no source may have.
+        views: name of a view in the schema `lake` -> its contract and its query over the domain's sources.
+        reserved: further schema names that its models read, which no source may have.
     """
 
     name: str

@@ -1,10 +1,8 @@
-"""Sources that are held back: a blocking check of one of their tables failed, so that what they have now is not
-published.
+"""Tracks sources that are held back from publication because a blocking check of one of their tables failed.
 
-The table `held_back` keeps it, so that every publication knows, whatever run it is part of. A failure is kept with the
-dates that were looked at, and only when all of them pass is the source published again: a sound day must not hide a bad
-one. What a publication shows of a source meanwhile is said in
-`warehouse.inputs`.
+The table `held_back` records this for every publication, whichever run it is part of. A failure is recorded with the
+dates that were checked, and the source is published again only once all of them pass: a good day must not hide a bad
+one. `warehouse.inputs` decides what a publication shows of a source in the meantime.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ HELD_BACK = "held_back"
 
 @dataclass(frozen=True)
 class Hold:
-    """A blocking check that failed. `scope` are the dates that have to pass, None the whole table."""
+    """A failed blocking check. `scope` are the dates that must pass; None means the whole table."""
 
     source: str
     table: str
@@ -38,8 +36,8 @@ class Hold:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """What a blocking check found on the dates of `scope`, or (None) on the whole table. It has looked at all that was
-    known to have failed before (`of`).
+    """The outcome of a blocking check on the dates of `scope` (None: the whole table), which include all known failures
+    (`of`).
     """
 
     table: str
@@ -51,7 +49,7 @@ class _Verdict:
 
 
 def holds(lake: Lake, source: str | None = None) -> list[Hold]:
-    """What holds back a source, or any, sorted by source, table and check."""
+    """The holds on a source, or on any, sorted by source, table and check."""
     return _holds(lake.table(HELD_BACK).snapshot(), source)
 
 
@@ -62,12 +60,12 @@ def hold_back(
     scope: Sequence[date] | None,
     look: Callable[[tuple[str, str], Sequence[date] | None], tuple[bool, str]],
 ) -> None:
-    """Holds back a source while one of its blocking checks fails, and no longer when all dates pass that failed.
+    """Holds back a source while one of its blocking checks fails, until all failed dates pass.
 
     Args:
-        outcomes: (table, check) -> whether the blocking check passed, and what it found, on the dates of `scope` (None:
-            on the whole table).
-        look: makes a check look at other dates that failed before, with the same outcome.
+        outcomes: (table, check) -> whether the blocking check passed, and its finding, on the dates of `scope` (None:
+            the whole table).
+        look: runs a check on other dates that failed before, with the same kind of result.
     """
     held = {(hold.table, hold.check): hold for hold in holds(lake, source)}
     verdicts = []
@@ -82,14 +80,14 @@ def hold_back(
         else:
             dates = None if scope is None or others is None else tuple(sorted({*scope, *others}))
         verdicts.append(_Verdict(*key, passed, found, dates, before))
-    # A check that passes as it did before costs no commit.
+    # A check that still passes causes no commit.
     if verdicts:
         _record(lake, source, verdicts)
 
 
 def check_again(lake: Lake, source: Source) -> list[Hold]:
-    """Lets the blocking checks that hold back a source look again at the dates that failed, as after a rebuild of its
-    tables; those that still fail.
+    """Repeats the blocking checks that hold back a source on the failed dates, for example after a rebuild; returns
+    those that still fail.
     """
     by_name = {(check.table, check.name): check for check in source.checks}
 
@@ -105,7 +103,7 @@ def check_again(lake: Lake, source: Source) -> list[Hold]:
 
 
 def _others(failed: tuple[date, ...] | None, scope: Sequence[date] | None) -> tuple[date, ...] | None:
-    """The dates that failed before and are outside `scope`; None where all of the table has to be looked at."""
+    """The dates that failed before and are outside `scope`; None if the whole table must be checked."""
     if scope is None:
         return ()
     return None if failed is None else tuple(sorted({*failed} - {*scope}))
@@ -126,7 +124,7 @@ def _record(lake: Lake, source: str, verdicts: list[_Verdict]) -> None:
             before = held.get((verdict.table, verdict.check))
             scope = verdict.scope
             if before != verdict.of:
-                # Another run has found something meanwhile, at which this one didn't look.
+                # Another run has recorded a failure in the meantime that this one didn't check.
                 if verdict.passed:
                     continue
                 known = before.scope if before else ()

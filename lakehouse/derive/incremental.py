@@ -1,4 +1,4 @@
-"""What every derivation needs: what differs from what is stored, and whether its inputs are still those it read."""
+"""Shared by all derivations: finding the differences to the stored table, and detecting outdated inputs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeriveResult:
-    """What a derivation did: rows in the partitions asked for, rows and sessions (or days, years) that changed, how
-    many commits that took, and, of bars and daily bars, how many rows changed in each session.
+    """The result of a derivation: rows in the requested partitions, changed rows and sessions (or days, years), the
+    number of commits, and, for bars and daily bars, changed rows per session.
     """
 
     rows: int = 0
@@ -29,7 +29,7 @@ class DeriveResult:
     changed_by_partition: Mapping[date, int] = field(default_factory=dict)
 
     def __add__(self, other: DeriveResult) -> DeriveResult:
-        """What this derivation and another one of the same table did together."""
+        """Combines the results of two derivations of the same table."""
         return DeriveResult(
             self.rows + other.rows,
             self.changed | other.changed,
@@ -40,13 +40,13 @@ class DeriveResult:
 
 
 def derive_until_current(derive: Callable[[], tuple[DeriveResult, Sequence[Snapshot]]]) -> DeriveResult:
-    """Derives again for as long as an input has a newer version after the commit than the one that was read.
+    """Repeats a derivation while an input has a newer version after the commit than the one read.
 
-    A derivation that meets a newer target has committed nothing and counts nothing; one whose inputs turn out to be
-    outdated has committed, so that what it changed counts beside what the next one changes.
+    A derivation that finds a newer target has committed nothing and counts nothing. One whose inputs were outdated has
+    committed, so its changes are added to those of the next one.
 
     Args:
-        derive: takes its own snapshots, commits once at most, and returns what it did and the inputs.
+        derive: takes its own snapshots, commits at most once, and returns its result and the inputs.
     """
     before = DeriveResult()
     for _ in range(TRIES):
@@ -62,14 +62,12 @@ def derive_until_current(derive: Callable[[], tuple[DeriveResult, Sequence[Snaps
 def changed_partitions(
     connection: duckdb.DuckDBPyConnection, target: Snapshot, partition: str, values: Sequence[date | str]
 ) -> list[date]:
-    """The values of the partition column whose rows in the relation `fresh` differ from the stored ones, as sets
-    of rows.
-    """
+    """The partitions whose rows in the relation `fresh` differ, as a set, from the stored ones."""
     if not target.files({partition: values}):
         found = connection.execute(f"SELECT DISTINCT {partition} FROM fresh").fetchall()
         return sorted(value for (value,) in found)
     columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
-    # Rows are unique by their key, so an order-independent sum of row hashes and the count tell two sets apart.
+    # Rows are unique by key, so the row count and an order-independent sum of row hashes distinguish two sets.
     fingerprint = (
         f"SELECT {partition}, count(*) AS row_count, sum(hash({columns})::HUGEINT) AS hashes "
         f"FROM {{}} GROUP BY {partition}"
@@ -85,7 +83,7 @@ def changed_partitions(
 
 
 def count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
-    """How many rows a relation has."""
+    """The number of rows of a relation."""
     row = connection.execute(f"SELECT count(*) FROM {relation}").fetchone()
     assert row is not None
     return int(row[0])

@@ -1,4 +1,4 @@
-"""Rebuilding a source's tables from its raw tables alone, or verifying that they are what a rebuild would give."""
+"""Rebuilds a source's tables from its raw tables alone, or verifies that they equal a rebuild."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RebuildResult:
-    """What a rebuild changed (or, verifying, would change) in each table, and of how many objects another version
-    counts by it.
+    """What a rebuild changed (with `verify`: would change) in each table, and for how many objects another version
+    counts now.
     """
 
     partitions: int
@@ -32,12 +32,12 @@ class RebuildResult:
 
     @property
     def differs(self) -> bool:
-        """Whether the stored tables were not what the raw tables give."""
+        """Whether the stored tables differed from the rebuilt ones."""
         return self.objects_reordered > 0 or any(derived.changed for derived in self.tables.values())
 
 
 def rebuild(lake: Lake, source: Source, *, verify: bool = False, progress: Progress = lambda *_: None) -> RebuildResult:
-    """Derives the source's tables of every partition again and writes what differs; with `verify` it only compares."""
+    """Derives every partition of the source's tables again and writes what differs; with `verify` only compares."""
     reordered = reorder_versions(lake, source.datasets, verify=verify) if source.datasets else 0
     partitions = source.partitions_stored(lake)
     tables = {
@@ -47,8 +47,8 @@ def rebuild(lake: Lake, source: Source, *, verify: bool = False, progress: Progr
 
 
 def misordered_entries(datasets: Sequence[Dataset], ledger: pl.LazyFrame) -> pl.DataFrame:
-    """The source's entries of earlier releases whose objects hold another version than the last one loaded (see
-    `misordered`). An API's answers are named in their order.
+    """The ledger entries of earlier releases whose objects have another version than the last one loaded (see
+    `misordered`). API answers are left out, since their names order them.
     """
     import polars as pl
 
@@ -57,8 +57,8 @@ def misordered_entries(datasets: Sequence[Dataset], ledger: pl.LazyFrame) -> pl.
 
 
 def reorder_versions(lake: Lake, datasets: Sequence[Dataset], *, verify: bool = False) -> int:
-    """Lets each object of a lake from an earlier release hold the version that was loaded last, by an entry that says
-    so from now on: as of earlier moments the lake answers as it did. Returns of how many objects that is another one.
+    """For lakes of earlier releases: appends ledger entries so that from now on each object's last loaded version
+    counts; reads as of earlier moments don't change. Returns the number of affected objects.
     """
     return retry_when_stale(partial(_reordered, lake, datasets, verify))
 
@@ -70,7 +70,7 @@ def _reordered(lake: Lake, datasets: Sequence[Dataset], verify: bool) -> int:
     snapshot = lake.table(LEDGER).snapshot()
     found = misordered_entries(datasets, snapshot.scan().filter(pl.col("source") == source))
     if found.height and not verify:
-        # Failures may have been numbered since: the number is above theirs.
+        # Failures may have been numbered since, so use a higher number.
         numbers = snapshot.scan().group_by("object").agg((pl.col("sequence").max().fill_null(0) + 1).alias("sequence"))
         restated = (
             found.drop("sequence")

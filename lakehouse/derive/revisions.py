@@ -1,7 +1,7 @@
-"""Which revision of a row counts: the rules that all products share, as DuckDB queries over named relations.
+"""The rules, common to all products, for which revision of a row counts, as DuckDB queries over named relations.
 
-The ledger says which version of an object is current, and of each version under which version the rows of each of
-its parts are stored (see the contract of ingest_ledger). What a row means is not known here.
+The ledger says which version of an object is current, and for each version, under which version the rows of each part
+are stored (see the contract of ingest_ledger). The meaning of rows belongs in the domains.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from lakehouse.ingest.versions import held, parts_of, references
 
 @dataclass(frozen=True)
 class RevisionRule:
-    """How the rows of a raw table are told apart and compared."""
+    """How the rows of a raw table are identified and compared."""
 
     key: tuple[str, ...]
     content: tuple[str, ...]
-    """What two revisions are compared by: equal content is an exact duplicate, different content a superseded
-    revision.
-    """
+    """The columns that two revisions are compared by: with equal content one is an exact duplicate, else superseded."""
     part: str
     """The raw table's partition column."""
     first_by: tuple[str, ...] = ()
@@ -34,10 +32,10 @@ class RevisionRule:
 def winners(raw: str, ledger: str, rows: RevisionRule) -> str:
     """The winning revision of each key, with all columns of the raw table.
 
-    Of several revisions the highest wins by (vendor's revision, published_at, ingested_at, object, row_number). The
-    times are those of the object's current version: what it says again, it says anew.
-    Most keys have one revision, and ranking costs more than all else, so only keys whose hash occurs more than
-    once are ranked.
+    Of several revisions, the highest by (vendor's revision, published_at, ingested_at, object, row_number) wins. The
+    times are those of the object's current version, even for rows that an earlier version already had.
+    Most keys have one revision, and ranking is the most expensive step, so only keys whose hash occurs more than once
+    are ranked.
     """
     ranking = ", ".join(
         [
@@ -60,12 +58,12 @@ def winners(raw: str, ledger: str, rows: RevisionRule) -> str:
 
 
 def losers(raw: str, ledger: str, rows: RevisionRule) -> str:
-    """The rows of the raw table that did not win, with `fate`: duplicate (the winner of its key says the same) or
-    superseded (it says something else, was withdrawn, or was read again by other rules).
+    """The rows of the raw table that did not win, with `fate`: duplicate (the winner of the key has the same content)
+    or superseded (other content, withdrawn, or read again by other rules).
     """
     same = " AND ".join(f"raw.{column} IS NOT DISTINCT FROM won.{column}" for column in rows.content)
     on = " AND ".join(f"raw.{column} = won.{column}" for column in rows.key)
-    # A current row whose key occurs once has won; all others are few.
+    # A current row whose key occurs once has won; the others are few.
     return f"""
         WITH readable AS NOT MATERIALIZED (
             SELECT raw.*, stored.is_latest FROM {raw} AS raw JOIN ({references(ledger)}) AS stored
@@ -89,8 +87,8 @@ def losers(raw: str, ledger: str, rows: RevisionRule) -> str:
 
 
 def known_since(raw: str, ledger: str, rows: RevisionRule, content: Sequence[str]) -> str:
-    """The winners with `known_at`: when the lake first came to know the key with the same `content`. Rows that no
-    version in the ledger names count for nothing.
+    """The winners with `known_at`: when the lake first ingested the key with the same `content`. Rows that no version
+    in the ledger names are ignored.
     """
     said = ", ".join([*rows.key, *content])
     return f"""
@@ -106,7 +104,5 @@ def known_since(raw: str, ledger: str, rows: RevisionRule, content: Sequence[str
 
 
 def _repeated(relation: str, rows: RevisionRule) -> str:
-    """Hashes of the keys that `relation` may have more than once: two keys may share a hash, no repeated key is
-    left out.
-    """
+    """Hashes of keys that may be repeated in `relation`. May include hash collisions; never misses a repeated key."""
     return f"SELECT {rows.key_hash} AS key_hash FROM {relation} GROUP BY key_hash HAVING count(*) > 1"

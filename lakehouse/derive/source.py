@@ -1,7 +1,7 @@
-"""A source, resolved: what it delivers, the tables that are made of it, and what is looked at in them.
+"""A resolved source: its datasets, the tables derived from them, and their checks.
 
-Everything that works on a source follows from this: checks, conservation, rebuilding, reading as of a moment, SQL
-names, Dagster's assets. A domain adds its own facts in a subclass, and its rules in the functions that its tables name.
+Everything that works on a source follows from it: checks, conservation, rebuilds, as-of reads, SQL names and Dagster's
+assets. A domain adds its own attributes in a subclass, and its rules in the functions of its tables.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Query = Callable[[Lake, "duckdb.DuckDBPyConnection", Any], str]
 """Makes the DuckDB query of a source's table, as of `lake.as_of`."""
 
 Macro = Callable[[Lake, "duckdb.DuckDBPyConnection", Any], None]
-"""Makes a table macro of a source in a connection."""
+"""Creates a table macro of a source in a connection."""
 
 Partitions = Sequence[date] | None
-"""Partitions to look at; None: all."""
+"""Partitions to check or read; None: all."""
 
 
 class Derive(Protocol):
-    """Brings the rows of some partitions of a table in line with what it is made of; with `verify` nothing is written,
-    and the result says what would be.
+    """Brings partitions of a table in line with its inputs; with `verify`, writes nothing and returns what would be
+    written.
     """
 
     def __call__(
@@ -43,7 +43,7 @@ class Derive(Protocol):
 
 @dataclass(frozen=True)
 class Winners:
-    """The rows of a dataset (by its name) that count: those that win by `revised`."""
+    """The rows of a dataset (by name) that count: the winners by `revised`."""
 
     dataset: str
     revised: RevisionRule
@@ -51,13 +51,13 @@ class Winners:
 
 @dataclass(frozen=True)
 class DerivedTable:
-    """A table that is made of others of its source.
+    """A table derived from other tables of its source.
 
     Args:
-        depends_on: names of the tables that it is made of.
+        depends_on: names of the tables that it is derived from.
         as_of: makes its rows as of a past moment.
-        keeps: of the table that has the winning rows of a dataset.
-        is_whole: it is always derived over its whole history, whatever partitions have news.
+        keeps: set if the table holds the winning rows of a dataset.
+        is_whole: it is always derived over its whole history, whichever partitions changed.
     """
 
     name: str
@@ -71,7 +71,7 @@ class DerivedTable:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found. `rows` are the (first) offenders by name, `facts` further numbers."""
+    """The finding of a check. `rows` are the (first) offending rows, `facts` further numbers."""
 
     passed: bool
     summary: str
@@ -81,8 +81,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A check of a table: blocking ones hold back what is downstream, `severity` says how bad a failure of the
-    others is. `run` takes the lake, the source and the partitions to look at (None: all).
+    """A check of a table. Blocking checks hold back downstream tables; `severity` applies to the others. `run` takes
+    the lake, the source and the partitions to check (None: all).
     """
 
     table: str
@@ -95,16 +95,16 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What one `defs.yaml` describes.
+    """The source that one `defs.yaml` describes.
 
     Args:
-        name: of the source, and of its schema in SQL.
-        kind: what it is a source of (see `lakehouse.derive.domain.Kind`).
+        name: name of the source and of its SQL schema.
+        kind: name of its kind (see `lakehouse.derive.domain.Kind`).
         owners: Dagster's names of people or teams, such as team:market-data.
-        cron: when it is updated, where nothing at the source says so, on its partitions' clock.
-        contracts: of its tables and views, as they bind this source.
-        views: name of a table that is not stored -> what makes its rows when they are read.
-        macros: name of a table macro -> what makes it in a connection.
+        cron: schedule of its updates, on its partitions' clock, if no sensor can detect changes.
+        contracts: contracts of its tables and views, as they apply to this source.
+        views: name of a table that is not stored -> its query.
+        macros: name of a table macro -> the function that creates it.
     """
 
     name: str
@@ -121,32 +121,32 @@ class Source:
     checks: tuple[Check, ...] = ()
 
     def table(self, name: str) -> str:
-        """The path of one of its tables, such as `xetra/daily_bars`."""
+        """The path of a table, such as `xetra/daily_bars`."""
         return f"{self.name}/{name}"
 
     def contract(self, table: str) -> Contract:
-        """The contract of one of its tables."""
+        """The contract of a table."""
         return self.contracts[table]
 
     def dataset(self, name: str) -> Dataset:
-        """One of the datasets that it delivers."""
+        """The dataset of that name."""
         return next(dataset for dataset in self.datasets if dataset.name == name)
 
     def require_settings(self, *, asks: bool = True) -> None:
-        """Makes sure that the settings name what a load needs (see `Dataset.require_settings`).
+        """Checks that the settings contain what a load needs (see `Dataset.require_settings`).
 
         Raises:
-            SourceError: they don't.
+            SourceError: a setting is missing.
         """
         for dataset in self.datasets:
             dataset.require_settings(asks=asks)
 
     def none_between(self, first: date, last: date) -> str:
-        """What to say where there is no partition from one day to another."""
+        """The message if there is no partition between two days."""
         return f"{self.name} has had no partition from {first} to {last}"
 
     def is_whole(self, table: str) -> bool:
-        """Whether a table is always derived over its whole history, or is loaded for such tables alone."""
+        """Whether a table is always derived over its whole history, or is loaded only for such tables."""
         made = [each for each in self.tables if table == each.name or table in each.depends_on]
         return bool(made) and all(each.is_whole for each in made)
 
@@ -156,20 +156,20 @@ class Source:
         return [dataset for dataset in self.datasets if not self.is_whole(dataset.contract.table)]
 
     def together(self, partitions: Sequence[date]) -> list[date]:
-        """`partitions`, and those that a load of theirs may have news about, ascending."""
+        """`partitions`, and those that their load may change as well, ascending."""
         return sorted({*partitions, *(day for dataset in self.stepwise for day in dataset.together(partitions))})
 
     def span_of(self, table: str) -> tuple[str, str] | None:
-        """The columns of a table that say from when to when a row is; None where it has none."""
+        """The columns of a table with the start and the end of a row's time; None if it has none."""
         return None
 
     def facts(self, table: str) -> dict[str, object]:
-        """What else is to be said of a table where it is shown."""
+        """Further facts about a table, shown with it."""
         return {}
 
     def partitions_stored(self, lake: Lake) -> list[date]:
-        """Every partition that a table, or what it is made of, has rows of, ascending; but for those that are always
-        derived as a whole.
+        """Every partition with rows in a table or its inputs, ascending; ignores tables that are always derived over
+        their whole history.
         """
         stepwise = [table for table in self.tables if not table.is_whole]
         names = dict.fromkeys(name for table in stepwise for name in (*table.depends_on, table.name))

@@ -1,5 +1,5 @@
-"""Objects in a bucket of S3, Google Cloud Storage or Azure, listed and fetched by their keys below a
-prefix. Files in a folder are `folder`'s.
+"""Objects in a bucket of S3, Google Cloud Storage or Azure, listed and fetched by their keys below a prefix. Files in a
+folder belong in `folder`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
     from obstore.store import AzureStore, GCSStore, S3Store
 
-# Refusals that are about the request's credentials, its address or the account, and not about the object.
+# Errors that concern the request's credentials, its URL or the account, not the object.
 _OF_THE_STORE = {
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
     *("RequestTimeTooSkewed", "RequestExpired", "AuthorizationHeaderMalformed", "AccountProblem", "InvalidSecurity"),
@@ -33,7 +33,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 class Bucket:
-    """The objects below a bucket's URL, by the environment's variables or an access of its own."""
+    """The objects below a bucket's URL, with credentials from the environment or its own access."""
 
     def __init__(self, url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> None:
         self.url = url
@@ -55,7 +55,7 @@ class Bucket:
                 for batch in obstore.list(self._store, prefix or None, chunk_size=10_000, return_arrow=True)
             ]
         except obstore.exceptions.InvalidPathError as error:
-            # One key that obstore can't express ends its whole listing.
+            # A single key that obstore can't express fails its whole listing.
             if scheme_of(self.url) != "s3":
                 raise SourceUnavailable(
                     f"{self.url} can't be listed: {_said(error)}; rename that object, or name a prefix without it"
@@ -95,8 +95,8 @@ class Bucket:
             raise SourceUnavailable(f"{self.url}: object {path} can't be read: {_said(error)}") from error
 
     def can_read(self, path: str) -> bool:
-        """Whether the object at `path`, which is listed, can be read by now. A HEAD would not say so of an archived
-        one; of a GET nothing but the header is read.
+        """Whether the listed object at `path` can now be read. Uses a GET and reads only its headers, since a HEAD
+        succeeds for an archived object, too.
 
         Raises:
             SourceUnavailable: the store doesn't answer, or refuses all.
@@ -136,7 +136,7 @@ class Bucket:
         return bucket_store(self.url, self._access)
 
     def _listed_key_by_key(self, prefix: str) -> tuple[pl.DataFrame, tuple[PassedOver, ...]]:
-        """The listing by another client, which takes any key: several times slower."""
+        """Lists with another client, which accepts any key but is several times slower."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         base = self.url.removeprefix("s3://").partition("/")[2].strip("/")
@@ -167,7 +167,7 @@ class Bucket:
         from botocore import UNSIGNED
         from botocore.config import Config
 
-        # What obstore takes from the environment by names of its own; keys that it has none of are found by botocore.
+        # Settings that obstore reads from the environment under its own names; botocore finds missing keys itself.
         known, access = dict(self._store.config), self._access
         config = Config(signature_version=UNSIGNED) if known.get("skip_signature") else None
         client = botocore.session.get_session().create_client(
@@ -218,7 +218,7 @@ def _listing(entries: pl.DataFrame) -> pl.DataFrame:
 
 
 def _without_markers(objects: pl.DataFrame) -> pl.DataFrame:
-    """Without the empty objects by which tools mark a folder: `2024-03-04/` beside `2024-03-04/a.csv`."""
+    """Drops the empty objects with which tools mark a folder: `2024-03-04/` beside `2024-03-04/a.csv`."""
     import polars as pl
 
     if not objects.height or objects["size"].min():
@@ -232,13 +232,13 @@ def _without_markers(objects: pl.DataFrame) -> pl.DataFrame:
 
 
 def _unaddressable(key: str) -> str | None:
-    """Why obstore can't fetch a key; None where it can. A key that ends in a slash marks a folder."""
+    """Why obstore can't fetch a key; None if it can. A key that ends in a slash marks a folder."""
     parts = key.removesuffix("/").split("/")
     return "an empty part, `.` or `..` in its name" if key and {"", ".", ".."} & set(parts) else None
 
 
 def _said(error: Exception) -> str:
-    """An error without obstore's account of its own types, S3's XML answer reduced to its code."""
+    """An error's text without obstore's own type names; S3's XML answer is reduced to its code."""
     return re.sub(r"<\?xml.*", _code(error) or "", str(error).partition("\n\nDebug source:")[0], flags=re.DOTALL)
 
 

@@ -1,5 +1,5 @@
-"""Text rows become typed rows: every column gets the type that its table's contract names, and what can't be
-typed becomes NULL, which the contract then refuses.
+"""Converts text rows to typed rows: every column gets the type in its table's contract; a text that can't be converted
+becomes NULL, which the contract then rejects.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 PROVENANCE = frozenset({"object", "object_version", "row_number", "published_at", "ingested_at"})
-"""Columns that say where a row comes from; they are not the product's but the load's."""
+"""Columns with a row's origin, filled by the load and not by the vendor."""
 _EPOCH_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
-"""Epoch values below the first number are in a unit of the second number of microseconds: the units of one
-moment lie a factor of 1,000 apart, so that any time from 1973 to 5138 tells its unit.
+"""(limit, microseconds per unit): epoch values below the limit are in that unit. The units differ by a factor of 1,000,
+so any time from 1973 to 5138 determines its unit.
 """
 
 
@@ -58,8 +58,8 @@ def typed(text: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
 
 
 def untyped_columns(dataset: Dataset) -> list[str]:
-    """The optional columns, other than of text, that the source fills: there a NULL may mean no value or a text that
-    isn't one of the type, so `typed` says which.
+    """The optional non-text columns that the source fills: a NULL may mean a missing value or a text that isn't of the
+    type, so `typed` distinguishes the two.
     """
     return [
         column.name
@@ -116,12 +116,12 @@ def _joined(time: RowTime) -> pl.Expr:
 
 
 def day_of(time: RowTime) -> pl.Expr:
-    """The date that a row says, where its format is one of dates."""
+    """The date of a row, if the format is one of dates."""
     return in_years(_joined(time).str.to_date(time.format, strict=False))
 
 
 def moment_of(time: RowTime) -> pl.Expr:
-    """The moment that a row is labelled with, UTC in microseconds."""
+    """The time that a row is labelled with, UTC in microseconds."""
     import polars as pl
 
     if time.format != "epoch":
@@ -129,7 +129,7 @@ def moment_of(time: RowTime) -> pl.Expr:
         placed = local.dt.replace_time_zone(time.zone, ambiguous="null", non_existent="null")
         return placed.dt.convert_time_zone("UTC")
     count = _joined(time).cast(pl.Int64, strict=False)
-    # The least 64-bit number has no absolute value.
+    # The smallest 64-bit integer has no absolute value.
     count = pl.when(count > -(2**63)).then(count)
     microseconds = count // 1_000
     for below, unit in reversed(_EPOCH_UNITS):

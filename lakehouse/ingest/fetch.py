@@ -1,9 +1,8 @@
-"""Fetching: an API is asked about the partitions of a run, and its answers are landed.
+"""Requests the partitions of a run from an API and lands its answers.
 
-A run always asks: nothing else can tell whether the vendor has corrected something. Only answers that say
-something new are landed: other rows, or that a partition which is over since, or an answer that failed, brought
-none. What was asked for longest ago is asked for first, so that a quota that is used up
-before the end lets the next run go on where this one stopped.
+A run always sends requests, since only the vendor knows whether it has corrected something. An answer is landed only if
+it adds information: other rows, or the fact that a partition that has ended since, or a request that failed before, has
+no rows. The oldest requests are repeated first: if the quota runs out, the next run continues where this one stopped.
 """
 
 from __future__ import annotations
@@ -37,20 +36,19 @@ def fetch(
     run_id: str | None,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Asks about all subjects and the months of `partitions`, and lands what is new.
+    """Requests all subjects and the months of `partitions`, and lands what is new.
 
-    Returns: a row of the ledger, with the error, for each request without an answer, unless the ledger's last news
-        of it is that same error.
+    Returns: a ledger row with the error for each unanswered request, unless its last ledger entry has the same error.
 
     Raises:
-        SourceError: the key is missing, or the settings name nothing to ask about.
+        SourceError: the key is missing, or the settings name nothing to request.
         SourceUnavailable: the landing can't be read or written.
     """
     landing = Landing(lake.uri, dataset.source)
     failed, last_news = _last_news(lake, dataset)
     questions = origin.requests.questions(partitions)
     newest = _newest_answers(landing, origin, partitions)
-    # What had no answer, or was not asked for, comes first: an answer without news leaves no trace to go on from.
+    # Unanswered and new requests come first: an answer that adds nothing leaves no trace to continue from.
     questions.sort(key=lambda question: (question.name not in failed, last_news.get(question.name, _NEVER)))
     unanswered: list[dict[str, Any]] = []
     pointless = Event()
@@ -58,7 +56,7 @@ def fetch(
     with ApiClient(origin.endpoint) as client, ThreadPoolExecutor(origin.endpoint.api.concurrency) as pool:
 
         def ask(question: Question) -> str | None:
-            """Why there is no answer; None where there is one."""
+            """Returns why there is no answer; None if there is one."""
             if pointless.is_set():
                 return "not asked: the vendor answered nothing more, or the run's time is over; the next run asks again"
             try:
@@ -76,7 +74,7 @@ def fetch(
             return None
 
         progress(f"answers of {dataset.source}", 0, len(questions))
-        # One request goes first: where the vendor can't be reached, no other waits for its turn to find that out.
+        # Send one request first, so that an unreachable vendor is detected before the others queue up.
         first = [ask(question) for question in questions[:1]]
         errors = chain(first, pool.map(ask, questions[1:]))
         for done, (question, error) in enumerate(zip(questions, errors, strict=True), start=1):
@@ -87,7 +85,7 @@ def fetch(
 
 
 def _last_news(lake: Lake, dataset: Dataset) -> tuple[dict[str, str], dict[str, datetime]]:
-    """By object, from the ledger: the error of those that failed last, and the moment of the last news of any."""
+    """From the ledger, by object: the error of those that failed last, and the time of each one's last entry."""
     rows = newest_entries(ledger_of(lake, dataset.source)).select("object", "error", "ingested_at").collect().rows()
     failed = {name: error for name, error, _ in rows if error is not None}
     return failed, {name: ingested_at for name, _, ingested_at in rows}
@@ -100,7 +98,7 @@ def _newest_answers(landing: Landing, origin: ApiOrigin, partitions: Sequence[da
 
 
 def _outdated(question: Question, newest: str | None, now: datetime, partitioning: Partitioning) -> bool:
-    """Whether a partition of the question's month was over only after its newest answer, and by `now`."""
+    """Whether a partition of the question's month has ended since its newest answer."""
     if question.month is None or newest is None:
         return False
     known = published(newest)

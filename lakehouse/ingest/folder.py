@@ -1,7 +1,7 @@
 """Objects in a folder: every regular file below it, listed and fetched by its path.
 
-The walk is our own, as one entry that can't be read must not hide the others: what has no usable name, can't be
-opened, or lies outside the folder is passed over and named. Objects in a bucket are `bucket`'s.
+We walk the folder ourselves, since one unreadable entry must not hide the others: entries with an unusable name, that
+can't be opened, or that lie outside the folder are skipped and reported. Objects in a bucket belong in `bucket`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
 from lakehouse.ingest.listing import FoundFiles, Listing, unusable
 from lakehouse.ingest.spool import spooled
 
-# What is wrong with one file or folder; any other error is one of the disk or the file server.
+# Errors of a single file or folder; any other error is one of the disk or the file server.
 _OF_ONE_ENTRY = {
     *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENOENT, errno.ENXIO, errno.EINVAL, errno.EIO),
@@ -25,7 +25,7 @@ _COPIED_BYTES = 1 << 20
 
 
 class Folder:
-    """The files below a folder, which need not exist where `may_lack` it."""
+    """The files below a folder, which may be missing with `may_lack`."""
 
     def __init__(self, folder: Path, *, may_lack: bool = False) -> None:
         self._folder = folder
@@ -34,11 +34,11 @@ class Folder:
     def list(self, prefix: str = "") -> Listing:
         """Every file below `prefix` (a folder), in no particular order.
 
-        Links are followed within the folder: to a file, and to a folder that does not contain the link, whose own
-        links to folders are passed over, so that a walk ends.
+        Links are followed within the folder: to files, and to folders that don't contain the link. Inside a linked
+        folder, links to folders are skipped, so that the walk ends.
 
         Raises:
-            SourceUnavailable: the folder is not there or can't be read.
+            SourceUnavailable: the folder is missing or can't be read.
         """
         found = FoundFiles()
         root = os.path.realpath(self._folder)
@@ -69,7 +69,7 @@ class Folder:
             found.pass_over(name, error.strerror or "can't be listed")
 
     def fetch(self, path: str, tag: str | None) -> IO[bytes]:
-        """The file that was listed with `path` and `tag`, at its start: a copy, which does not change meanwhile.
+        """A copy, which doesn't change, of the file that was listed with `path` and `tag`.
 
         Raises:
             ObjectReplaced: it was replaced or removed since it was listed.
@@ -130,7 +130,7 @@ class Folder:
 def _look_at(
     entry: os.DirEntry[str], name: str, root: str, is_linked: bool, found: FoundFiles
 ) -> tuple[str, bool] | None:
-    """Notes a file; of a folder to be walked the place, and whether it is reached by a link."""
+    """Collects a file; for a folder to be walked, returns its path and whether it was reached by a link."""
     if why := unusable(entry.name):
         found.pass_over(name, why)
         return None
@@ -138,7 +138,7 @@ def _look_at(
         if entry.is_dir():
             return entry.path, is_linked
         if entry.is_file():
-            # It may have been removed since its folder was read.
+            # It may have been removed since its folder was listed.
             with suppress(FileNotFoundError):
                 _add(found, name, entry.stat())
         elif os.path.lexists(entry.path):

@@ -1,10 +1,10 @@
-"""Loading: objects of a source become rows of the raw table, of the quarantine, and of the ledger.
+"""Loads objects of a source into the raw table, the quarantine and the ledger.
 
-Three tables are written, one after the other, and no lock is held. A load that is killed between two of them, or that
-meets another load of the same objects, is completed by one rule: a table takes only those rows of an object version
-that it does not have yet, and of two writers that decide so on the same snapshot the second has to decide again
-(`Snapshot.append`). The ledger comes last: until an object version has its row there, no read counts its rows, and they
-may be written in as many commits as memory asks for.
+The three tables are written one after the other without a lock. One rule covers a load that is killed in between and
+concurrent loads of the same objects: a table accepts only those rows of an object version that it does not have yet,
+and of two writers that decide this on the same snapshot, the second must decide again (`Snapshot.append`). The ledger
+is written last: readers ignore an object version's rows until its ledger row exists, so they may be written in several
+commits to limit memory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _THREADS = 4
 
 @dataclass
 class LoadResult:
-    """What a load did: objects by status, rows, the storage partitions that got rows, and the errors by object."""
+    """The result of a load: objects by status, rows, the storage partitions that got rows, and errors by object."""
 
     objects: dict[str, int] = field(default_factory=lambda: {"loaded": 0, "empty": 0, "failed": 0})
     rows_received: int = 0
@@ -48,7 +48,7 @@ class LoadResult:
     errors: dict[str, str] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
-        """Counts one new entry of the ledger."""
+        """Counts a new entry of the ledger."""
         row = entry.row
         self.objects[row["status"]] += 1
         self.rows_received += row["rows_received"]
@@ -67,18 +67,18 @@ def load(
     reread: bool = False,
     progress: Progress = lambda *_: None,
 ) -> LoadResult:
-    """Loads every pending object of `partitions`, in chunks that fit into memory. An API is asked first, and its
-    answers are landed as objects; one that was not given is recorded as a failed object.
+    """Loads every pending object of `partitions`, in chunks that fit into memory. An API is requested first, and its
+    answers are landed as objects; a missing answer is recorded as a failed object.
 
-    An object that can't be read is recorded as failed, and the others go on; one that is replaced before its rows are
-    committed is left for the next load. Nothing pending writes nothing.
+    An object that can't be read is recorded as failed without stopping the others; one that is replaced before its rows
+    are committed is left for the next load. If nothing is pending, nothing is written.
 
     Args:
-        reread: also read again what was read by other settings; an API is not asked then, what it answered is read.
+        reread: also reload objects that were read with other settings; landed answers are reused without a request.
 
     Raises:
         SourceError: the API's settings are wrong (no key).
-        SourceUnavailable: the source doesn't answer; what was committed before stays, the rest is for the next try.
+        SourceUnavailable: the source doesn't answer; earlier commits stay, and the next load does the rest.
     """
     result = LoadResult()
     if isinstance(dataset.origin, ApiOrigin) and not reread:
@@ -98,7 +98,7 @@ def load(
 
 @dataclass(frozen=True)
 class _Loader:
-    """Stores what objects of a dataset hold."""
+    """Stores the rows of a dataset's objects."""
 
     lake: Lake
     dataset: Dataset
@@ -106,7 +106,7 @@ class _Loader:
     run_id: str | None
 
     def load_batch(self, batch: Batch) -> list[Entry]:
-        """Stores objects that fit in memory together; returns the entries that were new in the ledger."""
+        """Stores objects that fit in memory together; returns the new entries of the ledger."""
         chunk = Chunk(self.dataset, batch.objects, batch.read, datetime.now(UTC))
         known = self._known(chunk.objects)
         with self.lake.connect() as connection:
@@ -115,8 +115,8 @@ class _Loader:
         return _commit(self.lake, self.dataset, rows, rows.ledger)
 
     def load_large(self, large: LargeObject) -> list[Entry]:
-        """Stores an object block by block, each in a commit of its own. Whether it can be read to its end, and what of
-        it is new, is known before the first.
+        """Stores an object block by block, each in its own commit. A first pass makes sure that it can be read to its
+        end, and determines what is new in it.
         """
         item = large.item
         content = BlockwiseObject(self.dataset, item, large.reader, datetime.now(UTC), self.lake.connect)
@@ -141,14 +141,14 @@ class _Loader:
 
 
 def _replaced(store: ObjectSource | Landing, objects: Sequence[ObjectVersion]) -> set[str]:
-    """The objects that are no longer the versions that were read: theirs would be committed after newer ones."""
+    """The objects that were replaced since they were read: committing them could overtake a newer version."""
     with ThreadPoolExecutor(_THREADS) as pool:
         held = pool.map(lambda item: store.holds(item.path, item.tag), objects)
         return {item.name for item, is_held in zip(objects, held, strict=True) if not is_held}
 
 
 def _without(rows: Rows, names: set[str]) -> Rows:
-    """`rows` without those of some objects."""
+    """`rows` without those of the named objects."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -163,7 +163,7 @@ def _without(rows: Rows, names: set[str]) -> Rows:
 
 
 def _commit(lake: Lake, dataset: Dataset, rows: Rows | None, ledger: list[dict[str, Any]]) -> list[Entry]:
-    """Commits a chunk to the three tables and returns the entries that were new in the ledger."""
+    """Commits a chunk to the three tables; returns the new entries of the ledger."""
     if not ledger:
         return []
     names = _names(dataset, [entry["first_session"] for entry in ledger])
@@ -173,7 +173,7 @@ def _commit(lake: Lake, dataset: Dataset, rows: Rows | None, ledger: list[dict[s
 
 
 def _names(dataset: Dataset, partitions: Sequence[date]) -> list[str]:
-    """Names under which only one of two concurrent commits succeeds: of the partitions that objects begin with."""
+    """Transaction names, by the objects' first partitions, under which only one of two concurrent commits succeeds."""
     return sorted({f"{dataset.source}/{dataset.name}/{partition}" for partition in partitions})
 
 
@@ -185,7 +185,7 @@ def _append(lake: Lake, dataset: Dataset, rows: Rows, names: list[str]) -> None:
 
 
 def append_new_objects(lake: Lake, name: str, rows: pa.Table, partition: str, transactions: list[str]) -> None:
-    """Appends those rows of object versions that the table does not have yet; in its `partition` they are."""
+    """Appends the rows of object versions that the table does not have yet, all in its `partition`."""
     import pyarrow.compute as pc
 
     if not rows.num_rows:
@@ -199,7 +199,7 @@ def append_new_objects(lake: Lake, name: str, rows: pa.Table, partition: str, tr
         if snapshot.files(partitions):
             with lake.connect() as connection:
                 connection.register("incoming", rows)
-                # Only what may be among the rows is read of a table that has millions of others.
+                # Read only rows that may match, since the table has millions of others.
                 fresh = connection.execute(
                     f"""
                     SELECT * FROM incoming ANTI JOIN (
@@ -216,7 +216,7 @@ def append_new_objects(lake: Lake, name: str, rows: pa.Table, partition: str, tr
 
 
 def _append_ledger(lake: Lake, rows: list[dict[str, Any]], transactions: list[str], answers: bool) -> list[Entry]:
-    """Writes the rows that say something new (see `numbered`), and returns them."""
+    """Writes the rows that add something new (see `numbered`), and returns them."""
     import polars as pl
     import pyarrow as pa
 

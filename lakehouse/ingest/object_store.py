@@ -1,4 +1,4 @@
-"""Where objects are: a folder, a bucket or a server, by its URL. What is in them is read by `formats`."""
+"""Opens a place of objects by its URL: a folder, a bucket or a server. `formats` reads the objects' contents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FTP = {"ftp": "ftp://user@host/folder", "ftps": "ftps://user@host/folder"}
 SOURCE_PLACES = BUCKETS | {"sftp": "sftp://user@host/folder", **_FTP}
 TARGET_PLACES = BUCKETS
-"""Where objects are read and written beside folders: scheme -> how a URL of it is written."""
+"""Places other than folders for reading and writing: scheme -> form of its URLs."""
 
 
 class ObjectSource(Protocol):
@@ -31,11 +31,11 @@ class ObjectSource(Protocol):
     """
 
     def list(self, prefix: str = "") -> Listing:
-        """Every object below `prefix`: a hundred thousand are listed in about a second."""
+        """Lists every object below `prefix`: a hundred thousand in about a second."""
 
     def fetch(self, path: str, tag: str | None) -> IO[bytes]:
-        """The object version that was listed with `path` and `tag`, as a file at its start. A large one is kept on
-        disk until it is closed.
+        """Returns the object version that was listed with `path` and `tag`, as a file at its start. A large one is kept
+        on disk until it is closed.
 
         Raises:
             ObjectReplaced: it was replaced or removed since it was listed.
@@ -44,14 +44,14 @@ class ObjectSource(Protocol):
         """
 
     def can_read(self, path: str) -> bool:
-        """Whether an object that could not be read can be by now.
+        """Whether an object that could not be read before can be read now.
 
         Raises:
             SourceUnavailable: the store doesn't answer.
         """
 
     def holds(self, path: str, tag: str | None) -> bool:
-        """Whether the object at `path` is still the version that was listed; what has gone was not replaced.
+        """Whether the object at `path` is still the version that was listed; a removed object counts as such.
 
         Raises:
             SourceUnavailable: the store doesn't answer.
@@ -62,11 +62,11 @@ def objects_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT, *, may_lack:
     """The objects below a URL: a folder (`/data/xetra`, `file:///...`), or a place of `SOURCE_PLACES`.
 
     Args:
-        access: how to get at it, where not by the usual AWS_* variables or OpenSSH's files. A folder needs none.
-        may_lack: a folder that is not there holds nothing, and is no error.
+        access: overrides the usual AWS_* variables or OpenSSH's files. A folder needs none.
+        may_lack: treat a missing folder as empty instead of an error.
 
     Raises:
-        SourceError: it is a URL of another kind.
+        SourceError: the URL's scheme is not supported.
     """
     require_known(url, SOURCE_PLACES)
     scheme = scheme_of(url)
@@ -86,10 +86,10 @@ def objects_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT, *, may_lack:
 
 
 def store_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> ObjectStore:
-    """The store at a URL, to write to; a folder that is not there is made.
+    """Opens the store at a URL for writing; creates a missing folder.
 
     Raises:
-        SourceError: it is a URL of another kind.
+        SourceError: the URL's scheme is not supported.
     """
     from obstore.store import LocalStore
 
@@ -98,7 +98,7 @@ def store_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> ObjectStore
 
 
 def require_known(url: str, places: Mapping[str, str]) -> None:
-    """Makes sure that a URL is of one of the kinds of `places`: any other would be taken for a folder's name.
+    """Checks that a URL's scheme is one of `places`: any other would be taken for a folder's name.
 
     Raises:
         SourceError: it is not.
@@ -108,8 +108,7 @@ def require_known(url: str, places: Mapping[str, str]) -> None:
 
 
 def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:
-    """Writes an object in one atomic step, unless it stands there with the same content. Returns whether it was
-    written.
+    """Writes an object atomically, unless it exists with the same content. Returns whether it was written.
 
     Raises:
         SourceUnavailable: the target can't be read or written.

@@ -1,7 +1,7 @@
-"""Reading ahead: while one batch of objects is loaded, the next ones are fetched and unpacked, a few at a time.
+"""Reads ahead: while one batch of objects is loaded, a few of the next ones are fetched and unpacked.
 
-Memory follows what objects unpack to, not their size: a batch ends when its rows reach a number of bytes or of rows,
-and an object that is larger than a block by itself comes as its reader, to be loaded block by block.
+Batches are limited by the unpacked size, since that determines memory: a batch ends at a number of bytes or rows. An
+object larger than a block is returned as its reader, to be loaded block by block.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BATCH_ROWS = 300_000
 
 @dataclass
 class Batch:
-    """Objects that were read, and fit in memory together."""
+    """Objects that were read and fit in memory together."""
 
     objects: list[ObjectVersion] = field(default_factory=list)
     read: list[Read] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class LargeObject:
-    """An object that is to be read block by block."""
+    """An object to be read block by block."""
 
     item: ObjectVersion
     reader: BlockReader
@@ -61,7 +61,7 @@ def read_ahead(
     dataset: Dataset,
     progress: Progress,
 ) -> Iterator[Batch | LargeObject]:
-    """The objects in their order, without those that are no longer the versions that were listed.
+    """Yields the objects in order, without those that were replaced since they were listed.
 
     Raises:
         SourceUnavailable: the source doesn't answer.
@@ -91,9 +91,7 @@ def read_ahead(
 
 
 def _read(store: ObjectSource | Landing, item: ObjectVersion, dataset: Dataset) -> Read | BlockReader | None:
-    """What an object holds, or its reader where that is more than a block; None where it is no longer the one that
-    was listed.
-    """
+    """An object's content, or its reader if it is larger than a block; None if it was replaced since it was listed."""
     try:
         file = store.fetch(item.path, item.tag)
         reader = BlockReader(item.path, file, dataset.rows, dataset.object_max_bytes)

@@ -1,5 +1,5 @@
-"""Parts: the shares of an object that each storage partition takes in. A new version of an object often says of
-most of its parts what the version before said; then only what is new is stored.
+"""Parts: an object's rows divided by storage partition. A new version of an object often repeats most parts of the
+previous version; only new parts are stored.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Stored:
     is_new: bool
 
     def record(self) -> dict[str, Any]:
-        """The part as the ledger keeps it."""
+        """The part as a record of the ledger."""
         return {name: getattr(self, name) for name in ("part", "rows", "digest", "object_version")}
 
 
@@ -65,12 +65,12 @@ def parts_of(
     rows: pl.DataFrame,
     known: Mapping[PartOf, Stored],
 ) -> list[list[Stored]]:
-    """The parts of each object, the first one first: it takes in the rows whose day can't be read.
+    """The parts of each object in order; the first part includes the rows whose day can't be read.
 
     Args:
-        objects: the versions of an object in the order of their publication.
-        rows: the objects' rows with `object_number`, `part`, and (unless all objects are of one day) `text`.
-        known: what is stored already.
+        objects: the versions of an object in order of publication.
+        rows: the objects' rows with `object_number`, `part`, and (unless each object covers one day) `text`.
+        known: the parts already stored.
     """
     seen, found = dict(known), []
     counted = _by_part(rows)
@@ -98,12 +98,12 @@ def parts_in_blocks(
     digest: Callable[[], str],
     known: Mapping[PartOf, Stored],
 ) -> list[Stored]:
-    """The parts of an object that is read block by block: the same as `parts_of` finds in one that is read at once.
+    """The parts of an object that is read block by block; the same as those of `parts_of` for an object read at once.
 
     Args:
-        blocks: each with its rows as `parts_of` takes them.
-        digest: the digest of the whole object, once its last block was read.
-        known: what is stored already.
+        blocks: each with its rows as for `parts_of`.
+        digest: returns the digest of the whole object, once its last block was read.
+        known: the parts already stored.
     """
     first = stored_by.of(item.first_partition)
     counts: Counter[date] = Counter()

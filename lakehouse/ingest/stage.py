@@ -1,9 +1,9 @@
-"""What stood in a chunk of objects becomes rows: good ones for the raw table, refused ones for the
-quarantine, and an answer for every object in the ledger.
+"""Turns a chunk of objects into rows: valid ones for the raw table, rejected ones for the quarantine, and a ledger
+record per object.
 
-Nothing is written here (see `load`). Which rows are good is said by the raw table's contract and by two rules
-of the object itself: its rows are of its days, and each day has a partition. An object's rows are divided into
-parts by storage partition; a part that says what an earlier version of the object said is not stored again.
+Nothing is written here (see `load`). A row is valid if it fulfils the raw table's contract and two rules of its object:
+its day is one of the object's, and that day has a partition. An object's rows are divided into parts by storage
+partition; a part that equals one of an earlier version of the object is not stored again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Read = Received | CorruptObject
-"""What stood in an object, or why nobody can say."""
+"""An object's content, or why it can't be read."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Objects of a dataset that were read together, and the moment at which the lake comes to know them."""
+    """Objects of a dataset that were read together, and their `ingested_at`."""
 
     dataset: Dataset
     objects: Sequence[ObjectVersion]
@@ -61,10 +61,10 @@ def rows_of(
     known: Mapping[PartOf, Stored],
     run_id: str | None,
 ) -> Rows:
-    """Sorts the rows of a chunk into good and refused ones, and answers for its objects.
+    """Divides the rows of a chunk into valid and rejected ones, and makes the ledger records of its objects.
 
     Args:
-        known: the parts of earlier versions of these objects, by their digests.
+        known: the parts of earlier versions of these objects, by digest.
     """
     rows = _typed(chunk)
     parts = parts_of(chunk.dataset.part, chunk.objects, chunk.read, rows, known)
@@ -76,7 +76,7 @@ def rows_of(
 
 @dataclass(frozen=True)
 class BlockwiseObject:
-    """An object with more rows than fit in memory: it is read twice, first for its parts, then for its rows.
+    """An object with more rows than fit in memory. It is read twice: first for its parts, then for its rows.
 
     Args:
         connect: opens a DuckDB.
@@ -108,7 +108,7 @@ class BlockwiseObject:
     def ledger_row(
         self, parts: list[Stored], quarantined: int, run_id: str | None, error: CorruptObject | None = None
     ) -> dict[str, Any]:
-        """The answer for the object, which comes when all of its rows are stored."""
+        """The object's ledger record, to be written once all of its rows are stored."""
         read = Received(sum(part.rows for part in parts), None) if error is None else error
         counts = {(self.item.name, self.item.version): quarantined}
         return _ledger_row(self._chunk(read), 0, parts, counts, run_id)
@@ -118,7 +118,7 @@ class BlockwiseObject:
 
         if block.frame is None or not self.item.is_one_day:
             return _typed(self._chunk(block))
-        # All rows of one day are of one part, whatever they say.
+        # All rows of one day belong to one part, whatever they contain.
         part = self.dataset.part.of(self.item.first_partition)
         return block.frame.select("row_number").with_columns(
             pl.lit(0, pl.UInt32).alias("object_number"), pl.lit(part).alias("part")
@@ -129,9 +129,7 @@ class BlockwiseObject:
 
 
 def _typed(chunk: Chunk) -> pl.DataFrame:
-    """Every row that has fields, typed, with its text, its day, its partition and the part of its object that it
-    belongs to.
-    """
+    """All well-formed rows, typed, with their text, day, partition and part of the object."""
     import polars as pl
 
     dataset = chunk.dataset
@@ -173,8 +171,8 @@ def _named(item: ObjectVersion, dataset: Dataset) -> dict[str, str | None]:
 
 
 def _placed(item: ObjectVersion, day: date | None, partitions: Partitioning) -> tuple[date, bool]:
-    """The partition that a row of `day` counts to, that of the day or the next one, within what the object is about;
-    and whether the day has a partition, where it is one that the object is about.
+    """Returns the partition of a row of `day`: that of the day or the next one, within the days of the object; and
+    whether the day, if it is one of the object's, has a partition.
     """
     if day is None or day < item.first_day or day > item.last_day:
         return item.first_partition, True
@@ -183,7 +181,7 @@ def _placed(item: ObjectVersion, day: date | None, partitions: Partitioning) -> 
 
 
 def _facts(chunk: Chunk) -> pl.DataFrame:
-    """What the rows of an object have in common."""
+    """The values that all rows of an object share."""
     import polars as pl
 
     return pl.DataFrame(
@@ -205,7 +203,7 @@ def _sorted_out(
     parts: Sequence[Sequence[Stored]],
     connection: duckdb.DuckDBPyConnection,
 ) -> tuple[pa.Table, pa.Table]:
-    """The good rows of the new parts, and the refused ones as the quarantine keeps them."""
+    """The valid rows of the new parts, and the rejected ones in the quarantine's columns."""
     import polars as pl
 
     kept = pl.DataFrame(
@@ -246,8 +244,8 @@ def _rules(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Predicate
 
 
 def _refused(chunk: Chunk, bad: pl.DataFrame | None, parts: Sequence[Sequence[Stored]]) -> pa.Table:
-    """The quarantine's rows: the malformed ones, which belong to their object's first part, and those that break a
-    rule (`bad`).
+    """The quarantine's rows: malformed ones, which belong to their object's first part, and those that break a rule
+    (`bad`).
     """
     import polars as pl
 

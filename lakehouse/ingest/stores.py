@@ -1,5 +1,5 @@
-"""The obstore store at a bucket's URL: S3, Google Cloud Storage or Azure, by the environment's variables (AWS_*,
-GOOGLE_*, AZURE_*) or an access of its own. What is done with one is said in `bucket` and `object_store`.
+"""Makes the obstore store for a bucket's URL: S3, Google Cloud Storage or Azure, with credentials from the environment
+(AWS_*, GOOGLE_*, AZURE_*) or its own access. `bucket` and `object_store` use it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _AZURE_OF_ACCOUNT = "abfs[s]://container@account.dfs.core.windows.net/prefix"
 BUCKETS = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "az": _AZURE} | dict.fromkeys(
     ("abfs", "abfss"), _AZURE_OF_ACCOUNT
 )
-"""Scheme -> how a URL of it is written."""
+"""Scheme -> form of its URLs."""
 _S3 = ("endpoint", "region", "anonymous", "access_key_id", "secret_access_key", "session_token")
 _GOOGLE = ("endpoint", "anonymous", "key_file", "service_account_key")
 _AZURE_TAKES = ("endpoint", "anonymous", "account_name", "account_key", "sas_token")
@@ -30,8 +30,8 @@ def bucket_store(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> S3Store
     """The store at a URL of `BUCKETS`.
 
     Raises:
-        SourceError: a credential's variable is unset or has a value that can't be used, or the store takes none of that
-            name; or an Azure account is named nowhere.
+        SourceError: a credential's variable is unset or invalid, the store doesn't support that credential, or no Azure
+            account is configured.
     """
     import obstore
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -96,13 +96,13 @@ def _configured(access: ResolvedAccess, **values: str | None) -> dict[str, Any]:
 
 
 def _provided(access: ResolvedAccess, keys: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The option by which a store asks for its keys: in its configuration they would be shown with it, and be joined by
-    the environment's.
+    """The option with which a store requests its keys: in its configuration they would be printed with it, and be mixed
+    with those of the environment.
     """
     return {"credential_provider": keys} if access.declared.credentials else {}
 
 
 def _quoted(url: str) -> str:
-    """A URL for obstore, which takes `?` and `#` for a query and a fragment, and decodes `%20`."""
+    """Quotes a URL for obstore, which treats `?` and `#` as query and fragment, and decodes `%20`."""
     scheme, _, address = url.partition("://")
     return f"{scheme}://{quote(address, safe='/@')}"
