@@ -1,9 +1,9 @@
 """Lakehouse: market data from vendors' files, APIs and feeds to checked, partitioned, published tables.
 
-The kernel is `lake` (tables and their promises), `ingest` (outside to raw, exactly once) and `derive` (raw to derived);
-`domains` holds what is known of a field. The faces are `warehouse` (dbt's star schema and its publication),
-`components` and `defs` (Dagster), `local_dagster` (Dagster on this machine) and `cli`; `simulators` play what the demo
-shows.
+The kernel is `lake` (tables and their guarantees), `ingest` (outside to raw, exactly once) and `derive` (raw to
+derived); `domains` holds the knowledge of a field. The interfaces are `warehouse` (dbt's star schema and its
+publication), `components` and `defs` (Dagster), `local_dagster` (Dagster on the local machine) and `cli`; `simulators`
+play vendors for the demo and the tests.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PUBLIC = ("Lake", "open_lake")
 
 
 def __getattr__(name: str) -> Any:
-    """The public API, imported when it is asked for: most modules need none of it."""
+    """The public API, imported lazily, since most modules don't need it."""
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from lakehouse import api

@@ -1,4 +1,4 @@
-"""The public API: the lake as people hold it in their hand.
+"""The public API.
 
 from lakehouse import open_lake
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Lake(kernel.Lake):
-    """The lake of an installation, with what its domains offer: see `Lake.open`."""
+    """The lake of an installation, with the methods of its domains: see `Lake.open`."""
 
     def __init__(
         self,
@@ -68,11 +68,11 @@ class Lake(kernel.Lake):
             as_of: also a date, or text in ISO 8601, in UTC where it names no offset.
             connections: opens the DuckDB connections that work on the lake uses, to configure them (a memory limit,
                 threads).
-            locked: `sql` is for other people's queries: SELECT alone, no files, network, settings or extensions, and
-                with limits of memory and time (`LAKEHOUSE_LOCKED_MEMORY`, `LAKEHOUSE_LOCKED_SECONDS`).
+            locked: restrict `sql` for untrusted queries: only SELECT; no files, network, settings or extensions; and
+                limits of memory and time (`LAKEHOUSE_LOCKED_MEMORY`, `LAKEHOUSE_LOCKED_SECONDS`).
 
         Raises:
-            LakeUnavailable: there is no folder of that name, or the home is a file.
+            LakeUnavailable: the folder doesn't exist, or the home is a file.
             ReleaseError: a release is in use that the lake doesn't have, or whose marts are in another home.
         """
         lake = cls.present(place, as_of=as_of, connections=connections, locked=locked)
@@ -88,11 +88,11 @@ class Lake(kernel.Lake):
         connections: Connections | None = None,
         locked: bool = False,
     ) -> Lake:
-        """The lake as it is now, whatever release readers are served: loads and derivations work on it. See `open`."""
+        """The lake's present state, even while a release is served; loads and derivations use it. See `open`."""
         config = place if isinstance(place, Settings) else settings() if place is None else _settings_at(place)
         require_folder(config.home)
         moment = as_of if as_of is None or isinstance(as_of, datetime) else parse_moment(str(as_of))
-        # The marts at hand are those of the settings' lake; of another bucket it is not known where its marts are.
+        # The local marts belong to the settings' lake; the location of another bucket's marts is unknown.
         is_elsewhere = place is not None and is_remote(config.lake) and config.lake != settings().lake
         return cls(
             config.lake,

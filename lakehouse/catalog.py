@@ -1,7 +1,6 @@
-"""The composition root: which domains there are, and what their sources, the settings and the lake make together.
+"""The composition root: reads the `defs.yaml` files and the settings, and builds the domains' sources and the lake.
 
-Here the `defs.yaml` files and the settings are read, and become what everything below works on. A new domain is a
-package and one line in `DOMAINS`.
+A new domain is a package and one line in `DOMAINS`.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ def kinds() -> dict[str, Kind]:
 
 
 def component_of(kind: Kind) -> str:
-    """The type that a `defs.yaml` of the kind names."""
+    """The component type in a `defs.yaml` of the kind."""
     return kind.component if "." in kind.component else OWN_COMPONENTS + kind.component
 
 
 def descriptions(folder: Path | None = None) -> Descriptions:
-    """What the `defs.yaml` files below a folder (by default the project's) say, and which of them can't be read."""
+    """Parses the `defs.yaml` files below a folder (default: the project's); lists those that can't be read."""
     return _described(folder or DEFS, DOMAINS)
 
 
@@ -65,7 +64,7 @@ def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
 
 
 def broken_files() -> dict[Path, SourceError]:
-    """Every `defs.yaml` that can't be read, with what is wrong in it."""
+    """Every `defs.yaml` that can't be read, with its error."""
     return dict(sorted(descriptions().broken.items()))
 
 
@@ -97,7 +96,7 @@ def source_named(name: str) -> BarSource:
 
 
 def described_source(name: str) -> Source:
-    """The source of that name, of whatever kind.
+    """The source of that name, of any kind.
 
     Raises:
         SourceError: no defs.yaml describes it, or its own is broken.

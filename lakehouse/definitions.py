@@ -1,4 +1,4 @@
-"""The roof: assembles what Dagster loads from `lakehouse.defs`, and nothing else."""
+"""The code location: assembles what Dagster loads from `lakehouse.defs`."""
 
 import logging
 import warnings
@@ -17,21 +17,20 @@ from lakehouse.settings import PROJECT_ROOT
 
 _log = logging.getLogger(__name__)
 
-# Dagster warns about its own use of a beta parameter wherever asset checks are merged; nobody can do anything
-# about it here.
+# Dagster warns about its own use of a beta parameter when it merges asset checks; we can't avoid that here.
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*execution_type.*")
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Steps run in one process: a step's work takes about as long as the start of a process of its own."""
+    """Makes the definitions. Steps run in one process, since starting one takes about as long as a step's work."""
     broken = broken_files()
     folder = _sound(broken) if broken else dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
     return dg.Definitions.merge(folder, dg.Definitions(executor=one_process))
 
 
 def _sound(broken: Mapping[Path, SourceError]) -> dg.Definitions:
-    """What the sound files define. Dagster reads a folder as a whole, so each is read as a folder of its own."""
+    """The definitions of the valid files. Dagster loads a folder as a whole, so load each file's folder separately."""
     for error in broken.values():
         _log.error("%s. This source is left out until the file is corrected", error)
     folders = sorted({path.parent for name in ("*.py", "*.yaml") for path in DEFS.rglob(name)} - {DEFS})

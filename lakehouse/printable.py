@@ -1,5 +1,5 @@
-"""Vendors' text as a terminal can show it: what would move its cursor, change its colours or reorder its letters is
-written as an escape.
+"""Makes vendors' text safe for a terminal: characters that would move the cursor, change colours or reorder letters are
+escaped.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""How far a step is. The terminal shows a bar, a Dagster run writes lines; the steps themselves only call the
-`Progress` that they are given.
+"""Progress of steps. The terminal shows a bar, a Dagster run writes log lines; steps only call the `Progress` that they
+are given.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Progress = Callable[[str, int, int], None]
-"""Told (what is being done, steps done, steps in all)."""
+"""Called with (description, steps done, total steps)."""
 
 _SECONDS_BETWEEN_LINES = 5.0
 _shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
@@ -18,7 +18,7 @@ _shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
 
 @contextmanager
 def shown_by(show: Progress) -> Iterator[None]:
-    """Whoever runs a pipeline in this process sees its progress by `show`."""
+    """Inside the block, the progress of pipelines in this process is passed to `show`."""
     token = _shown.set(show)
     try:
         yield
@@ -27,7 +27,7 @@ def shown_by(show: Progress) -> Iterator[None]:
 
 
 def progress(write_line: Callable[[str], None]) -> Progress:
-    """The process's own display, or else a line by `write_line` every few seconds."""
+    """The process's display if it has one, else a line by `write_line` every few seconds."""
     show = _shown.get()
     if show is not None:
         return show

@@ -1,10 +1,10 @@
 """Settings: where the lake, the warehouse and the vendors are. From the environment, or from a `.env` file beside
 pyproject.toml (in the user's data folder, where Lakehouse was installed from a wheel).
 
-Nothing depends on the working directory: the same command means the same lake everywhere.
+Nothing depends on the working directory: the same command uses the same lake everywhere.
 
-One object, made once a process by `settings()`. No other module reads the environment, apart from the libraries
-that take the AWS_* variables themselves.
+`settings()` makes one object per process. No other module reads the environment, except libraries that read the AWS_*
+variables themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.urls import fault_of, scheme_of, without_password
 
 LAKE_PLACES = {"s3": "s3://bucket/prefix"}
-"""Where a lake may be beside a folder: scheme -> how a URL of it is written."""
+"""Places of a lake other than a folder: scheme -> form of its URLs."""
 PROJECT_ROOT = Path(__file__).parents[1]
 
 
@@ -33,7 +33,7 @@ def default_home(root: Path = PROJECT_ROOT) -> Path:
 
 
 def dotenv_file(root: Path = PROJECT_ROOT) -> Path:
-    """The file that fills what the environment leaves open."""
+    """The file with values for variables that the environment doesn't set."""
     return (root if _is_clone(root) else _data_folder()) / ".env"
 
 
@@ -43,7 +43,7 @@ def _is_clone(root: Path) -> bool:
 
 def _data_folder() -> Path:
     given = Path(os.environ.get("XDG_DATA_HOME", ""))
-    # A relative one is to be ignored, by the XDG specification.
+    # The XDG specification says to ignore a relative path.
     return (given if given.is_absolute() else Path.home() / ".local" / "share") / "lakehouse"
 
 
@@ -56,7 +56,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", extra="ignore")
 
-    home: Path = Field(default_factory=default_home, description="Folder of everything that this installation keeps.")
+    home: Path = Field(default_factory=default_home, description="Folder of all files of this installation.")
     lake_uri: str | None = Field(
         default=None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake."
     )
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     @field_validator("home", "lake_uri", mode="before")
     @classmethod
     def _require_a_name(cls, value: object) -> object:
-        """An empty one would be the current folder."""
+        """Rejects an empty path, which would be the current folder."""
         if isinstance(value, str) and not value.strip():
             raise ValueError("it names no folder")
         return value

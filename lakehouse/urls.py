@@ -1,7 +1,7 @@
-"""URLs of places: whether a text is one, and whether it can name a place of a given kind.
+"""Parses and validates URLs of places.
 
-Which kinds there are is said where places are opened: the lake's in `settings`, those of objects in
-`ingest.object_store`. A text without a scheme is the path of a folder.
+The supported schemes are defined where places are opened: for the lake in `settings`, for objects in
+`ingest.object_store`. A text without a scheme is a folder's path.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-# One letter before a colon is a drive or an odd folder, not a scheme.
+# A single letter before a colon is a drive or an odd folder name, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _FILE = {"file": "file:///folder"}
 
 
 def scheme_of(url: str) -> str | None:
-    """The scheme of a URL as it is written there; None of a folder's path."""
+    """The scheme of a URL as written; None for a folder's path."""
     found = _SCHEME.match(url)
     return found[1] if found else None
 
 
 def fault_of(url: str, places: Mapping[str, str]) -> str | None:
-    """Why a text names no place of these kinds, and what would; None where it names one.
+    """Why a text is not a valid place, with the fix; None if it is valid.
 
     Args:
-        places: scheme -> how a URL of it is written, such as `s3://bucket/prefix`. A folder may always be named, by its
-            path or as file:///folder.
+        places: scheme -> form of its URLs, such as `s3://bucket/prefix`. A folder is always valid, as a path or as
+            file:///folder.
     """
     scheme = scheme_of(url)
     if scheme is None:
@@ -52,7 +52,7 @@ def fault_of(url: str, places: Mapping[str, str]) -> str | None:
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown."""
+    """The URL without its password, for display."""
     scheme = scheme_of(url)
     if scheme is None or "@" not in url:
         return url

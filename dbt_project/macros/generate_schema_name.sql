@@ -1,4 +1,4 @@
-{# Schemas carry the names written in the project: people query marts.<model>, whatever the target is called. #}
+{# Use the schema names of the project without a target prefix, so that queries can refer to marts.<model>. #}
 {% macro generate_schema_name(custom_schema_name, node) -%}
     {{ (custom_schema_name or target.schema) | trim }}
 {%- endmacro %}

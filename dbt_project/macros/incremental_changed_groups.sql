@@ -1,10 +1,10 @@
 {#
-    Incremental strategy `changed_groups`: the model computes all its rows; the table is changed only in the groups of
-    `unique_key` whose content differs. A group is compared by its number of rows and the sum of its rows' hashes,
-    which doesn't depend on their order. Groups that are gone are deleted, so that an incremental run leaves the rows of a
-    full refresh, whatever was corrected or withdrawn; a run without changes writes nothing.
+    Incremental strategy `changed_groups`: the model computes all its rows; only the groups of `unique_key` with different
+    content are rewritten. Groups are compared by their row count and the order-independent sum of their rows' hashes.
+    Vanished groups are deleted, so that an incremental run gives the same rows as a full refresh; a run without changes
+    writes nothing.
 
-    A table whose columns aren't those of the model any more is built anew, as no group of it can be compared.
+    A table whose columns no longer match the model's is rebuilt, since its groups can't be compared.
 #}
 {% macro get_incremental_changed_groups_sql(arg_dict) %}
     {%- set target = arg_dict['target_relation'] -%}

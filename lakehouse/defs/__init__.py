@@ -1,3 +1,3 @@
-"""Orchestration only, one folder a domain: what Dagster shows. A vendor is a `defs.yaml` here; how it works
-stands in `lakehouse.components` and the packages below.
+"""Orchestration only: one folder per domain, one `defs.yaml` per vendor. The code is in `lakehouse.components` and the
+packages below.
 """

@@ -30,8 +30,8 @@ def _shared(table: str, deps: list[list[str]]) -> dg.AssetSpec:
     group_name=_GROUP,
     kinds={"deltalake"},
     owners=["team:market-data"],
-    description="Removes rows that a killed load left behind, compacts the tables' small files, deletes those that no "
-    "version within the retention needs, and removes Dagster's old runs.",
+    description="Removes rows that killed loads left behind, compacts the tables' small files, deletes files that no "
+    "version within the retention needs, and deletes Dagster's old runs.",
 )
 def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
     from lakehouse.ingest.entered import remove_unentered
@@ -51,8 +51,8 @@ def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Mat
 
 @dg.definitions
 def lake_tables() -> dg.Definitions:
-    """The ledger and the quarantine are written by every source's load, which reports their news; they are not
-    run by themselves.
+    """The shared tables. Every source's load writes the ledger and the quarantine and reports their materializations;
+    they have no runs of their own.
     """
     loads = [dataset.table.split("/") for source in sources().values() for dataset in source.datasets]
     job = dg.define_asset_job("lake_maintenance", selection=[maintenance], description="Housekeeping of all tables.")

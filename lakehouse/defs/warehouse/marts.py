@@ -1,4 +1,4 @@
-"""The published marts, and the sensor that lets their automation conditions run."""
+"""The published marts, and the sensor that evaluates their automation conditions."""
 
 import dagster as dg
 
@@ -7,5 +7,5 @@ from lakehouse.components.marts import mart_definitions
 
 @dg.definitions
 def warehouse() -> dg.Definitions:
-    """Every part of the marts, and what they read beside the lake."""
+    """Every part of the marts, and their inputs other than the lake."""
     return mart_definitions()

@@ -7,7 +7,7 @@ with ranges as (
         min(session) as first_session,
         max(session) as last_session,
         -- A low of zero has no relative range, and a negative one (a futures spread) no meaningful one.
-        -- In the order of the sessions: sums of floating-point numbers depend on theirs, rows of an increment come last.
+        -- In session order: floating-point sums depend on the order, and incremental runs append rows at the end.
         avg((high - low) * 100 / low order by session) filter (where low > 0) as average_range_pct
     from {{ ref('fct_daily_bar') }}
     group by source, instrument_id, currency

@@ -14,7 +14,7 @@ select
     split_adjusted_change_pct,
     is_complete
 from {{ ref('daily_summary') }}
--- An instrument's first session has no change; one from a price of zero has no finite change. Neither can be ranked, nor
--- what is likely no move at all.
+-- An instrument's first session has no change, and a change from a price of zero is not finite: neither can be ranked.
+-- Suspected splits are left out since they are probably not price moves.
 where isfinite(split_adjusted_change_pct) and suspected_split is null
 order by source, session, currency, gain_rank, instrument_id

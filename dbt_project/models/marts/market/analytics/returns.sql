@@ -1,5 +1,5 @@
 with closes as (
-    -- `grown` is the close of all the shares that one of the session before has become.
+    -- `grown` is the closing value of the shares that one share of the previous session has become.
     select
         source, instrument_id, currency, session, close_as_traded as close, suspected_split, is_complete,
         close_as_traded * split_factor as grown,
@@ -33,7 +33,7 @@ select
     prev_session,
     prev_close,
     close,
-    -- From a price of zero or below (a futures spread) there is no return.
+    -- A price of zero or below (a futures spread) has no return.
     if(prev_close > 0, (close / prev_close - 1) * 100, null) as return_pct,
     if(prev_close > 0, (grown / prev_close - 1) * 100, null) as split_adjusted_return_pct,
     if(prev_close > 0, (grown / (prev_close * coalesce(dividends.price_factor, 1)) - 1) * 100, null) as total_return_pct,

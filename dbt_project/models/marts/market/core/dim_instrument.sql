@@ -1,9 +1,9 @@
--- Versions come from the sessions of the data, not from the moment of loading: a backfill or a rebuild, in any order,
--- gives the same dimension.
+-- Versions follow the sessions of the data, not the time of loading, so backfills and rebuilds in any order give the
+-- same dimension.
 with named as (
     select source, instrument_id, currency, session, symbol, name, instrument_type from {{ ref('stg_daily_bars') }}
     union all by name
-    -- Instruments without a daily bar are known by their corporate actions alone; these have to find them here.
+    -- Instruments with corporate actions but without daily bars: fct_corporate_action refers to them.
     select source, instrument_id, currency, min(ex_date) as session, arg_min_null(symbol, ex_date) as symbol
     from {{ ref('stg_corporate_actions') }}
     anti join {{ ref('stg_daily_bars') }} using (source, instrument_id, currency)

@@ -1,7 +1,7 @@
 with versions as (
     select
         instrument_key, source, instrument_id, currency, valid_to,
-        -- The first version stands for the time before it: actions reach further back than bars do.
+        -- Use the first version for earlier dates, too: actions reach further back than bars.
         if(lag(valid_from) over versions is null, date '-infinity', valid_from) as valid_from
     from {{ ref('dim_instrument') }}
     window versions as (partition by source, instrument_id, currency order by valid_from)

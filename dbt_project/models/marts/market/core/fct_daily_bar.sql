@@ -17,7 +17,7 @@ select
     bars.high,
     bars.low,
     bars.close,
-    -- A source without corporate actions has its closes as they came, and no other.
+    -- Without corporate actions, a source's closes are as traded already.
     coalesce(as_traded.close, bars.close) as close_as_traded,
     official.close as official_close,
     bars.volume,

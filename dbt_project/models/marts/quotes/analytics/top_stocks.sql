@@ -1,7 +1,7 @@
 {{ config(materialized='view') }}
 
--- The day is a key of the ranking so that a filter on it reaches the table. Without the catalogue in their names, the
--- tables are found in the published file by whatever name it is attached.
+-- day is a partition key of the ranking so that a filter on it is pushed down to the table. Table names leave out the
+-- catalog, so that they resolve under any name that the published file is attached by.
 select
     windows.source,
     windows.day,

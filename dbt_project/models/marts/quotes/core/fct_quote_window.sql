@@ -5,7 +5,7 @@
     on_schema_change='append_new_columns',
 ) }}
 
--- Not sorted: these are by far the most rows of the warehouse, and the lake has them by day and window_end.
+-- Not sorted: this is by far the largest table of the warehouse, and the lake stores it by day and window_end.
 select
     source,
     day,
