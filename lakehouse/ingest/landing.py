@@ -1,7 +1,7 @@
 """An API's answers, kept as they came: objects below the lake's root, one for each answer that says something new.
 
 From here on an API is loaded as a bucket is. An answer is written once, in one step, and never again: a load
-that is killed goes on with the answers that were landed, and nobody has to be asked twice.
+that is killed continues with the landed answers, without repeating their requests.
 """
 
 from __future__ import annotations

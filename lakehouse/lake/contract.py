@@ -30,7 +30,7 @@ TypeText = Annotated[ColumnType, BeforeValidator(lambda text: parse_type(text) i
 
 
 class ContractError(LakehouseError, ValueError):
-    """A contract is missing or contradicts itself; the message names the file and the mend."""
+    """A contract is missing or contradicts itself; the message names the file and the fix."""
 
 
 class Column(BaseModel):
@@ -184,7 +184,7 @@ class Contract(BaseModel):
 
     @cached_property
     def arrow_schema(self) -> pa.Schema:
-        """The table's Arrow schema; nullability is a check's matter, so every field is nullable in storage."""
+        """The table's Arrow schema. Every field is nullable in storage, since a check enforces nullability."""
         import pyarrow as pa
 
         return pa.schema([pa.field(column.name, column.type.arrow) for column in self.columns])

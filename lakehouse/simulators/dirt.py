@@ -1,6 +1,6 @@
 """What goes wrong in a bar feed: broken rows, bars without trades, repeated rows, a version full of errors.
 
-Each function makes one kind of dirt; where it goes, and what it amounts to, is `exchange`'s affair.
+Each function makes one kind of dirt; `exchange` places and counts it.
 """
 
 from __future__ import annotations

@@ -215,7 +215,7 @@ class Exchange:
         corrections = Counter(kind for kind, _, _ in self._corrections)
         counts["corrected"] = replace(
             counts["corrected"],
-            # The bars that the correction leaves as they were stand in both versions.
+            # Both versions contain the bars that the correction doesn't change.
             duplicates=counts["corrected"].received - corrections["changed"] - corrections["added"],
             superseded=corrections["changed"] + corrections["withdrawn"],
         )
@@ -253,7 +253,7 @@ def _identity(listing: Listing) -> str:
 
 
 def _day_off(days: Sequence[date]) -> date | None:
-    """A day between the first session and the last that is none, a Saturday if there is one."""
+    """A day without a session between the first session and the last, a Saturday if there is one."""
     between = [days[0] + timedelta(days=count) for count in range((days[-1] - days[0]).days)]
     off = [day for day in between if day not in set(days)]
     return next((day for day in off if day.weekday() == 5), off[0] if off else None)

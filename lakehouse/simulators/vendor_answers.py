@@ -37,7 +37,7 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 TRANSIENT: tuple[Fault, ...] = (
     *("rate_note", "http_429", "http_500", "http_503", "reset", "cut", "cut_quietly", "empty_body", "wrong_json"),
 )
-"""Faults that another try may mend, and that cost no waiting."""
+"""Faults that a retry may fix without a wait."""
 
 _JSON = "application/json"
 _HTML_PAGE = b"<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body>Back in a moment.</body></html>\n"

@@ -78,7 +78,7 @@ class VendorServer(ThreadingHTTPServer):
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that gave up waiting is no error of the vendor's.
+        # A client that gave up waiting is not an error of the vendor.
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 

@@ -162,7 +162,7 @@ def _build(
 
 
 class MartsAsOf:
-    """The marts as of a past moment, in a file that goes when nobody holds this object any more."""
+    """The marts as of a past moment, in a file that is deleted with the last reference to this object."""
 
     def __init__(self, build: Path) -> None:
         self._folder = TemporaryDirectory(prefix="marts-as-of-")
@@ -209,7 +209,7 @@ def publishing(config: Settings) -> Iterator[None]:
 
 @contextmanager
 def _private_build(config: Settings) -> Iterator[Path]:
-    """The private file, removed first; whoever holds it is the only one that builds."""
+    """Yields the private file, deleted first, under a lock: only its holder builds."""
     build = build_path(config)
     with publishing(config):
         build.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""Prices of exchanges and vendors: sessions, bars, quotes, corporate actions, and series held against each other."""
+"""Prices of exchanges and vendors: sessions, bars, quotes, corporate actions, and reconciliation of series."""

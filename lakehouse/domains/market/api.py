@@ -1,4 +1,4 @@
-"""A vendor of market data that is asked by HTTP, symbol by symbol."""
+"""The API of a market data vendor, requested symbol by symbol."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lakehouse.ingest.http.config import Api
 
 
 class SymbolsApi(Api):
-    """A vendor's API, and the symbols that are asked for."""
+    """A vendor's API and the symbols to request."""
 
     symbols: tuple[str, ...] = Field(
-        min_length=1, description="What is asked for; LAKEHOUSE_<SOURCE>_SYMBOLS (comma-separated) takes precedence."
+        min_length=1, description="Symbols to request; LAKEHOUSE_<SOURCE>_SYMBOLS (comma-separated) takes precedence."
     )
 
 
@@ -27,7 +27,7 @@ class Symbols:
     said: str | None = None
 
     def __call__(self) -> tuple[str, ...]:
-        """The symbols to ask for, each once, in the given order.
+        """The symbols to request, each once, in the given order.
 
         Raises:
             SourceError: the variable is set, but names none; or a symbol can't name an object.

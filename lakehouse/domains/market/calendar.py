@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NoSuchSession(LakehouseError):
-    """A date lies outside the calendar or is no session of it."""
+    """A date is outside the calendar or is not one of its sessions."""
 
 
 def build_sessions(calendar: str, first: date) -> pl.DataFrame:
@@ -70,7 +70,7 @@ class SessionCalendar:
         """Opening and close of a session, UTC.
 
         Raises:
-            NoSuchSession: `session` is none.
+            NoSuchSession: `session` is not a session.
         """
         try:
             return self._hours[session]
@@ -85,7 +85,7 @@ class SessionCalendar:
         """The session itself, or the one that follows a day without trading; None beyond the calendar's end or
         before its start.
 
-        Whether a day before the first session had trading is not known here, so none is said to have had none.
+        Whether a day before the first session had trading is unknown, so it is never treated as a day without trading.
         """
         at = bisect.bisect_left(self.sessions, day)
         if at == len(self.sessions) or day < self.sessions[0]:

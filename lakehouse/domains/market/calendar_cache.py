@@ -29,12 +29,12 @@ def calendar_version() -> str:
 
 @cache
 def _built(name: str, first: date) -> pl.DataFrame:
-    """A calendar, built once a process whatever homes it works on."""
+    """A calendar, built once per process, even if it works on several homes."""
     return build_sessions(name, first)
 
 
 def _keep(frame: pl.DataFrame, kept: Path) -> None:
-    """Keeps a calendar in a home that is there: whoever only reads makes none, and may not be allowed to write."""
+    """Caches a calendar in an existing home; never creates a home, since a read-only user may not be allowed to."""
     if not kept.parents[1].is_dir():
         return
     written = kept.with_suffix(f".{os.getpid()}.part")

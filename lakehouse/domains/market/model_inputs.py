@@ -1,5 +1,5 @@
-"""What dbt's models of market data read beside the sources' own tables: adjustment factors and splits over all sources,
-the closed windows of feeds, calendars and venues.
+"""Inputs of dbt's market models besides the sources' own tables: adjustment factors and splits over all sources, closed
+windows of feeds, calendars and venues.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CALENDAR = "calendar"
 """The SQL schema of calendars and venues."""
 CONVENTION = "'crsp'"
-"""By which convention the marts' returns count dividends."""
+"""The convention by which the marts' returns count dividends."""
 _CONVENTION_OF_VENDORS = "'reinvest'"
 
 Relation = Callable[[str], str]

@@ -1,4 +1,4 @@
-"""Daily bars as people ask for them: of some symbols and sessions, as traded or on one adjustment basis."""
+"""Reads daily bars by symbols and sessions, as traded or on one adjustment basis."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What an answer of a REST vendor means, told from its status, headers and bytes: whether it is one, how long to
 wait before asking again.
 
-Pure functions on one answer. Asking, waiting and asking again is `client`'s matter; what the rows inside mean is not
+Pure functions on one answer. Requests, waits and retries belong in `client`; what the rows inside mean is not
 known here.
 """
 

@@ -1,6 +1,6 @@
 """Keys of vendors, kept out of sight: out of errors, logs, and answers that repeat them.
 
-Where a key comes from is the matter of `lakehouse.settings`, what it is sent with that of its client.
+`lakehouse.settings` provides the key, and the client sends it.
 """
 
 from __future__ import annotations

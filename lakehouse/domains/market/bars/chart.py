@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 _PRICES = ("close", "open", "high", "low")
 _LISTED_DIVIDENDS = 4
-"""More are counted."""
+"""Maximum of listed dividends; the rest is only counted."""
 _CLOSEST = 6
-"""As many names as an error proposes."""
+"""Maximum of names that an error suggests."""
 _LIKE = 0.6
 """How much of two names must be alike for one to be meant by the other: two of three letters, as difflib counts."""
 
 
 class ChartError(LakehouseError):
-    """There is nothing to draw, or more than one thing; the message names them and the mend."""
+    """There is nothing to draw, or more than one match; the message names them and the fix."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Chart:
             "Low": price(min(rows["low"])),
             "Close": price(close),
             "Volume": f"{sum(rows['volume'].drop_nulls()):,}",
-            # A futures spread can stand at zero or below, where a percentage says nothing.
+            # A futures spread can be zero or negative; a percentage is meaningless then.
             "Change": f"{(close / base - 1) * 100:+.2f}% since {since}"
             if base > 0
             else f"{close - base:+,g} since {since}",

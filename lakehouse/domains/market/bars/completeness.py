@@ -1,5 +1,5 @@
-"""Which sessions have all the objects that they need. A header-only object means that nothing
-traded; a missing or failed one means missing data.
+"""Determines which sessions have all the objects that they need. A header-only object means that nothing was traded; a
+missing or failed one means missing data.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def _unanswered(
     sessions: Sequence[date],
     due_by: datetime | None,
 ) -> dict[date, list[str]]:
-    """An API's sessions miss each request of their month that was answered before they closed, and not since. A
-    request that was never answered is none of theirs: nobody can tell a missing answer from a symbol that is none.
+    """For an API: a session misses each request of its month that was last answered before the session closed. Requests
+    that were never answered don't count, since their symbol may not exist.
     """
     import polars as pl
 

@@ -85,7 +85,7 @@ def _daily_batch(
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)
         key = ", ".join(rules.DAILY_KEY)
-        # Rows that stand twice are no other set of rows, but have to be written again all the same.
+        # Duplicate rows don't change the set of rows, but must be rewritten all the same.
         changes = connection.execute(
             f"""
             SELECT {columns} FROM recomputed SEMI JOIN (

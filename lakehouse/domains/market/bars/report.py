@@ -1,6 +1,4 @@
-"""The daily report: one object a session in a target folder or bucket, with the columns that its reader's YAML
-names.
-"""
+"""The daily report: one object per session in a target folder or bucket, with the column names set in the YAML."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reported:
-    """What was exported: where to, the objects that were written, and how many stood there already with the
-    same content.
-    """
+    """The result of an export: the target, the objects written, and the number of unchanged objects."""
 
     url: str
     written: list[str] = field(default_factory=list)

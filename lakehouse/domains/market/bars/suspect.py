@@ -1,4 +1,4 @@
-"""Bars that are suspect, not invalid: a price that nobody around them traded at. A query over a named relation of
+"""Bars that are suspect, not invalid: a price far from those of the bars around them. A query over a named relation of
 bars that returns them with what makes them so.
 
 What breaks a contract doesn't belong here, nor what is odd about whole sessions or daily bars.

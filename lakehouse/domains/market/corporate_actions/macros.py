@@ -1,5 +1,5 @@
 """Prices on one adjustment basis, made when they are read: the tables' rows scaled by the corporate actions that
-the lake knows. What a factor is, is `lakehouse.domains.market.corporate_actions.adjustment`'s matter.
+the lake knows. `lakehouse.domains.market.corporate_actions.adjustment` defines the factors.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Daily bars held against a second, independent series."""
+"""Reconciliation of daily bars with a second, independent series."""

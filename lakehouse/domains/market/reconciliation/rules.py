@@ -1,18 +1,17 @@
-"""Two daily series of the same instruments held against each other, as DuckDB queries over named relations: on which
-adjustment basis ours came, by how much each session differs, and which differences are breaks.
+"""Reconciles two daily series of the same instruments, as DuckDB queries over named relations: finds our adjustment
+basis, the deviation of each session, and the deviations that are breaks.
 
-Belongs here: what a break is. Which tables are compared, and where breaks are kept, is the pipeline's matter; what a
-factor is, `adjustment`'s.
+Belongs here: the definition of a break. `views` defines which tables are compared, `adjustment` the factors.
 
 Series and their columns: `ours` and `theirs` have instrument_id, symbol, currency, session, open, high, low, close,
 volume. A basis column (DATE) says as of which day a row's vendor had adjusted it for splits and dividends; NULL is as
 traded. `factors` is a relation as of `adjustment.factors`, by the convention of the vendor who adjusted.
 
-What a vendor declares is often not what its archive holds: a file that was put together from downloads of several
-days, or downloaded on another day than its name says. So an instrument's basis is found, not believed: of the declared
-one, as traded, and as of the day before each later ex-date or after the last one, it is that under which open, high and
-low agree on the most sessions. The declared one wins ties. Sessions that then are off by one ratio in all four prices
-came on another basis than the rest.
+An archive often differs from what its vendor declares: a file may combine downloads of several days, or be downloaded
+on another day than its name says. So an instrument's basis is inferred. The candidates are the declared one, as traded,
+and as of the day before each later ex-date or after the last one; the basis is the candidate under which open, high and
+low agree on the most sessions. The declared one wins ties. Sessions that are then off by one ratio in all four prices
+have another basis than the rest.
 """
 
 from __future__ import annotations

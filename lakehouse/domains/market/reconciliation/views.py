@@ -1,5 +1,6 @@
-"""Reconciliation: a source's daily bars held against a second, independent series, as its YAML says. What a break
-is, is `lakehouse.domains.market.reconciliation.rules`'s matter; here it is said which tables are compared.
+"""Selects the tables to reconcile: a source's daily bars and the second, independent series that its YAML names.
+
+`lakehouse.domains.market.reconciliation.rules` defines what a break is.
 """
 
 from __future__ import annotations
