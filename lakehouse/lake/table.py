@@ -42,6 +42,7 @@ def retry_when_stale(work: Callable[[], T]) -> T:
 
     `work` commits once at most, as its last deed, and changes nothing but the table: what it counts, it returns.
     """
+    # Not stamina: it adds jitter of one width below `wait_max`, so that writers at the maximum retry in step.
     for attempt in range(TRIES):
         try:
             return work()
