@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lakehouse.ingest.versions import held, parts_of, references
+from lakehouse.ingest.versions import held, newest_publication, parts_of, references
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,16 @@ class RevisionRule:
     """The raw table's partition column."""
     first_by: tuple[str, ...] = ()
     """Columns that rank before the time of publication: the vendor's own revision number."""
+    only_newest_publication: bool = False
+    """Whether each object is a publication of all rows that are true as of its day: then only the newest one counts."""
 
     @property
     def key_hash(self) -> str:
         return f"hash({', '.join(self.key)})"
+
+    def held(self, ledger: str) -> str:
+        """Where the rows that count are stored (see `lakehouse.ingest.versions.held`)."""
+        return parts_of(f"({newest_publication(ledger)})") if self.only_newest_publication else held(ledger)
 
 
 def winners(raw: str, ledger: str, rows: RevisionRule) -> str:
@@ -46,7 +52,7 @@ def winners(raw: str, ledger: str, rows: RevisionRule) -> str:
     return f"""
         WITH known AS NOT MATERIALIZED (
             SELECT raw.*, held.published_at AS said_at, held.ingested_at AS heard_at FROM {raw} AS raw
-            JOIN ({held(ledger)}) AS held
+            JOIN ({rows.held(ledger)}) AS held
             ON raw.object = held.object AND raw.object_version = held.object_version AND raw.{rows.part} = held.part
         ),
         several AS MATERIALIZED ({_repeated("known", rows)})
@@ -75,7 +81,7 @@ def losers(raw: str, ledger: str, rows: RevisionRule) -> str:
             SELECT * FROM readable
             WHERE {rows.key_hash} IN (FROM several)
             OR (object, object_version, {rows.part}) NOT IN (
-                SELECT (object, object_version, part) FROM ({held(ledger)})
+                SELECT (object, object_version, part) FROM ({rows.held(ledger)})
             )
         )
         SELECT raw.* EXCLUDE (is_latest),

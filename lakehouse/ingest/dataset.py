@@ -77,7 +77,8 @@ class Dataset:
         contract: the raw table's, as it binds this source.
         rows: the format of rows in an object.
         times: makes the columns that a row's time gives, as Polars expressions over the object's columns: those of the
-            raw table by their names, and `day`, on which the row falls by the partitions' clock.
+            raw table by their names, and `day`, on which the row falls by the partitions' clock. Rows without a time
+            are of their object's day.
         units: column -> number of the vendor's units in one of ours.
         partition_column: column of the raw table that holds a row's partition; None if it has none.
         part: the raw table's storage partitions.

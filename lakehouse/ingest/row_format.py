@@ -46,7 +46,7 @@ class RowFormat(Strict):
         "utf-8", description="Encoding of the text, such as latin-1 or cp1252; a row that is not in it is refused."
     )
     nulls: tuple[str, ...] = Field(("",), description="Texts that mean NULL.")
-    time: RowTime
+    time: RowTime | None = Field(None, description="The time of a row; without one, rows are of their object's day.")
     columns: dict[str, str] = Field(description="Column of the raw table -> column of the object.")
     constants: dict[str, str] = Field({}, description="Column of the raw table -> the value that all rows have.")
     named: dict[str, str] = Field(
@@ -75,4 +75,4 @@ class RowFormat(Strict):
     @cached_property
     def object_columns(self) -> list[str]:
         """The columns that an object must have."""
-        return list(dict.fromkeys([*self.columns.values(), *self.time.columns]))
+        return list(dict.fromkeys([*self.columns.values(), *(self.time.columns if self.time else ())]))

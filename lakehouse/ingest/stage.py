@@ -148,6 +148,8 @@ def _typed(chunk: Chunk) -> pl.DataFrame:
         return pl.DataFrame(schema={"object_number": pl.UInt32, "part": pl.Date})
     text = pl.concat(texts)
     rows = typed(text, dataset).join(_facts(chunk), on="object_number", maintain_order="left")
+    if dataset.rows.time is None:
+        rows = rows.with_columns(day="first_day")
     days = rows.select("object_number", "day").unique().rows()
     placed = pl.DataFrame(
         [(number, day, *_placed(chunk.objects[number], day, dataset.partitioning)) for number, day in days],
@@ -231,13 +233,17 @@ def _sorted_out(
 
 def _rules(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Predicates:
     contract, time = dataset.contract, dataset.rows.time
+    told: dict[str, tuple[str, str]] = {}
+    if time is not None:
+        why = f"{' '.join(time.columns)} is no time of the form {time.format} ({YEARS})"
+        told["has_a_day"] = ("day IS NOT NULL", why)
     return {
         **predicates_of(contract, connection, "received"),
         **{
             f"{name}_typed": (f"NOT untyped_{name}", f"{name} is not a {contract.column(name).type}")
             for name in untyped_columns(dataset)
         },
-        "has_a_day": ("day IS NOT NULL", f"{' '.join(time.columns)} is no time of the form {time.format} ({YEARS})"),
+        **told,
         "within_file": ("day BETWEEN first_day AND last_day", "the time is outside its file's date"),
         "has_a_partition": ("is_placed", dataset.partitioning.without),
     }

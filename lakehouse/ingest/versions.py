@@ -45,6 +45,13 @@ def current(ledger: str) -> str:
     return f"SELECT * FROM {ledger} WHERE status <> 'failed' QUALIFY {newest}"
 
 
+def newest_publication(ledger: str) -> str:
+    """The current entries of the objects that the newest publication consists of: those of the latest partition,
+    whether they have rows or not. A publication that arrives after a newer one is none of them.
+    """
+    return f"SELECT * FROM ({current(ledger)}) QUALIFY first_session = max(first_session) OVER ()"
+
+
 def held(ledger: str) -> str:
     """Where the rows of each object's `current` version are stored. A newer version replaces the older one as a whole.
 

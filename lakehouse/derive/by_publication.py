@@ -1,0 +1,81 @@
+"""Deriving a table of what a source's newest publication says.
+
+Each object of such a dataset is a whole publication: it has all rows that are true as of the day in its name, and what
+the next one lacks is gone. Every publication is kept in the raw table, in the partition of its day; the derived table,
+partitioned in the same way, has the rows of the newest one alone. The newest is the one of the latest day, whenever it
+arrived: a late one changes nothing, and a corrected one replaces the object of its day.
+
+The dataset is an ordinary one: its objects' names have a date, its `rows` say no time, and its `RevisionRule` has
+`only_newest_publication`. Tables that keep rows of every partition are derived by `by_partition`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+from functools import partial
+
+from lakehouse.derive.by_partition import Rules
+from lakehouse.derive.incremental import DeriveResult, changed_partitions, count, derive_until_current
+from lakehouse.derive.source import Source
+from lakehouse.ingest.ledger import LEDGER
+from lakehouse.ingest.versions import newest_publication
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.sql import literal, predicate
+from lakehouse.progress import Progress
+
+
+def derive_by_publication(
+    dataset: str,
+    table: str,
+    rules: Rules,
+    lake: Lake,
+    source: Source,
+    partitions: Sequence[date],
+    *,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
+) -> DeriveResult:
+    """Brings the table in line with the newest publication, if that is of one of `partitions` or not the one that is
+    stored. With `verify` nothing is written, and the result says what would be.
+    """
+    made = derive_until_current(partial(_derive, dataset, table, rules, lake, source, frozenset(partitions), verify))
+    progress(f"publications of {table}", 1, 1)
+    return made
+
+
+def _derive(
+    dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: frozenset[date], verify: bool
+) -> tuple[DeriveResult, Sequence[Snapshot]]:
+    # The ledger's snapshot comes before the raw table's, as a load writes the raw rows first. It comes before the
+    # target's too: of two derivations that see different publications, either the one with the newer ledger finds what
+    # the other wrote, or the other finds after its commit that the ledger has changed.
+    ledger = lake.table(LEDGER).snapshot()
+    target = lake.table(source.table(table)).snapshot()
+    part = target.table.contract.partition_by[0]
+    stored = set(target.dates())
+    with lake.connect() as connection:
+        raw = lake.table(source.dataset(dataset).table).snapshot()
+        of_source = ledger.select({"source": [source.name]})
+        known = f"(SELECT * FROM ({of_source}) WHERE product = {literal(dataset)})"
+        found = connection.execute(f"SELECT DISTINCT first_session FROM ({newest_publication(known)})").fetchall()
+        days = {day for (day,) in found}
+        parts = {source.dataset(dataset).part.of(day) for day in days}
+        if stored == parts and not partitions & days:
+            return DeriveResult(), ()
+        order = f"ORDER BY {', '.join(dict.fromkeys((part, *target.table.contract.key)))}"
+        derived = rules(source, connection, f"({raw.select({part: sorted(parts)})})", known)
+        rows = connection.execute(f"{derived} {order}").to_arrow_table()
+        connection.register("fresh", rows)
+        changed = changed_partitions(connection, target, part, sorted(stored | parts))
+        made = count(connection, "fresh")
+        if not changed:
+            return DeriveResult(made), (ledger,)
+        where = predicate({part: changed})
+        fresh = connection.execute(f"SELECT * FROM fresh WHERE {where} {order}").to_arrow_table()
+        if not verify:
+            target.overwrite(fresh, where)
+        by_partition = Counter(fresh[part].to_pylist())
+        return DeriveResult(made, frozenset(changed), fresh.num_rows, int(not verify), by_partition), (ledger,)
