@@ -151,6 +151,7 @@ class Listener:
         Raises:
             SourceError: the broker has gone away, has lost the consumer, or refuses to serve it.
         """
+        # Not nats-py's `PullSubscription.fetch`: it takes more than twice the CPU time per message.
         left = max(deadline - time.monotonic(), 0.01)
         request = json.dumps({"batch": most - len(self._arrived), "expires": int(left * 1e9)}).encode()
         # The broker reports the end of the request's time. If it doesn't, it never received the request.
