@@ -21,7 +21,7 @@ class LakehouseError(Exception):
 
 
 class SourceError(LakehouseError, ValueError):
-    """A source's YAML or settings can't work as they stand; the message names the entry and the fix."""
+    """A source's YAML or settings are invalid; the message names the entry and the fix."""
 
 
 class SourceUnavailable(LakehouseError):

@@ -92,7 +92,7 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
     if kind.kind not in ("bigint", "decimal", "double"):
         return from_text(kind, source).alias(name)
     if dataset.rows.decimal == ",":
-        # A point is no decimal sign then: 1.234 would be a thousand and more, so it is not typed rather
+        # A point is not a decimal sign then: 1.234 would be a thousand and more, so it is not typed rather
         # than guessed.
         source = pl.when(~source.str.contains(".", literal=True)).then(source.str.replace(",", ".", literal=True))
     if kind.kind != "bigint":

@@ -50,7 +50,7 @@ class Received:
     size: int = 0
     digest: str = ""
     _body: bytes | None = None
-    """The lines of all rows, UTF-8; None where the rows are no lines."""
+    """The lines of all rows, UTF-8; None if the rows are not lines."""
     _lines: list[str] | None = None
 
     def text(self, row_numbers: list[int]) -> list[str]:

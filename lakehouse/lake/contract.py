@@ -221,7 +221,7 @@ def read_contracts(folder: Path, domain: str = "") -> Mapping[str, Contract]:
     """Every contract of a domain by its table's name, from the YAML files of a folder; they are read once.
 
     Raises:
-        ContractError: a file is no contract, or two are of the same table.
+        ContractError: a file is not a contract, or two are of the same table.
     """
     import yaml
 

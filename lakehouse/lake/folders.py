@@ -34,7 +34,7 @@ def folders(uri: str) -> list[str]:
 
 
 def require_folder(home: Path) -> None:
-    """Makes sure that the home is no file.
+    """Checks that the home is not a file.
 
     Raises:
         HomeUnavailable: it is one, or has a name that no folder can have.

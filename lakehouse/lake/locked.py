@@ -38,7 +38,7 @@ _NO_FUNCTIONS = {"current_setting", "getenv", "getvariable", "json_serialize_pla
 _CATALOG_SCHEMA = "information_schema"
 _NO_TABLES = re.compile(r"(duckdb|pg|pragma|sqlite)_|views$", re.IGNORECASE)
 _NAME = re.compile(r"[\w $-]+")
-"""What is no such word names a file."""
+"""Any other word names a file."""
 _GRACE_S = 5.0
 """After the time limit, for what DuckDB can't interrupt."""
 _MEMORY_TIMES = 3

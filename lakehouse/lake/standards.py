@@ -69,7 +69,7 @@ def _iban(text: str) -> bool:
 
 
 def _lei(text: str) -> bool:
-    # stdnum takes any length: '1' and '98' are no LEIs.
+    # stdnum takes any length: '1' and '98' are not LEIs.
     return _LEI.fullmatch(text) is not None and int("".join(str(int(sign, 36)) for sign in text)) % 97 == 1
 
 

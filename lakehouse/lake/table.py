@@ -92,7 +92,7 @@ class LakeTable:
         return LakeTable(self.name, self.uri, self.storage_options, self.contract, self._missing, pin)
 
     def snapshot(self) -> Snapshot:
-        """The table as it stands now, or at its pin; a table never written is a snapshot without files.
+        """The table's current state, or its pinned one; a table never written is a snapshot without files.
 
         Raises:
             LakeUnavailable: the storage can't be read, or has the pinned version no longer.
@@ -106,7 +106,7 @@ class LakeTable:
         return found
 
     def stored(self) -> Snapshot:
-        """The table as it stands now, or at its pin, whichever version of its contract wrote it.
+        """The table's current state, or its pinned one, whichever version of its contract wrote it.
 
         Raises:
             LakeUnavailable, TableDamaged: as for `snapshot`.

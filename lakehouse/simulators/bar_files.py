@@ -34,7 +34,7 @@ class VendorObject(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BarRow:
-    """A row of a bar file. A value may be text, written as it stands, so that nonsense can be written."""
+    """A row of a bar file. A value may be text, written verbatim, so that nonsense can be written."""
 
     isin: str
     mnemonic: str = "SIM"

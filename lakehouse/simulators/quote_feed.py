@@ -109,7 +109,7 @@ class QuoteFeed:
         return self._server.url
 
     def now(self) -> datetime:
-        """Feed time in UTC. It stands still before the context is entered."""
+        """Feed time in UTC. It doesn't move before the context is entered."""
         if self._origin is None:
             return (self._start or datetime.now(UTC)).astimezone(UTC) + self._advanced
         start, entered = self._origin

@@ -43,7 +43,7 @@ class Sessions:
 
     @property
     def without(self) -> str:
-        """The reason against a row whose day is no session."""
+        """The reason to reject a row whose day is not a session."""
         return f"the day is no session of {self.code}"
 
     def of(self, day: date) -> date | None:

@@ -29,7 +29,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ApiKey(Strict):
-    """The key that each request carries. It comes from the environment and never stands in YAML."""
+    """The key that each request carries. It comes from the environment, never from YAML."""
 
     parameter: str = Field("apikey", description="Name of the query parameter.")
     header: str | None = Field(
@@ -135,7 +135,7 @@ class Endpoint:
         """Where to ask.
 
         Raises:
-            SourceError: it is no address of an API.
+            SourceError: it is not an API's URL.
         """
         address = self.url or self.api.url
         try:

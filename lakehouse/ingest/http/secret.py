@@ -17,7 +17,7 @@ class Secret:
     """A key that must not be seen: takes it out of texts and bodies, and doesn't show it itself."""
 
     def __init__(self, key: str | None) -> None:
-        # As it stands, and as it stands in a URL; the longest first, since one may begin with another.
+        # Literally and as encoded in a URL; the longest first, since one may begin with another.
         self.key = key
         forms = {key, quote(key, safe=""), quote(key), quote_plus(key)} if key else set()
         self._forms = sorted(forms, key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""How a source stands: sessions loaded, missing and failed, what the quarantine holds and why, and when the
+"""The status of a source: sessions loaded, missing and failed, what the quarantine holds and why, and when the
 marts were last published.
 """
 

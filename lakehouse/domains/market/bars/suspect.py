@@ -7,12 +7,12 @@ What breaks a contract doesn't belong here, nor what is odd about whole sessions
 from __future__ import annotations
 
 NOISE_TIMES = 6.0
-"""How many times the usual move a price may stand off its neighbourhood in the regular segment."""
+"""How many times the usual move a price may be off its neighbourhood in the regular segment."""
 NOISE_TIMES_EXTENDED = 18.0
 """The same before and after it, where trades that are reported late or at an average price are common."""
 GRANULARITY_TICKS = 5.0
 GRANULARITY_PCT = 0.5
-"""What a price may stand off besides, however quiet the instrument is: that many of its ticks, or that share of
+"""How far a price may be off in any case, however quiet the instrument is: that many of its ticks, or that share of
 the price if it is more.
 """
 NEIGHBOURS = 15
@@ -22,7 +22,7 @@ FEWEST_BARS = 10
 
 
 def suspect_bars(bars: str) -> str:
-    """Traded bars with a price that stands far off its neighbourhood, before and after: a spike that comes back.
+    """Traded bars with a price far off its neighbourhood, before and after: a spike that comes back.
 
     The filter of Brownlees and Gallo (Financial econometric analysis at ultra-high frequency, Computational
     Statistics & Data Analysis 51, 2006): |price - level| > a * scale + granularity. Their trimmed mean and trimmed
