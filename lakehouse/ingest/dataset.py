@@ -39,11 +39,14 @@ class ObjectOrigin:
     Args:
         place: opens the place; raises SourceError if the settings name none.
         beside: the names of all datasets that share the place, including this one.
+        land: brings to the place what is new at a system that is read by a cursor (see `lakehouse.ingest.cursor`); a
+            load calls it first.
     """
 
     place: Callable[[], ObjectSource]
     names: Names
     beside: tuple[Beside, ...]
+    land: Callable[[], object] | None = None
 
     def is_foreign(self, name: str, partitioning: Partitioning) -> bool:
         """Whether no dataset takes or ignores an object of that name."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.ingest.dataset import ApiOrigin, Dataset
+from lakehouse.ingest.dataset import ApiOrigin, Dataset, ObjectOrigin
 from lakehouse.ingest.discover import ObjectVersion, discover, store_of
 from lakehouse.ingest.entered import QUARANTINE, clear_abandoned
 from lakehouse.ingest.fetch import fetch
@@ -68,7 +68,8 @@ def load(
     progress: Progress = lambda *_: None,
 ) -> LoadResult:
     """Loads every pending object of `partitions`, in chunks that fit into memory. An API is requested first, and its
-    answers are landed as objects; a missing answer is recorded as a failed object.
+    answers are landed as objects; a missing answer is recorded as a failed object. What a cursor reads is landed first
+    too.
 
     An object that can't be read is recorded as failed without stopping the others; one that is replaced before its rows
     are committed is left for the next load. If nothing is pending, nothing is written.
@@ -85,6 +86,8 @@ def load(
         unanswered = fetch(lake, dataset, dataset.origin, partitions, run_id=run_id, progress=progress)
         for entry in _commit(lake, dataset, None, unanswered):
             result.add(entry)
+    if isinstance(dataset.origin, ObjectOrigin) and dataset.origin.land is not None and not reread:
+        dataset.origin.land()
     found = discover(lake, dataset, retry_failed=True, partitions=partitions, reread=reread)
     record_skipped(lake, dataset.source, found.skipped)
     store = store_of(lake, dataset)
