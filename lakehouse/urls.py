@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 # A single letter before a colon is a drive or an odd folder name, not a scheme.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_WITH_PASSWORD = re.compile(r"([^/@:]*):(?:[^/]*@|[^@]*@)")
+_PORT_AND_PATH = re.compile(r"(?:\[[^]/@]*\]|[^/@:]*):\d{1,5}/")
 _FILE = {"file": "file:///folder"}
 
 
@@ -43,7 +44,7 @@ def fault_of(url: str, places: Mapping[str, str]) -> str | None:
     # A file's URL has no host, every other one has.
     if not address or bool(host) == (scheme == "file"):
         return f"it names no place; write {forms[scheme]}"
-    if ":" in host.rpartition("@")[0]:
+    if _password_in(address):
         return (
             "it has a password in it, which logs and tables would show; change the password, and keep it in an "
             "environment variable"
@@ -53,9 +54,16 @@ def fault_of(url: str, places: Mapping[str, str]) -> str | None:
 
 def without_password(url: str) -> str:
     """The URL without its password, for display."""
-    scheme = scheme_of(url)
-    if scheme is None or "@" not in url:
+    if scheme_of(url) is None:
         return url
-    place = urlsplit(url)
-    user, _, host = place.netloc.rpartition("@")
-    return place._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl() if ":" in user else url
+    scheme, _, address = url.partition("://")
+    found = _password_in(address)
+    return f"{scheme}://{found[1]}:***@{address[found.end() :]}" if found else url
+
+
+def _password_in(address: str) -> re.Match[str] | None:
+    """The user and the password with which an address begins. One with a slash is found, too, which divides the address
+    wrongly: what follows the colon then is not a port.
+    """
+    found = _WITH_PASSWORD.match(address)
+    return None if found is None or _PORT_AND_PATH.match(address) else found

@@ -46,10 +46,30 @@ def test_scheme_of__tells_a_url_from_a_path() -> None:
         ("sftp://me:s3cret@host/feed", "sftp://me:***@host/feed"),
         ("sftp://me@host/feed", "sftp://me@host/feed"),
         ("/data/a:b@c", "/data/a:b@c"),
+        ("sftp://me:s3/cr/et@host/feed", "sftp://me:***@host/feed"),
+        ("sftp://me:s3@cret@host/feed", "sftp://me:***@host/feed"),
+        ("sftp://me:s3cret@[::1/feed", "sftp://me:***@[::1/feed"),
+        ("sftp://host:2222/a@b", "sftp://host:2222/a@b"),
+        ("sftp://me@host:2222/a@b", "sftp://me@host:2222/a@b"),
+        ("sftp://[::1]:2222/a@b", "sftp://[::1]:2222/a@b"),
     ],
 )
 def test_without_password__shows_the_rest(url: str, shown: str) -> None:
     assert without_password(url) == shown
+    assert ("password" in str(fault_of(url, {"sftp": "sftp://user@host/folder"}))) == (url != shown)
+
+
+@pytest.mark.parametrize("url", ["sftp://[::1/x", "sftp://me:s3/cret@host/x", "ftp://host:port/x"])
+def test_an_address_that_cannot_be_read_is_refused_without_its_password(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that begins like an IPv6 address ended the command by a traceback."""
+    monkeypatch.setenv("LAKEHOUSE_XETRA_URL", url)
+    settings.cache_clear()
+    result = CliRunner().invoke(app, ["update", "xetra"], env={"COLUMNS": "300"})
+    assert (result.exit_code, isinstance(result.exception, SystemExit)) == (2, True)
+    assert "Traceback" not in result.output
+    assert "s3/cret" not in result.output
 
 
 @pytest.mark.parametrize(("url", "said"), UNKNOWN)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from lakehouse.errors import SourceError, SourceUnavailable
+from lakehouse.urls import without_password
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,15 @@ def server_folder(url: str, *, port: int) -> ServerFolder:
         port: the default port.
 
     Raises:
-        SourceError: the port is not a number.
+        SourceError: the host or the port can't be read.
     """
     scheme, _, address = url.partition("://")
     netloc, _, path = address.partition("/")
-    place = urlsplit(f"//{netloc}")
     try:
+        place = urlsplit(f"//{netloc}")
         port = place.port or port
     except ValueError as error:
-        raise SourceError(f"{url}: {error}; write scheme://user@host:port/folder") from error
+        raise SourceError(f"{without_password(url)}: {error}; write scheme://user@host:port/folder") from error
     path = unquote(path).strip("/")
     home = path == "~" or path.startswith("~/")
     return ServerFolder(

@@ -70,9 +70,10 @@ def use(config: Settings, name: str) -> None:
         ReleaseError: the lake has no such release, or its marts are in another home.
     """
     lake = lake_of(config)
-    release = None if name == LATEST else release_named(lake, name)
-    marts = None if release is None else marts_file(config, release)
     with publishing(config):
+        # Another command may have dropped the release until now.
+        release = None if name == LATEST else release_named(lake, name)
+        marts = None if release is None else marts_file(config, release)
         latest = release_folder(config) / "latest.duckdb"
         if release_in_use(config) is None:
             # One that a command left which was cut off is older than what is published.
@@ -83,7 +84,7 @@ def use(config: Settings, name: str) -> None:
             set_in_use(config, release.name)
             _serve(config.warehouse, marts)
         elif release_in_use(config) is not None:
-            _serve(config.warehouse, latest)
+            _serve(config.warehouse, latest if latest.is_file() else None)
             set_in_use(config, None)
             latest.unlink(missing_ok=True)
 
@@ -109,17 +110,17 @@ def drop(config: Settings, name: str) -> None:
         ReleaseError: the lake has no such release, or readers are served it.
     """
     lake = lake_of(config)
-    release_named(lake, name)
-    if release_in_use(config) == name:
-        raise ReleaseError(f"readers are served release {name}: run `lakehouse release use {LATEST}` first")
     with publishing(config):
+        release_named(lake, name)
+        if release_in_use(config) == name:
+            raise ReleaseError(f"readers are served release {name}: run `lakehouse release use {LATEST}` first")
         drop_release(lake, name)
         _remove_leftovers(config, lake)
 
 
 def _serve(served: Path, marts: Path | None) -> None:
     """Puts marts into the place where readers open the published file; without any, nothing is there."""
-    if marts is None or not marts.is_file():
+    if marts is None:
         served.unlink(missing_ok=True)
         return
     staged = served.with_suffix(".part")

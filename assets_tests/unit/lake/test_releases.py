@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -18,9 +20,9 @@ from lakehouse.cli.app import app
 from lakehouse.errors import LakeUnavailable, ReleaseError
 from lakehouse.lake.maintenance import maintain
 from lakehouse.lake.releases import changes, release_named, releases, restore_tables
-from lakehouse.settings import settings
+from lakehouse.settings import Settings, settings
 from lakehouse.warehouse import releases as warehouse
-from lakehouse.warehouse.publish import publication
+from lakehouse.warehouse.publish import publication, publishing
 from lakehouse.warehouse.releases import create, drop, use
 
 DAY = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -270,3 +272,27 @@ def test_the_command_line_names_the_cause_and_the_fix(released: str) -> None:
 def test_a_lake_without_rows_has_no_release() -> None:
     with pytest.raises(ReleaseError, match="is empty; a release keeps what has been loaded"):
         create(settings(), "none")
+
+
+def test_use_and_drop_that_wait_for_a_publication_do_not_both_succeed(released: str) -> None:
+    """Both had looked before they waited: readers were served a release that was gone, and no marts."""
+    done: list[str] = []
+
+    def attempt(work: Callable[[Settings, str], None]) -> None:
+        with suppress(ReleaseError):
+            work(settings(), released)
+            done.append(work.__name__)
+
+    with publishing(settings()):
+        waiting = [threading.Thread(target=attempt, args=(work,)) for work in (use, drop)]
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join(timeout=0.5)
+        assert done == []
+    for thread in waiting:
+        thread.join()
+    assert len(done) == 1
+    assert price() == (1 if done == ["use"] else 2)
+    use(settings(), "latest")
+    assert price() == 2
