@@ -6,7 +6,9 @@ import json
 import sqlite3
 import threading
 import urllib.request
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from assets_tests.support.kernel_lake import PROVENANCE, contract, lake_at, rows_of
+from assets_tests.support.servers.ministack import MinistackS3
 from lakehouse.derive.by_partition import derive_by_partition, partitions_as_of
 from lakehouse.derive.checks import conservation_holds, of_every_dataset, of_every_table
 from lakehouse.derive.rebuild import rebuild
@@ -277,3 +280,19 @@ def test_a_record_with_the_cursors_own_member_is_refused(tmp_path: Path) -> None
 
     with pytest.raises(SourceError, match="rename it"):
         Reader(tmp_path, Taken()).take()
+
+
+def test_two_runs_at_once_land_each_batch_once_in_a_bucket(
+    table: Table, ministack_s3: MinistackS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = f"landed-{uuid.uuid4().hex[:8]}"
+    ministack_s3.create_bucket(bucket)
+    for name, value in ministack_s3.environment().items():
+        monkeypatch.setenv(name, value)
+    table.add(*range(5, 20))
+    landing = BatchLanding(f"s3://{bucket}/shop", lambda: table, 3)
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(lambda _: landing.land(), range(4))) == 7
+    assert landing.land() == 0
+    names = sorted(objects_at(landing.url).list().objects["name"].to_list())
+    assert names == [f"{number:010d}-{3 * (number - 1) or ''}.jsonl.gz" for number in range(1, 8)]
