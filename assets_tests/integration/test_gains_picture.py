@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from assets_tests.support.feed_lake import FeedLake, said
 from assets_tests.support.window_reference import closed_windows
 from lakehouse.api import Lake
-from lakehouse.components.bars import figures as figures
+from lakehouse.components.bars import figures as module
 from lakehouse.components.bars.figures import gains_picture
 
 START = datetime(2026, 3, 3, 14, 30, tzinfo=UTC)
@@ -28,13 +28,13 @@ DAY = START.date()
 def drawn(feed: FeedLake, day: date, monkeypatch: pytest.MonkeyPatch) -> tuple[Figure, str]:
     """The figure of a day, and the Markdown that it became."""
     figures: list[Figure] = []
-    made = figures.image_markdown
+    made = module.image_markdown
 
     def seen(figure: Figure, description: str) -> str:
         figures.append(figure)
         return made(figure, description)
 
-    monkeypatch.setattr(figures, "image_markdown", seen)
+    monkeypatch.setattr(module, "image_markdown", seen)
     metadata = gains_picture(feed.lake, feed.described, day)
     return figures[0], metadata["gains_of_the_day"].value
 

@@ -66,8 +66,8 @@ def status(lake: Lake, source: BarSource) -> Status:
     received = ledger.group_by("product").agg(pl.col("rows_received").sum())
 
     refused = {dataset.name: refusal(lake, dataset, None) for dataset in source.datasets}
-    calendar = source.calendar
-    expected = calendar.between(sessions[0], sessions[-1]) if sessions else []
+    # An empty lake asks no calendar: building one takes a second.
+    expected = source.calendar.between(sessions[0], sessions[-1]) if sessions else []
     return Status(
         source=source.name,
         sessions_loaded=len(sessions),
@@ -77,7 +77,7 @@ def status(lake: Lake, source: BarSource) -> Status:
         incomplete=missing_objects(
             source,
             ledger,
-            [session for session in sessions if calendar.is_session(session)],
+            [session for session in sessions if source.calendar.is_session(session)],
         )
         if source.has_bars
         else {},
