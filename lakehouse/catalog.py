@@ -5,6 +5,7 @@ A new domain is a package and one line in `DOMAINS`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache, partial
@@ -30,6 +31,8 @@ from lakehouse.settings import PROJECT_ROOT, Settings, settings
 
 if TYPE_CHECKING:
     import duckdb
+
+_log = logging.getLogger(__name__)
 
 DOMAINS: tuple[Domain, ...] = (market.DOMAIN,)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
@@ -66,6 +69,26 @@ def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
 def broken_files() -> dict[Path, SourceError]:
     """Every `defs.yaml` that can't be read, with its error."""
     return dict(sorted(descriptions().broken.items()))
+
+
+def faulty_files() -> dict[Path, SourceError]:
+    """Every `defs.yaml` that can't be used, with its error: broken files, and those whose source has no partitions, for
+    example since its calendar ends before its first session.
+    """
+    found, files = broken_files(), descriptions().files
+    for name, source in sources().items():
+        try:
+            for dataset in source.stepwise:
+                dataset.partitioning.on_or_after(dataset.partitioning.first)
+        except SourceError as error:
+            found[files[name]] = SourceError(f"{files[name]}: {error}")
+    return found
+
+
+@cache
+def warn_of(error: SourceError) -> None:
+    """Logs, once a process, that a source is left out."""
+    _log.warning("%s. This source is left out until its file is corrected", error)
 
 
 def sources(config: Settings | None = None) -> dict[str, Source]:

@@ -20,7 +20,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lakehouse.cli.explained import SIGINT_STATUS, console, errors, explained, is_ctrl_c, print_error
+from lakehouse.cli.explained import (
+    SIGINT_STATUS,
+    console,
+    errors,
+    explained,
+    is_ctrl_c,
+    print_error,
+    warn_of_broken_files,
+)
 from lakehouse.cli.release import release_app
 from lakehouse.cli.render import print_feed_status, print_status
 from lakehouse.cli.results import Format, end_quietly, format_of, partial_of, print_result
@@ -33,6 +41,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(release_app)
+
+
+@app.callback()
+def each_command(context: typer.Context) -> None:
+    context.call_on_close(warn_of_broken_files)
 
 
 class Transport(StrEnum):
@@ -106,6 +119,7 @@ def update(
 
     The sensors and schedules do the same while `lakehouse dev` runs.
     """
+    from lakehouse.errors import LakehouseError
     from lakehouse.local_dagster.backfill import Display, Outcome, show_outcome
     from lakehouse.local_dagster.update import update_sources
 
@@ -116,6 +130,9 @@ def update(
                 console.print(f"[bold]{name}[/]")
                 show_outcome(console, done)
                 sound &= done.is_sound
+            elif isinstance(done, LakehouseError):
+                print_error(done)
+                sound = False
             else:
                 console.print(f"[bold]{name}[/]: {escape(done)}", highlight=False, soft_wrap=True)
     if not sound:
@@ -268,10 +285,11 @@ def status() -> None:
     from the marts, and the last publication.
     """
     from lakehouse.api import Lake
-    from lakehouse.catalog import broken_files, sources_of
+    from lakehouse.catalog import sources_of
     from lakehouse.derive.held_back import holds
     from lakehouse.domains.market.bars.status import publication_of, status
     from lakehouse.domains.market.quotes.status import feed_status
+    from lakehouse.errors import SourceError
     from lakehouse.lake.releases import release_in_use
     from lakehouse.settings import settings
 
@@ -279,11 +297,12 @@ def status() -> None:
         lake = Lake.present()
         console.print(f"lake: {escape(lake.uri)}", highlight=False, soft_wrap=True)
         for source in sources_of("market"):
-            print_status(console, status(lake, source))
+            try:
+                print_status(console, status(lake, source))
+            except SourceError as error:
+                print_error(error)
         for feed in sources_of("feed"):
             print_feed_status(console, feed_status(lake, feed))
-        for broken in broken_files().values():
-            print_error(broken)
         for hold in holds(lake):
             console.print(f"held back: {escape(str(hold))}", highlight=False, soft_wrap=True)
         if (served := release_in_use(settings())) is not None:

@@ -58,5 +58,19 @@ def is_ctrl_c(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
 
 
+_printed: set[str] = set()
+"""The errors that were printed."""
+
+
+def warn_of_broken_files() -> None:
+    """Names the broken `defs.yaml` files that weren't named by an error: the command worked without their sources."""
+    from lakehouse.catalog import broken_files, warn_of
+
+    for error in broken_files().values():
+        if str(error) not in _printed:
+            warn_of(error)
+
+
 def print_error(error: Exception) -> None:
+    _printed.add(str(error))
     errors.print(f"[bold red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)

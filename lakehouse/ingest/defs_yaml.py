@@ -26,10 +26,11 @@ OWN_COMPONENTS = "lakehouse.components."
 
 @dataclass(frozen=True)
 class Descriptions:
-    """The parsed files: source name -> (component type, model), and the error of each broken file."""
+    """The parsed files: source name -> (component type, model) and -> file, and the error of each broken file."""
 
     found: dict[str, tuple[str, Description]] = field(default_factory=dict)
     broken: dict[Path, SourceError] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
 
     def require(self, name: str, kind: str, known: Collection[str]) -> None:
         """Checks that `name` is among the `known` names of a kind.
@@ -56,7 +57,7 @@ def described(models: Mapping[str, type[Description]], folder: Path, reserved: C
         models: component type -> model of its attributes.
         reserved: names that no source may have.
     """
-    descriptions, files = Descriptions(), dict[str, Path]()
+    descriptions = Descriptions()
     for path in sorted(folder.rglob("defs.yaml")):
         try:
             for name, entry in _described_in(path, models).items():
@@ -64,9 +65,10 @@ def described(models: Mapping[str, type[Description]], folder: Path, reserved: C
                     raise SourceError(
                         f"{path}: source {name!r} is a schema of the lake's own; {', '.join(reserved)} are taken"
                     )
-                if name in files:
-                    raise SourceError(f"{path}: source {name!r} is described by {files[name]}, too; rename one of them")
-                files[name] = path
+                if name in descriptions.files:
+                    other = descriptions.files[name]
+                    raise SourceError(f"{path}: source {name!r} is described by {other}, too; rename one of them")
+                descriptions.files[name] = path
                 descriptions.found[name] = entry
         except SourceError as error:
             descriptions.broken[path] = error
@@ -107,7 +109,8 @@ def _described_in(path: Path, models: Mapping[str, type[Description]]) -> dict[s
 def _problems(path: Path, document: yaml.Node, error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         where = ".".join(map(str, problem["loc"]))
-        yield f"{path}, line {_line(document, ('attributes', *problem['loc']))}: {where}: {problem['msg']}"
+        line = _line(document, ("attributes", *problem["loc"]))
+        yield f"{path}, line {line}: {where}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _line(node: yaml.Node, loc: Sequence[Any]) -> int:

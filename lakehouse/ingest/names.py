@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, Protocol
 from pydantic import Field, field_validator, model_validator
 
 from lakehouse.ingest.access import Access
+from lakehouse.ingest.entry_types import DateFormat, Expression
 from lakehouse.ingest.object_store import SOURCE_PLACES, require_known
 from lakehouse.ingest.strict import Strict
 
@@ -42,16 +43,16 @@ class Objects(Strict):
 
     url: str | None = Field(None, description="Folder or s3:// URL; LAKEHOUSE_<SOURCE>_URL takes precedence.")
     access: Access | None = Field(None, description="Endpoint and credentials of its own.")
-    pattern: str = Field(
+    pattern: Expression = Field(
         description="Regular expression over the object's whole name: groups `date` and, for hourly objects, `hour`; "
         "`named` may take columns from further groups."
     )
-    ignore: str | None = Field(
+    ignore: Expression | None = Field(
         None,
         description="Regular expression over the whole names of files that lie beside the objects and are known not to "
         "be any, such as checksums. Other names that don't match `pattern` are warned about.",
     )
-    date_format: str = Field("%Y-%m-%d", description="strptime format of the group `date`.")
+    date_format: DateFormat = Field("%Y-%m-%d", description="strptime format of the group `date`.")
     holds: Literal["hour", "day", "history"] = Field(
         description="What one object holds: an hour, a day, or all of the time (then `pattern` needs no group `date`)."
     )
@@ -62,13 +63,6 @@ class Objects(Strict):
         if url is not None:
             require_known(url, SOURCE_PLACES)
         return url
-
-    @field_validator("ignore")
-    @classmethod
-    def _is_expression(cls, ignore: str | None) -> str | None:
-        if ignore is not None:
-            re.compile(ignore)
-        return ignore
 
     @model_validator(mode="after")
     def _has_groups(self) -> Objects:

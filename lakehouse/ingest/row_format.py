@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from lakehouse.ingest.entry_types import Zone
 from lakehouse.ingest.strict import Strict
 
 
@@ -24,7 +25,7 @@ class RowTime(Strict):
         description="strptime format of the joined text, or `epoch`: whole seconds, milli-, micro- or nanoseconds "
         "since 1970 (UTC), told apart by their size."
     )
-    zone: str = Field("UTC", description="Time zone of the text.")
+    zone: Zone = Field("UTC", description="Time zone of the text.")
 
 
 class RowFormat(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -35,6 +35,12 @@ class Strict(BaseModel):
         return copied
 
 
+# What Dagster demands of them: a name that it refuses would keep it from loading every source.
+_Owner = Annotated[str, Field(pattern=r"^(team:\S.*|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$")]
+_TagName = Annotated[str, Field(pattern=r"^([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}$")]
+_Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{0,63}$")]
+
+
 class Description(Strict):
     """The entries that every `defs.yaml` has. A kind of source adds its own."""
 
@@ -43,8 +49,8 @@ class Description(Strict):
         description="Name of the source; the first part of its assets' keys and its SQL schema.",
     )
     description: str = ""
-    owners: list[str] = Field([], description="Dagster's names of people or teams, such as team:market-data.")
-    tags: dict[str, str] = Field({}, description="Tags of its assets in Dagster.")
+    owners: list[_Owner] = Field([], description="Dagster's names of people or teams, such as team:market-data.")
+    tags: dict[_TagName, _Tag] = Field({}, description="Tags of its assets in Dagster.")
 
 
 @cache

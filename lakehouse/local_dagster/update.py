@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lakehouse.api import Lake
 from lakehouse.catalog import loaded_source, sources
 from lakehouse.derive.source import Source
+from lakehouse.errors import LakehouseError, SourceError, SourceUnavailable
 from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.discover import discover
 from lakehouse.ingest.ledger import ledger_of
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from lakehouse.components.sources.sensor import PartitionRange
 
 
-def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str, Outcome | str]]:
+def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str, Outcome | LakehouseError | str]]:
     """Updates the named sources, or all by default. Yields the source and the outcome of each run, or why there was no
-    run: without names, a source with missing settings is skipped with its reason.
+    run: without names, a source with missing settings is skipped with its reason, and one that can't be updated with
+    its error.
 
     Raises:
         SourceError: a named source is unknown, can't be loaded, or its settings are incomplete.
@@ -38,9 +40,15 @@ def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str
         if not names and (lacking := next(filter(None, (each.lacks for each in source.datasets)), None)):
             yield source.name, lacking
             continue
-        source.require_settings()
-        display.show(f"looking at {source.name}", 0, 0)
-        stretches = news(source)
+        try:
+            source.require_settings()
+            display.show(f"looking at {source.name}", 0, 0)
+            stretches = news(source)
+        except (SourceError, SourceUnavailable) as error:
+            if names:
+                raise
+            yield source.name, error
+            continue
         if not stretches:
             yield source.name, "nothing new"
         for partitions in stretches:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
-from lakehouse.catalog import DEFS, descriptions
+from lakehouse.catalog import DEFS, _described, descriptions, kinds, warn_of
 from lakehouse.cli.app import app
 from lakehouse.errors import SourceError
 from lakehouse.ingest.strict import _warn
-from lakehouse.settings import PROJECT_ROOT
+from lakehouse.settings import PROJECT_ROOT, settings
 
 BINANCE = (DEFS / "market" / "binance" / "defs.yaml").read_text()
 LINE = next(number for number, line in enumerate(BINANCE.splitlines(), 1) if "first_session:" in line)
@@ -35,6 +41,23 @@ def folder(tmp_path: Path) -> Path:
         (f"{BINANCE}\n---\n", "its type is missing"),
         ("type: lakehouse.components.MarketSource\n", "line 1: source: Field required"),
         (b"\xff\xfe\x00", "can't decode"),
+        (
+            BINANCE.replace("calendar: 24/7", "calendar: 24-7"),
+            "calendar: '24-7' is not a calendar of exchange_calendars; use one of its codes, such as XETR, XNYS, CMES "
+            "or 24/7; did you mean '24/7'?",
+        ),
+        (
+            BINANCE.replace("time_zone: UTC", "time_zone: Europa/Berlin"),
+            "venue.time_zone: 'Europa/Berlin' is not a time zone; use an IANA name such as Europe/Berlin, "
+            "America/New_York or UTC; did you mean 'Europe/Berlin'",
+        ),
+        (
+            BINANCE.replace("format: epoch, label", "format: epoch, zone: localtime, label"),
+            "bars.time.zone: 'localtime' is not a time zone",
+        ),
+        (BINANCE.replace("pattern: ", "pattern: ("), "is not a regular expression: missing ), unterminated"),
+        (BINANCE.replace("tags: {", "tags: {note: 'a b', "), "tags.note: String should match pattern"),
+        (BINANCE.replace("owners: [", "owners: [me, "), "owners.0: String should match pattern"),
         ("", "its type is missing"),
     ],
 )
@@ -99,10 +122,62 @@ def test_a_former_name_of_an_entry_is_read_with_a_warning(
     assert f"the entry `{former}` of a defs.yaml is called `{present}` now" in caplog.text
 
 
-def test_status_names_the_broken_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+ODD_VALUES = ["", "(", "%Q", "a\nb", "\N{SNOWMAN}", "99:99", -1, 10**30, None, [], {}, [None], "2099-01-01", math.nan]
+
+
+def _leaves(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, below in entries:
+        yield (*place, key)
+        yield from _leaves(below, (*place, key))
+
+
+@pytest.mark.parametrize("source", ["alpha_vantage", "binance", "iex", "xetra"])
+def test_no_odd_value_of_an_entry_stops_more_than_its_own_source(source: str, tmp_path: Path) -> None:
+    """Whatever stands in an entry: the file is read, or is listed as broken with its path."""
+    path = tmp_path / source / "defs.yaml"
+    path.parent.mkdir()
+    written = yaml.safe_load((DEFS / "market" / source / "defs.yaml").read_text())
+    chosen = random.Random(source)
+    for place in _leaves(written["attributes"]):
+        document = copy.deepcopy(written)
+        node = document["attributes"]
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = chosen.choice(ODD_VALUES)
+        path.write_text(yaml.safe_dump(document))
+        _described.cache_clear()
+        found = descriptions(tmp_path)
+        assert len(found.found) + len(found.broken) == 1
+        assert all(str(error).startswith(str(path)) for error in found.broken.values())
+        for _, described in found.found.values():
+            kind = kinds()["feed" if source == "iex" else "market"]
+            assert kind.resolve(described, settings()).name == described.source
+
+
+def test_status_names_the_broken_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     error = SourceError("defs.yaml, line 7: first_session: Field required")
     monkeypatch.setattr("lakehouse.catalog.broken_files", lambda: {folder: error})
+    warn_of.cache_clear()
     result = CliRunner().invoke(app, ["status"], env={"COLUMNS": "300"})
     assert result.exit_code == 0
-    assert str(error) in result.output
+    assert caplog.text.count(str(error)) == 1
     assert "xetra" in result.output
+
+
+def test_a_file_named_by_an_error_is_not_warned_of_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "market" / "binance" / "defs.yaml"
+    path.write_text(BINANCE.replace("calendar: 24/7", "calendar: 24-7"))
+    monkeypatch.setattr("lakehouse.catalog.DEFS", folder)
+    warn_of.cache_clear()
+    result = CliRunner().invoke(app, ["rebuild", "binance"])
+    assert result.exit_code == 2
+    assert "'24-7' is not a calendar" in result.output
+    assert "24-7" not in caplog.text
+    result = CliRunner().invoke(app, ["sql", "SELECT 1"])
+    assert result.exit_code == 0
+    assert "24-7" not in result.output

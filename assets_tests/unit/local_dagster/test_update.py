@@ -6,11 +6,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
 from assets_tests.support.killed_process import killed_process_of
 from lakehouse.catalog import source_named
 from lakehouse.components.sources.sensor import SOURCE_TAG
-from lakehouse.local_dagster.update import news
+from lakehouse.errors import SourceUnavailable
+from lakehouse.local_dagster.backfill import Display
+from lakehouse.local_dagster.update import news, update_sources
 
 RUN = "00000000-0000-4000-8000-000000000000"
 
@@ -35,3 +38,16 @@ def test_news__of_a_killed_run_is_all_of_a_source_of_whole_tables(
     )
     killed_process_of(instance, run.run_id)
     assert news(source) == ([[]] if not source.stepwise else [])
+
+
+def test_update_sources__goes_on_after_a_source_that_cannot_be_listed(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_BINANCE_URL", str(tmp_path / "missing"))
+    (tmp_path / "files").mkdir()
+    monkeypatch.setenv("LAKEHOUSE_WIKI_URL", str(tmp_path / "files"))
+    found = dict(update_sources([], Display(Console())))
+    assert isinstance(found["binance"], SourceUnavailable)
+    assert found["wiki"] == "nothing new"
+    with pytest.raises(SourceUnavailable, match="missing is no folder"):
+        list(update_sources(["binance"], Display(Console())))

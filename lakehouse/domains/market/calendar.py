@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, SourceError, in_one_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,11 +28,21 @@ def build_sessions(calendar: str, first: date) -> pl.DataFrame:
     """The sessions of `calendar` from `first` on, as far ahead as exchange_calendars knows (about a year).
 
     Returns: calendar, session (date), open_at, close_at (UTC, microseconds), is_early_close; sorted by session.
+
+    Raises:
+        SourceError: the calendar doesn't reach back to `first`, or ends before it.
     """
     import exchange_calendars
     import polars as pl
 
-    made = exchange_calendars.get_calendar(calendar, start=first.isoformat())
+    try:
+        made = exchange_calendars.get_calendar(calendar, start=first.isoformat())
+    # Some calendars lack the holidays of early years, and say it by an error that isn't theirs.
+    except (ValueError, NotImplementedError) as error:
+        raise SourceError(
+            f"the calendar {calendar} has no sessions from {first} on: {in_one_line(error).rstrip('. ')}. "
+            "Correct `first_session` or `calendar` in the defs.yaml"
+        ) from error
     # By columns: of ten thousand sessions, Python's own objects take twenty times as long.
     opened, closed = (
         pl.Series(moments.dt.tz_convert(None).to_numpy()).dt.cast_time_unit("us").dt.replace_time_zone("UTC")

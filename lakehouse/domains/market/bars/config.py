@@ -11,7 +11,9 @@ from pydantic import Field, field_validator, model_validator
 
 from lakehouse.domains.market.api import SymbolsApi
 from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product
+from lakehouse.domains.market.calendar_codes import CalendarCode
 from lakehouse.ingest.access import Access
+from lakehouse.ingest.entry_types import DateFormat, Zone
 from lakehouse.ingest.object_store import TARGET_PLACES, require_known
 from lakehouse.ingest.strict import Description, Strict
 from lakehouse.ingest.thresholds import Refusals
@@ -23,7 +25,7 @@ class Venue(Strict):
     mic: str = Field(pattern=r"^[A-Z0-9]{4}$", description="Market identifier code (ISO 10383).")
     name: str
     country: str = Field(pattern=r"^[A-Z]{2}$", description="ISO 3166 alpha-2.")
-    time_zone: str = Field(description="The exchange's own time zone, which decides on which day a bar falls.")
+    time_zone: Zone = Field(description="The exchange's own time zone, which decides on which day a bar falls.")
     currency: str = Field(pattern=r"^[A-Z]{3,5}$", description="Usual trading currency (ISO 4217).")
 
 
@@ -37,7 +39,7 @@ class Report(Strict):
     )
     access: Access | None = Field(None, description="Endpoint and credentials of its own.")
     key: str = Field(description="Object name; {session} is filled in by date_format.")
-    date_format: str = "%Y-%m-%d"
+    date_format: DateFormat = "%Y-%m-%d"
     format: Literal["parquet", "csv"] = "parquet"
     columns: dict[str, str] = Field(description="Target column -> column of daily_bars, in the target's order.")
 
@@ -53,7 +55,8 @@ class Updates(Strict):
     """When an API is asked without anybody asking for it, on the venue's clock."""
 
     after_close: str = Field(
-        pattern=r"^\d{2}:\d{2}$", description="Time of day at which each session is fetched, after its close."
+        pattern=r"^([01]\d|2[0-3]):[0-5]\d$",
+        description="Time of day at which each session is fetched, after its close.",
     )
     sweep_day: int = Field(3, ge=1, le=28, description="Day of the month on which earlier months are fetched again.")
     sweep_months: int = Field(2, ge=1, description="How many months before the current one the sweep fetches again.")
@@ -63,8 +66,9 @@ class Reconciliation(Strict):
     """A second, independent series that daily bars are held against."""
 
     against: str = Field(
+        pattern=r"^([a-z][a-z0-9_]*\.)?[a-z][a-z0-9_]*$",
         description="Table of daily prices: `official_daily` of the same source, or another source's table such as "
-        "`xetra.daily_bars`."
+        "`xetra.daily_bars`.",
     )
     match: Literal["instrument_id", "symbol"] = Field(
         "instrument_id", description="By which column both name their instruments."
@@ -83,11 +87,15 @@ class SourceConfig(Description):
 
     description: str
     venue: Venue
-    calendar: str = Field(description="Code of exchange_calendars, such as XETR, XNYS or 24/7.")
-    first_session: date = Field(description="First session that is a partition.")
+    calendar: CalendarCode = Field(description="Code of exchange_calendars, such as XETR, XNYS or 24/7.")
+    first_session: date = Field(
+        ge=date(1800, 1, 1),
+        description="First session that is a partition; the calendar has to reach back to it.",
+    )
     minutes_after_close: int = Field(
         0,
         ge=0,
+        le=1_440,
         description="Minutes after the calendar's close that still belong to the regular segment (the auction).",
     )
     api: SymbolsApi | None = Field(None, description="The API that products with a `request` are asked from.")
