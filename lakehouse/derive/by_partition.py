@@ -48,6 +48,22 @@ def derive_by_partition(
     return in_batches(partial(_batch, dataset, table, rules, lake, source), table, partitions, verify, progress)
 
 
+def derive_whole(
+    dataset: str,
+    table: str,
+    rules: Rules,
+    lake: Lake,
+    source: Source,
+    partitions: Sequence[date],
+    *,
+    verify: bool = False,
+    progress: Progress = lambda *_: None,
+) -> DeriveResult:
+    """The same for a dataset with a single partition (see `Whole`): derives it, whatever `partitions` are."""
+    single = [source.dataset(dataset).partitioning.first]
+    return derive_by_partition(dataset, table, rules, lake, source, single, verify=verify, progress=progress)
+
+
 def in_batches(
     derive: Callable[[list[date], bool], tuple[DeriveResult, Sequence[Snapshot]]],
     what: str,

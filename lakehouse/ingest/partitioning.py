@@ -1,7 +1,7 @@
 """Partitions: the dates that rows count to, and by which people load, look at and correct a dataset.
 
-A partition is named by a date: a day, or the first day of a month or year. A domain may have partitions of its own,
-such as the trading days of an exchange, by the same protocol.
+A partition is named by a date: a day, or the first day of a month or year. A domain may implement the protocol with
+partitions of its own, such as the trading days of an exchange.
 """
 
 from __future__ import annotations
@@ -110,6 +110,36 @@ class Periods:
 
     def _next(self, start: date) -> date:
         return start_of(self.unit, start + _LENGTHS[self.unit])
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A single partition for everything, for datasets whose rows and objects have no day, such as what an API answers
+    about each of a list of identifiers. It is named by a fixed day.
+
+    Tables of such a dataset are derived by `lakehouse.derive.by_partition.derive_whole`, with `is_whole`.
+    """
+
+    unit: Unit = "day"
+    first: date = date(1970, 1, 1)
+    zone: str = "UTC"
+    last: date | None = None
+
+    @property
+    def without(self) -> str:
+        return "the day has no partition"
+
+    def of(self, day: date) -> date | None:
+        return self.first
+
+    def on_or_after(self, day: date) -> date | None:
+        return self.first
+
+    def between(self, first: date, last: date) -> list[date]:
+        return [self.first]
+
+    def over_at(self, partition: date) -> datetime:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
