@@ -24,7 +24,7 @@ from assets_tests.support.vendor_lake import (
 )
 from lakehouse.domains.market.bars.status import status
 from lakehouse.errors import SourceError
-from lakehouse.ingest.http import client as api_module
+from lakehouse.ingest.http import connection as api_module
 from lakehouse.ingest.load import load
 from lakehouse.settings import settings
 from lakehouse.simulators.us_market import UsMarket

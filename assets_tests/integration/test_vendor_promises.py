@@ -36,7 +36,7 @@ from assets_tests.support.vendor_lake import (
 )
 from assets_tests.support.vendor_reference import Row, VendorReference, is_answer
 from lakehouse.derive.rebuild import rebuild
-from lakehouse.ingest.http import client as api_module
+from lakehouse.ingest.http import connection as api_module
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.simulators.vendor_answers import DAILY, INTRADAY, Fault, Reply
 from lakehouse.simulators.vendor_api import VendorApi

@@ -4,6 +4,7 @@ matter of its tests. A vendor with a market of its own is among the simulators.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import struct
@@ -52,19 +53,20 @@ class Vendor(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/query"
         self.script: list[Reply] = []
-        self.otherwise: Reply | Callable[[dict[str, str]], Reply] = Reply()
-        self.asked: list[dict[str, str]] = []
+        self.otherwise: Reply | Callable[[Any], Reply] = Reply()
+        self.asked: list[Any] = []
+        """The parameters of each GET request, and the JSON of each POST."""
         self.moments: list[float] = []
         self.headers: list[dict[str, str]] = []
         self.lock = threading.Lock()
 
-    def reply(self, query: dict[str, str]) -> Reply:
+    def reply(self, asked: Any) -> Reply:
         with self.lock:
-            self.asked.append(query)
+            self.asked.append(asked)
             self.moments.append(time.monotonic())
             if self.script:
                 return self.script.pop(0)
-        return self.otherwise(query) if callable(self.otherwise) else self.otherwise
+        return self.otherwise(asked) if callable(self.otherwise) else self.otherwise
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,9 +75,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: Vendor
 
     def do_GET(self) -> None:
-        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
+        self._answer({name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()})
+
+    def do_POST(self) -> None:
+        self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def _answer(self, asked: Any) -> None:
         self.server.headers.append(dict(self.headers.items()))
-        reply = self.server.reply(query)
+        reply = self.server.reply(asked)
         time.sleep(reply.silent_s)
         if reply.resets:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

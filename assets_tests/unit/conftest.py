@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from assets_tests.support.scripted_vendor import Vendor
-from lakehouse.ingest.http import client as api_module
+from lakehouse.ingest.http import connection as api_module
 from lakehouse.settings import PROJECT_ROOT
 
 if TYPE_CHECKING:

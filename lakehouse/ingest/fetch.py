@@ -14,9 +14,8 @@ from itertools import chain
 from threading import Event
 from typing import Any
 
-from lakehouse.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
 from lakehouse.ingest.dataset import ApiOrigin, Dataset
-from lakehouse.ingest.http.client import ApiClient
+from lakehouse.ingest.http.client import ApiClient, Unanswered
 from lakehouse.ingest.http.requests import Question
 from lakehouse.ingest.landing import Landing, published
 from lakehouse.ingest.ledger import UNANSWERED, ledger_of, newest_entries
@@ -24,6 +23,7 @@ from lakehouse.ingest.partitioning import Partitioning, begun
 from lakehouse.lake.lake import Lake
 from lakehouse.progress import Progress
 
+_NOT_ASKED = "not asked: the vendor answered nothing more, or the run's time is over; the next run asks again"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -55,28 +55,31 @@ def fetch(
 
     with ApiClient(origin.endpoint) as client, ThreadPoolExecutor(origin.endpoint.api.concurrency) as pool:
 
-        def ask(question: Question) -> str | None:
-            """Returns why there is no answer; None if there is one."""
+        def ask(batch: Sequence[Question]) -> list[str | None]:
+            """Returns why each question has no answer; None if it has one."""
             if pointless.is_set():
-                return "not asked: the vendor answered nothing more, or the run's time is over; the next run asks again"
-            try:
-                answer = client.get(question.parameters)
-            except (QuotaExhausted, RunOver, Unreachable) as error:
-                pointless.set()
-                return str(error)
-            except (AnswerRefused, NoAnswer) as error:
-                return str(error)
-            known = newest.get(question.name)
-            outdated = _outdated(question, known, answer.published_at, dataset.partitioning)
-            old = question.name not in failed and not outdated
-            kind = "csv" if origin.endpoint.api.records is None else "jsonl"
-            landing.put(question.name, answer.body, answer.published_at, known, kind=kind, unless_known=old)
-            return None
+                return [_NOT_ASKED] * len(batch)
+            errors: list[str | None] = []
+            for question, answer in zip(batch, client.answers([each.parameters for each in batch]), strict=True):
+                if isinstance(answer, Unanswered):
+                    errors.append(answer.error)
+                    if answer.ends_run:
+                        pointless.set()
+                    continue
+                known = newest.get(question.name)
+                outdated = _outdated(question, known, answer.published_at, dataset.partitioning)
+                old = question.name not in failed and not outdated
+                kind = "csv" if origin.endpoint.api.records is None else "jsonl"
+                landing.put(question.name, answer.body, answer.published_at, known, kind=kind, unless_known=old)
+                errors.append(None)
+            return errors
 
         progress(f"answers of {dataset.source}", 0, len(questions))
+        size = client.questions_at_once
+        batches = [questions[start : start + size] for start in range(0, len(questions), size)]
         # Send one request first, so that an unreachable vendor is detected before the others queue up.
-        first = [ask(question) for question in questions[:1]]
-        errors = chain(first, pool.map(ask, questions[1:]))
+        first = [ask(batch) for batch in batches[:1]]
+        errors = chain.from_iterable(chain(first, pool.map(ask, batches[1:])))
         for done, (question, error) in enumerate(zip(questions, errors, strict=True), start=1):
             if error is not None and error != failed.get(question.name):
                 unanswered.append(_failed(dataset, question, error, run_id))

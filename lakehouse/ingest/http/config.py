@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from lakehouse.errors import SourceError
 from lakehouse.ingest.entry_types import Expression
+from lakehouse.ingest.http.batch import Batch
 from lakehouse.ingest.http.paging import AnyPaging
 from lakehouse.ingest.strict import Strict
 from lakehouse.ingest.variables import Variables
@@ -66,6 +67,11 @@ class Api(Strict):
     paging: AnyPaging | None = Field(
         None, description="How the records of an answer come in pages. All pages of an answer are landed as one."
     )
+    batch: Batch | None = Field(
+        None,
+        description="How several questions are sent in one POST request; unset: each is a GET request. Each answer of "
+        "a batch is landed by itself.",
+    )
     timeout_s: float = Field(60.0, gt=0, description="Seconds of silence after which a try is given up.")
     answer_timeout_s: float = Field(
         300.0, gt=0, description="Seconds within which an answer has to be whole, however steadily its bytes come."
@@ -86,9 +92,13 @@ class Api(Strict):
     )
 
     @model_validator(mode="after")
-    def _pages_have_records(self) -> Api:
+    def _has_records(self) -> Api:
         if self.paging is not None and self.records is None:
             raise ValueError("paging needs the entry `records`, which says where the records of a page are")
+        if self.batch is not None and self.records is None:
+            raise ValueError("batch needs the entry `records`, which says where the records of an answer are")
+        if self.batch is not None and self.paging is not None:
+            raise ValueError("the answers of a batch have no pages: remove `batch` or `paging`")
         return self
 
 

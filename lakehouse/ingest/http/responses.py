@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from typing import Any, Literal
 
 _LONGEST_PAUSE_S = 120.0
 # Besides 5xx: the server's own time-out, "too early", and "too many requests".
@@ -84,12 +84,18 @@ def _refusing_json(
         if said is None:
             return Refusal("passing", f"JSON that was cut or damaged after {len(body):,} bytes: {_quoted(body)}")
         return _said_no(error_members[said[1]], _quoted(body), quota_patterns)
+    refusal = refusing_member(document, error_members, quota_patterns)
+    if refusal is None and datatype == "csv":
+        return Refusal("permanent", f"JSON where CSV was asked for: {_quoted(body)}")
+    return refusal
+
+
+def refusing_member(document: Any, error_members: Mapping[str, str], quota_patterns: Sequence[str]) -> Refusal | None:
+    """Why a JSON document is a refusal: the first of its `error_members`. None if it has none of them."""
     if isinstance(document, dict):
         for member, kind in error_members.items():
             if document.get(member):
                 return _said_no(kind, f"{member}: {document[member]}", quota_patterns)
-    if datatype == "csv":
-        return Refusal("permanent", f"JSON where CSV was asked for: {_quoted(body)}")
     return None
 
 

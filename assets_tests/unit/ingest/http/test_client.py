@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from assets_tests.support.scripted_vendor import ASKED, FORMS, KEY, ROWS, Reply, Vendor, api, ask, client_of
 from lakehouse.domains.market.api import Symbols, SymbolsApi
 from lakehouse.errors import AnswerRefused, NoAnswer, QuotaExhausted, SourceError, Unreachable
-from lakehouse.ingest.http import client as api_module
+from lakehouse.ingest.http import connection as api_module
 from lakehouse.ingest.http.client import Answer, ApiClient
 from lakehouse.ingest.http.config import Api
 from lakehouse.ingest.http.responses import pause_s, published_at

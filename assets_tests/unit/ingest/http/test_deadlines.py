@@ -14,8 +14,8 @@ import pytest
 
 from assets_tests.support.scripted_vendor import ASKED, FORMS, KEY, Reply, Vendor, api, ask, client_of
 from lakehouse.errors import NoAnswer, RunOver, Unreachable
-from lakehouse.ingest.http import client as api_module
 from lakehouse.ingest.http import config as api_config
+from lakehouse.ingest.http import connection as api_module
 
 
 @pytest.mark.parametrize("drips", ["head", "body"])
