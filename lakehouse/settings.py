@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
-from pydantic import AwareDatetime, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakehouse.errors import LakehouseError
@@ -59,9 +59,6 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home, description="Folder of all files of this installation.")
     lake_uri: str | None = Field(
         default=None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake."
-    )
-    as_of: AwareDatetime | None = Field(
-        default=None, description="Moment as of which dbt's models read the lake; unset: now."
     )
     answer_max_bytes: int = Field(
         default=64 * 2**20, gt=0, description="Bytes that an answer of an API may have; a larger one is refused."

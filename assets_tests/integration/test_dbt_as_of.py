@@ -12,7 +12,6 @@ import pytest
 
 from assets_tests.support.dbt_warehouse import VENDOR, Warehouse
 from lakehouse.api import Lake
-from lakehouse.settings import settings
 
 BEFORE, EX_DATE = date(2024, 1, 16), date(2024, 1, 17)
 FIRST, SECOND = (datetime(2024, 2, day, 12, tzinfo=UTC) for day in (1, 2))
@@ -77,14 +76,12 @@ def daily(session: date, close: float, dividend: float) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("moment", "dividends", "total"), [(FIRST, 0, -1.0), (SECOND, 1, 0.0)])
 def test_an_action_counts_from_when_it_was_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: datetime, dividends: int, total: float
+    tmp_path: Path, moment: datetime, dividends: int, total: float
 ) -> None:
     load("bars", "raw_bars", FIRST, [bar(session, close) for session, close in CLOSES.items()])
     load("official_daily", "raw_daily", FIRST, [daily(session, close, 0) for session, close in CLOSES.items()])
     load("official_daily", "raw_daily", SECOND, [daily(day, close, day == EX_DATE) for day, close in CLOSES.items()])
-    monkeypatch.setenv("LAKEHOUSE_AS_OF", moment.isoformat())
-    settings.cache_clear()
-    warehouse = Warehouse(tmp_path / "warehouse", VENDOR)
+    warehouse = Warehouse(tmp_path / "warehouse", VENDOR, as_of=moment)
     warehouse.run("+returns", "fct_corporate_action")
 
     assert warehouse.query("select count(*) from marts.fct_corporate_action") == [(dividends,)]

@@ -186,9 +186,7 @@ def test_only_changed_days_are_rewritten(warehouse: Warehouse, few: Path, change
     assert days == kept + sorted(day for day in stored if day in expected)
 
 
-def test_as_of_a_moment_windows_and_closed_days_are_those_of_that_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_as_of_a_moment_windows_and_closed_days_are_those_of_that_moment(tmp_path: Path) -> None:
     lake = FeedLake()
     start = datetime.now(UTC) - timedelta(days=1)
     start = start.replace(hour=12, minute=0, second=0, microsecond=0)
@@ -196,9 +194,7 @@ def test_as_of_a_moment_windows_and_closed_days_are_those_of_that_moment(
     late, _ = lake.tell([said("A", start + NEXT / 2, 30.0)])
     found = {}
     for moment in (first.ingested_at, late.ingested_at):
-        monkeypatch.setenv("LAKEHOUSE_AS_OF", moment.isoformat())
-        settings.cache_clear()
-        warehouse = Warehouse(tmp_path / f"{moment:%f}", feeds=[feed()])
+        warehouse = Warehouse(tmp_path / f"{moment:%f}", feeds=[feed()], as_of=moment)
         warehouse.build(*QUOTE_MARTS.selection)
         columns = "resolution_minutes, window_end, symbol, quote_count, mean_price, revision"
         found[moment] = warehouse.query(f"select {columns} from marts.fct_quote_window order by all")
@@ -210,9 +206,7 @@ def test_as_of_a_moment_windows_and_closed_days_are_those_of_that_moment(
     assert {row[-1] for row in found[late.ingested_at]} == {1, 2}
 
 
-def test_as_of_a_moment_the_running_day_is_the_one_that_was_running_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_as_of_a_moment_the_running_day_is_the_one_that_was_running_then(tmp_path: Path) -> None:
     moments = [NOON[day] + n * NEXT for day in (2, 3) for n in range(6)]
     rows = [
         {"symbol": "A", "latest_price": 1.0, "event_time": moment, "day": moment.date()}
@@ -222,9 +216,7 @@ def test_as_of_a_moment_the_running_day_is_the_one_that_was_running_then(
     table = Lake.open().table("iex/quotes")
     table.snapshot().append(pa.Table.from_pylist(rows, schema=table.contract.arrow_schema), ["test"])
     for moment, days in ((moments[-1], [2]), (moments[-1] + timedelta(days=1), [2, 3])):
-        monkeypatch.setenv("LAKEHOUSE_AS_OF", moment.isoformat())
-        settings.cache_clear()
-        warehouse = Warehouse(tmp_path / f"{moment:%d}", feeds=[feed()])
+        warehouse = Warehouse(tmp_path / f"{moment:%d}", feeds=[feed()], as_of=moment)
         warehouse.build(*QUOTE_MARTS.selection)
         found = warehouse.query("select distinct day(day) from marts.fct_quote_window order by all")
         assert found == [(day,) for day in days]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,8 @@ from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.warehouse import sources as connection
+from lakehouse.warehouse.dbt import variables
+from lakehouse.warehouse.reading import reading
 
 if TYPE_CHECKING:
     # Its import takes two seconds: of the workers only those that run dbt need it.
@@ -202,26 +204,30 @@ def _overwrite(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 class Warehouse:
-    """Builds a DuckDB file with dbt, in this process, over the tables of the named sources, and of `feeds`."""
+    """Builds a DuckDB file with dbt, in this process, over the tables of the named sources, and of `feeds`, as of a
+    moment or now.
+    """
 
-    def __init__(self, folder: Path, *sources: str, feeds: Sequence[Feed] = ()) -> None:
+    def __init__(self, folder: Path, *sources: str, feeds: Sequence[Feed] = (), as_of: datetime | None = None) -> None:
         folder.mkdir()
         self.folder = folder
         self.sources: dict[str, BarSource] = {name: source_named(name) for name in sources or (FILES,)}
         self.feeds = {feed.name: feed for feed in feeds}
         # The file's name is the name of its catalogue, which the manifest holds.
         self.path = folder / "warehouse.duckdb"
+        self.as_of = as_of
 
     def dbt(self, *arguments: str) -> dbtRunnerResult:
         """One dbt command; the DuckDB file is closed when it returns."""
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
 
-        with self._named():
+        noted = nullcontext() if self.as_of is None else reading(self.path, {}, self.as_of)
+        with self._named(), noted:
             try:
                 # A manifest remembers what was compiled with it, so each command needs its own.
                 return dbtRunner(manifest=manifest().deepcopy()).invoke(
-                    ["--quiet", *arguments, "--no-write-json", *_locations(self.folder)]
+                    ["--quiet", *arguments, "--no-write-json", *_arguments(self.folder)]
                 )
             finally:
                 if DuckDBConnectionManager._ENV is not None:
@@ -230,9 +236,8 @@ class Warehouse:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """In the block the plugin knows the warehouse's file, its sources and its feeds, and no others."""
+        """In the block the plugin knows the warehouse's sources and its feeds, and no others."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(self.path))
             patch.setattr(connection, "sources_of", lambda kind, _: list(self._of(kind).values()))
             yield
 
@@ -271,7 +276,7 @@ class Warehouse:
     def opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The file beside the lake, as models and checks see them while dbt runs."""
         with self._named(), duckdb.connect(str(self.path)) as file:
-            connection.attach_lake(file)
+            connection.attach_lake(file, settings())
             yield file
 
     def change(self, sql: str) -> None:
@@ -305,15 +310,15 @@ def manifest() -> Manifest:
     """The project as dbt parses it."""
     from dbt.cli.main import dbtRunner
 
-    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LAKEHOUSE_WAREHOUSE_BUILD", str(Path(folder) / "warehouse.duckdb"))
-        parsed = dbtRunner().invoke(["--quiet", "parse", *_locations(Path(folder))])
+    with TemporaryDirectory() as folder:
+        parsed = dbtRunner().invoke(["--quiet", "parse", *_arguments(Path(folder))])
     assert parsed.success, parsed.exception
     return parsed.result
 
 
-def _locations(folder: Path) -> list[str]:
+def _arguments(folder: Path) -> list[str]:
     return [
+        *variables(settings(), folder / "warehouse.duckdb"),
         *("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)),
         *("--target-path", str(folder / "target"), "--log-path", str(folder / "logs")),
     ]

@@ -68,7 +68,6 @@ def test_a_lake_may_be_given_as_a_file_url() -> None:
         ("LOCKED_SECONDS", "abc"),
         ("LOCKED_SECONDS", "inf"),
         ("OBJECT_MAX_BYTES", "8GiB"),
-        ("AS_OF", "yesterday"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -190,8 +190,8 @@ def marts_as_of(
     pins = {path: fixed for path in paths if (fixed := pin(path))}
     with _private_build(config) as build:
         wanted = () if models is None else ("--select", *(f"+{model}" for model in sorted(models)))
-        with reading(build, pins) if pins else nullcontext():
-            failures = run_dbt(("run", *wanted), config, LAKEHOUSE_AS_OF=moment.astimezone(UTC).isoformat())
+        with reading(build, pins, moment.astimezone(UTC)):
+            failures = run_dbt(("run", *wanted), config)
         if failures:
             raise AuditFailed(f"the marts can't be built as of {moment}: " + "; ".join(failures))
         _settle(build)

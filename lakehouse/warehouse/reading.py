@@ -1,13 +1,14 @@
-"""At which versions dbt's models read the lake's tables.
+"""How dbt's models read the lake in one run: as of which moment, and which tables at which versions.
 
-A build is told by a table in the private file that dbt builds: the plugin, which attaches the lake, has no other
-channel that dbt doesn't parse its project anew for. The table goes before the file is published.
+It is noted in the private file that dbt builds, where the plugin that attaches the lake reads it: dbt would parse its
+project again if a variable changed. The notes are removed before the file is published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,29 +19,48 @@ if TYPE_CHECKING:
     import duckdb
 
 _SCHEMA = "reading"
-_TABLE = "pins"
+_PINS = "pins"
+_MOMENT = "moment"
 
 
 @contextmanager
-def reading(build: Path, pins: Mapping[str, Pin]) -> Iterator[None]:
-    """In the block, what dbt builds into the private file is made from tables fixed at versions, by their paths."""
+def reading(build: Path, pins: Mapping[str, Pin], as_of: datetime | None = None) -> Iterator[None]:
+    """In the block, dbt builds the private file from the lake as of a moment (None: now), and from the pinned tables,
+    by their paths, at their versions.
+    """
     import duckdb
 
     with duckdb.connect(str(build)) as connection:
-        connection.execute(f"CREATE SCHEMA {_SCHEMA}; CREATE TABLE {_SCHEMA}.{_TABLE} (path VARCHAR, version BIGINT)")
+        connection.execute(
+            f"""
+            CREATE SCHEMA {_SCHEMA};
+            CREATE TABLE {_SCHEMA}.{_PINS} (path VARCHAR, version BIGINT);
+            CREATE TABLE {_SCHEMA}.{_MOMENT} (as_of VARCHAR)
+            """
+        )
         rows = [(path, pin.version) for path, pin in pins.items()]
         if rows:
-            connection.executemany(f"INSERT INTO {_SCHEMA}.{_TABLE} VALUES (?, ?)", rows)
+            connection.executemany(f"INSERT INTO {_SCHEMA}.{_PINS} VALUES (?, ?)", rows)
+        if as_of is not None:
+            connection.execute(f"INSERT INTO {_SCHEMA}.{_MOMENT} VALUES (?)", [as_of.isoformat()])
     yield
     with duckdb.connect(str(build)) as connection:
         connection.execute(f"DROP SCHEMA {_SCHEMA} CASCADE")
 
 
 def pins_in(connection: duckdb.DuckDBPyConnection) -> dict[str, Pin]:
-    """The versions that `reading` has noted in the file that dbt builds; none where it has none."""
+    """The versions that `reading` has noted in the file that dbt builds."""
+    return {path: Pin(version) for path, version in _noted(connection, _PINS)}
+
+
+def moment_in(connection: duckdb.DuckDBPyConnection) -> datetime | None:
+    """The moment that `reading` has noted; None for now."""
+    return next((datetime.fromisoformat(as_of) for (as_of,) in _noted(connection, _MOMENT)), None)
+
+
+def _noted(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple]:
     row = connection.execute("SELECT current_database()").fetchone()
     assert row is not None
-    if not has_table(connection, row[0], _SCHEMA, _TABLE):
-        return {}
-    rows = connection.execute(f"SELECT path, version FROM {_SCHEMA}.{_TABLE}").fetchall()
-    return {path: Pin(version) for path, version in rows}
+    if not has_table(connection, row[0], _SCHEMA, table):
+        return []
+    return connection.execute(f"FROM {_SCHEMA}.{table}").fetchall()

@@ -13,9 +13,9 @@ from lakehouse.lake.engine import prepare
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.lake.sql import literal
-from lakehouse.settings import settings
+from lakehouse.settings import Settings
 from lakehouse.warehouse.parts import Part
-from lakehouse.warehouse.reading import pins_in
+from lakehouse.warehouse.reading import moment_in, pins_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,19 +39,18 @@ def require_descriptions(lake: Lake, parts: Iterable[Part]) -> None:
         )
 
 
-def attach_lake(connection: duckdb.DuckDBPyConnection, catalog: str = "lakehouse") -> None:
-    """Attaches an in-memory catalog to `connection` in which the lake can be read, once; a second call on the
+def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog: str = "lakehouse") -> None:
+    """Attaches an in-memory catalog to `connection` in which the lake of `config` can be read. A second call on the
     same database does nothing.
 
-    In it, of every kind of source: `<kind>.<table>` with the source's name as first column, over every configured
-    source that has the table (typed and empty where none does), `<source>.<table>` of each of them, and what the
-    domains attach (see their `model_inputs`); further `lake.ingest_ledger`. With `LAKEHOUSE_AS_OF` set, all of it as of
-    that moment. Tables that the file which dbt builds names (see `reading`) are read at the versions given there.
+    The catalog has, for every kind of source, `<kind>.<table>` over every configured source with that table (empty if
+    none has it), with the source's name as first column; `<source>.<table>` of each of these; what the domains attach
+    (see their `model_inputs`); and `lake.ingest_ledger`. The moment as of which the lake is read, and the versions of
+    tables, are those noted in the file that dbt builds (see `reading`).
     """
     if connection.execute("SELECT 1 FROM duckdb_databases() WHERE database_name = ?", [catalog]).fetchone():
         return
-    config = settings()
-    present = lake_of(config, as_of=config.as_of)
+    present = lake_of(config, as_of=moment_in(connection))
     lake = present.pinned(pins_in(connection).get, present.warehouse)
     prepare(connection, lake.uri)
     connection.execute(f"ATTACH ':memory:' AS {catalog}")

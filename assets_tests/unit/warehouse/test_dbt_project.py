@@ -14,7 +14,7 @@ from assets_tests.support import dbt_warehouse
 from assets_tests.support.described import contract_of
 from lakehouse.catalog import kinds, sources
 from lakehouse.domains.market.quotes.feed import WINDOWS
-from lakehouse.settings import PROJECT_ROOT
+from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, parts
 from lakehouse.warehouse.sources import attach_lake
 
@@ -128,7 +128,7 @@ def test_market_tables_are_those_that_models_can_read(manifest: Manifest) -> Non
     """Each is attached, and what is made from others names tables of the sources: the lineage follows from it."""
     market = {source.name: source for source in manifest.sources.values() if source.source_name == MARKET}
     with duckdb.connect() as connection:
-        attach_lake(connection)
+        attach_lake(connection, settings())
         attached = connection.execute(
             "SELECT view_name FROM duckdb_views() WHERE database_name = 'lakehouse' AND schema_name = 'market'"
         ).fetchall()
@@ -142,7 +142,7 @@ def test_feed_tables_are_those_that_models_can_read(manifest: Manifest) -> None:
     """Of each feed only its windows are read; what else there is, its YAML says."""
     feed = {source.name: source for source in manifest.sources.values() if source.source_name == FEED}
     with duckdb.connect() as connection:
-        attach_lake(connection)
+        attach_lake(connection, settings())
         attached = connection.execute(
             "SELECT view_name FROM duckdb_views() WHERE database_name = 'lakehouse' AND schema_name = 'feed'"
         ).fetchall()
