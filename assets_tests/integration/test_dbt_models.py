@@ -134,6 +134,7 @@ CHANGES = {
         {WEDNESDAY, THURSDAY},
     ),
     "a session that becomes incomplete": (WEEK | {Key("B", THURSDAY): Bar(4.5, "B", is_complete=False)}, {THURSDAY}),
+    "a session of which it isn't known": (WEEK | {Key("B", THURSDAY): Bar(4.5, "B", is_complete=None)}, {THURSDAY}),
     "a row withdrawn": ({key: bar for key, bar in WEEK.items() if key != Key("A", TUESDAY, "USD")}, {TUESDAY}),
     "a session withdrawn": ({key: bar for key, bar in WEEK.items() if key.session != FRIDAY}, {FRIDAY}),
     "a new session": (WEEK | {Key("A", MONDAY): Bar(13, "BBB")}, {MONDAY}),
@@ -196,6 +197,16 @@ def test_a_source_without_bars_is_no_fault(warehouse: Warehouse) -> None:
     warehouse.build()
     assert warehouse.query("select count(*) from marts.fct_daily_bar") == [(0,)]
     assert warehouse.query("select mic from marts.dim_venue") == [("XETR",)]
+
+
+def test_a_table_that_forbids_null_where_the_model_allows_it_is_built_anew(warehouse: Warehouse, week: Path) -> None:
+    """Published by a release in which every session was known to be whole or not."""
+    warehouse.begin_with(week)
+    warehouse.change("alter table marts.fct_daily_bar alter is_complete set not null")
+    unknown = WEEK | {Key("B", THURSDAY): Bar(4.5, "B", is_complete=None)}
+    write(unknown)
+    warehouse.run("+fct_daily_bar")
+    assert warehouse.query("select session from marts.fct_daily_bar where is_complete is null") == [(THURSDAY,)]
 
 
 @pytest.mark.parametrize("change", ["columns", "a type"])

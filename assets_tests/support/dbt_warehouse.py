@@ -58,7 +58,7 @@ class Bar(NamedTuple):
     close: float = 10.0
     symbol: str = "AAA"
     volume: int = 100
-    is_complete: bool = True
+    is_complete: bool | None = True
     adjusted_as_of: date | None = None
 
 

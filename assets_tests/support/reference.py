@@ -18,6 +18,8 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from assets_tests.support.whole_sessions import is_whole
+
 HEADER = (
     "ISIN", "Mnemonic", "SecurityDesc", "SecurityType", "Currency", "SecurityID", "Date", "Time",
     "StartPrice", "MaxPrice", "MinPrice", "EndPrice", "TradedVolume", "NumberOfTrades",
@@ -25,6 +27,8 @@ HEADER = (
 BERLIN = ZoneInfo("Europe/Berlin")
 CURRENCIES = frozenset({"EUR", "USD", "CHF", "GBP"})
 MINUTE = timedelta(minutes=1)
+CLOSING_AUCTION = timedelta(minutes=10)
+"""How long after the close the regular segment goes on."""
 
 Key = tuple[str, str, datetime]
 """Instrument, currency, start of the bar."""
@@ -249,7 +253,14 @@ class Reference:
                 "prev_session": prev_session,
                 "prev_close": prev_close,
                 "change_pct": None if prev_close is None else (close / prev_close - 1) * 100,
-                "is_complete": self.is_complete(key[2]),
+                "is_complete": is_whole(
+                    self.is_complete(key[2]),
+                    len(rows),
+                    MINUTE,
+                    self.hours[key[2]][0],
+                    rows[-1].key[2] + MINUTE,
+                    self.hours[key[2]][1] - CLOSING_AUCTION,
+                ),
             }
             last[key[:2]] = (key[2], close)
         return found

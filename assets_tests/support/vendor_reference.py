@@ -16,6 +16,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from assets_tests.support.whole_sessions import is_whole
+
 NEW_YORK = ZoneInfo("America/New_York")
 MINUTE = timedelta(minutes=1)
 PRICES = ("open", "high", "low", "close")
@@ -66,6 +68,7 @@ class VendorReference:
         before: dict[str, tuple[date, float]] = {}
         for (symbol, session), bars in grouped.items():
             previous, close = before.get(symbol, (None, None)), bars[-1]["close"]
+            opening, closing = self.hours[session]
             found[symbol, session] = {
                 "open": bars[0]["open"],
                 "high": max(bar["high"] for bar in bars),
@@ -78,7 +81,9 @@ class VendorReference:
                 "prev_session": previous[0],
                 "prev_close": previous[1],
                 "adjusted_as_of": None,
-                "is_complete": self._is_complete(session),
+                "is_complete": is_whole(
+                    self._is_complete(session), len(bars), MINUTE, opening, bars[-1]["end_at"], closing
+                ),
             }
             before[symbol] = (session, close)
         return found

@@ -4,7 +4,8 @@
     Vanished groups are deleted, so that an incremental run gives the same rows as a full refresh; a run without changes
     writes nothing.
 
-    A table whose columns no longer match the model's is rebuilt, since its groups can't be compared.
+    A table whose columns no longer match the model's is rebuilt, since its groups can't be compared; so is one that
+    forbids NULL in a column where the model now allows it.
 #}
 {% macro get_incremental_changed_groups_sql(arg_dict) %}
     {%- set target = arg_dict['target_relation'] -%}
@@ -13,7 +14,7 @@
     {%- set group = arg_dict['unique_key'] | join(', ') -%}
     {%- set changed = rows.identifier ~ '_changed' -%}
 
-    {%- if column_types(target) != column_types(rows) %}
+    {%- if column_types(target) != column_types(rows) or stored_not_null(target) | reject('in', declared_not_null()) | list %}
     drop table {{ target }};
     create table {{ target }} {{ get_table_columns_and_constraints() }};
     insert into {{ target }} by name select * from {{ rows }};
@@ -42,4 +43,25 @@
         {%- do types.append((column.name, column.data_type)) -%}
     {%- endfor -%}
     {{ return(types) }}
+{% endmacro %}
+
+{# The columns in which a stored table forbids NULL. #}
+{% macro stored_not_null(relation) %}
+    {%- set found = run_query(
+        "select column_name from duckdb_columns() where not is_nullable"
+        ~ " and database_name = '" ~ relation.database ~ "' and schema_name = '" ~ relation.schema
+        ~ "' and table_name = '" ~ relation.identifier ~ "'"
+    ) -%}
+    {{ return(found.columns[0].values() | list) }}
+{% endmacro %}
+
+{# The columns in which the model's contract forbids NULL. #}
+{% macro declared_not_null() %}
+    {%- set names = [] -%}
+    {%- for column in model['columns'].values() -%}
+        {%- if column.get('constraints') | selectattr('type', 'equalto', 'not_null') | list -%}
+            {%- do names.append(column['name']) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(names) }}
 {% endmacro %}

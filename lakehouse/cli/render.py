@@ -38,6 +38,9 @@ def print_status(console: Console, found: Status) -> None:
     table.add_row(
         "sessions incomplete", _listed([f"{session}: {', '.join(what)}" for session, what in found.incomplete.items()])
     )
+    if found.ending_early:
+        early = [f"{session}: {_first(symbols)}" for session, symbols in found.ending_early.items()]
+        table.add_row("sessions ending early", _listed(early))
     table.add_row("objects", ", ".join(f"{count:,} {name}" for name, count in sorted(found.objects.items())) or "none")
     if found.rebuild_due:
         count = f"{found.rebuild_due:,} {'object holds' if found.rebuild_due == 1 else 'objects hold'}"
@@ -97,6 +100,11 @@ def _print_facts(console: Console, source: str, table: Table) -> None:
 
 def _refused(quarantine: list[dict[str, object]], last: str) -> str:
     return _listed([f"{entry['rows']:,}  {entry['reason']} (last: {entry[last]})" for entry in quarantine])
+
+
+def _first(names: list[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return f"{', '.join(names[:shown])}{more}"
 
 
 def _listed(entries: list[str], shown: int = 12) -> str:

@@ -148,6 +148,7 @@ def test_it_says_what_is_missing_and_as_of_when() -> None:
     notes = ["no daily bar in 2 of 5 sessions", "objects missing for 2024-03-28", "as known at 2024-04-05 10:00:00 UTC"]
     assert chart.notes[2:] == notes
     assert "objects missing for 3 sessions" in daily_chart([row | {"is_complete": False} for row in rows]).notes
+    assert "bars end early in 2024-03-26" in daily_chart([rows[0] | {"is_complete": None}, *rows[1:]]).notes
 
 
 def action(session: date, kind: str, value: float) -> dict[str, Any]:

@@ -101,10 +101,10 @@ class Chart:
         notes += _in_words(self.actions)
         if absent := len(self.sessions) - len(self.daily):
             notes.append(f"no daily bar in {absent} of {len(self.sessions)} sessions")
-        if incomplete := [str(row["session"]) for row in self.daily.iter_rows(named=True) if not row["is_complete"]]:
-            notes.append(
-                f"objects missing for {incomplete[0] if len(incomplete) == 1 else f'{len(incomplete)} sessions'}"
-            )
+        for is_complete, what in ((False, "objects missing for"), (None, "bars end early in")):
+            rows = self.daily.iter_rows(named=True)
+            if found := [row["session"] for row in rows if row["is_complete"] is is_complete]:
+                notes.append(f"{what} {found[0] if len(found) == 1 else f'{len(found)} sessions'}")
         if self.as_of is not None:
             notes.append(f"as known at {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
         return notes

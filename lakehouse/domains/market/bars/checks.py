@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from lakehouse.derive.checks import (
     conservation_holds,
@@ -18,6 +19,7 @@ from lakehouse.derive.checks import (
 from lakehouse.derive.source import Check, DerivedTable, Finding, Partitions
 from lakehouse.domains.market.bars import sanity
 from lakehouse.domains.market.bars.completeness import missing_objects
+from lakehouse.domains.market.bars.ending import early_ends
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.bars.suspect import suspect_bars
 from lakehouse.domains.market.contracts import contracts
@@ -25,6 +27,7 @@ from lakehouse.ingest.ledger import ledger_of
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import predicate
 
+_NAMED = 3
 _HISTORY = timedelta(days=92)
 """How far back a comparison with earlier sessions looks: more than twenty sessions and a whole month."""
 
@@ -75,6 +78,14 @@ def bar_checks(bars: DerivedTable, *, delivered: bool) -> tuple[Check, ...]:
             "volume_usual",
             "A session's volume is within a third and three times the median of the twenty before.",
             _volume_usual,
+            severity="warn",
+        ),
+        Check(
+            "daily_bars",
+            "session_reaches_close",
+            "No liquid instrument's bars end long before the session's close, or are far fewer than in the sessions "
+            "before.",
+            _session_reaches_close,
             severity="warn",
         ),
         *([objects_known("raw_bars")] if delivered else []),
@@ -139,6 +150,41 @@ def _volume_usual(lake: Lake, source: BarSource, sessions: Partitions) -> Findin
     query = f"SELECT * FROM ({sanity.unusual_volume(_with_history(lake, source, sessions))}) WHERE {_inside(sessions)}"
     what = "far from the trailing median volume"
     return offenders(lake, query, "session", f"1 session is {what}", f"sessions are {what}")
+
+
+def _session_reaches_close(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:
+    hours = source.calendar.frame.select("session", "open_at", "close_at")
+    interval_s = source.bars_config.interval_length.total_seconds()
+    with lake.connect() as connection:
+        # The bars of a session that is still open end where the vendor's last ones do.
+        connection.register("hours", hours.filter(hours["close_at"] <= datetime.now(UTC)).to_arrow())
+        judged = early_ends(_with_history(lake, source, sessions), "hours", interval_s)
+        rows = (
+            connection.execute(
+                f"""
+                SELECT session, what, count(*) AS instruments,
+                    list(coalesce(symbol, instrument_id) ORDER BY turnover DESC, instrument_id)[:{_NAMED}] AS examples,
+                    max(last_end_at) AS last_end_at, any_value(close_at) AS close_at,
+                    arg_max(bar_count, turnover) AS bar_count, round(arg_max(usual_bars, turnover)) AS usual_bars
+                FROM ({judged}) WHERE {_inside(sessions)} GROUP BY session, what ORDER BY session DESC, what
+                """
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
+    said = [_early_end(row) for row in rows[:1]]
+    count = len({row["session"] for row in rows})
+    one = f"1 session lacks bars: {', '.join(said)}"
+    return found(rows, one, f"sessions lack bars, the last is {', '.join(said)}", count=count)
+
+
+def _early_end(row: dict[str, Any]) -> str:
+    names = f"{', '.join(row['examples'])}{' and others' if row['instruments'] > len(row['examples']) else ''}"
+    if row["what"] == "few bars":
+        return f"{row['session']}, with {row['bar_count']:,} bars instead of about {row['usual_bars']:,.0f} ({names})"
+    last, close = row["last_end_at"], row["close_at"]
+    hours = (close - last).total_seconds() / 3600
+    return f"{row['session']}, which ends at {last:%H:%M} UTC, {hours:.1f} hours before its close ({names})"
 
 
 def _with_history(lake: Lake, source: BarSource, sessions: Partitions) -> str:

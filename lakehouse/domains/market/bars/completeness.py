@@ -80,11 +80,15 @@ def _unanswered(
 
 
 def completeness(source: BarSource, ledger: pl.DataFrame, sessions: Sequence[date]) -> pl.DataFrame:
-    """Returns (session, is_complete) for each of `sessions`, by the source's ledger."""
+    """Returns (session, is_complete, open_at, close_at) for each of `sessions`: whether every object came, by the
+    source's ledger, and the calendar's hours (NULL for a day that is no session of it any more).
+    """
     import polars as pl
 
     missing = missing_objects(source, ledger, sessions)
-    return pl.DataFrame(
+    came = pl.DataFrame(
         {"session": list(sessions), "is_complete": [session not in missing for session in sessions]},
         schema={"session": pl.Date, "is_complete": pl.Boolean},
     )
+    hours = source.calendar.frame.select("session", "open_at", "close_at")
+    return came.join(hours, on="session", how="left")

@@ -7,6 +7,7 @@ or writes a table, so they serve the current lake, the lake as of a past moment,
 from __future__ import annotations
 
 from lakehouse.derive.revisions import RevisionRule, winners
+from lakehouse.domains.market.bars.ending import falls_silent
 
 BAR_KEY = ("instrument_id", "currency", "interval", "start_at")
 
@@ -66,10 +67,17 @@ def daily(bars_relation: str, completeness: str, time_zone: str, volume_unit: fl
 
     Args:
         bars_relation: relation of the table bars.
-        completeness: relation of (session, is_complete).
+        completeness: relation of (session, is_complete, open_at, close_at): whether every object came, and the hours of
+            the session.
         time_zone: the venue's, on whose clock a publication falls on a day.
         volume_unit: how much of what prices are for one unit of volume is; the turnover counts it.
     """
+    silent = falls_silent(
+        "count(*)",
+        "epoch(min(end_at - start_at))",
+        "epoch(max(end_at) - any_value(open_at))",
+        "epoch(any_value(close_at) - max(end_at))",
+    )
     value = "close * volume" if volume_unit == 1 else f"close * volume * {volume_unit!r}"
     return f"""
         SELECT date_trunc('month', session)::DATE AS month, instrument_id,
@@ -82,7 +90,7 @@ def daily(bars_relation: str, completeness: str, time_zone: str, volume_unit: fl
             CASE WHEN count(vwap) = count(*) THEN sum(vwap * volume ORDER BY start_at) / sum(volume) END AS vwap,
             count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at,
             timezone('{time_zone}', max(published_at) FILTER (is_adjusted))::DATE AS adjusted_as_of,
-            any_value(is_complete) AS is_complete
+            CASE WHEN any_value(is_complete) AND ({silent}) THEN NULL ELSE any_value(is_complete) END AS is_complete
         FROM {bars_relation} JOIN {completeness} USING (session)
         WHERE is_traded AND segment = 'regular'
         GROUP BY instrument_id, currency, session

@@ -37,6 +37,8 @@ class Status:
     last_session: date | None
     missing: list[date]
     incomplete: dict[date, list[str]]
+    ending_early: dict[date, list[str]]
+    """Session -> the symbols whose bars end long before its close, though every object came."""
     failed_objects: list[dict[str, object]]
     objects: dict[str, int]
     rebuild_due: int
@@ -81,6 +83,7 @@ def status(lake: Lake, source: BarSource) -> Status:
         )
         if source.has_bars
         else {},
+        ending_early=_ending_early(lake, source) if source.has_bars else {},
         failed_objects=failed,
         objects=_counted(newest_entries(ledger.lazy()).collect(), failed),
         rebuild_due=misordered_entries(source.datasets, ledger.lazy()).height,
@@ -99,6 +102,18 @@ def _sessions_of_bars(readable: pl.DataFrame) -> list[date]:
 
     parts = readable["parts"].explode().struct.field("part").drop_nulls().to_list()
     return sorted({*parts, *readable.filter(pl.col("status") == "empty")["first_session"].to_list()})
+
+
+def _ending_early(lake: Lake, source: BarSource) -> dict[date, list[str]]:
+    with lake.connect() as connection:
+        stored = lake.select(source.table("daily_bars"), connection)
+        rows = connection.execute(
+            f"""
+            SELECT session, list(coalesce(symbol, instrument_id) ORDER BY turnover DESC, instrument_id)
+            FROM ({stored}) WHERE is_complete IS NULL GROUP BY session ORDER BY session
+            """
+        ).fetchall()
+    return dict(rows)
 
 
 def _sessions_of_daily(lake: Lake, source: BarSource) -> list[date]:

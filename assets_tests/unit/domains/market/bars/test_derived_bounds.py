@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assets_tests.support.described import changed, contract_of
+from assets_tests.support.whole_sessions import all_came
 from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars import rules as bars
 from lakehouse.domains.market.bars.sanity import daily_differences
@@ -88,7 +89,7 @@ def test_daily_bars_of_accepted_bars_keep_their_contract(
     made = rows.with_columns(pl.lit("regular").alias("segment"), (pl.col("volume") > 0).alias("is_traded"))
     connection.register("bars", made.select(contract_of("bars").column_names).to_arrow())
     assert broken(connection, config.contract("bars"), "FROM bars") == {}
-    connection.register("complete", pl.DataFrame({"session": SESSIONS, "is_complete": True}).to_arrow())
+    connection.register("complete", all_came(SESSIONS).to_arrow())
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE daily AS {bars.daily('bars', 'complete', 'America/New_York', volume_unit)}"
     )
@@ -127,7 +128,7 @@ def test_sums_of_volumes_beyond_64_bits_break_the_contract_and_do_not_raise(
         pl.col("*"), *[pl.lit(None, pl.String).alias(name) for name in ("symbol", "name", "instrument_type")]
     )
     connection.register("bars", made.with_columns(pl.col("vwap").cast(pl.Float64)).to_arrow())
-    connection.register("complete", pl.DataFrame({"session": SESSIONS, "is_complete": True}).to_arrow())
+    connection.register("complete", all_came(SESSIONS).to_arrow())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE daily AS {bars.daily('bars', 'complete', 'UTC')}")
     assert connection.execute("SELECT volume, trades, bar_count FROM daily ORDER BY session").fetchall() == [
         (None, None, 2), (2, 2, 2),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assets_tests.support.described import contract_of
+from assets_tests.support.whole_sessions import all_came
 from lakehouse.derive.revisions import losers
 from lakehouse.domains.market.bars import rules
 from lakehouse.lake.engine import connect
@@ -95,7 +96,7 @@ def register(
     for name, rows in (("raw_bars", raw), ("ingest_ledger", ledger_of(raw) if ledger is None else ledger)):
         connection.register(name, pa.Table.from_pylist(rows, schema=contract_of(name).arrow_schema))
     connection.register("hours", HOURS)
-    connection.register("completeness", pl.DataFrame({"session": SESSIONS, "is_complete": [True] * len(SESSIONS)}))
+    connection.register("completeness", all_came(SESSIONS))
 
 
 def bars_of(
