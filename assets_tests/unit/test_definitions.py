@@ -78,8 +78,8 @@ FEED = "iex"
 FEED_MARTS = {f"marts/{name}" for name in ("dim_resolution", "fct_quote_window", "percentage_gains", "top_stocks")}
 BAR_CHECKS = """
 {}/bars        conservation!  contract!  key_is_unique!  no_suspect_bars
-{}/daily_bars  consistent_with_bars!  contract!  enough_rows_kept!  instruments_present  key_is_unique!  volume_usual
-"""
+{}/daily_bars  consistent_with_bars!  contract!  enough_rows_kept!  instruments_present  key_is_unique!  session_reaches_close  volume_usual
+"""  # noqa: E501
 OTHER_CHECKS = """
 alpha_vantage/raw_bars           contract!  few_rows_refused  key_is_unique!  objects_readable  readings_current  rows_entered  session_complete
 binance/raw_bars                 contract!  few_rows_refused  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered  session_complete
