@@ -245,8 +245,8 @@ def test_a_correction_is_reported_for_its_session_and_the_next(vendor: Vendor, i
     asked, symbol = len(vendor.lake.asked()), vendor.market.symbols[0]
     bars = vendor.market.truth_bars().filter(symbol=symbol, session=OCTOBER[1], segment="regular")
     last = bars.filter(bars["volume"] > 0).row(-1, named=True)
-    ends = last["end_at"].astimezone(NEW_YORK).time()
-    vendor.market.correct(symbol, OCTOBER[1], ends, close=last["close"] + 0.01)
+    starts = last["start_at"].astimezone(NEW_YORK).time()
+    vendor.market.correct(symbol, OCTOBER[1], starts, close=last["close"] + 0.01)
     result = vendor.run(instance, OCTOBER[0], marts=False)
 
     assert result.success

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +27,8 @@ from lakehouse.simulators.vendor_api import VendorApi
 SYMBOLS = [f"S{number:03}" for number in range(soak_count(30, 500))]
 SYMBOL = SYMBOLS[21]
 # When bars end, in New York: within the regular hours of half-days too.
-ENDS = ("09:31:00", "11:00:00", "13:00:00")
-LAST = len(ENDS) - 1
+STARTS = ("09:30:00", "10:59:00", "12:59:00")
+LAST = len(STARTS) - 1
 CORRECTION = 0.3
 RAW, BARS, DAILY_BARS, LEDGER = f"{SOURCE}.raw_bars", f"{SOURCE}.bars", f"{SOURCE}.daily_bars", "lake.ingest_ledger"
 KEYS = {BARS: ["symbol", "end_at"], DAILY_BARS: ["symbol", "session"]}
@@ -57,7 +57,7 @@ class YearOfBars:
         return self.corrected.get((symbol, session, bar), first_said)
 
     def turnover(self, symbol: str, session: date) -> float:
-        return sum(self.close(symbol, session, bar) * (100 + bar) for bar in range(len(ENDS)))
+        return sum(self.close(symbol, session, bar) * (100 + bar) for bar in range(len(STARTS)))
 
     def intraday(self, symbol: str, month: str, adjusted: bool, extended: bool, now: datetime) -> list[str]:
         lines = [INTRADAY_HEADER]
@@ -65,9 +65,9 @@ class YearOfBars:
             if f"{session:%Y-%m}" == month:
                 price = self.price(symbol, session)
                 lines += [
-                    f"{session} {ENDS[bar]},{price},{price + 1},{price - 1},"
+                    f"{session} {STARTS[bar]},{price},{price + 1},{price - 1},"
                     f"{self.close(symbol, session, bar)},{100 + bar}"
-                    for bar in reversed(range(len(ENDS)))
+                    for bar in reversed(range(len(STARTS)))
                 ]
         return lines
 
@@ -86,7 +86,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     year = YearOfBars()
     with vendor_lake(tmp_path_factory.mktemp("counted"), VendorApi(year, api_key=KEY), SYMBOLS) as lake:
         loaded = lake.update(year.sessions)
-        assert (len(year.sessions), loaded["bars"].rows_received) == (250, 250 * len(SYMBOLS) * len(ENDS))
+        assert (len(year.sessions), loaded["bars"].rows_received) == (250, 250 * len(SYMBOLS) * len(STARTS))
         yield lake, year
 
 
@@ -226,13 +226,13 @@ def test_a_corrected_bar_writes_its_sessions_rows_and_the_next_change(
     assert stored_anew == {session}
     assert {part["part"] for part in version["parts"]} == {day for day in year.sessions if f"{day:%Y-%m}" == month}
     fresh = new.rows[RAW].join(old.rows[RAW], on=["object", "object_version", "row_number"], how="anti")
-    assert fresh.height == new.rows[RAW].height - old.rows[RAW].height == len(ENDS)
+    assert fresh.height == new.rows[RAW].height - old.rows[RAW].height == len(STARTS)
     assert fresh.select("symbol", "session").unique().rows() == [(SYMBOL, session)]
-    closes = [year.close(SYMBOL, session, place) for place in range(len(ENDS))]
+    closes = [year.close(SYMBOL, session, place) for place in range(len(STARTS))]
     assert fresh.sort("end_at")["close"].to_list() == closes
 
     # Of the bars one differs; its instrument's others of the session only say where they come from.
-    ends = [datetime.combine(session, time.fromisoformat(end), NEW_YORK) for end in ENDS]
+    ends = [datetime.combine(session, time.fromisoformat(start), NEW_YORK) + timedelta(minutes=1) for start in STARTS]
     bars = difference(old.rows[BARS], new.rows[BARS], KEYS[BARS])
     assert {place: names - PROVENANCE for place, names in bars.items()} == {
         (SYMBOL, end): {"close"} if place == bar else set() for place, end in enumerate(ends)

@@ -28,7 +28,6 @@ from lakehouse.derive.rebuild import rebuild
 from lakehouse.derive.revisions import RevisionRule, winners
 from lakehouse.derive.source import DerivedTable, Source, Winners
 from lakehouse.errors import SourceError
-from lakehouse.ingest.coerce import day_of
 from lakehouse.ingest.cursor import BatchLanding, CursorBatch, CursorSource
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.load import LoadResult, load
@@ -38,6 +37,7 @@ from lakehouse.ingest.partitioning import Part, Periods
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.row_format import RowFormat, RowTime
 from lakehouse.ingest.thresholds import Refusals
+from lakehouse.ingest.times import day_of
 
 DAYS = [date(2024, 1, 2), date(2024, 1, 3)]
 _COLUMNS = """
@@ -152,7 +152,7 @@ class Reader:
             partitioning=Periods("day", DAYS[0]),
             partition_column="day",
             part=Part("day"),
-            times=lambda: (day_of(RowTime(columns=("day",), format="%Y-%m-%d")).alias("day"),),
+            times=lambda text: text.select(day=day_of(RowTime(columns=("day",), format="%Y-%m-%d"))),
             reading=reading_digest(RAW, {"rows": rows.model_dump(mode="json")}),
             refusals=Refusals(),
         )

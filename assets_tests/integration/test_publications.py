@@ -75,7 +75,7 @@ def source_at(folder: Path) -> Source:
         partitioning=Periods("month", MONTHS[0]),
         partition_column="published_on",
         part=Part("published_on", "month"),
-        times=lambda: (),
+        times=lambda text: text.select(),
         reading=reading_digest(RAW, {"rows": rows.model_dump(mode="json")}),
         refusals=Refusals(),
     )

@@ -14,6 +14,7 @@ from assets_tests.support.vendor_lake import DAYS, KEY, small_market, vendor_lak
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.bars.config import Calendar
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.status import status
 from lakehouse.ingest import load as loading
@@ -214,7 +215,7 @@ def test_only_what_decides_the_rows_is_part_of_the_reading() -> None:
         with_bars(source, delimiter=";"),
         changed(source, identifier=None),
         changed(source, negative_prices=True),
-        changed(source, calendar="XNYS"),
+        changed(source, calendar=Calendar(code="XNYS")),
     ]
     readings = {other.bars.reading for other in others}
     assert len(readings | {reading}) == len(others) + 1

@@ -23,7 +23,7 @@ from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.servers.s3 import S3Server
 from assets_tests.support.writers import load_and_derive, run_at_once
 from lakehouse.api import Lake
-from lakehouse.domains.market.calendar import SessionCalendar, build_sessions
+from lakehouse.domains.market.calendar import CalendarSpec, SessionCalendar, build_sessions
 from lakehouse.simulators.exchange import Exchange
 
 FIRST, LAST = date(2024, 3, 27), date(2024, 4, 3)
@@ -71,7 +71,9 @@ def content(store: S3Store, prefix: str) -> dict[str, str | None]:
 @pytest.fixture(scope="module")
 def twins(ministack_s3: MinistackS3, tmp_path_factory: pytest.TempPathFactory) -> Twins:
     root = tmp_path_factory.mktemp("twins")
-    calendar = SessionCalendar("XETR", "Europe/Berlin", build_sessions("XETR", FIRST))
+    calendar = SessionCalendar(
+        "XETR", "Europe/Berlin", build_sessions(CalendarSpec("XETR", "XETR", "Europe/Berlin"), FIRST)
+    )
     exchange = Exchange(
         [(session, *calendar.hours(session)) for session in calendar.between(FIRST, LAST)], instruments=15
     )

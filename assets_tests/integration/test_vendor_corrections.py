@@ -65,8 +65,8 @@ def last_regular(market: UsMarket, symbol: str, session: date) -> Row:
 
 
 def clock_of(bar: Row) -> Any:
-    """The end of a bar on New York's clocks, by which the market names it."""
-    return bar["end_at"].astimezone(NEW_YORK).time()
+    """The start of a bar on New York's clocks, by which the market names it."""
+    return bar["start_at"].astimezone(NEW_YORK).time()
 
 
 def correct(market: UsMarket, symbol: str) -> None:
@@ -76,7 +76,7 @@ def correct(market: UsMarket, symbol: str) -> None:
 
 def add(market: UsMarket, symbol: str) -> None:
     bar = last_regular(market, symbol, DAY)
-    at = (bar["end_at"] + timedelta(minutes=1)).astimezone(NEW_YORK).time()
+    at = (bar["start_at"] + timedelta(minutes=1)).astimezone(NEW_YORK).time()
     price = bar["close"] * 1.01
     market.add_bar(symbol, DAY, at, open=price, high=price, low=price, close=price, volume=7)
 

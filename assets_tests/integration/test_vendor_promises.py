@@ -120,7 +120,7 @@ class VendorsLakes(RuleBasedStateMachine):
         symbol = chance.choice(self.market.symbols)
         bars = list(self.market.truth_bars().filter(symbol=symbol).iter_rows(named=True))
         for bar in chance.sample(bars, min(len(bars), chance.randint(1, 9))):
-            session, at = bar["session"], bar["end_at"].astimezone(NEW_YORK).time()
+            session, at = bar["session"], bar["start_at"].astimezone(NEW_YORK).time()
             kind = chance.random()
             if kind < 0.6:
                 self.market.correct(symbol, session, at, bar["close"] * chance.uniform(0.9, 1.1), chance.choice([0, 9]))

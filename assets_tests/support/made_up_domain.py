@@ -72,7 +72,7 @@ from lakehouse.derive.by_partition import derive_by_partition, partitions_as_of
 from lakehouse.derive.checks import conservation_holds, of_every_dataset, of_every_table
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.derive.source import DerivedTable, Source, Winners
-from lakehouse.ingest.coerce import day_of
+from lakehouse.ingest.times import day_of
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.names import Objects
 from lakehouse.ingest.object_store import objects_at
@@ -118,7 +118,7 @@ def shops(config, variables):
         partitioning=Periods("day", config.first_day),
         partition_column="day",
         part=Part("day"),
-        times=lambda: (day_of(config.rows.time).alias("day"),),
+        times=lambda text: text.select(day=day_of(config.rows.time)),
         reading=reading_digest(known["raw_takings"], {"rows": config.rows.model_dump(mode="json")}),
         refusals=Refusals(),
     )

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import gzip
 import re
-from datetime import date, datetime
-from functools import lru_cache
+from datetime import date, datetime, timedelta
+from functools import cache, lru_cache
 from glob import escape
 from pathlib import Path
 
 _MOMENT = re.compile(r"(\d{4}-\d\d)-\d\d \d\d:\d\d:\d\d")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_REGULAR = ("09:31:00", "16:00:00")
+_REGULAR = ("09:30:00", "15:59:00")
 
 
 class ServedFiles:
     """The content of a folder of Alpha Vantage files; a vendor for `vendor_api.VendorApi`.
 
     The folder holds `intraday_1min/intraday_1min_<symbol>.csv.gz` and `daily_adjusted/DA-<symbol>-T-*.csv.gz` (or
-    `DA-<symbol>-T-*.csv`). Every line is served byte for byte, in the month whose timestamp it carries; one
+    `DA-<symbol>-T-*.csv`). Every line is served as it stands, in the month whose timestamp it carries, but for the
+    timestamps of minutes: the files stamp a bar's end, as the vendor did then, and it stamps the start today. A line
     without a timestamp, as the vendor's error at the end of a file, comes with the oldest month. Prices are
     adjusted as of the files' download: there is no answer to `adjusted=false`.
 
@@ -76,12 +77,17 @@ class ServedFiles:
         undated = []
         for line in lines:
             if match := _MOMENT.search(line):
-                months.setdefault(match[1], []).append(line)
+                months.setdefault(match[1], []).append(line.replace(match[0], _minute_before(match[0])))
             else:
                 undated.append(line)
         if months:
             months[min(months)] += undated
         return header, months
+
+
+@cache
+def _minute_before(moment: str) -> str:
+    return str(datetime.fromisoformat(moment) - timedelta(minutes=1))
 
 
 def _lines(path: Path) -> list[str]:

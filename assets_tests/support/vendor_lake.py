@@ -104,7 +104,7 @@ class VendorLake:
 
     def derive(self, sessions: Sequence[date]) -> None:
         """Derives what a load of `sessions` may have brought news about."""
-        touched = self.described.together(list(sessions))
+        touched = self.described.together(self.lake, list(sessions))
         derive_bars(self.lake, self.described, touched)
         derive_daily_bars(self.lake, self.described, touched)
         for table in OFFICIAL_TABLES:

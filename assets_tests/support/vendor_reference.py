@@ -116,10 +116,10 @@ class VendorReference:
         if row is None or (values := _values(row)) is None:
             return None
         try:
-            ends = datetime.strptime(row["timestamp"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=NEW_YORK).astimezone(UTC)
+            starts = datetime.strptime(row["timestamp"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=NEW_YORK).astimezone(UTC)
         except ValueError:
             return None
-        starts = ends - MINUTE
+        ends = starts + MINUTE
         session = starts.astimezone(NEW_YORK).date()
         opening, closing = self.hours[session]
         segment = "pre" if starts < opening else "regular" if starts < closing else "post"

@@ -77,7 +77,7 @@ DAILY = "wiki"
 FEED = "iex"
 FEED_MARTS = {f"marts/{name}" for name in ("dim_resolution", "fct_quote_window", "percentage_gains", "top_stocks")}
 BAR_CHECKS = """
-{}/bars        conservation!  contract!  key_is_unique!  no_suspect_bars
+{}/bars        conservation!  contract!  key_is_unique!  labels_fit_hours  no_suspect_bars
 {}/daily_bars  consistent_with_bars!  contract!  enough_rows_kept!  instruments_present  key_is_unique!  session_reaches_close  volume_usual
 """  # noqa: E501
 OTHER_CHECKS = """

@@ -161,7 +161,7 @@ def _vendor(console: Console, display: Display, market: UsMarket, seed: int) -> 
         _print_stage(console, "First load", backfill_source(VENDOR, FIRST, LAST, display))
         api.clock = _ASKED_AGAIN_AT
         day = market.sessions[7].session
-        market.correct(market.symbols[2], day, time(16, 0), close=_last_close(market, market.symbols[2], day) * 1.01)
+        market.correct(market.symbols[2], day, time(15, 59), close=_last_close(market, market.symbols[2], day) * 1.01)
         console.print(f"The vendor corrected a close of {day}, and repaired its damaged rows", highlight=False)
         second = backfill_source(VENDOR, FIRST, LAST, display)
         _print_stage(console, "After that", second)

@@ -9,6 +9,7 @@ from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
 from lakehouse.derive.held_back import hold_back
 from lakehouse.derive.source import Check, Finding, Source
+from lakehouse.lake.lake import Lake
 
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
 
@@ -16,7 +17,7 @@ _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity
 def table_checks(
     resolve: Callable[[], Source],
     table: str,
-    sessions_of: Callable[[Mapping[str, str]], list[date] | None],
+    sessions_of: Callable[[Mapping[str, str], Lake], list[date] | None],
 ) -> dg.AssetChecksDefinition:
     """The checks of a table of a source.
 
@@ -39,7 +40,7 @@ def table_checks(
     )
     def run_checks(context: dg.AssetCheckExecutionContext, lake: LakeResource) -> Iterator[dg.AssetCheckResult]:
         opened, present = lake.open(), resolve()
-        sessions = sessions_of(context.run.tags)
+        sessions = sessions_of(context.run.tags, opened)
         names = {key.name for key in context.selected_asset_check_keys}
         findings = {name: check.run(opened, present, sessions) for name, check in checks.items() if name in names}
         hold_back(

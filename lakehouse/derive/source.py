@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lakehouse.derive.incremental import DeriveResult
 from lakehouse.derive.revisions import RevisionRule
 from lakehouse.ingest.dataset import Dataset
+from lakehouse.ingest.shared_partitions import shared_partitions
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.lake import Lake
 from lakehouse.progress import Progress
@@ -155,9 +156,12 @@ class Source:
         """The datasets that are loaded partition by partition."""
         return [dataset for dataset in self.datasets if not self.is_whole(dataset.contract.table)]
 
-    def together(self, partitions: Sequence[date]) -> list[date]:
-        """`partitions`, and those that their load may change as well, ascending."""
-        return sorted({*partitions, *(day for dataset in self.stepwise for day in dataset.together(partitions))})
+    def together(self, lake: Lake, partitions: Sequence[date]) -> list[date]:
+        """`partitions`, and those that share an object with them, ascending: a load may change these as well."""
+        found = {*partitions}
+        for dataset in self.stepwise:
+            found.update(dataset.together(partitions), shared_partitions(lake, dataset, partitions))
+        return sorted(found)
 
     def span_of(self, table: str) -> tuple[str, str] | None:
         """The columns of a table with the start and the end of a row's time; None if it has none."""

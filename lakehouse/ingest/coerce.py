@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakehouse.ingest.dataset import Dataset
-from lakehouse.ingest.from_text import from_text, in_years
-from lakehouse.ingest.row_format import RowFormat, RowTime
+from lakehouse.ingest.from_text import from_text
+from lakehouse.ingest.row_format import RowFormat
 from lakehouse.lake.types import ColumnType
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 PROVENANCE = frozenset({"object", "object_version", "row_number", "published_at", "ingested_at"})
 """Columns with a row's origin, filled by the load and not by the vendor."""
-_EPOCH_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
-"""(limit, microseconds per unit): epoch values below the limit are in that unit. The units differ by a factor of 1,000,
-so any time from 1973 to 5138 determines its unit.
-"""
 
 
 def typed(text: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
@@ -29,28 +25,27 @@ def typed(text: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
         text: the object's columns and the groups of its name (as `named:<group>`), all strings; other columns
             pass through.
 
-    Returns: the columns that passed through, those of the raw table that the rows themselves say, `day` (the date on
-        the partitions' clock), and for each column of `untyped_columns` a boolean `untyped_<column>`: whether it is
-        NULL though there was a text.
+    Returns: the columns that passed through, those of the raw table that the rows themselves say, what
+        `Dataset.times` makes of their time, and for each column of `untyped_columns` a boolean `untyped_<column>`:
+        whether it is NULL though there was a text.
     """
     import polars as pl
 
-    contract, times = dataset.contract, dataset.times()
+    contract, times = dataset.contract, dataset.times(text)
     passed = [
         column
         for column in text.columns
         if column not in dataset.rows.object_columns and not column.startswith("named:")
     ]
-    made = {expression.meta.output_name() for expression in times} | {dataset.partition_column, dataset.part.column}
+    made = {*times.columns, dataset.partition_column, dataset.part.column}
     columns = [column for column in contract.columns if column.name not in PROVENANCE | made]
     return text.select(
         *[pl.col(column) for column in passed],
         *[_value(dataset, column.name, column.type) for column in columns],
-        *times,
+        *times.get_columns(),
         *[
             (
-                _received(dataset.rows, name).is_not_null()
-                & _value(dataset, name, contract.column(name).type).is_null()
+                received(dataset.rows, name).is_not_null() & _value(dataset, name, contract.column(name).type).is_null()
             ).alias(f"untyped_{name}")
             for name in untyped_columns(dataset)
         ],
@@ -68,7 +63,8 @@ def untyped_columns(dataset: Dataset) -> list[str]:
     ]
 
 
-def _received(rows: RowFormat, name: str) -> pl.Expr:
+def received(rows: RowFormat, name: str) -> pl.Expr:
+    """The text that a row has for a column of the raw table."""
     import polars as pl
 
     if name in rows.constants:
@@ -84,7 +80,7 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
     import polars as pl
 
     rows = dataset.rows
-    source = _received(rows, name)
+    source = received(rows, name)
     if name not in {**rows.constants, **rows.columns, **rows.named}:
         return pl.lit(None, kind.polars).alias(name)
     if name in rows.upper:
@@ -107,31 +103,3 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
     # Some vendors write whole quantities as 1200.0; a quantity with a fraction stays untyped.
     whole = pl.when(as_number == as_number.floor()).then(as_number.cast(pl.Int64, strict=False))
     return pl.coalesce(as_integer, whole).alias(name)
-
-
-def _joined(time: RowTime) -> pl.Expr:
-    import polars as pl
-
-    return pl.concat_str([pl.col(column) for column in time.columns], separator=" ")
-
-
-def day_of(time: RowTime) -> pl.Expr:
-    """The date of a row, if the format is one of dates."""
-    return in_years(_joined(time).str.to_date(time.format, strict=False))
-
-
-def moment_of(time: RowTime) -> pl.Expr:
-    """The time that a row is labelled with, UTC in microseconds."""
-    import polars as pl
-
-    if time.format != "epoch":
-        local = in_years(_joined(time).str.to_datetime(time.format, time_unit="us", strict=False))
-        placed = local.dt.replace_time_zone(time.zone, ambiguous="null", non_existent="null")
-        return placed.dt.convert_time_zone("UTC")
-    count = _joined(time).cast(pl.Int64, strict=False)
-    # The smallest 64-bit integer has no absolute value.
-    count = pl.when(count > -(2**63)).then(count)
-    microseconds = count // 1_000
-    for below, unit in reversed(_EPOCH_UNITS):
-        microseconds = pl.when(count.abs() < below).then(count * unit).otherwise(microseconds)
-    return in_years(microseconds.cast(pl.Datetime("us"))).dt.replace_time_zone("UTC")

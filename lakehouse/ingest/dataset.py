@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
+from zoneinfo import ZoneInfo
 
 from lakehouse.errors import SourceError
 from lakehouse.ingest.http.client import ApiClient
@@ -79,9 +80,12 @@ class Dataset:
         table: path of the raw table, such as `xetra/raw_bars`.
         contract: the raw table's, as it binds this source.
         rows: the format of rows in an object.
-        times: makes the columns that a row's time gives, as Polars expressions over the object's columns: those of the
-            raw table by their names, and `day`, on which the row falls by the partitions' clock. Rows without a time
-            are of their object's day.
+        times: makes the columns that a row's time gives from the object's columns: those of the raw table by their
+            names, and `day`, on which the row falls by the partitions' clock. Further `first_day` and `last_day`, where
+            it may stand in an object of another day's name; and those of `faults`. Rows without a time are of their
+            object's day.
+        faults: column that `times` makes -> the reason against the rows in which it is true.
+        clock: time zone of the dates and hours in objects' names; None: they name partitions.
         units: column -> number of the vendor's units in one of ours.
         partition_column: column of the raw table that holds a row's partition; None if it has none.
         part: the raw table's storage partitions.
@@ -99,9 +103,11 @@ class Dataset:
     partitioning: Partitioning
     partition_column: str | None
     part: Part
-    times: Callable[[], Sequence[pl.Expr]]
+    times: Callable[[pl.DataFrame], pl.DataFrame]
     reading: str
     refusals: Refusals
+    faults: Mapping[str, str] = field(default_factory=dict)
+    clock: str | None = None
     units: Mapping[str, float] = field(default_factory=dict)
     object_max_bytes: int = 8 * 2**30
 
@@ -109,10 +115,19 @@ class Dataset:
         """Parses an object's name; None for a foreign object."""
         return self.origin.names.parse_name(name)
 
-    def together(self, partitions: Sequence[date]) -> list[date]:
-        """`partitions` and those that share an object with them, up to the current one, ascending: the partitions that
-        a load of their objects may change.
+    def partitions_of(self, named: ObjectName) -> list[date]:
+        """The partitions that an object about one day or hour may hold rows of; first the one by which it is loaded.
+        Empty if its day is outside the known partitions.
         """
+        day, found = named.first_day, []
+        if self.clock is not None:
+            start = datetime(day.year, day.month, day.day, named.hour or 0, tzinfo=ZoneInfo(self.clock))
+            end = start + (timedelta(days=1) if named.hour is None else timedelta(hours=1))
+            found = self.partitioning.around(day, start, end)
+        return found or [each for each in [self.partitioning.on_or_after(day)] if each is not None]
+
+    def together(self, partitions: Sequence[date]) -> list[date]:
+        """`partitions` and those that an API answers together with them, up to the current one, ascending."""
         if not partitions or not (isinstance(self.origin, ApiOrigin) and self.origin.requests.by_month):
             return sorted(partitions)
         months = {start_of("month", partition) for partition in partitions}

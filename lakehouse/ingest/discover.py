@@ -31,16 +31,19 @@ class ObjectVersion:
     """The first day that the object covers."""
     last_day: date
     first_partition: date
-    """The partition of `first_day`, or the next one; likewise `last_partition`, but never beyond the last day."""
+    """The partition by which it is loaded: that of `first_day`, or the next one."""
     last_partition: date
+    """The last one that it may hold rows of, never beyond the last day of an object about several days."""
     values: dict[str, str] = field(default_factory=dict)
     """The other groups of its name, besides the day."""
+    partitions: tuple[date, ...] = ()
+    """All that an object about one day may hold rows of."""
     slot: int = 0
     """For a withheld version, the slot in which it was probed (see `withheld`)."""
 
     @property
     def is_one_day(self) -> bool:
-        """Whether all of its rows belong to one storage partition."""
+        """Whether it is about one day, so that its rows usually belong to one storage partition."""
         return self.first_day == self.last_day
 
 
@@ -108,7 +111,7 @@ def discover(
     found = []
     for row in waiting.iter_rows(named=True):
         item = _described(row | {"version": stored_version(row["version"], dataset.reading)}, dataset)
-        if item and (wanted is None or not item.is_one_day or item.first_partition in wanted):
+        if item and (wanted is None or not item.is_one_day or wanted.intersection(item.partitions)):
             found.append(item)
     found.sort(key=lambda item: (item.first_partition, item.name, item.published_at))
     if isinstance(origin, ApiOrigin):
@@ -125,19 +128,24 @@ def _described(row: dict[str, object], dataset: Dataset) -> ObjectVersion | None
     named = dataset.parse_name(str(row["name"]))
     if named is None:
         return None
-    first_day = named.first_day if named.first_day == named.last_day else max(named.first_day, partitions.first)
-    first = partitions.on_or_after(first_day)
-    if first is None:
+    if named.first_day == named.last_day:
+        first_day, about = named.first_day, dataset.partitions_of(named)
+    else:
+        first_day = max(named.first_day, partitions.first)
+        first = partitions.on_or_after(first_day)
+        # An object can't cover days after its publication.
+        last_day = min(named.last_day, today(partitions, published))
+        about = [] if first is None else [first, *partitions.between(first, last_day)[-1:]]
+    if not about:
         return None
-    # An object can't cover days after its publication.
-    between = partitions.between(first, min(named.last_day, today(partitions, published)))
     facts = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}
     return ObjectVersion(
         **facts,  # type: ignore[arg-type]
         first_day=first_day,
         last_day=named.last_day,
-        first_partition=first,
-        last_partition=between[-1] if between else first,
+        first_partition=about[0],
+        last_partition=max(about),
         values=named.values,
+        partitions=tuple(about),
         slot=row.get("slot") or 0,  # type: ignore[arg-type]
     )

@@ -84,7 +84,8 @@ def load(
     result = LoadResult()
     if isinstance(dataset.origin, ApiOrigin) and not reread:
         unanswered = fetch(lake, dataset, dataset.origin, partitions, run_id=run_id, progress=progress)
-        for entry in _commit(lake, dataset, None, unanswered):
+        names = _names(dataset, [entry["first_session"] for entry in unanswered])
+        for entry in _commit(lake, dataset, None, unanswered, names):
             result.add(entry)
     if isinstance(dataset.origin, ObjectOrigin) and dataset.origin.land is not None and not reread:
         dataset.origin.land()
@@ -115,29 +116,31 @@ class _Loader:
         with self.lake.connect() as connection:
             rows = rows_of(chunk, connection, known, self.run_id)
         rows = _without(rows, _replaced(self.store, chunk.objects))
-        return _commit(self.lake, self.dataset, rows, rows.ledger)
+        names = _names(self.dataset, [item.first_partition for item in chunk.objects])
+        return _commit(self.lake, self.dataset, rows, rows.ledger, names)
 
     def load_large(self, large: LargeObject) -> list[Entry]:
         """Stores an object block by block, each in its own commit. A first pass makes sure that it can be read to its
         end, and determines what is new in it.
         """
         item = large.item
+        names = _names(self.dataset, [item.first_partition])
         content = BlockwiseObject(self.dataset, item, large.reader, datetime.now(UTC), self.lake.connect)
         with large.reader.file:
             try:
                 parts = content.parts(self._known([item]))
             except CorruptObject as damage:
-                return self._answer(content.ledger_row([], 0, self.run_id, damage))
-            names, quarantined = _names(self.dataset, [item.first_partition]), 0
+                return self._answer(content.ledger_row([], 0, self.run_id, damage), names)
+            quarantined = 0
             for rows in content.rows(parts):
                 if _replaced(self.store, [item]):
                     return []
                 _append(self.lake, self.dataset, rows, names)
                 quarantined += rows.refused.num_rows
-        return self._answer(content.ledger_row(parts, quarantined, self.run_id))
+        return self._answer(content.ledger_row(parts, quarantined, self.run_id), names)
 
-    def _answer(self, row: dict[str, Any]) -> list[Entry]:
-        return _commit(self.lake, self.dataset, None, [row])
+    def _answer(self, row: dict[str, Any], names: list[str]) -> list[Entry]:
+        return _commit(self.lake, self.dataset, None, [row], names)
 
     def _known(self, objects: Sequence[ObjectVersion]) -> dict[PartOf, Stored]:
         return known_parts(self.lake, self.dataset.source, objects, self.dataset.reading)
@@ -165,18 +168,19 @@ def _without(rows: Rows, names: set[str]) -> Rows:
     return replace(rows, raw=kept(rows.raw), refused=kept(rows.refused), ledger=ledger)
 
 
-def _commit(lake: Lake, dataset: Dataset, rows: Rows | None, ledger: list[dict[str, Any]]) -> list[Entry]:
-    """Commits a chunk to the three tables; returns the new entries of the ledger."""
+def _commit(
+    lake: Lake, dataset: Dataset, rows: Rows | None, ledger: list[dict[str, Any]], names: list[str]
+) -> list[Entry]:
+    """Commits a chunk to the three tables under transaction `names`; returns the new entries of the ledger."""
     if not ledger:
         return []
-    names = _names(dataset, [entry["first_session"] for entry in ledger])
     if rows is not None:
         _append(lake, dataset, rows, names)
     return retry_when_stale(lambda: _append_ledger(lake, ledger, names, dataset.is_asked))
 
 
 def _names(dataset: Dataset, partitions: Sequence[date]) -> list[str]:
-    """Transaction names, by the objects' first partitions, under which only one of two concurrent commits succeeds."""
+    """Transaction names, by the partitions of objects' names, under which one of two concurrent commits fails."""
     return sorted({f"{dataset.source}/{dataset.name}/{partition}" for partition in partitions})
 
 

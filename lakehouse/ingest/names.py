@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, Protocol
 from pydantic import Field, field_validator, model_validator
 
 from lakehouse.ingest.access import Access
-from lakehouse.ingest.entry_types import DateFormat, Expression
+from lakehouse.ingest.entry_types import DateFormat, Expression, Zone
 from lakehouse.ingest.object_store import SOURCE_PLACES, require_known
 from lakehouse.ingest.strict import Strict
 
@@ -53,6 +53,11 @@ class Objects(Strict):
         "be any, such as checksums. Other names that don't match `pattern` are warned about.",
     )
     date_format: DateFormat = Field("%Y-%m-%d", description="strptime format of the group `date`.")
+    clock: Zone | Literal["partition"] | None = Field(
+        None,
+        description="Time zone of the date and hour in names (default: that of `time`), or `partition` where the date "
+        "is that of the partition itself, which may begin on the evening before.",
+    )
     holds: Literal["hour", "day", "history"] = Field(
         description="What one object holds: an hour, a day, or all of the time (then `pattern` needs no group `date`)."
     )

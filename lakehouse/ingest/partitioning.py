@@ -53,6 +53,14 @@ class Partitioning(Protocol):
     def over_at(self, partition: date) -> datetime:
         """When a partition's own time is over (UTC): from then on it is whole."""
 
+    def day_at(self, moment: datetime) -> date:
+        """The day that a moment belongs to."""
+
+    def around(self, day: date, start: datetime, end: datetime) -> list[date]:
+        """The partitions that an object may hold rows of which is named after `day` and covers the time from `start` to
+        `end`; first the one by which it is loaded, if `day` has one.
+        """
+
 
 def begun(partitioning: Partitioning, first: date, now: datetime | None = None) -> list[date]:
     """The partitions from that of the day `first` to the one under way."""
@@ -60,8 +68,8 @@ def begun(partitioning: Partitioning, first: date, now: datetime | None = None) 
 
 
 def today(partitioning: Partitioning, now: datetime | None = None) -> date:
-    """The day on the partitions' clock."""
-    return (now or datetime.now(UTC)).astimezone(ZoneInfo(partitioning.zone)).date()
+    """The day under way."""
+    return partitioning.day_at(now or datetime.now(UTC))
 
 
 _STARTS: dict[Unit, Callable[[date], date]] = {
@@ -108,6 +116,14 @@ class Periods:
         end = self._next(start_of(self.unit, partition))
         return datetime(end.year, end.month, end.day, tzinfo=ZoneInfo(self.zone)).astimezone(UTC)
 
+    def day_at(self, moment: datetime) -> date:
+        return moment.astimezone(ZoneInfo(self.zone)).date()
+
+    def around(self, day: date, start: datetime, end: datetime) -> list[date]:
+        own, last = self.of(day), end - timedelta(microseconds=1)
+        others = self.between(self.day_at(start), self.day_at(last))
+        return [*([own] if own else []), *(each for each in others if each != own)]
+
     def _next(self, start: date) -> date:
         return start_of(self.unit, start + _LENGTHS[self.unit])
 
@@ -140,6 +156,12 @@ class Whole:
 
     def over_at(self, partition: date) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
+
+    def day_at(self, moment: datetime) -> date:
+        return self.first
+
+    def around(self, day: date, start: datetime, end: datetime) -> list[date]:
+        return [self.first]
 
 
 @dataclass(frozen=True)

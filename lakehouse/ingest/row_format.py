@@ -9,7 +9,7 @@ import codecs
 from functools import cached_property
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lakehouse.ingest.entry_types import Zone
 from lakehouse.ingest.strict import Strict
@@ -25,7 +25,18 @@ class RowTime(Strict):
         description="strptime format of the joined text, or `epoch`: whole seconds, milli-, micro- or nanoseconds "
         "since 1970 (UTC), told apart by their size."
     )
-    zone: Zone = Field("UTC", description="Time zone of the text.")
+    zone: Zone = Field("UTC", description="Time zone of the text, where the text has no offset of its own.")
+
+    @model_validator(mode="after")
+    def _names_one_zone(self) -> RowTime:
+        if "%Z" in self.format:
+            raise ValueError(
+                f"time format {self.format!r}: the name of a zone (%Z) says no offset; leave it out of the text and "
+                "set `zone`, or read an offset by %z"
+            )
+        if self.format.endswith("Z") and not self.format.endswith("%Z") and self.zone != "UTC":
+            raise ValueError(f"time format {self.format!r} ends in Z, which is UTC, but `zone` says {self.zone}")
+        return self
 
 
 class RowFormat(Strict):

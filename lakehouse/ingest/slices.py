@@ -69,7 +69,8 @@ def parts_of(
 
     Args:
         objects: the versions of an object in order of publication.
-        rows: the objects' rows with `object_number`, `part`, and (unless each object covers one day) `text`.
+        rows: the objects' rows with `object_number`, `part`, and `text` (unless each object has only the part of its
+            day).
         known: the parts already stored.
     """
     seen, found = dict(known), []
@@ -82,8 +83,8 @@ def parts_of(
                 count, digest = inside.get(first, (0, ""))
                 texts = "\n".join(text for text, _ in received.malformed.values())
                 inside[first] = (count + len(received.malformed), _digest(digest + texts))
-            if item.is_one_day:
-                inside = {part: (count, received.digest) for part, (count, _) in inside.items()}
+            if item.is_one_day and set(inside) == {first}:
+                inside = {first: (inside[first][0], received.digest)}
             parts = _stored(item, first, inside, seen)
             for part in parts:
                 seen.setdefault((item.name, part.part, part.digest), replace(part, is_new=False))
@@ -127,9 +128,8 @@ def parts_in_blocks(
             while piece := texts.read(_SPOOLED_BYTES):
                 digests[first].update(piece)
             counts[first] += malformed
-    inside = {
-        part: (count, digest() if item.is_one_day else digests[part].hexdigest()) for part, count in counts.items()
-    }
+    is_whole = item.is_one_day and set(counts) == {first}
+    inside = {part: (count, digest() if is_whole else digests[part].hexdigest()) for part, count in counts.items()}
     return _stored(item, first, inside, known)
 
 

@@ -1,8 +1,8 @@
 """Turns a chunk of objects into rows: valid ones for the raw table, rejected ones for the quarantine, and a ledger
 record per object.
 
-Nothing is written here (see `load`). A row is valid if it fulfils the raw table's contract and two rules of its object:
-its day is one of the object's, and that day has a partition. An object's rows are divided into parts by storage
+Nothing is written here (see `load`). A row is valid if it fulfils the raw table's contract, its time is sound, its
+object may hold it by its name, and its day has a partition. An object's rows are divided into parts by storage
 partition; a part that equals one of an earlier version of the object is not stored again.
 """
 
@@ -66,7 +66,7 @@ def rows_of(
     Args:
         known: the parts of earlier versions of these objects, by digest.
     """
-    rows = _typed(chunk)
+    rows = _typed(chunk, with_text=None)
     parts = parts_of(chunk.dataset.part, chunk.objects, chunk.read, rows, known)
     raw, refused = _sorted_out(chunk, rows, parts, connection)
     quarantined = Counter(zip(refused["object"].to_pylist(), refused["object_version"].to_pylist(), strict=True))
@@ -102,7 +102,7 @@ class BlockwiseObject:
         for block in self.reader:
             chunk = self._chunk(block)
             with self.connect() as connection:
-                rows = _typed(chunk)
+                rows = _typed(chunk, with_text=False)
                 yield Rows(*_sorted_out(chunk, rows, [parts], connection), [])
 
     def ledger_row(
@@ -116,9 +116,9 @@ class BlockwiseObject:
     def _divided(self, block: Received) -> pl.DataFrame:
         import polars as pl
 
-        if block.frame is None or not self.item.is_one_day:
-            return _typed(self._chunk(block))
-        # All rows of one day belong to one part, whatever they contain.
+        if block.frame is None or self.dataset.rows.time is not None:
+            return _typed(self._chunk(block), with_text=True)
+        # All rows without a time belong to one part, whatever they contain.
         part = self.dataset.part.of(self.item.first_partition)
         return block.frame.select("row_number").with_columns(
             pl.lit(0, pl.UInt32).alias("object_number"), pl.lit(part).alias("part")
@@ -128,8 +128,10 @@ class BlockwiseObject:
         return Chunk(self.dataset, [self.item], [read], self.ingested_at)
 
 
-def _typed(chunk: Chunk) -> pl.DataFrame:
-    """All well-formed rows, typed, with their text, day, partition and part of the object."""
+def _typed(chunk: Chunk, *, with_text: bool | None) -> pl.DataFrame:
+    """All well-formed rows, typed, with their day, partition and part of the object, and with their text; None: where
+    `parts_of` needs it.
+    """
     import polars as pl
 
     dataset = chunk.dataset
@@ -149,20 +151,25 @@ def _typed(chunk: Chunk) -> pl.DataFrame:
     text = pl.concat(texts)
     rows = typed(text, dataset).join(_facts(chunk), on="object_number", maintain_order="left")
     if dataset.rows.time is None:
-        rows = rows.with_columns(day="first_day")
-    days = rows.select("object_number", "day").unique().rows()
-    placed = pl.DataFrame(
-        [(number, day, *_placed(chunk.objects[number], day, dataset.partitioning)) for number, day in days],
-        schema={"object_number": pl.UInt32, "day": pl.Date, "placed_in": pl.Date, "is_placed": pl.Boolean},
-        orient="row",
-    )
-    rows = rows.join(placed, on=["object_number", "day"], how="left", nulls_equal=True, maintain_order="left")
+        rows = rows.with_columns(day="own_day", first_day="own_day", last_day="own_day")
+    elif "first_day" not in rows.columns:
+        rows = rows.with_columns(first_day="day", last_day="day")
+    days = rows.select("object_number", "day", "first_day", "last_day").unique()
+    placed = [
+        _placed(chunk.objects[number], day, first, last, dataset.partitioning)
+        for number, day, first, last in days.iter_rows()
+    ]
+    schema = {"placed_in": pl.Date, "is_inside": pl.Boolean, "is_placed": pl.Boolean}
+    days = days.hstack(pl.DataFrame(placed, schema=schema, orient="row"))
+    rows = rows.join(days, on=days.columns[:4], how="left", nulls_equal=True, maintain_order="left")
     part = dataset.part.expression(pl.col("placed_in"))
     stored = {"part": part, dataset.part.column: part}
     if dataset.partition_column is not None:
         stored[dataset.partition_column] = pl.col("placed_in")
     rows = rows.with_columns(ingested_at=pl.lit(chunk.ingested_at).cast(pl.Datetime("us", "UTC")), **stored)
-    if all(item.is_one_day for item in chunk.objects):
+    if with_text is None:
+        with_text = not _has_own_parts_only(chunk, rows)
+    if not with_text:
         return rows
     said = pl.concat_str(pl.col(dataset.rows.object_columns).fill_null("\0"), separator="\x1f")
     return rows.with_columns(text.select(text=said)["text"])
@@ -172,14 +179,27 @@ def _named(item: ObjectVersion, dataset: Dataset) -> dict[str, str | None]:
     return {name: item.values.get(name) for name in dict.fromkeys(dataset.rows.named.values())}
 
 
-def _placed(item: ObjectVersion, day: date | None, partitions: Partitioning) -> tuple[date, bool]:
-    """Returns the partition of a row of `day`: that of the day or the next one, within the days of the object; and
-    whether the day, if it is one of the object's, has a partition.
+def _has_own_parts_only(chunk: Chunk, rows: pl.DataFrame) -> bool:
+    """Whether each object is about one day, and all of its rows are in that day's part."""
+    if not all(item.is_one_day for item in chunk.objects):
+        return False
+    of = chunk.dataset.part.of
+    found = rows.select("object_number", "part").unique().iter_rows()
+    return all(part == of(chunk.objects[number].first_partition) for number, part in found)
+
+
+def _placed(
+    item: ObjectVersion, day: date | None, first: date | None, last: date | None, partitions: Partitioning
+) -> tuple[date, bool, bool]:
+    """Returns the partition of a row of `day`: that of the day, or the next one within the days of the object; whether
+    the object may hold it, which names of the days from `first` to `last` say; and whether its day has a partition.
     """
-    if day is None or day < item.first_day or day > item.last_day:
-        return item.first_partition, True
+    if day is None or first is None or last is None:
+        return item.first_partition, True, True
+    if last < item.first_day or first > item.last_day:
+        return item.first_partition, False, True
     own = partitions.of(day)
-    return (own or partitions.on_or_after(day) or item.last_partition), own is not None
+    return own or partitions.on_or_after(day) or item.last_partition, True, own is not None
 
 
 def _facts(chunk: Chunk) -> pl.DataFrame:
@@ -191,8 +211,7 @@ def _facts(chunk: Chunk) -> pl.DataFrame:
             "object_number": range(len(chunk.objects)),
             "object": [item.name for item in chunk.objects],
             "object_version": [item.version for item in chunk.objects],
-            "first_day": [item.first_day for item in chunk.objects],
-            "last_day": [item.last_day for item in chunk.objects],
+            "own_day": [item.first_day for item in chunk.objects],
             "published_at": [item.published_at for item in chunk.objects],
         },
         schema_overrides={"object_number": pl.UInt32, "published_at": pl.Datetime("us", "UTC")},
@@ -236,7 +255,9 @@ def _rules(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Predicate
     told: dict[str, tuple[str, str]] = {}
     if time is not None:
         why = f"{' '.join(time.columns)} is no time of the form {time.format} ({YEARS})"
-        told["has_a_day"] = ("day IS NOT NULL", why)
+        faulty = "".join(f" OR {fault}" for fault in dataset.faults)
+        told["has_a_day"] = (f"day IS NOT NULL{faulty}", why)
+        told |= {fault: (f"NOT {fault}", reason) for fault, reason in dataset.faults.items()}
     return {
         **predicates_of(contract, connection, "received"),
         **{
@@ -244,7 +265,7 @@ def _rules(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Predicate
             for name in untyped_columns(dataset)
         },
         **told,
-        "within_file": ("day BETWEEN first_day AND last_day", "the time is outside its file's date"),
+        "within_file": ("is_inside", "the time is outside its file's date"),
         "has_a_partition": ("is_placed", dataset.partitioning.without),
     }
 
@@ -297,6 +318,9 @@ def _ledger_row(
 ) -> dict[str, Any]:
     item, received = chunk.objects[number], chunk.read[number]
     error = str(received) if isinstance(received, CorruptObject) else None
+    # Parts by day are partitions; an object may hold rows of others than its name says.
+    partitions = [item.first_partition, item.last_partition]
+    partitions += [part.part for part in parts if chunk.dataset.part.unit == "day"]
     count = 0 if isinstance(received, CorruptObject) else received.rows
     return {
         "source": chunk.dataset.source,
@@ -309,8 +333,8 @@ def _ledger_row(
         "status": "failed" if error is not None else "loaded" if count else "empty",
         "error": error,
         "is_withheld": isinstance(received, ObjectWithheld),
-        "first_session": item.first_partition,
-        "last_session": item.last_partition,
+        "first_session": min(partitions),
+        "last_session": max(partitions),
         "rows_received": count,
         "rows_quarantined": quarantined[item.name, item.version],
         "parts": [part.record() for part in parts],

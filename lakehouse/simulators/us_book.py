@@ -114,14 +114,14 @@ class MarketBook:
         )
 
     def correct(
-        self, symbol: str, session: date, minute_end: time, close: float | None = None, volume: int | None = None
+        self, symbol: str, session: date, starts: time, close: float | None = None, volume: int | None = None
     ) -> None:
-        """Change a bar, named by its end in US/Eastern; high and low give way to the new close.
+        """Change a bar, named by its start in US/Eastern; high and low give way to the new close.
 
         Raises:
             ValueError: if there is no such bar.
         """
-        trading, minute = self._bar(symbol, session, minute_end, present=True)
+        trading, minute = self._bar(symbol, session, starts, present=True)
         bar = trading.bars.row(by_predicate=pl.col("minute") == minute, named=True)
         if close is not None:
             bar["close"] = _in_units(close)
@@ -134,7 +134,7 @@ class MarketBook:
         self,
         symbol: str,
         session: date,
-        minute_end: time,
+        starts: time,
         *,
         open: float,
         high: float,
@@ -142,25 +142,25 @@ class MarketBook:
         close: float,
         volume: int,
     ) -> None:
-        """Add a bar, named by its end in US/Eastern.
+        """Add a bar, named by its start in US/Eastern.
 
         Raises:
             ValueError: if there is one already, or no such session.
         """
-        trading, minute = self._bar(symbol, session, minute_end, present=False)
+        trading, minute = self._bar(symbol, session, starts, present=False)
         times = next(known for known in self.sessions if known.session == session)
         after_open = minute >= epoch_minute(times.open_at)
         segment = ("regular" if minute < epoch_minute(times.close_at) else "post") if after_open else "pre"
         prices = {name: _in_units(price) for name, price in zip(PRICES, (open, high, low, close), strict=True)}
         _replace(trading, minute, {"session": session, "minute": minute, "segment": segment, "volume": volume} | prices)
 
-    def withdraw_bar(self, symbol: str, session: date, minute_end: time) -> None:
-        """Remove a bar, named by its end in US/Eastern.
+    def withdraw_bar(self, symbol: str, session: date, starts: time) -> None:
+        """Remove a bar, named by its start in US/Eastern.
 
         Raises:
             ValueError: if there is no such bar.
         """
-        trading, minute = self._bar(symbol, session, minute_end, present=True)
+        trading, minute = self._bar(symbol, session, starts, present=True)
         _replace(trading, minute, None)
 
     def pay_dividend(self, symbol: str, ex_date: date, amount: float) -> None:
@@ -220,14 +220,14 @@ class MarketBook:
             raise ValueError(f"The market has no symbol {symbol}: take one of {', '.join(self.symbols)}.")
         return self.trading[symbol]
 
-    def _bar(self, symbol: str, session: date, minute_end: time, present: bool) -> tuple[Trading, int]:
+    def _bar(self, symbol: str, session: date, starts: time, present: bool) -> tuple[Trading, int]:
         trading = self._known(symbol)
-        minute = local_minute(session, minute_end) - 1
+        minute = local_minute(session, starts)
         if all(known.session != session for known in self.sessions):
             raise ValueError(f"The market has no minute bars on {session}: take one of its sessions.")
         if (minute in trading.bars["minute"]) != present:
             raise ValueError(
-                f"{symbol} has {'no' if present else 'already a'} bar that ends on {session} at {minute_end} "
+                f"{symbol} has {'no' if present else 'already a'} bar that starts on {session} at {starts} "
                 "US/Eastern: take another minute."
             )
         return trading, minute

@@ -42,7 +42,7 @@ class UsMarket(MarketBook):
             bars = _adjusted(bars, self._told_daily(symbol, now))
         # A session's offset from UTC is one: clocks change on Sundays, before 04:00.
         midnights = {day: local_minute(day, time()) for day in bars["session"].unique()}
-        clock = pl.col("minute") + 1 - pl.col("session").replace_strict(midnights, return_dtype=pl.Int64)
+        clock = pl.col("minute") - pl.col("session").replace_strict(midnights, return_dtype=pl.Int64)
         lines = bars.reverse().select(
             pl.format(
                 "{} {}:{}:00,{},{},{},{},{}",

@@ -363,8 +363,8 @@ def test_what_was_asked_for_stays_with_the_rows(said: str, meant: bool | None) -
     found = typed(text, source_named("alpha_vantage").bars).row(0, named=True)
     assert found["is_adjusted"] is meant
     assert (found["instrument_id"], found["symbol"], found["currency"]) == ("AAPL", "AAPL", "USD")
-    # A label at the end of its minute: the first one of a session is that of the opening.
-    assert found["start_at"] == datetime(2020, 11, 27, 14, 30, tzinfo=UTC)
+    # A label at the start of its minute.
+    assert found["start_at"] == datetime(2020, 11, 27, 14, 31, tzinfo=UTC)
 
 
 # Through the loader

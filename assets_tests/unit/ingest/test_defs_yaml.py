@@ -43,8 +43,8 @@ def folder(tmp_path: Path) -> Path:
         (b"\xff\xfe\x00", "can't decode"),
         (
             BINANCE.replace("calendar: 24/7", "calendar: 24-7"),
-            "calendar: '24-7' is not a calendar of exchange_calendars; use one of its codes, such as XETR, XNYS, CMES "
-            "or 24/7; did you mean '24/7'?",
+            "calendar.code: '24-7' is not a calendar of exchange_calendars; use one of its codes, such as XETR, XNYS, "
+            "CMES or 24/7; did you mean '24/7'?",
         ),
         (
             BINANCE.replace("time_zone: UTC", "time_zone: Europa/Berlin"),

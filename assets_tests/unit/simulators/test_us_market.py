@@ -78,8 +78,8 @@ def daily_of(vendor: UsMarket, symbol: str, now: datetime = LATER) -> dict[date,
     return {day: {name: float(value) for name, value in rows[day].items()} for day in sorted(rows)}
 
 
-def regular(bars: dict[datetime, list[float]], day: date, last: time = time(16)) -> dict[time, list[float]]:
-    return {at.time(): bar for at, bar in bars.items() if at.date() == day and time(9, 31) <= at.time() <= last}
+def regular(bars: dict[datetime, list[float]], day: date, end: time = time(16)) -> dict[time, list[float]]:
+    return {at.time(): bar for at, bar in bars.items() if at.date() == day and time(9, 30) <= at.time() < end}
 
 
 def test_the_unadjusted_answers_are_the_truth(untouched: UsMarket) -> None:
@@ -88,7 +88,7 @@ def test_the_unadjusted_answers_are_the_truth(untouched: UsMarket) -> None:
         for label, values in bars_of(untouched, symbol).items():
             told[symbol, label.replace(tzinfo=NEW_YORK).astimezone(UTC)] = values
     truth = {
-        (row["symbol"], row["end_at"]): [row[name] for name in ("open", "high", "low", "close", "volume")]
+        (row["symbol"], row["start_at"]): [row[name] for name in ("open", "high", "low", "close", "volume")]
         for row in untouched.truth_bars().iter_rows(named=True)
     }
     assert told == truth

@@ -55,7 +55,7 @@ def reconciliation_asset(
     )
     def reconciliation(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
         opened, present = lake.open(), resolve()
-        sessions = tagged_partitions(context.run.tags, present, partitions)
+        sessions = tagged_partitions(context.run.tags, opened, present, partitions)
         breaks, bases = _differences(opened, present, sessions)
         counts = {f"breaks_{kind}": count for kind, count in _kinds(breaks).items()}
         shown = [

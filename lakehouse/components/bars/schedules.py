@@ -26,7 +26,7 @@ def update_schedules(resolve: Callable[[], BarSource], job_name: str) -> list[dg
             return dg.SkipReason(lacking)
         sessions = calendar.between(first, last)
         if not sessions:
-            return dg.SkipReason(f"{source.config.calendar} has no session from {first} to {last}")
+            return dg.SkipReason(f"{source.config.calendar.code} has no session from {first} to {last}")
         return dg.RunRequest(run_key=f"{what}-{first}-{last}", tags=range_tags(sessions[0], sessions[-1]))
 
     def on_the_venues_clock(context: dg.ScheduleEvaluationContext) -> date:

@@ -65,7 +65,7 @@ class QuoteFeed(dg.Component):
         return dg.Definitions(
             assets=feed_assets(self.resolve, partitions),
             asset_checks=[
-                table_checks(self.resolve, table, lambda tags: tagged_days(tags, partitions))
+                table_checks(self.resolve, table, lambda tags, _: tagged_days(tags, partitions))
                 for table in dict.fromkeys(check.table for check in feed.checks)
             ],
             jobs=[rounds, day, hour],

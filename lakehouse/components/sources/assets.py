@@ -113,7 +113,7 @@ def _derived_asset(
         path = present.table(name)
         own = [] if partitions is None else asset_partitions(context)
         with transient_faults_retried(context):
-            result = table.derive(opened, present, present.together(own), progress=progress(context.log.debug))
+            result = table.derive(opened, present, present.together(opened, own), progress=progress(context.log.debug))
         if partitions is None:
             metadata = stored_metadata(opened, path, None, time.monotonic() - started)
             counts = {"dagster/row_count": result.rows, "rows_written": result.rows_changed}

@@ -75,7 +75,9 @@ class SourceComponent(dg.Component):
         return dg.Definitions(
             assets=[*source_assets(self.resolve, partitions, self.shown), *self.further_assets(partitions)],
             asset_checks=[
-                table_checks(self.resolve, table, lambda tags: tagged_partitions(tags, self.resolve(), partitions))
+                table_checks(
+                    self.resolve, table, lambda tags, lake: tagged_partitions(tags, lake, self.resolve(), partitions)
+                )
                 for table in dict.fromkeys(check.table for check in source.checks)
             ],
             jobs=[job, reload],

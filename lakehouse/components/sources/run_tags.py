@@ -8,6 +8,7 @@ from datetime import date
 import dagster as dg
 
 from lakehouse.derive.source import Source
+from lakehouse.lake.lake import Lake
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
@@ -38,13 +39,13 @@ def asset_partitions(context: dg.AssetExecutionContext) -> list[date]:
 
 
 def tagged_partitions(
-    tags: Mapping[str, str], source: Source, partitions: dg.TimeWindowPartitionsDefinition | None
+    tags: Mapping[str, str], lake: Lake, source: Source, partitions: dg.TimeWindowPartitionsDefinition | None
 ) -> list[date] | None:
     """The partitions that a run covers by its tags; None if it has none: a check run on its own covers the whole
     table.
     """
     found = None if partitions is None else tagged_days(tags, partitions)
-    return None if found is None else source.together(found)
+    return None if found is None else source.together(lake, found)
 
 
 def tagged_days(tags: Mapping[str, str], partitions: dg.TimeWindowPartitionsDefinition) -> list[date] | None:

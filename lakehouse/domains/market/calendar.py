@@ -3,13 +3,18 @@
 A session is a trading day of a calendar; its date never comes from the UTC date of a timestamp. Building a
 calendar imports pandas, which costs more than most runs' own work, so the built frame can be handed in (see
 `lakehouse.domains.market.calendar_cache`, which keeps it on disk).
+
+exchange_calendars lacks some sessions (Bombay's Saturdays and Muhurat evenings), so that days can be added and taken
+out (`CalendarSpec`). Markets that trade around the clock (24/7, 24/5) have no opening of their own: there a session is
+the venue's day.
 """
 
 from __future__ import annotations
 
 import bisect
+import hashlib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -19,28 +24,82 @@ from lakehouse.errors import LakehouseError, SourceError, in_one_line
 if TYPE_CHECKING:
     import polars as pl
 
+AROUND_THE_CLOCK = ("24/7", "24/5")
+"""The calendars without hours of their own. 24/5 has no session on Saturday and Sunday."""
+_AHEAD = timedelta(days=365)
+_NOON = time(12)
+
 
 class NoSuchSession(LakehouseError):
     """A date is outside the calendar or is not one of its sessions."""
 
 
-def build_sessions(calendar: str, first: date) -> pl.DataFrame:
-    """The sessions of `calendar` from `first` on, as far ahead as exchange_calendars knows (about a year).
+@dataclass(frozen=True)
+class CalendarSpec:
+    """Which sessions an exchange has.
+
+    Args:
+        name: what it is called: the code, or another name where something below differs from the code's own.
+        code: of exchange_calendars, such as XETR.
+        time_zone: the exchange's own.
+        also: sessions that the calendar lacks, or has with other hours: day, and its opening and close on the
+            exchange's clock (None: those of the session before).
+        closed: days that are no sessions, though the calendar has them.
+        day_starts: when a day of a market around the clock begins, on the exchange's clock; from noon on, it is the
+            evening before, as in foreign exchange at 17:00 in New York.
+    """
+
+    name: str
+    code: str
+    time_zone: str
+    also: tuple[tuple[date, tuple[time, time] | None], ...] = ()
+    closed: tuple[date, ...] = ()
+    day_starts: time = time(0)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what decides over the sessions besides the code; empty where nothing does."""
+        zone = self.time_zone if self.code in AROUND_THE_CLOCK or self.also else "UTC"
+        said = (zone, sorted(map(str, self.also)), sorted(map(str, self.closed)), str(self.day_starts))
+        if said == ("UTC", [], [], str(time(0))):
+            return ""
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:8]
+
+
+def build_sessions(spec: CalendarSpec, first: date) -> pl.DataFrame:
+    """The sessions of a calendar from `first` on, as far ahead as exchange_calendars knows (about a year).
 
     Returns: calendar, session (date), open_at, close_at (UTC, microseconds), is_early_close; sorted by session.
 
     Raises:
         SourceError: the calendar doesn't reach back to `first`, or ends before it.
     """
+    import polars as pl
+
+    found = _venue_days(spec, first) if spec.code in AROUND_THE_CLOCK else _exchange_days(spec.code, first)
+    if spec.closed or spec.also:
+        kept = found.filter(~pl.col("session").is_in(list(spec.closed)))
+        added = [_added(spec, kept, day, hours) for day, hours in spec.also if hours or not _has(kept, day)]
+        frame = pl.DataFrame(added, schema=kept.schema, orient="row")
+        found = pl.concat([kept.join(frame, on="session", how="anti"), frame]).sort("session")
+        found = found.filter(pl.col("session") >= first)
+    return found.select(pl.lit(spec.name).alias("calendar"), pl.all())
+
+
+def _has(sessions: pl.DataFrame, day: date) -> bool:
+    return day in sessions["session"]
+
+
+def _exchange_days(code: str, first: date) -> pl.DataFrame:
     import exchange_calendars
     import polars as pl
 
     try:
-        made = exchange_calendars.get_calendar(calendar, start=first.isoformat())
+        made = exchange_calendars.get_calendar(code, start=first.isoformat())
     # Some calendars lack the holidays of early years, and say it by an error that isn't theirs.
     except (ValueError, NotImplementedError) as error:
         raise SourceError(
-            f"the calendar {calendar} has no sessions from {first} on: {in_one_line(error).rstrip('. ')}. "
+            f"the calendar {code} has no sessions from {first} on: {in_one_line(error).rstrip('. ')}. "
             "Correct `first_session` or `calendar` in the defs.yaml"
         ) from error
     # By columns: of ten thousand sessions, Python's own objects take twenty times as long.
@@ -50,13 +109,60 @@ def build_sessions(calendar: str, first: date) -> pl.DataFrame:
     )
     return pl.DataFrame(
         {
-            "calendar": [calendar] * len(made.sessions),
             "session": pl.Series(made.sessions.to_numpy()).cast(pl.Date),
             "open_at": opened,
             "close_at": closed,
             "is_early_close": made.sessions.isin(made.early_closes),
         }
     )
+
+
+def _venue_days(spec: CalendarSpec, first: date) -> pl.DataFrame:
+    """The days of a market around the clock, each from its beginning to the next one's."""
+    import polars as pl
+
+    zone, starts = spec.time_zone, spec.day_starts
+    days = pl.DataFrame({"session": pl.date_range(first, date.today() + _AHEAD, eager=True)})
+    if spec.code == "24/5":
+        days = days.filter(pl.col("session").dt.weekday() <= 5)
+
+    def begin(day: pl.Expr) -> pl.Expr:
+        local = day.cast(pl.Datetime("us")) + pl.duration(hours=starts.hour, minutes=starts.minute)
+        local = local.dt.offset_by("-1d") if starts >= _NOON else local
+        placed = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        # Where clocks go forward at midnight, the day begins an hour later.
+        later = (local + pl.duration(hours=1)).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        return pl.coalesce(placed, later).dt.convert_time_zone("UTC")
+
+    return days.with_columns(
+        open_at=begin(pl.col("session")),
+        close_at=begin(pl.col("session").dt.offset_by("1d")),
+        is_early_close=pl.lit(False),
+    )
+
+
+def _added(
+    spec: CalendarSpec, sessions: pl.DataFrame, day: date, hours: tuple[time, time] | None
+) -> tuple[date, datetime, datetime, bool]:
+    """A session that is added to a calendar."""
+    import polars as pl
+
+    zone = ZoneInfo(spec.time_zone)
+    if hours is not None:
+        # What opens later than it closes opens on the evening before.
+        opening_day = day if hours[0] < hours[1] else day - timedelta(days=1)
+        opens, closes = datetime.combine(opening_day, hours[0], zone), datetime.combine(day, hours[1], zone)
+        return day, opens.astimezone(UTC), closes.astimezone(UTC), False
+    usual = sessions.filter(~pl.col("is_early_close"))
+    before = usual.filter(pl.col("session") < day).tail(1)
+    session, open_at, close_at, _ = (before if before.height else usual.head(1)).row(0)
+    opens, closes = (_at_the_same_clock(moment, session, day, zone) for moment in (open_at, close_at))
+    return day, opens, closes, False
+
+
+def _at_the_same_clock(moment: datetime, session: date, day: date, zone: ZoneInfo) -> datetime:
+    local = moment.astimezone(zone).replace(tzinfo=None)
+    return (local + (day - session)).replace(tzinfo=zone).astimezone(UTC)
 
 
 @dataclass(frozen=True)
@@ -105,7 +211,3 @@ class SessionCalendar:
     def between(self, first: date, last: date) -> list[date]:
         """The sessions from `first` to `last`, both included."""
         return self.sessions[bisect.bisect_left(self.sessions, first) : bisect.bisect_right(self.sessions, last)]
-
-    def until_today(self, first: date) -> list[date]:
-        """The sessions from `first` up to today on the exchange's clock."""
-        return self.between(first, datetime.now(UTC).astimezone(ZoneInfo(self.time_zone)).date())

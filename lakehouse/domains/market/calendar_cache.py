@@ -1,7 +1,7 @@
 """Exchange calendars kept on disk, since building one costs every process the import of pandas.
 
-A kept calendar is a small Parquet file named after the calendar, its first session and the version of
-exchange_calendars; a new version of that package makes new files.
+A kept calendar is a small Parquet file named after the calendar, what the YAML changes in it, its first session and the
+version of exchange_calendars; a new version of that package makes new files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.market.calendar import SessionCalendar, build_sessions
+from lakehouse.domains.market.calendar import CalendarSpec, SessionCalendar, build_sessions
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,9 +28,9 @@ def calendar_version() -> str:
 
 
 @cache
-def _built(name: str, first: date) -> pl.DataFrame:
+def _built(spec: CalendarSpec, first: date) -> pl.DataFrame:
     """A calendar, built once per process, even if it works on several homes."""
-    return build_sessions(name, first)
+    return build_sessions(spec, first)
 
 
 def _keep(frame: pl.DataFrame, kept: Path) -> None:
@@ -47,14 +47,15 @@ def _keep(frame: pl.DataFrame, kept: Path) -> None:
 
 
 @cache
-def load_calendar(name: str, first: date, time_zone: str, folder: Path) -> SessionCalendar:
-    """The calendar `name` (a code of exchange_calendars, such as XETR) from `first` on; kept below `folder`."""
+def load_calendar(spec: CalendarSpec, first: date, folder: Path) -> SessionCalendar:
+    """The calendar from `first` on; kept below `folder`."""
     import polars as pl
 
-    kept = folder / f"{name.replace('/', '-')}-{first}-{calendar_version()}-{date.today():%Y%m}.parquet"
+    said = [spec.name.replace("/", "-"), *filter(None, [spec.digest]), str(first), calendar_version()]
+    kept = folder / f"{'-'.join(said)}-{date.today():%Y%m}.parquet"
     try:
         frame = pl.read_parquet(kept)
     except (OSError, pl.exceptions.ComputeError):
-        frame = _built(name, first)
+        frame = _built(spec, first)
         _keep(frame, kept)
-    return SessionCalendar(name, time_zone, frame)
+    return SessionCalendar(spec.name, spec.time_zone, frame)

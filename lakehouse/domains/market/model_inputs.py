@@ -147,7 +147,7 @@ def _venues(sources: Sequence[BarSource]) -> pl.DataFrame:
 
     return pl.DataFrame(
         [
-            {"source": source.name, "calendar": source.config.calendar, **source.config.venue.model_dump()}
+            {"source": source.name, "calendar": source.calendar.name, **source.config.venue.model_dump()}
             for source in sources
         ],
         schema=dict.fromkeys(("source", "calendar", *Venue.model_fields), pl.String),

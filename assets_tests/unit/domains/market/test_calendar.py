@@ -15,22 +15,25 @@ from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.completeness import missing_objects
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import session_hours
-from lakehouse.domains.market.calendar import NoSuchSession, SessionCalendar, build_sessions
+from lakehouse.domains.market.calendar import CalendarSpec, NoSuchSession, SessionCalendar, build_sessions
 from lakehouse.domains.market.calendar_cache import load_calendar
 from lakehouse.ingest.partitioning import begun
 
 FIRST = date(2017, 6, 19)
 DAYS = st.dates(FIRST, date(2021, 12, 31))
+XETR = CalendarSpec("XETR", "XETR", "Europe/Berlin")
 
 
 @pytest.fixture(scope="module")
 def xetr() -> SessionCalendar:
-    return SessionCalendar("XETR", "Europe/Berlin", build_sessions("XETR", FIRST))
+    return SessionCalendar("XETR", "Europe/Berlin", build_sessions(XETR, FIRST))
 
 
 @pytest.fixture(scope="module")
 def xnys() -> SessionCalendar:
-    return SessionCalendar("XNYS", "America/New_York", build_sessions("XNYS", FIRST))
+    return SessionCalendar(
+        "XNYS", "America/New_York", build_sessions(CalendarSpec("XNYS", "XNYS", "America/New_York"), FIRST)
+    )
 
 
 def utc(day: date, clock: str) -> datetime:
@@ -117,11 +120,11 @@ def test_begun__ends_on_the_exchanges_own_day(xetr: SessionCalendar) -> None:
 def test_a_kept_calendar_is_the_calendar(xetr: SessionCalendar, tmp_path: Path) -> None:
     for _ in range(2):
         load_calendar.cache_clear()
-        assert load_calendar("XETR", FIRST, "Europe/Berlin", tmp_path).frame.equals(xetr.frame)
+        assert load_calendar(XETR, FIRST, tmp_path).frame.equals(xetr.frame)
     (kept,) = tmp_path.iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
     load_calendar.cache_clear()
-    assert load_calendar("XETR", FIRST, "Europe/Berlin", tmp_path).frame.equals(xetr.frame)
+    assert load_calendar(XETR, FIRST, tmp_path).frame.equals(xetr.frame)
     load_calendar.cache_clear()
 
 

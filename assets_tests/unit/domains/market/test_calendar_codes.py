@@ -7,7 +7,7 @@ from datetime import date
 import exchange_calendars
 import pytest
 
-from lakehouse.domains.market.calendar import build_sessions
+from lakehouse.domains.market.calendar import CalendarSpec, build_sessions
 from lakehouse.domains.market.calendar_codes import calendar_codes
 from lakehouse.errors import SourceError
 
@@ -20,4 +20,4 @@ def test_the_codes_are_those_of_the_package() -> None:
 def test_a_calendar_that_does_not_reach_the_first_session_says_so(code: str, first: str) -> None:
     words = f"the calendar {code} has no sessions from {first} on: .*Correct `first_session` or `calendar`"
     with pytest.raises(SourceError, match=words):
-        build_sessions(code, date.fromisoformat(first))
+        build_sessions(CalendarSpec(code, code, "UTC"), date.fromisoformat(first))

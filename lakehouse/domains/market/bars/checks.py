@@ -19,7 +19,9 @@ from lakehouse.derive.checks import (
 from lakehouse.derive.source import Check, DerivedTable, Finding, Partitions
 from lakehouse.domains.market.bars import sanity
 from lakehouse.domains.market.bars.completeness import missing_objects
+from lakehouse.domains.market.bars.derive import session_hours
 from lakehouse.domains.market.bars.ending import early_ends
+from lakehouse.domains.market.bars.labels import labels_against_hours
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.bars.suspect import suspect_bars
 from lakehouse.domains.market.contracts import contracts
@@ -28,6 +30,7 @@ from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import predicate
 
 _NAMED = 3
+_SHOWN = 20
 _HISTORY = timedelta(days=92)
 """How far back a comparison with earlier sessions looks: more than twenty sessions and a whole month."""
 
@@ -49,6 +52,13 @@ def bar_checks(bars: DerivedTable, *, delivered: bool) -> tuple[Check, ...]:
         ),
         *of_every_table(known["bars"]),
         conservation_holds(bars),
+        Check(
+            "bars",
+            "labels_fit_hours",
+            "The first and the last bar of a session begin and end at times of the calendar: the YAML's `label` is the "
+            "vendor's.",
+            _labels_fit_hours,
+        ),
         Check(
             "bars",
             "no_suspect_bars",
@@ -131,6 +141,24 @@ def _consistent_with_bars(lake: Lake, source: BarSource, sessions: Partitions) -
     bars = f"(SELECT * FROM {relation(lake, source, 'bars', sessions)} WHERE is_traded AND segment = 'regular')"
     query = sanity.daily_differences(daily, bars)
     return offenders(lake, query, "ALL", "1 daily bar differs from its bars", "daily bars differ from their bars")
+
+
+def _labels_fit_hours(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:
+    bars, label = relation(lake, source, "bars", sessions), source.bars_config.time.label
+    with lake.connect() as connection:
+        connection.register("hours", session_hours(source))
+        query = labels_against_hours(bars, "hours", source.bars_config.interval_length)
+        judged = connection.execute(f"FROM ({query}) ORDER BY session").to_arrow_table().to_pylist()
+    fit, early, late = (sum(each[name] for each in judged) for name in ("fit", "early", "late"))
+    # One coincidence is no proof.
+    if max(early, late) < 2 or max(early, late) <= fit:
+        return Finding(True, "nothing found", [], {"sessions_judged": len(judged)})
+    which, other = ("early", "start") if early > late else ("late", "end")
+    summary = (
+        f"bars are one interval too {which}: the YAML says label: {label}, and the vendor seems to stamp a bar's "
+        f"{other}. Set label: {other} in the time of {source.name}'s bars, and reload what was read"
+    )
+    return Finding(False, summary, [each for each in judged if each[which]][:_SHOWN])
 
 
 def _no_suspect_bars(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:

@@ -32,7 +32,10 @@ def missing_objects(
     bars = ledger.filter(pl.col("product") == source.bars.name)
     if source.bars.is_asked:
         return _unanswered(source, bars, sessions, due_by)
-    about = bars.filter(pl.col("first_session").is_in(list(sessions))).sort("object")
+    if not sessions:
+        return {}
+    within = (pl.col("first_session") <= max(sessions)) & (pl.col("last_session") >= min(sessions))
+    about = bars.filter(within).sort("object")
     readable = pl.col("status") != "failed"
     loaded = [named for name in about.filter(readable)["object"] if (named := source.bars.parse_name(name))]
     there = {(named.first_day, named.hour) for named in loaded}
@@ -44,7 +47,7 @@ def missing_objects(
     # Where an hour or day comes in several objects, one an instrument, one that can't be read is missed beside others.
     values = [named.values for named in loaded]
     failed = about.filter(~readable).select("first_session", "object").unique(maintain_order=True)
-    for session, name in failed.iter_rows():
+    for session, name in failed.filter(pl.col("first_session").is_in(list(sessions))).iter_rows():
         named = source.bars.parse_name(name)
         if named and (named.first_day, named.hour) in there and named.values not in values:
             missing.setdefault(session, []).append(name)

@@ -4,13 +4,15 @@ a `BarSource` (see `source`), which everything below works on. Its products are 
 
 from __future__ import annotations
 
-from datetime import date
+from dataclasses import replace
+from datetime import date, time
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lakehouse.domains.market.api import SymbolsApi
 from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product
+from lakehouse.domains.market.calendar import AROUND_THE_CLOCK, CalendarSpec
 from lakehouse.domains.market.calendar_codes import CalendarCode
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.entry_types import DateFormat, Zone
@@ -27,6 +29,64 @@ class Venue(Strict):
     country: str = Field(pattern=r"^[A-Z]{2}$", description="ISO 3166 alpha-2.")
     time_zone: Zone = Field(description="The exchange's own time zone, which decides on which day a bar falls.")
     currency: str = Field(pattern=r"^[A-Z]{3,5}$", description="Usual trading currency (ISO 4217).")
+
+
+class ExtraSession(Strict):
+    """A session that the calendar lacks, or has with other hours, on the venue's clock."""
+
+    session: date
+    opens: time
+    closes: time
+
+
+class Calendar(Strict):
+    """The sessions of an exchange: those of a calendar, and what differs from it."""
+
+    code: CalendarCode = Field(description="Code of exchange_calendars, such as XETR, XNYS, 24/7 or 24/5.")
+    also: tuple[date | ExtraSession, ...] = Field(
+        (),
+        description="Sessions that the calendar lacks: dates (with the hours of the session before), or `session`, "
+        "`opens` and `closes`, which also replace the hours of a session that it has.",
+    )
+    closed: tuple[date, ...] = Field((), description="Days that were no sessions, though the calendar has them.")
+    day_starts: time | None = Field(
+        None,
+        description="24/7 and 24/5 only: when a day begins on the venue's clock (default: midnight). From noon on it "
+        "is the evening before: with 17:00 Monday's session begins on Sunday at 17:00.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_code(cls, value: object) -> object:
+        return {"code": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_of_one_mind(self) -> Calendar:
+        if self.day_starts is not None and self.code not in AROUND_THE_CLOCK:
+            raise ValueError(
+                f"day_starts is for {' and '.join(AROUND_THE_CLOCK)}; sessions of {self.code} have hours of their own"
+            )
+        days = [*self.sessions_added, *self.closed]
+        if twice := sorted({str(day) for day in days if days.count(day) > 1}):
+            raise ValueError(f"also and closed name {', '.join(twice)} more than once")
+        return self
+
+    @property
+    def sessions_added(self) -> dict[date, tuple[time, time] | None]:
+        """`also`: day -> opening and close, if they are given."""
+        return {
+            each.session if isinstance(each, ExtraSession) else each: (each.opens, each.closes)
+            if isinstance(each, ExtraSession)
+            else None
+            for each in self.also
+        }
+
+    def spec(self, source: str, time_zone: str) -> CalendarSpec:
+        """The calendar of a source at a venue; it has the source's name where it isn't the one of that code."""
+        plain = CalendarSpec(self.code, self.code, time_zone)
+        added = tuple(self.sessions_added.items())
+        spec = replace(plain, also=added, closed=self.closed, day_starts=self.day_starts or time(0))
+        return replace(spec, name=f"{self.code}/{source}") if spec.digest else plain
 
 
 class Report(Strict):
@@ -87,7 +147,10 @@ class SourceConfig(Description):
 
     description: str
     venue: Venue
-    calendar: CalendarCode = Field(description="Code of exchange_calendars, such as XETR, XNYS or 24/7.")
+    calendar: Calendar = Field(
+        description="The exchange's sessions: a code of exchange_calendars, such as XETR, XNYS or 24/7, or an entry "
+        "with `code` and what differs from it."
+    )
     first_session: date = Field(
         ge=date(1800, 1, 1),
         description="First session that is a partition; the calendar has to reach back to it.",

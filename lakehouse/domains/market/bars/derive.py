@@ -58,12 +58,15 @@ def derive_daily_bars(
 
 
 def session_hours(source: BarSource) -> pl.DataFrame:
-    """(session, open_at, regular_end_at): the regular segment of each session, the closing auction included."""
+    """(session, open_at, close_at, regular_end_at): the regular segment of each session, which ends with the closing
+    auction.
+    """
     import polars as pl
 
     return source.calendar.frame.select(
         "session",
         "open_at",
+        "close_at",
         (pl.col("close_at") + source.sessions.after_close).alias("regular_end_at"),
     )
 

@@ -5,7 +5,6 @@ and how they are named, how rows stand in them, and which column means what.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Literal
 from zoneinfo import ZoneInfo
@@ -13,17 +12,26 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator, model_validator
 
 from lakehouse.domains.market.contracts import contracts
-from lakehouse.ingest.coerce import day_of, moment_of
+from lakehouse.domains.market.sessions import Sessions
+from lakehouse.ingest.coerce import received
 from lakehouse.ingest.names import Objects
 from lakehouse.ingest.partitioning import Part
 from lakehouse.ingest.row_format import RowFormat, RowTime
+from lakehouse.ingest.times import day_of, faults_of, moments
 
 if TYPE_CHECKING:
     import polars as pl
 
 _INTERVAL = re.compile(r"(\d+)(s|min|h|d)")
+_DAY = timedelta(days=1)
+_OFF_GRID = "is_off_grid"
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 _REQUIRED = frozenset({"instrument_id", "currency", "open", "high", "low", "close", "volume"})
+
+
+def _length(interval: re.Match[str]) -> timedelta:
+    number, unit = interval.groups()
+    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 class BarTime(RowTime):
@@ -80,13 +88,20 @@ class Product(RowFormat):
         return self
 
     @property
+    def clock(self) -> str | None:
+        """Time zone of the dates and hours in objects' names; None: they name sessions, or no time."""
+        if self.objects is None or self.objects.holds == "history" or self.objects.clock == "partition":
+            return None
+        return self.objects.clock or self.time.zone
+
+    @property
     def by_month(self) -> bool:
         """Whether an object holds a whole month, as an API's answers about one do."""
         return self.request is not None and any("{month}" in value for value in self.request.values())
 
     def object_end(self, day: date, hour: int | None) -> datetime:
         """When the hour or the day that an object is about is over."""
-        start = datetime(day.year, day.month, day.day, hour or 0, tzinfo=ZoneInfo(self.time.zone))
+        start = datetime(day.year, day.month, day.day, hour or 0, tzinfo=ZoneInfo(self.clock or self.time.zone))
         return start + (timedelta(days=1) if hour is None else timedelta(hours=1))
 
 
@@ -108,14 +123,21 @@ class Bars(Product):
     @field_validator("interval")
     @classmethod
     def _is_interval(cls, interval: str) -> str:
-        if not _INTERVAL.fullmatch(interval):
+        match = _INTERVAL.fullmatch(interval)
+        if match is None:
             raise ValueError(f"interval {interval!r} is not a number followed by s, min, h or d")
+        if not timedelta(0) < _length(match) <= _DAY:
+            raise ValueError(
+                f"interval {interval!r} is not between 1s and 1d: a bar belongs to one session, which bars of weeks "
+                "and months don't; ask the vendor for daily or shorter bars"
+            )
         return interval
 
     @property
     def interval_length(self) -> timedelta:
-        number, unit = _INTERVAL.fullmatch(self.interval).groups()  # type: ignore[union-attr]
-        return timedelta(**{_UNITS[unit]: int(number)})
+        match = _INTERVAL.fullmatch(self.interval)
+        assert match is not None
+        return _length(match)
 
 
 class OfficialDaily(Product):
@@ -126,20 +148,66 @@ class OfficialDaily(Product):
     part = Part("year", "year")
 
 
-def bar_times(bars: Bars, time_zone: str) -> Sequence[pl.Expr]:
-    """Interval, start_at and end_at (UTC, microseconds) of bars, and the day on the venue's clock when they start."""
+def bar_faults(bars: Bars, sessions: Sessions) -> dict[str, str]:
+    """The columns of `bar_times` that mark a bar's time as unusable, with the reason."""
+    label = "begins" if bars.time.label == "start" else "ends"
+    return {
+        **faults_of(bars.time),
+        _OFF_GRID: f"the bar {label} between two of {bars.interval}, counted from the hour, from midnight or from the "
+        f"session's {'opening' if bars.time.label == 'start' or bars.interval_length < _DAY else 'close'}",
+    }
+
+
+def bar_times(bars: Bars, sessions: Sessions, text: pl.DataFrame) -> pl.DataFrame:
+    """What the time of a bar says.
+
+    Returns: interval, start_at and end_at (UTC, microseconds), day (the session; without one the date on the venue's
+        clock), first_day and last_day (the dates of the bar's start on the clocks that names of objects may follow, the
+        session among them), and the columns of `bar_faults`.
+    """
     import polars as pl
 
-    label = moment_of(bars.time)
-    start = label if bars.time.label == "start" else label - bars.interval_length
-    return (
+    length = bars.interval_length
+    series = [pl.col("object_number"), *(received(bars, name) for name in ("instrument_id", "currency"))]
+    found = moments(text, bars.time, series)
+    start = pl.col("label") if bars.time.label == "start" else pl.col("label") - length
+    found = found.with_columns(start_at=start, end_at=start + length)
+    found = found.hstack(sessions.place(found["start_at"], length))
+    clocks = dict.fromkeys(["UTC", sessions.zone, bars.time.zone, *([bars.clock] if bars.clock else [])])
+    dates = [pl.col("day"), *(pl.col("start_at").dt.convert_time_zone(zone).dt.date() for zone in clocks)]
+    return found.select(
         pl.lit(bars.interval).alias("interval"),
-        start.alias("start_at"),
-        (start + bars.interval_length).alias("end_at"),
-        start.dt.convert_time_zone(time_zone).dt.date().alias("day"),
+        "start_at",
+        "end_at",
+        "day",
+        pl.min_horizontal(dates).alias("first_day"),
+        pl.max_horizontal(dates).alias("last_day"),
+        *faults_of(bars.time),
+        _off_grid(found, bars, sessions.zone).alias(_OFF_GRID),
     )
 
 
-def daily_times(product: OfficialDaily) -> Sequence[pl.Expr]:
+def _off_grid(found: pl.DataFrame, bars: Bars, zone: str) -> pl.Series:
+    """Whether a bar's label is none of those at which its kind begins or ends."""
+    import polars as pl
+
+    step = bars.interval_length // timedelta(microseconds=1)
+    day = _DAY // timedelta(microseconds=1)
+
+    def is_off(moment: pl.Expr) -> pl.Expr:
+        return moment.to_physical() % day % step != 0
+
+    label = pl.col("label")
+    off = found.select(is_off(label).fill_null(False))["label"]
+    if not off.any():
+        return off
+    # Bars of less than a day may be counted from the opening; those of a day end with the session.
+    anchor = "close_at" if bars.time.label == "end" and bars.interval_length >= _DAY else "open_at"
+    from_anchor = (label.to_physical() - pl.col(anchor).to_physical()) % step != 0
+    on_the_clock = is_off(label.dt.convert_time_zone(zone).dt.replace_time_zone(None))
+    return found.select(off & on_the_clock & from_anchor.fill_null(True))["label"]
+
+
+def daily_times(product: OfficialDaily, text: pl.DataFrame) -> pl.DataFrame:
     """The day of an official daily row."""
-    return (day_of(product.time).alias("day"),)
+    return text.select(day=day_of(product.time))

@@ -23,9 +23,8 @@ from lakehouse.ingest.variables import Variables
 def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
     """The source that a `defs.yaml` describes, on an installation with these settings."""
     sessions = Sessions(
-        config.calendar,
+        config.calendar.spec(config.source, config.venue.time_zone),
         config.first_session,
-        config.venue.time_zone,
         timedelta(minutes=config.minutes_after_close),
         variables.home / "cache",
     )

@@ -43,13 +43,13 @@ def bars(raw: str, ledger: str, hours: str) -> str:
     Args:
         raw: relation of raw_bars.
         ledger: relation of the source's ledger.
-        hours: relation of (session, open_at, regular_end_at); the regular segment is
-            open_at <= start_at < regular_end_at.
+        hours: relation of (session, open_at, regular_end_at). A bar that overlaps this stretch is of the regular
+            segment: start_at < regular_end_at and end_at > open_at.
     """
     return f"""
         SELECT instrument_id, symbol, name, instrument_type, currency, interval, start_at, end_at, session,
             CASE
-                WHEN start_at < open_at THEN 'pre' WHEN start_at < regular_end_at THEN 'regular' ELSE 'post'
+                WHEN end_at <= open_at THEN 'pre' WHEN start_at < regular_end_at THEN 'regular' ELSE 'post'
             END AS segment,
             open, high, low, close, volume, trades, vwap, volume > 0 AS is_traded, is_adjusted,
             object, object_version, row_number, published_at, ingested_at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 from lakehouse.derive.source import Source
 from lakehouse.domains.market.api import Symbols
-from lakehouse.domains.market.bars.config import SourceConfig
-from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product, bar_times, daily_times
+from lakehouse.domains.market.bars.config import Calendar, SourceConfig
+from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product, bar_faults, bar_times, daily_times
 from lakehouse.domains.market.calendar import SessionCalendar
 from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.sessions import Sessions
@@ -92,7 +92,7 @@ class BarSource(Source):
         require_known(self.report_url, TARGET_PLACES)
 
     def none_between(self, first: date, last: date) -> str:
-        return f"{self.sessions.code} has had no session from {first} to {last}"
+        return f"{self.sessions.spec.code} has had no session from {first} to {last}"
 
     def span_of(self, table: str) -> tuple[str, str] | None:
         return _SPANS.get(table)
@@ -127,14 +127,18 @@ class BarSource(Source):
     def expected_objects(self, session: date) -> list[tuple[date, int | None]]:
         """The (date, hour) of the objects that a session needs to be complete, on the clock of the objects' names.
 
-        Hourly objects are expected for every hour in which the regular segment trades; a day's object has no hour.
+        Hours and days are expected in which the regular segment trades; a day's object has no hour.
         """
-        objects = self.bars_config.objects
+        objects, clock = self.bars_config.objects, self.bars.clock
         assert objects is not None
-        if objects.holds == "day":
+        if clock is None:
             return [(session, None)]
-        zone, hour = ZoneInfo(self.bars_config.time.zone), self.calendar.hours(session)[0].replace(minute=0)
+        zone, opens = ZoneInfo(clock), self.calendar.hours(session)[0]
         last = self.regular_end(session) - timedelta(microseconds=1)
+        if objects.holds == "day":
+            first_day, last_day = (moment.astimezone(zone).date() for moment in (opens, last))
+            return [(first_day + timedelta(days=day), None) for day in range((last_day - first_day).days + 1)]
+        hour = opens.replace(minute=0, second=0)
         expected: list[tuple[date, int | None]] = []
         while hour <= last:
             local = hour.astimezone(zone)
@@ -170,7 +174,7 @@ def datasets_of(config: SourceConfig, sessions: Sessions, variables: Variables) 
     bars, daily = config.bars, config.official_daily
     made = []
     if bars is not None:
-        times = partial(bar_times, bars, config.venue.time_zone)
+        times = partial(bar_times, bars, sessions)
         made.append(_dataset(config, bars, times, bound, sessions, variables))
     if daily is not None:
         made.append(_dataset(config, daily, partial(daily_times, daily), bound, sessions, variables))
@@ -180,7 +184,7 @@ def datasets_of(config: SourceConfig, sessions: Sessions, variables: Variables) 
 def _dataset(
     config: SourceConfig,
     product: Product,
-    times: Callable[[], Sequence[pl.Expr]],
+    times: Callable[[pl.DataFrame], pl.DataFrame],
     bound: Mapping[str, Contract],
     sessions: Sessions,
     variables: Variables,
@@ -204,15 +208,23 @@ def _dataset(
             {
                 "product": product.model_dump(mode="json", exclude={"objects", "request"}, exclude_defaults=True),
                 "time_zone": config.venue.time_zone,
-                "calendar": config.calendar,
+                "calendar": _calendar_read_by(config.calendar),
                 # What is asked by month or as a whole is read from the first session on.
                 "first_session": str(config.first_session) if product.request else None,
             },
         ),
         refusals=config.refusals,
+        faults=bar_faults(product, sessions) if isinstance(product, Bars) else {},
+        clock=product.clock,
         units={"volume": unit},
         object_max_bytes=variables.object_max_bytes,
     )
+
+
+def _calendar_read_by(calendar: Calendar) -> str | dict[str, object]:
+    """What the reading of rows says of the calendar: its code, where there is nothing else to say."""
+    said = calendar.model_dump(mode="json", exclude_defaults=True)
+    return said if len(said) > 1 else calendar.code
 
 
 def _origin(config: SourceConfig, product: Product, variables: Variables) -> ObjectOrigin | ApiOrigin:

@@ -18,7 +18,7 @@ from lakehouse.errors import SourceError
 from lakehouse.ingest.coerce import typed
 
 READINGS = {
-    ("alpha_vantage", "bars"): "69afd9d77b39",
+    ("alpha_vantage", "bars"): "2ec9f72ba14a",
     ("alpha_vantage", "official_daily"): "dd0b425f5a6a",
     ("binance", "bars"): "2c0b3ab3bb51",
     ("xetra", "bars"): "8bd492780fc3",
