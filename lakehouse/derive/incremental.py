@@ -9,6 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import StaleSnapshot
+from lakehouse.lake.opening import open_snapshot
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.table import TRIES, retry_when_stale
 
@@ -52,7 +53,7 @@ def derive_until_current(derive: Callable[[], tuple[DeriveResult, Sequence[Snaps
     for _ in range(TRIES):
         made, inputs = retry_when_stale(derive)
         done = replace(before + made, rows=made.rows)
-        outdated = [snapshot for snapshot in inputs if snapshot.table.snapshot().version != snapshot.version]
+        outdated = [snapshot for snapshot in inputs if open_snapshot(snapshot.table).version != snapshot.version]
         if not made.commits or not outdated:
             return done
         before = done

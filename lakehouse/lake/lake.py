@@ -19,7 +19,8 @@ from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
 from lakehouse.lake.published import attach_published
 from lakehouse.lake.registry import SHARED_SCHEMA, Kind, MartsFile, Registry
 from lakehouse.lake.sql import Partitions, literal, timestamp_literal
-from lakehouse.lake.table import LakeTable, Pins
+from lakehouse.lake.stored_table import Pins
+from lakehouse.lake.table import LakeTable
 
 if TYPE_CHECKING:
     import duckdb

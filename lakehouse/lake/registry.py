@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from lakehouse.errors import did_you_mean
 from lakehouse.lake.contract import Contract, ContractError
 from lakehouse.lake.sql import Partitions
-from lakehouse.lake.table import Pins
+from lakehouse.lake.stored_table import Pins
 
 if TYPE_CHECKING:
     import duckdb

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lakehouse.errors import ReleaseError, StaleSnapshot, did_you_mean
-from lakehouse.lake.table import LakeTable, Pin, retry_when_stale
+from lakehouse.lake.stored_table import Pin
+from lakehouse.lake.table import LakeTable, retry_when_stale
 
 if TYPE_CHECKING:
     from lakehouse.lake.lake import Lake

@@ -1,11 +1,11 @@
-"""Tables of the lake, opened: `LakeTable.snapshot()` fixes a version, which is read, and committed on top of.
+"""Tables of the lake: `LakeTable.snapshot()` fixes a version to read from and to commit on top of.
 
 A table is a Delta table at `<lake>/<name>`. A commit (`Snapshot.append`, `Snapshot.overwrite`) raises `StaleSnapshot`
-when another writer got in between, so that the work is done again on what that writer left (`retry_when_stale`).
-Whoever derives one table from others takes the target's snapshot before it reads the inputs: a result made from older
-inputs then meets the newer commit, and is made again. That order is what makes derivations safe without locks.
+if another writer's conflicting commit came first; `retry_when_stale` then repeats the work on the newer state. To
+derive a table from others, take the target's snapshot before reading the inputs: a result from outdated inputs then
+conflicts with the newer commit, and is derived again. This order makes derivations safe without locks.
 
-What a table holds is said by `contract`, housekeeping by `maintenance`.
+What a table holds is in its `contract`; housekeeping is in `maintenance`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lakehouse.errors import LakeUnavailable, StaleSnapshot, TableMissing, TableNewer, TableOutdated, in_one_line
+from lakehouse.errors import StaleSnapshot, TableMissing
 from lakehouse.lake.contract import Contract
-from lakehouse.lake.location import Location
+from lakehouse.lake.opening import open_snapshot, open_stored
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import parse_moment
+from lakehouse.lake.stored_table import Pin, StoredTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,20 +29,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Missing = Callable[[str], str | None]
-"""Why no load can ever write the table at a path, where that is so."""
+"""Returns the reason if no load can ever write the table at a path."""
 
-# Sixteen writers of one partition finish well within these tries; a table that is still contended then is a
-# fault to be seen.
+# Sixteen writers of one partition finish well within these tries. More contention than that is an error.
 TRIES = 60
 
 
 def retry_when_stale(work: Callable[[], T]) -> T:
-    """Runs `work` (which takes its own snapshots) again for as long as it meets `StaleSnapshot`, with a growing
-    random pause, and returns what it returned at last.
+    """Repeats `work`, after growing random pauses, until it doesn't raise `StaleSnapshot`; returns its result.
 
-    `work` commits once at most, as its last deed, and changes nothing but the table: what it counts, it returns.
+    `work` takes its own snapshots, commits at most once and at its end, and has no other effect: counts belong in its
+    result.
     """
-    # Not stamina: it adds jitter of one width below `wait_max`, so that writers at the maximum retry in step.
+    # Not stamina: its jitter has a fixed width, so writers at the longest wait retry in step (docs/decisions/0011).
     for attempt in range(TRIES):
         try:
             return work()
@@ -53,19 +52,8 @@ def retry_when_stale(work: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-@dataclass(frozen=True)
-class Pin:
-    """Fixes a table for readers at a version, whatever is committed to it; None: as it was before it was written."""
-
-    version: int | None
-
-
-Pins = Callable[[str], Pin | None]
-"""Says at which versions tables are read, by their paths."""
-
-
-class LakeTable:
-    """A table by its path in the lake, such as `xetra/daily_bars`. With a `pin` it can be read, and not written."""
+class LakeTable(StoredTable):
+    """A table that people and code take from a lake."""
 
     def __init__(
         self,
@@ -76,97 +64,29 @@ class LakeTable:
         missing: Missing,
         pin: Pin | None = None,
     ) -> None:
-        self.name = name
-        self.uri = uri
-        self.pin = pin
-        self.storage_options = storage_options
-        self.location = Location(uri)
-        self.contract = contract
+        super().__init__(name, uri, storage_options, contract, pin)
         self._missing = missing
-
-    def __repr__(self) -> str:
-        return f"LakeTable({self.name!r}, {self.uri!r})"
 
     def pinned(self, pin: Pin | None) -> LakeTable:
         """This table at a pinned version."""
         return LakeTable(self.name, self.uri, self.storage_options, self.contract, self._missing, pin)
 
     def snapshot(self) -> Snapshot:
-        """The table's current state, or its pinned one; a table never written is a snapshot without files.
-
-        Raises:
-            LakeUnavailable: the storage can't be read, or has the pinned version no longer.
-            TableDamaged: a file of the table's log is empty, cut off or missing.
-            TableOutdated: an earlier version of its contract wrote it, or it lacks a required column. One that may be
-                NULL reads as NULL, and is added by the next write.
-            TableNewer: a later version of its contract wrote it, so that it can't be read.
-        """
-        found = self.stored()
-        self._require_readable(found)
-        return found
+        """The table's current state, or its pinned one (see `open_snapshot`, also for its errors)."""
+        return open_snapshot(self)
 
     def stored(self) -> Snapshot:
-        """The table's current state, or its pinned one, whichever version of its contract wrote it.
-
-        Raises:
-            LakeUnavailable, TableDamaged: as for `snapshot`.
-        """
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError, TableNotFoundError
-
-        version = None if self.pin is None else self.pin.version
-        if self.pin is not None and version is None:
-            return Snapshot(self, None)
-        try:
-            if not self.location.exists():
-                self.location.require_whole(version)
-                return Snapshot(self, None)
-            self.location.open()
-            delta = DeltaTable(self.location.uri, version, storage_options=self.storage_options)
-            self.location.open()
-            self.location.require_whole(delta.version())
-        except TableNotFoundError as error:
-            self.location.require_whole(None)
-            if version is not None:
-                raise LakeUnavailable(f"{self.uri} can't be opened at version {version}: it is gone") from error
-            return Snapshot(self, None)
-        except (OSError, DeltaError) as error:
-            if damage := self.location.damage():
-                raise damage from error
-            at = "" if version is None else f" at version {version}"
-            raise LakeUnavailable(f"{self.uri} can't be opened{at}: {in_one_line(error)}") from error
-        return Snapshot(self, delta)
-
-    def _require_readable(self, snapshot: Snapshot) -> None:
-        version, wanted = snapshot.contract_version, self.contract.version
-        lacking = [name for name in snapshot.lacking if not self.contract.column(name).nullable]
-        wrong = ([f"it lacks {', '.join(lacking)}"] if lacking else []) + snapshot.differing
-        if version > wanted and wrong:
-            raise TableNewer(
-                f"{self.name} was written by version {version} of its contract, and this is version {wanted}: "
-                f"{'; '.join(wrong)}",
-                "Update Lakehouse to read it",
-            )
-        if version < wanted and self.contract.steps_from(version):
-            raise TableOutdated(
-                f"{self.name} was written by version {version} of its contract, and this is version {wanted}: run "
-                "`lakehouse migrate` to see what changes, and `lakehouse migrate --apply` to change it"
-            )
-        if version < wanted or wrong:
-            why = "; ".join(wrong) or f"version {version} of its contract, and this is version {wanted}"
-            raise TableOutdated(
-                f"{self.name} was written by an older version of Lakehouse: {why}",
-                "Set LAKEHOUSE_HOME (or LAKEHOUSE_LAKE_URI) to a new place and load the sources into it again",
-            )
+        """The same, whichever version of its contract wrote it (see `open_stored`)."""
+        return open_stored(self)
 
     def at(self, moment: datetime | str | None = None, *, version: int | None = None) -> Snapshot:
-        """The table as it was stored at an (aware) moment or at a version, as far back as vacuum has kept its files.
+        """The table as stored at an (aware) moment or at a version, as far back as vacuum has kept its files.
 
         Args:
-            moment: also as text in ISO 8601, in UTC where it names no offset.
+            moment: also as text in ISO 8601, in UTC unless it has an offset.
 
         Raises:
-            TableMissing: the table did not exist then, or has no such version; the message names those that it has.
+            TableMissing: the table did not exist then, or has no such version; the message names the existing ones.
         """
         wanted = parse_moment(moment) if isinstance(moment, str) else version if moment is None else moment
         if wanted is None or (moment is not None and version is not None):
@@ -183,14 +103,14 @@ class LakeTable:
         except DeltaError as error:
             raise self._without(wanted) from error
         self.location.require_whole(found.delta.version())
-        # Of a moment before the first version delta-rs gives the first.
+        # For a moment before the first version, delta-rs loads the first.
         written = [_moment_of(commit) for commit in found.delta.history(1)]
         if isinstance(wanted, datetime) and any(moment > wanted for moment in written):
             raise self._without(wanted)
         return Snapshot(self, found.delta)
 
     def _without(self, wanted: int | datetime) -> TableMissing:
-        """The error of a table without a version, which names those that there are."""
+        """The error for a version that doesn't exist; it names the existing ones."""
         delta = self.snapshot().delta
         kept = sorted((commit["version"], _moment_of(commit)) for commit in delta.history()) if delta else []
         since = f", since {kept[0][1]:%Y-%m-%d %H:%M:%S} UTC" if kept else ""

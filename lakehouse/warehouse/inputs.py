@@ -19,7 +19,7 @@ from lakehouse.derive.held_back import Hold, holds
 from lakehouse.errors import TableMissing
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.published import recorded_versions
-from lakehouse.lake.table import Pin
+from lakehouse.lake.stored_table import Pin
 from lakehouse.warehouse.parts import Part
 from lakehouse.warehouse.sources import part_tables
 

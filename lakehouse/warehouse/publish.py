@@ -24,7 +24,7 @@ from lakehouse.lake.published import attach_published, log_of
 from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.lake.releases import keep_log, present_marts
 from lakehouse.lake.sql import literal
-from lakehouse.lake.table import Pins
+from lakehouse.lake.stored_table import Pins
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 from lakehouse.warehouse.inputs import HELD_BACK_MART, inputs_of, record

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.published import has_table
-from lakehouse.lake.table import Pin
+from lakehouse.lake.stored_table import Pin
 
 if TYPE_CHECKING:
     import duckdb

@@ -103,7 +103,7 @@ def test_use__changes_from_one_release_to_another(released: str) -> None:
 
 def test_a_release_is_served_and_not_written(released: str) -> None:
     use(settings(), released)
-    with pytest.raises(LakeUnavailable, match=r"for reading alone; open the lake by Lake\.present\(\)"):
+    with pytest.raises(LakeUnavailable, match=r"which is read-only; open the lake by Lake\.present\(\)"):
         Lake.open().table(ERRORS).snapshot().delete("true")
 
 
