@@ -18,7 +18,7 @@ import pytest
 
 from assets_tests.support.dbt_warehouse import THURSDAY, TUESDAY, VENDOR, Action, Bar, Key, write, write_actions
 from lakehouse.api import Lake
-from lakehouse.cli import app as cli
+from lakehouse.cli import queries as cli
 from lakehouse.cli.own_process import run_in_own_process
 from lakehouse.cli.results import Format, partial_of
 from lakehouse.errors import QueryLimitReached, QueryNotAllowed
