@@ -52,12 +52,17 @@ class Damaged:
     def name(self) -> str:
         return f"{self.day}/{self.day}_BINS_XETR{self.hour:02}{self.what.suffix}"
 
+    @property
+    def plain(self) -> bytes:
+        """The text that was sent, unpacked, in UTF-8, with line feeds."""
+        data = gzip.decompress(self.sent) if self.sent.startswith(b"\x1f\x8b") else self.sent
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            data = data.decode("utf-16").encode()
+        return (data if b"\n" in data else data.replace(b"\r", b"\n")).removeprefix(b"\xef\xbb\xbf")
+
     def lines(self) -> dict[int, str | None]:
         """The rows that were sent by their number, None where one is no text; read without the product."""
-        data = self.sent
-        if self.what.suffix.endswith(".gz"):
-            data = gzip.decompress(data)
-        _, *lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        _, *lines = self.plain.split(b"\n")
         return dict(enumerate((_decoded(line) for line in lines if line.strip()), start=1))
 
     def untouched(self) -> set[str]:
@@ -209,7 +214,7 @@ def assert_accounted_for(item: Damaged, vendor: Vendor) -> None:
 
 def says(line: str, item: Damaged) -> tuple[Any, ...]:
     """What a row says, read by the standard library alone."""
-    header = item.sent.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
+    header = item.plain.partition(b"\n")[0]
     names = HEADER if item.what.suffix.endswith(".gz") else header.decode().rstrip("\r").split(",")
     row = dict(zip(names, next(csv.reader([line], strict=True)), strict=True))
     start = datetime.strptime(f"{row['Date']} {row['Time']}", "%Y-%m-%d %H:%M").replace(tzinfo=UTC)

@@ -25,10 +25,9 @@ from assets_tests.support.soak import soak_count
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars
-from lakehouse.ingest import formats as received
 from lakehouse.ingest import load as loading
+from lakehouse.ingest import parquet, plain_text, unpacked
 from lakehouse.ingest import stage as receive
-from lakehouse.ingest import unpacked
 from lakehouse.ingest.discover import ObjectVersion
 from lakehouse.ingest.formats import BlockReader, read_whole
 from lakehouse.ingest.load import load
@@ -63,8 +62,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def blocks_of(lines: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(unpacked, "BLOCK_LINES", lines)
-    patch.setattr(received, "BLOCK_LINES", lines)
+    patch.setattr(parquet, "BLOCK_LINES", lines)
     patch.setattr(unpacked, "_READ_BYTES", 300)
+    patch.setattr(plain_text, "HEAD_BYTES", 300)
 
 
 def contents(lake: Lake) -> dict[str, pl.DataFrame]:

@@ -147,9 +147,9 @@ KINDS: dict[str, Kind] = {
     "bits of rows flipped": Kind(partial(_flipped, 5, 200), "rows"),
     "bytes inserted": Kind(partial(_inserted, bytes(range(128, 256))), "rows"),
     "line ends of Windows": Kind(lambda _, text: text.replace(b"\n", b"\r\n"), "rows"),
-    "line ends of old Macs": Kind(lambda _, text: text.replace(b"\n", b"\r"), "either"),
+    "line ends of old Macs": Kind(lambda _, text: text.replace(b"\n", b"\r"), "rows"),
     "a mark of UTF-8": Kind(lambda _, text: b"\xef\xbb\xbf" + text, "rows"),
-    "UTF-16": Kind(lambda _, text: text.decode().encode("utf-16"), "failed"),
+    "UTF-16": Kind(lambda _, text: text.decode().encode("utf-16"), "rows"),
     "columns in another order": Kind(_reordered, "rows"),
     "header without a column": Kind(partial(_header, lambda line: line.replace(b"EndPrice", b"Last")), "failed"),
     "header with a column twice": Kind(partial(_header, lambda line: line.replace(b"Time", b"Date")), "failed"),
@@ -166,5 +166,5 @@ KINDS: dict[str, Kind] = {
     ),
     "gzip in gzip": Kind(partial(_packed, lambda _, data: gzip.compress(data)), "failed", ".csv.gz"),
     "plain under the name of gzip": Kind(lambda _, text: text, "failed", ".csv.gz"),
-    "gzip under a plain name": Kind(partial(_packed, lambda _, data: data), "failed"),
+    "gzip under a plain name": Kind(partial(_packed, lambda _, data: data), "rows"),
 }

@@ -1,8 +1,8 @@
 """Objects full of rows: their bytes become frames of text, block by block, or an answer why not.
 
 Rows are received as text, so that nothing is guessed: fields are split here, and get their types in `coerce`.
-Which rows are good is not decided here but by the contract (see `lakehouse.ingest.stage`). How bytes are unpacked
-is known in `unpacked`.
+Which rows are good is not decided here but by the contract (see `lakehouse.ingest.stage`). How an object's
+bytes become text is known in `plain_text`, and in `parquet`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING
 
 from lakehouse.ingest import json_lines
+from lakehouse.ingest.parquet import damages, frames, opened
+from lakehouse.ingest.plain_text import BOM, plain_text
 from lakehouse.ingest.row_format import RowFormat
-from lakehouse.ingest.unpacked import BLOCK_LINES, LONGEST_LINE, CorruptObject, Lines, lines_of, too_large, unpacked
+from lakehouse.ingest.signatures import header_mistaken, listed, said
+from lakehouse.ingest.unpacked import LONGEST_LINE, CorruptObject, Lines, lines_of, too_large, unpacked
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 # The standard limit is below that of the fast reader, and below that of a line.
 csv.field_size_limit(LONGEST_LINE)
 _BLANK_LINES = re.compile(rb"\A(?:[ \t\r\f\v]*\n)+")
-_BOM = b"\xef\xbb\xbf"
+_SEPARATOR = re.compile(rb"\A\"?sep=([^\r\n]*?)\"?[ \r]*(?:\n|\Z)", re.IGNORECASE)
+"""Excel's line before the header that says what divides the columns."""
 _QUOTED_OF_A_LONG_LINE = 1_000
-_FRAME_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -86,25 +87,16 @@ class BlockReader:
         self._digest = hashlib.blake2b(digest_size=16)
         if self.form.format == "parquet":
             return self._parquet_blocks()
-        if self.form.format == "jsonl":
-            return _json_blocks(lines_of(self._text()), self.form)
-        return _csv_blocks(self.name, lines_of(self._text()), self.form)
+        text, form = plain_text(self.name, self.file, self.form, self.limit)
+        lines = lines_of(self._digested(text))
+        return _json_blocks(lines, form) if form.format == "jsonl" else _csv_blocks(self.name, lines, form)
 
     @property
     def digest(self) -> str:
         """The digest of the object's text, however it was packed, or of a Parquet file's bytes."""
         return self._digest.hexdigest()
 
-    def _text(self) -> Iterator[bytes]:
-        packing = None
-        if self.form.format == "csv.zip":
-            packing = "zip"
-        elif self.form.format == "csv.gz" or self.name.endswith(".gz"):
-            packing = "gzip"
-        pieces = unpacked(self.name, self.file, packing, self.limit)
-        first = next(pieces, b"").removeprefix(_BOM)
-        self._digest.update(first)
-        yield first
+    def _digested(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             self._digest.update(piece)
             yield piece
@@ -131,7 +123,7 @@ def _require_columns(name: str, found: list[str], form: RowFormat) -> None:
     missing = [column for column in form.object_columns if column not in found]
     if missing:
         raise CorruptObject(
-            f"{name} lacks the column {', '.join(missing)}; its header has {', '.join(found)}. "
+            f"{name} lacks the column {', '.join(missing)}; its header has {listed(found)}. "
             f"Have it sent again, or fix `columns` of the product {form.name} in its defs.yaml"
         )
     twice = [column for column in form.object_columns if found.count(column) > 1]
@@ -146,13 +138,19 @@ def _csv_blocks(name: str, blocks: Iterator[Lines], form: RowFormat) -> Iterator
     # Blank lines before the header count as little as those between rows.
     start = next((lines for lines in blocks if lines.data.strip()), Lines(b""))
     start = replace(start, data=_BLANK_LINES.sub(b"", start.data, count=1))
+    if found := _SEPARATOR.match(start.data):
+        _require_delimiter(name, found[1].decode(form.encoding, errors="backslashreplace"), form)
+        start = replace(start, data=_BLANK_LINES.sub(b"", start.data[found.end() :], count=1))
     first, _, rest = start.data.partition(b"\n")
     if not first:
-        raise CorruptObject(f"{name} is empty; even an hour without trades has a header. Have it sent again")
+        why = "even an hour without trades has a header" if form.header is None else "it has no row"
+        raise CorruptObject(f"{name} is empty; {why}. Have it sent again")
     columns = _header(name, first if not start.is_cut else None, form)
     headless = form.header is not None and columns[0] != form.header[0]
     if form.header is not None and headless:
         columns = list(form.header)
+    elif set(form.object_columns) - set(columns) and (mistake := header_mistaken(first.decode(form.encoding), form)):
+        raise CorruptObject(f"{name} lacks the columns that the product {form.name} has: {mistake}")
     _require_columns(name, columns, form)
     block = _csv_block(columns, start.data if headless else rest, form, 0)
     yield block
@@ -161,6 +159,14 @@ def _csv_blocks(name: str, blocks: Iterator[Lines], form: RowFormat) -> Iterator
         block = _cut_row(lines, form, before) if lines.is_cut else _csv_block(columns, lines.data, form, before)
         before += block.rows
         yield block
+
+
+def _require_delimiter(name: str, delimiter: str, form: RowFormat) -> None:
+    if delimiter != form.delimiter:
+        raise CorruptObject(
+            f"{name} says that {delimiter!r} divides its columns, and `delimiter` of the product {form.name} is "
+            f"{form.delimiter!r}. Correct it in the defs.yaml, or have the file sent again"
+        )
 
 
 def _cut_row(lines: Lines, form: RowFormat, before: int) -> Received:
@@ -191,7 +197,7 @@ def _json_records(data: bytes, form: RowFormat, nulls: Set[str]) -> Iterator[tup
         try:
             found = json_lines.fields(line.decode(form.encoding), form.object_columns)
         except UnicodeDecodeError:
-            yield text, f"the row is not {form.encoding}"
+            yield text, _not_of_encoding(form)
         except ValueError as error:
             yield text, f"the row is not a JSON object: {error}"
         else:
@@ -251,7 +257,7 @@ def _is_guessed(body: bytes, delimiter: bytes) -> bool:
     """
     ends = (b"\n", b"\r\n")
     too_many = (delimiter, delimiter + b'""')
-    if body.startswith(_BOM) or body.endswith(too_many) or any(last + end in body for last in too_many for end in ends):
+    if body.startswith(BOM) or body.endswith(too_many) or any(last + end in body for last in too_many for end in ends):
         return True
     if b'"' not in body:
         return False
@@ -322,9 +328,13 @@ def _records(data: bytes, form: RowFormat) -> Iterator[tuple[str, list[str] | st
                 # The same fields in a quarter of the time.
                 yield text, text.split(form.delimiter)
         except UnicodeDecodeError:
-            yield _as_text(line, form), f"the row is not {form.encoding}"
+            yield _as_text(line, form), _not_of_encoding(form)
         except csv.Error:
             yield text, "a quote or a line break in the row makes its fields uncertain"
+
+
+def _not_of_encoding(form: RowFormat) -> str:
+    return f"the row is not {form.encoding}; set `encoding` of the product {form.name} if it has another (cp1252)"
 
 
 def _as_text(line: bytes, form: RowFormat) -> str:
@@ -333,81 +343,20 @@ def _as_text(line: bytes, form: RowFormat) -> str:
 
 
 def _parquet_blocks(name: str, file: IO[bytes], form: RowFormat, limit: int) -> Iterator[Received]:
-    import polars as pl
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    # Arrow answers damage with an error, where Polars may end the process; which error depends on the place.
-    errors = (
-        pa.ArrowException,
-        pl.exceptions.PolarsError,
-        pl.exceptions.PanicException,
-        ValueError,
-        OSError,
-        MemoryError,
-    )
-    try:
-        parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        columns = parquet.schema_arrow.names
-        # Text that repeats is kept once, so that it can't unpack to any length before it is looked at.
-        texts = [column.name for column in parquet.schema_arrow if _is_text(column.type)]
-        parquet = pq.ParquetFile(
-            file, metadata=parquet.metadata, read_dictionary=texts, page_checksum_verification=True
-        )
-    except errors as error:
-        raise CorruptObject(f"{name} is no readable Parquet file ({error}); have it sent again") from error
-    _require_columns(name, columns, form)
+    parquet = opened(name, file, form)
+    _require_columns(name, parquet.schema_arrow.names, form)
     before = total = 0
     try:
-        for frame in _frames(parquet, form):
+        for frame in frames(parquet, form):
             size = int(frame.estimated_size())
             total += size
             if total > limit:
                 raise too_large(name, limit)
             yield Received(frame.height, frame.with_row_index("row_number", 1 + before), before=before, size=size)
             before += frame.height
-    except errors as error:
-        raise CorruptObject(f"{name} has a column that cannot be read as text ({error}); have it sent again") from error
+    except damages() as error:
+        raise CorruptObject(
+            f"{name} has a column that cannot be read as text ({said(error)}); have it sent again"
+        ) from error
     if not before:
         yield Received(0, None)
-
-
-def _frames(parquet: pq.ParquetFile, form: RowFormat) -> Iterator[pl.DataFrame]:
-    import polars as pl
-    import pyarrow as pa
-
-    for batch in parquet.iter_batches(BLOCK_LINES, columns=form.object_columns):
-        if batch.num_rows:
-            chosen = pa.Table.from_batches([batch]).select(form.object_columns)
-            chosen.validate(full=True)
-            rows = max(1, _FRAME_BYTES // max(1, _longest_row(chosen)))
-            for start in range(0, chosen.num_rows, rows):
-                text = pl.DataFrame(pl.from_arrow(chosen.slice(start, rows))).cast(pl.String)
-                yield text.with_columns(pl.when(~pl.all().is_in(["", *form.nulls])).then(pl.all()))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    import pyarrow.types as types
-
-    return types.is_string(kind) or types.is_large_string(kind)
-
-
-def _longest_row(table: pa.Table) -> int:
-    """How many bytes the text of a row may have, at most.
-
-    Raises:
-        ValueError: a cell is longer than a row may be.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    found = 0
-    for column in table.columns:
-        if not pa.types.is_dictionary(column.type) or not _is_text(column.type.value_type):
-            continue
-        dictionaries = [chunk.dictionary for chunk in column.chunks]
-        longest = max((pc.max(pc.binary_length(texts)).as_py() or 0 for texts in dictionaries), default=0)
-        if longest > LONGEST_LINE:
-            raise ValueError(f"a cell has {longest:,} bytes, where a row may have {LONGEST_LINE:,}")
-        found += longest
-    return found

@@ -6,7 +6,7 @@ Only data and its validation. `formats` and `coerce` read objects by it.
 from __future__ import annotations
 
 import codecs
-from functools import cached_property
+from functools import cache, cached_property
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -55,7 +55,9 @@ class RowFormat(Strict):
     decimal: Literal[".", ","] = "."
     delimiter: str = Field(",", min_length=1, max_length=1)
     encoding: str = Field(
-        "utf-8", description="Encoding of the text, such as latin-1 or cp1252; a row that is not in it is refused."
+        "utf-8",
+        description="Encoding of the text, such as latin-1 or cp1252; a row that is not in it is refused. A byte order "
+        "mark of UTF-16 or UTF-32 takes precedence.",
     )
     nulls: tuple[str, ...] = Field(("",), description="Texts that mean NULL.")
     time: RowTime | None = Field(None, description="The time of a row; without one, rows are of their object's day.")
@@ -70,21 +72,29 @@ class RowFormat(Strict):
 
     @field_validator("encoding")
     @classmethod
-    def _keeps_ascii(cls, encoding: str) -> str:
-        ascii_bytes = bytes(range(128))
+    def _is_of_text(cls, encoding: str) -> str:
         try:
+            codecs.getincrementaldecoder(encoding)
             name = codecs.lookup(encoding).name
-            keeps = ascii_bytes.decode(name) == ascii_bytes.decode("ascii")
-        except (LookupError, UnicodeError):
-            name, keeps = encoding, False
-        if not keeps:
+            "".encode(name)
+        except LookupError:
             raise ValueError(
-                f"encoding {encoding!r} is none by which lines can be told apart; name one of Python's that extends "
-                "ASCII, such as utf-8, latin-1 or cp1252"
-            )
+                f"encoding {encoding!r} is not an encoding of text; name one of Python's, such as utf-8, latin-1, "
+                "cp1252 or utf-16"
+            ) from None
         return "utf-8" if name in ("utf-8", "utf-8-sig") else encoding
 
     @cached_property
     def object_columns(self) -> list[str]:
         """The columns that an object must have."""
         return list(dict.fromkeys([*self.columns.values(), *(self.time.columns if self.time else ())]))
+
+
+@cache
+def keeps_ascii(encoding: str) -> bool:
+    """Whether an encoding writes ASCII as ASCII, so that its bytes can be divided into lines."""
+    ascii_bytes = bytes(range(128))
+    try:
+        return ascii_bytes.decode(encoding) == ascii_bytes.decode("ascii")
+    except UnicodeError:
+        return False

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from lakehouse.errors import LakehouseError
+from lakehouse.printable import printable
 
 BLOCK_BYTES = 16_000_000
 BLOCK_LINES = 100_000
@@ -39,7 +40,12 @@ _ZIP_DAMAGE = (
 
 
 class CorruptObject(LakehouseError):
-    """An object can't be read in the format of its source's YAML. The message names object, cause and fix."""
+    """An object can't be read in the format of its source's YAML. The message names object, cause and fix, and is
+    printable whatever the object's bytes are.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class ObjectWithheld(CorruptObject):
@@ -137,5 +143,7 @@ def _of_zip(name: str, file: IO[bytes]) -> Iterator[bytes]:
                         yield piece
     except _ZIP_DAMAGE as error:
         raise CorruptObject(f"{name} is a cut or damaged zip file ({error}); have it sent again") from error
+    if any(entry.filename == "[Content_Types].xml" for entry in members):
+        raise CorruptObject(f"{name} is an Excel workbook or another Office document; have it exported as CSV")
     if len(members) != 1:
         raise CorruptObject(f"{name} holds {len(members)} files where one CSV is expected; have it sent again")
