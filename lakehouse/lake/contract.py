@@ -1,10 +1,9 @@
-"""Contracts: what a table of the lake holds, said once.
+"""Contracts: the definition of each table of the lake.
 
-A contract is a YAML file beside this module. Columns, types, units, nullability, keys, partitions and rules
-stand there and nowhere else; the Arrow and DuckDB types, Dagster's column schema, the asset checks and the
-reasons in the quarantine are derived from it. This module reads contracts and turns them into types and SQL
-predicates. It does not read or write tables (see `table`), and it knows no market rule: those are the
-predicates in the YAML files.
+A contract is a YAML file in a folder `contracts`. Columns, types, units, nullability, keys, partitions and rules are
+defined there and nowhere else; the Arrow and DuckDB types, Dagster's column schema, the asset checks and the reasons in
+the quarantine are derived from it. This module reads contracts and turns them into types and SQL predicates. Tables are
+read and written by `snapshot`; rules of a field are predicates in the YAML files.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class ContractError(LakehouseError, ValueError):
 
 
 class Column(BaseModel):
-    """One column: its name, type, meaning, and the unit it is measured in (None where there is none)."""
+    """A column: its name, type, meaning and unit, if it has one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,15 +43,13 @@ class Column(BaseModel):
     unit: str | None = None
     nullable: bool = False
     format: Annotated[str, AfterValidator(require_standard)] | None = None
-    """The standard that its texts follow (see `standards`)."""
+    """The standard that its values follow (see `standards`)."""
     references: str | None = Field(None, pattern=r"^([a-z][a-z0-9_]*\.){1,2}[a-z][a-z0-9_]*$")
-    """The column whose values its own are, as `table.column` of the same source or `source.table.column` (see
-    `references`).
-    """
+    """Its foreign key: `table.column` of the same source, or `source.table.column` (see `references`)."""
     pii: bool = False
-    """Whether it says something of a person. Like the classification, this only describes the column."""
+    """Whether it holds personal data. Like the classification, this only describes the column."""
     classification: Classification | None = None
-    """Who may see it; as the table's, where it says nothing."""
+    """Who may see it; by default, the table's classification."""
 
     @model_validator(mode="after")
     def _formats_are_of_texts(self) -> Column:
@@ -62,9 +59,7 @@ class Column(BaseModel):
 
 
 class Rule(BaseModel):
-    """A property of every row: `holds` is a DuckDB predicate over the columns, `reason` what is said of a row
-    that breaks it.
-    """
+    """A rule for every row: `holds` is a DuckDB predicate over the columns, `reason` describes a row that breaks it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,16 +71,16 @@ class Rule(BaseModel):
 
 
 class Migration(BaseModel):
-    """What turns the rows that one version of a contract stored into those of the next (see `lake.migration`)."""
+    """Turns the rows of one version of a contract into those of the next (see `lake.migration`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     from_version: int = Field(ge=1)
     changes: str
-    """What a person reads before it is done."""
+    """Describes the change to the person who applies it."""
     rows: str
-    """A DuckDB query over `stored`, the table's rows with the columns that they have there. Its columns have the names
-    and types of the next version; a nullable one may lack.
+    """A DuckDB query over `stored`, the table's rows with their stored columns. Its columns have the names and types of
+    the next version; nullable ones may be left out.
     """
 
 
@@ -93,7 +88,7 @@ class Contract(BaseModel):
     """A table's contract. `partition_by` names Delta's partition columns; `key` is unique over the stored rows.
 
     A nullable column may be added at any time. Removing, renaming or retyping a column, or changing the key or the
-    partitions, raises `version`, and `migrations` says how the stored rows follow.
+    partitions, raises `version` and adds to `migrations` how the stored rows are converted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -108,13 +103,13 @@ class Contract(BaseModel):
     version: int = Field(1, ge=1)
     migrations: tuple[Migration, ...] = ()
     domain: str = ""
-    """Whose table it is: `market`, ...; empty for those of the lake itself."""
+    """The domain of the table, such as `market`; empty for tables of the lake itself."""
     by_ledger: bool = False
-    """Whether a row counts only where the ledger names the object version that it came in."""
+    """Whether a row counts only if the ledger names the object version that it came in."""
     dated_by: str | None = None
-    """The column with the partition that a row counts to, where it is not the storage partition itself."""
+    """The column with the partition that a row belongs to, if it is not the storage partition itself."""
     known_at: str | None = None
-    """The column that says when a row became known to the lake: reading as of a moment filters on it."""
+    """The column with the moment when the lake learned of a row; reading as of a moment filters on it."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> Contract:
@@ -123,7 +118,7 @@ class Contract(BaseModel):
         unknown = {*self.key, *self.partition_by, *named} - names
         if unknown:
             raise ContractError(
-                f"contract of {self.table}: {sorted(unknown)} is no column of it; add the column or mend the name"
+                f"contract of {self.table}: {sorted(unknown)} is not a column of it; add the column or correct the name"
             )
         for name in self.partition_by:
             if self.column(name).type.kind not in ("string", "date"):
@@ -142,8 +137,8 @@ class Contract(BaseModel):
     def bound(
         self, formats: Mapping[str, str | None], waived: Collection[str] = (), **further: tuple[str, str]
     ) -> Contract:
-        """The contract as it binds one source: with `formats` on some columns, without the rules and formats that it
-        waives, and with its `further` rules (name -> predicate and reason).
+        """The contract as it applies to one source: with other `formats` for some columns, without the rules and
+        formats that the source waives, and with its `further` rules (name -> predicate and reason).
         """
 
         def bound(column: Column) -> Column:
@@ -155,23 +150,23 @@ class Contract(BaseModel):
         rules = tuple(rule for rule in self.rules if rule.waived_by not in waived) + tuple(
             Rule(name=name, holds=holds, reason=reason) for name, (holds, reason) in further.items()
         )
-        # A copy would keep what was derived from the unbound columns and rules.
+        # A copy would keep the cached properties of the original columns and rules.
         return Contract(
             **{name: getattr(self, name) for name in Contract.model_fields} | {"columns": columns, "rules": rules}
         )
 
     @property
     def name(self) -> str:
-        """`<domain>/<table>`: two domains may have tables of one name."""
+        """`<domain>/<table>`, since two domains may have tables of the same name."""
         return f"{self.domain}/{self.table}" if self.domain else self.table
 
     @property
     def date_column(self) -> str:
-        """The column with the partition that a row counts to."""
+        """The column with the partition that a row belongs to."""
         return self.dated_by or self.partition_by[0]
 
     def steps_from(self, version: int) -> tuple[Migration, ...] | None:
-        """The migrations from a version to this one; None where there are not all of them."""
+        """The migrations from a version to this one; None if any of them is missing."""
         steps = tuple(step for step in self.migrations if step.from_version >= version)
         return steps if len(steps) == self.version - version else None
 
@@ -191,10 +186,10 @@ class Contract(BaseModel):
 
     @cached_property
     def predicates(self) -> dict[str, tuple[str, str]]:
-        """Rule name -> (DuckDB predicate that a good row fulfils, reason). Required columns, finite numbers and valid
+        """Rule name -> (DuckDB predicate that a valid row fulfils, reason). Required columns, finite numbers and valid
         JSON are rules too.
 
-        A predicate may be NULL where a nullable column is; NULL counts as fulfilled.
+        A predicate that is NULL, such as that of a nullable column, counts as fulfilled.
         """
         found: dict[str, tuple[str, str]] = {}
         for column in self.columns:
@@ -218,10 +213,10 @@ class Contract(BaseModel):
 
 @cache
 def read_contracts(folder: Path, domain: str = "") -> Mapping[str, Contract]:
-    """Every contract of a domain by its table's name, from the YAML files of a folder; they are read once.
+    """The contracts of a domain by table name, from the YAML files of a folder. Cached.
 
     Raises:
-        ContractError: a file is not a contract, or two are of the same table.
+        ContractError: a file is not a contract, or two describe the same table.
     """
     import yaml
 

@@ -1,8 +1,8 @@
-"""Damage of a table's log, as a crashed disk leaves it: which file, and what to do.
+"""Finds damage of a table's log, such as a crashed disk leaves, and names the file and the fix.
 
-delta-rs reads a commit file without content as a commit that changed nothing, and a log without commits as a table that
-was never written: rows would be missing without a word. Other damage it reports without the name of the file. Only
-folders are looked into, as a bucket keeps whole objects.
+delta-rs reads an empty commit file as a commit without changes, and a log without commits as a table that was never
+written: rows would be missing silently. It reports other damage without the file's name. Only folders are checked,
+since a bucket never holds half an object.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ LOG = "_delta_log"
 
 
 def require_whole_log(table: str, version: int) -> None:
-    """Makes sure that the commits of which a version is made, those since the last checkpoint, have content.
+    """Checks that the commits since the last checkpoint before a version are not empty.
 
     Raises:
-        TableDamaged: one has none.
+        TableDamaged: one is.
     """
     with os.scandir(os.path.join(table, LOG)) as entries:
         found = list(entries)
@@ -37,17 +37,17 @@ def require_whole_log(table: str, version: int) -> None:
 
 
 def require_never_written(table: str) -> None:
-    """Makes sure that a table without commits has no data either.
+    """Checks that a table without commits has no data.
 
     Raises:
-        TableDamaged: it has some.
+        TableDamaged: it has.
     """
     try:
         with os.scandir(table) as entries:
             data = next((entry.name for entry in entries if "=" in entry.name), None)
     except (FileNotFoundError, NotADirectoryError):
         return
-    # Another writer may have created and filled the table since it was looked for.
+    # Another writer may have created and filled the table in the meantime.
     if data and not _has_commits(table):
         raise _damaged(os.path.join(table, LOG), f"has no commits, though the table has data ({data})")
 
@@ -61,7 +61,7 @@ def _has_commits(table: str) -> bool:
 
 
 def diagnosed(table: str) -> TableDamaged | None:
-    """What is wrong with the log of a table that can't be opened; None where the log is not the cause."""
+    """The damage in the log of a table that can't be opened; None if the log is not the cause."""
     with os.scandir(os.path.join(table, LOG)) as entries:
         found = list(entries)
     newest = max(_numbers(_CHECKPOINT, found), default=-1)
@@ -113,5 +113,5 @@ def _fault(commit: Path) -> str | None:
 def _damaged(path: str | os.PathLike[str], why: str) -> TableDamaged:
     return TableDamaged(
         f"{os.fspath(path)} {why}, and rows of the table would be missing: restore it from a backup; without one, move "
-        "the table's folder away and load its sources again, or rebuild it where it is derived"
+        "the table's folder away and load its sources again, or rebuild it if it is derived"
     )

@@ -1,7 +1,6 @@
-"""DuckDB connections for work on the lake: in memory, UTC, able to read the lake's Parquet files wherever they are.
+"""DuckDB connections to the lake: in memory, in UTC, able to read the lake's Parquet files in a folder or bucket.
 
-No DuckDB file is shared between processes; the one that people read is the published warehouse, attached
-read-only by `Lake.sql`.
+Processes share no DuckDB file except the published warehouse, which `Lake.sql` attaches read-only.
 """
 
 from __future__ import annotations
@@ -22,23 +21,20 @@ _SPILL_LIMIT = "20GB"
 
 
 def spill_folder(process: int | None = None) -> str:
-    """Where the queries of a process, by default this one, put what doesn't fit into memory."""
+    """The folder to which the queries of a process (default: this one) spill what doesn't fit into memory."""
     return f"{tempfile.gettempdir()}/lakehouse-spill-{process or os.getpid()}"
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyConnection:
-    """Sets what every connection needs: UTC, no progress bar, no extension downloads, and S3 where `uri` asks
-    for it.
-    """
-    # What doesn't fit into memory is spilled to the system's temporary folder, up to a bound: a runaway query
-    # must not fill the disk.
+    """Configures a connection: UTC, no progress bar, no extension downloads, and S3 if `uri` is there."""
+    # Bound what is spilled to the system's temporary folder: a runaway query must not fill the disk.
     connection.execute(
         f"""
         SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET autoinstall_known_extensions = false;
         SET max_temp_directory_size = '{_SPILL_LIMIT}'
         """
     )
-    # The folder of a DuckDB that has spilled, for an earlier connection, can't be set again, not even to the same.
+    # Once a DuckDB has spilled, its folder can't be set again, even to the same value.
     if connection.execute("SELECT current_setting('temp_directory')").fetchone() != (spill_folder(),):
         connection.execute(f"SET temp_directory = {literal(spill_folder())}")
     if is_remote(uri):
@@ -54,7 +50,7 @@ def connect(uri: str) -> duckdb.DuckDBPyConnection:
 
 
 def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
-    """Lets the connection read s3:// by the AWS_* variables: by DuckDB's extension, or by s3fs on platforms for
+    """Lets the connection read s3:// by the AWS_* variables, with DuckDB's extension, or with s3fs on platforms for
     which that is not packaged.
     """
     try:

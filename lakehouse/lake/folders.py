@@ -1,4 +1,4 @@
-"""What folders a lake has: the path is its catalogue."""
+"""Lists the folders of a lake, which are its catalogue."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lakehouse.lake.location import Location, is_remote
 
 
 def folders(uri: str) -> list[str]:
-    """The names of the folders (of a bucket: the common prefixes) directly below `uri`; sorted. None where it is not
-    there.
+    """The names of the folders (in a bucket: the common prefixes) directly below `uri`, sorted; empty if `uri` doesn't
+    exist.
 
     Raises:
         LakeUnavailable: the bucket can't be listed.

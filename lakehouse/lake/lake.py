@@ -1,4 +1,4 @@
-"""The lake as people hold it in their hand: open it, take a table, ask it in SQL, now or as of a past moment."""
+"""The lake: its tables, and SQL over them, now or as of a past moment."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 MARTS_SCHEMA = "marts"
 _CATALOG = re.compile(r"\b(show|describe|pragma|duckdb_\w+|information_schema|pg_\w+|sqlite_\w+)\b", re.IGNORECASE)
-"""Queries without a table that ask which tables there are."""
+"""Words in queries without a table that list the tables."""
 _QUALIFIED = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
 
 _log = logging.getLogger(__name__)
 
 Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
-"""Opens an in-memory DuckDB and closes it at the end."""
+"""Opens an in-memory DuckDB, which is closed at the end of the block."""
 
 
 class Lake:
-    """All tables below one root. `as_of` (aware, UTC) makes every read answer what was known at that moment; `pins`
-    says at which versions tables are read, by their paths.
+    """All tables below one root. With `as_of` (aware, UTC), every read returns what was known at that moment; `pins`
+    fixes tables at versions.
     """
 
     def __init__(
@@ -69,8 +69,7 @@ class Lake:
 
     @cached_property
     def storage_options(self) -> dict[str, str]:
-        # Credentials and endpoint come from AWS_* variables; the conditional put is what makes concurrent
-        # commits safe on S3.
+        # Credentials and endpoint come from AWS_* variables. Conditional puts make concurrent commits safe on S3.
         return {"conditional_put": "etag"} if self.uri.startswith("s3://") else {}
 
     def table(self, name: str) -> LakeTable:
@@ -88,14 +87,14 @@ class Lake:
         return LakeTable(path, uri, self.storage_options, contract, self._why_missing, pin)
 
     def pinned(self, pins: Pins, warehouse: Path | None) -> Self:
-        """This lake with some tables fixed at versions, by their paths, and other marts."""
+        """This lake with tables fixed at versions, and other marts."""
         made = copy(self)
         made.pin, made.warehouse, made._marts_as_of = pins, warehouse, {}
         made.__dict__.pop("_sources", None)
         return made
 
     def _why_missing(self, path: str) -> str | None:
-        """Why no load can ever write the table at a path; None where one can."""
+        """The reason if no load can ever write the table at a path."""
         source, _, table = path.rpartition("/")
         if not source:
             shared = self.registry.shared
@@ -116,12 +115,11 @@ class Lake:
     def select(self, name: str, connection: duckdb.DuckDBPyConnection, partitions: Partitions | None = None) -> str:
         """A DuckDB query for a table's rows (of `partitions`, if given), as of `self.as_of`.
 
-        A stored table is read as it is, or those of its rows that count. As of a moment it is filtered by its
-        contract's `known_at`, or made again from what it is derived from; the latter answers for all partitions. A view
-        is always made.
+        Of a stored table, these are the rows that count. As of a moment, it is filtered by its contract's `known_at`,
+        or derived again from its inputs, in this case for all partitions. A view is always computed.
 
         Raises:
-            TableMissing: as of a moment, of a derived table that no description says how to derive.
+            TableMissing: `as_of` is set, and no description tells how to derive the table.
         """
         table = self.table(name)
         entry = self.registry.entry(table.name)
@@ -145,10 +143,10 @@ class Lake:
     def attach(
         self, connection: duckdb.DuckDBPyConnection, names: Iterable[tuple[str, str]], catalog: str | None = None
     ) -> None:
-        """Makes a view for each (schema, table) of the lake in `connection`, in `catalog` or the current one.
+        """Creates a view for each (schema, table) of the lake in `connection`, in `catalog` or the current one.
 
-        As of a moment, tables in a `catalog` are made instead of views: what derives them is known to this
-            connection only, the catalog to all of the database's.
+        As of a moment, creates tables instead of views in a `catalog`: only this connection knows the relations that
+        they are derived from, while all connections of the database share the catalog.
         """
         kind = "TABLE" if catalog and self.as_of else "VIEW"
         prefix = f"{catalog}." if catalog else ""
@@ -161,11 +159,10 @@ class Lake:
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An in-memory DuckDB that can read this lake's files, closed at the end; it has no views yet (see
-        `attach`).
+        """An in-memory DuckDB that can read this lake's files, without views (see `attach`); closed at the end.
 
         Raises:
-            LakeUnavailable: within the block, where a file can't be read.
+            LakeUnavailable: in the block, if a file can't be read.
         """
         import duckdb
 
@@ -180,7 +177,7 @@ class Lake:
             raise LakeUnavailable(f"{self.uri} can't be read: {error}") from error
 
     def sources(self, kind: str | None = None) -> list[str]:
-        """The sources (of a kind) that have any table in this lake; sorted."""
+        """The sources (of a kind) with a table in this lake, sorted."""
         return [
             source
             for source, kinds in self._sources.items()
@@ -189,8 +186,8 @@ class Lake:
 
     @cached_property
     def _sources(self) -> dict[str, list[Kind]]:
-        """Source -> the kinds whose tables it has. The path is the catalogue: folders that have a contract."""
-        # Of a source whose objects all failed there is nothing but the ledger's word.
+        """Source -> the kinds whose tables it has, by the lake's folders and the ledger."""
+        # A source whose objects all failed is only in the ledger.
         loaded = self.table("ingest_ledger").snapshot().partition_values("source")
         found = {source: self.registry.kinds_of(source, ()) for source in loaded}
         for source in folders(self.uri):
@@ -203,7 +200,7 @@ class Lake:
         return {source: kinds for source, kinds in sorted(found.items()) if kinds}
 
     def tables(self) -> list[tuple[str, str]]:
-        """Every (schema, table) of the lake, as SQL names them."""
+        """Every (schema, table) of the lake, by their SQL names."""
         return [(SHARED_SCHEMA, name) for name in self.registry.shared] + [
             (source, name) for source, kinds in self._sources.items() for kind in kinds for name in kind.tables
         ]
@@ -212,14 +209,14 @@ class Lake:
         """Runs a query over the lake's tables (`xetra.daily_bars`, `lake.quarantine`, ...) and the published
         marts (`marts.<model>`).
 
-        Only the tables that the query names are opened. The result is a DuckDB relation (`.pl()`, `.df()`,
-        `.arrow()`, `.show()`), None for a statement without one.
+        Opens only the tables that the query names. The result is a DuckDB relation (`.pl()`, `.df()`, `.arrow()`,
+        `.show()`), None for a statement without one.
 
         Raises:
-            duckdb.Error: the query is wrong; where a table is unknown, the message names those that there are.
+            duckdb.Error: the query is wrong; if a table is unknown, the message lists the existing ones.
             QueryNotAllowed: the lake is locked, and the query does more than select from its tables.
-            QueryLimitReached: the lake is locked, and the query takes too long or too much memory; so do the methods of
-                the relation.
+            QueryLimitReached: the lake is locked, and the query takes too long or too much memory. The relation's
+                methods raise it too.
         """
         import duckdb
 
@@ -266,26 +263,26 @@ class Lake:
         return list(found)
 
     def _named_in(self, query: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]] | None:
-        """The (schema, table) pairs that a query names, the schema "" where it names only the table; None for a query
-        that can't be looked into (SHOW, several statements).
+        """The (schema, table) pairs that a query names, with schema "" if it names only the table; None if the query
+        can't be analysed (SHOW, several statements).
         """
         import duckdb
 
         try:
             names = connection.get_table_names(query, qualified=True)
         except duckdb.Error:
-            # A macro that is still unknown keeps DuckDB from looking; whatever could be a table is named then.
+            # DuckDB can't analyse a query with a macro that doesn't exist yet: take everything that could be a table.
             found = _QUALIFIED.findall(query) if self._calls_in(query) else None
             return found and [(schema.lower(), table.lower()) for schema, table in found]
-        # DuckDB gives a table that the query renames as `schema.table AS alias`. Names have no case in SQL.
+        # DuckDB returns a table with an alias as `schema.table AS alias`. SQL names are case-insensitive.
         parts = [name.partition(" AS ")[0].replace('"', "").lower().split(".")[-2:] for name in names]
         if not parts and not _CATALOG.search(query):
             return []
         return [(pair[-2] if len(pair) == 2 else "", pair[-1]) for pair in parts] or None
 
     def _attach_marts(self, named: list[tuple[str, str]] | None, connection: duckdb.DuckDBPyConnection) -> None:
-        """Attaches the marts where a query may need them: the published ones, or those that it names built as of
-        `self.as_of` (all of them where it can't be known which).
+        """Attaches the marts if a query may need them: the published ones, or those that it names built as of
+        `self.as_of` (all of them if it is unknown which).
 
         Raises:
             MartsUnavailable: the query names a mart, and the published file is damaged.

@@ -1,14 +1,13 @@
-"""Where a table's files are, as the libraries that read and write them understand it.
+"""Paths of a table's files in the form that delta-rs, DuckDB and Polars understand.
 
-delta-rs percent-decodes the name of a folder twice, and panics on some characters; DuckDB takes `*`, `?` and `[` for a
-pattern; both DuckDB and Polars take each `name=value` above a file for the value of a partition. So they are given
-no such name:
+delta-rs percent-decodes the name of a folder twice, and panics on some characters; DuckDB reads `*`, `?` and `[` as a
+pattern; both DuckDB and Polars read each `name=value` above a file as a partition. They never see such names:
 
 - A space, an umlaut, `#`, `{` and the like: delta-rs names the file percent-encoded, and `file_name` decodes that.
 - A local folder with one of `_HARD`: the libraries work below an alias, a folder with a plain name in the system's
-  temporary folder that holds a link to each entry of the table's folder. A link to the table's folder itself would
-  not do, as delta-rs resolves it. Folders of new partitions are linked before they are written to. The alias holds
-  no data and may be deleted at any time.
+  temporary folder with a link to each entry of the table's folder. (delta-rs would resolve a link to the table's folder
+  itself.) Folders of new partitions are linked before they are written to. The alias holds no data and may be deleted
+  at any time.
 - A bucket's prefix with one of `_HARD` is rejected, as a bucket has no links.
 """
 
@@ -27,7 +26,7 @@ from urllib.parse import quote, unquote
 from lakehouse.errors import LakeUnavailable, TableDamaged
 from lakehouse.lake.damage import LOG, diagnosed, require_never_written, require_whole_log
 
-# Patterns, partition values, what is decoded twice, what is taken for a separator, and what is no text.
+# Patterns, partition values, sequences that are decoded twice, separators, and characters that are not text.
 _HARD = re.compile(r'[*?\[\]=\\^|<>"`\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}')
 
 
@@ -57,21 +56,21 @@ class Location:
 
     @property
     def uri(self) -> str:
-        """What delta-rs is given."""
+        """The URI for delta-rs."""
         if self._alias is not None:
             return str(self._alias)
         return f"s3://{quote(self._uri.removeprefix('s3://'))}" if is_remote(self._uri) else self._uri
 
     @property
     def is_plain(self) -> bool:
-        """Whether delta-rs names the files as they are, so that others may take the names from it."""
+        """Whether delta-rs returns the files' names as they are, so that other libraries may use them."""
         return self.uri == quote(self.uri, safe="/:")
 
     def exists(self) -> bool:
-        """Whether a table may be there; a bucket has to be asked.
+        """Whether there may be a table; always true for a bucket, which has to be read.
 
         Raises:
-            OSError: the folder can't be looked into.
+            OSError: the folder can't be read.
         """
         if is_remote(self._uri):
             return True
@@ -81,10 +80,10 @@ class Location:
             return False
 
     def require_whole(self, version: int | None) -> None:
-        """Makes sure that no damage hides rows of a version (None: of a table that seems never to have been written).
+        """Checks that no damage hides rows of a version (None: of a table that seems never to have been written).
 
         Raises:
-            TableDamaged: it does.
+            TableDamaged: the log is damaged.
         """
         if is_remote(self._uri):
             return
@@ -94,7 +93,7 @@ class Location:
             require_whole_log(self._uri, version)
 
     def damage(self) -> TableDamaged | None:
-        """Why the table can't be opened, where that is damage of its log and the log can be read."""
+        """The damage of the log because of which the table can't be opened, if there is any and it can be read."""
         if is_remote(self._uri):
             return None
         try:
@@ -103,8 +102,8 @@ class Location:
             return None
 
     def open(self) -> None:
-        """Makes the alias show what is in the folder. Call it before a table is opened, for its log, and again after
-        that, for partitions that another writer has added meanwhile.
+        """Brings the alias in line with the folder. Call it before opening a table, for its log, and again afterwards,
+        for partitions that another writer has added meanwhile.
         """
         if self._alias is None:
             return
@@ -120,8 +119,8 @@ class Location:
                 (self._alias / name).unlink(missing_ok=True)
 
     def create(self, partitions: Iterable[str] = ()) -> None:
-        """Makes the table's folder, its log's and those of `partitions` (such as `session=2024-03-01`), where an alias
-        has to show them before they are written to.
+        """Creates the table's folder, its log's and those of `partitions` (such as `day=2024-03-01`), if an alias needs
+        links to them before they are written to.
         """
         if self._alias is None:
             return
@@ -132,7 +131,7 @@ class Location:
             self._link(name)
 
     def file_name(self, uri: str) -> str:
-        """The name of a file, which delta-rs gives percent-encoded, as Polars takes it and the file system has it."""
+        """A file's name for Polars and the file system; delta-rs returns it percent-encoded."""
         return unquote(uri)
 
     def _link(self, name: str) -> None:
@@ -142,7 +141,7 @@ class Location:
 
 
 def plain_folder(folder: Path) -> Path:
-    """`folder`, made where it is missing, by a name that also fits into a URL, as which Dagster and dbt take it."""
+    """A path to `folder` that is also valid in a URL, since Dagster and dbt put it there. Creates the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     if not _HARD.search(str(folder)) and not re.search("[#%]", str(folder)):
         return folder
@@ -156,8 +155,8 @@ def plain_folder(folder: Path) -> Path:
 
 
 def database_folder(folder: Path) -> Path:
-    """A folder in which DuckDB can write a database: `folder`, or a temporary one where it is below a name with `?`,
-    before which DuckDB puts the write-ahead log's `.wal`. It resolves links, so that an alias would not do.
+    """A folder in which DuckDB can write a database: `folder`, or a temporary one if its path has a `?`, before which
+    DuckDB would insert the write-ahead log's `.wal`. DuckDB resolves links, so an alias doesn't help.
     """
     if "?" not in str(folder):
         return plain_folder(folder)
@@ -172,7 +171,7 @@ def _alias_of(path: str) -> Path:
 
 
 def _aliases() -> Path:
-    """The folder of the aliases of this user, below a temporary folder with a plain name."""
+    """The folder of this user's aliases, below a temporary folder with a plain name."""
     for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
         if not _HARD.search(folder) and folder == quote(folder) and os.path.isdir(folder):
             return Path(folder).resolve() / f"lakehouse-{os.getuid()}"
@@ -180,7 +179,7 @@ def _aliases() -> Path:
 
 
 def _make_private(aliases: Path) -> None:
-    """Makes the folder of the aliases, and sees to it that no other user can have put it there."""
+    """Creates the folder of the aliases, and checks that it is not another user's."""
     aliases.mkdir(mode=0o700, exist_ok=True)
     found = aliases.lstat()
     if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):

@@ -1,14 +1,14 @@
-"""Other people's queries: what they may ask, and how long and with how much memory.
+"""Restricts untrusted queries: what they may read, for how long, and with how much memory.
 
-Two fences, one behind the other. A query is parsed first, and only a single SELECT passes that names no file, no
-setting and no function that reads from outside (a list of the table functions that may be called). Then the connection
-is locked: files of the lake alone, no network, no extensions, no other settings, no Python variables. The first is
-needed, since DuckDB lets a COPY write into the folders that it may read.
+There are two barriers. First the query is parsed: it must be a single SELECT without files, settings and functions that
+read from outside (only listed table functions may be called). Then the connection is locked: only files of the lake, no
+network, no extensions, no other settings, no Python variables. The first barrier is needed because DuckDB lets a COPY
+write into the folders that it may read.
 
-DuckDB's memory limit is about its buffers, not about single strings and lists. `process_limits` bounds these too; it
-is for a process that runs such a query alone, and ends it by a signal: `lakehouse.cli.own_process` says what happened.
+DuckDB's memory limit covers its buffers, not single strings and lists. `process_limits` bounds these too: it is for a
+process that runs nothing but such a query, and ends it by a signal, which `lakehouse.cli.own_process` explains.
 
-What ends at a limit raises DuckDB's errors, or Arrow's. `LimitedRelation` makes `QueryLimitReached` of them.
+A query that reaches a limit raises errors of DuckDB or Arrow; `LimitedRelation` turns them into `QueryLimitReached`.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TABLE_FUNCTIONS = {"generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest"}
-"""Those that make their rows from their arguments."""
+"""Table functions that return rows made from their arguments alone."""
 _NO_FUNCTIONS = {"current_setting", "getenv", "getvariable", "json_serialize_plan", "write_log"}
 _CATALOG_SCHEMA = "information_schema"
 _NO_TABLES = re.compile(r"(duckdb|pg|pragma|sqlite)_|views$", re.IGNORECASE)
 _NAME = re.compile(r"[\w $-]+")
-"""Any other word names a file."""
+"""Any other name may be a file."""
 _GRACE_S = 5.0
-"""After the time limit, for what DuckDB can't interrupt."""
+"""Seconds after the time limit until work that DuckDB can't interrupt is ended."""
 _MEMORY_TIMES = 3
-"""The process may take so many times the memory limit, beside what it has."""
+"""The process may allocate so many times the memory limit, in addition to what it already has."""
 _OUT_OF_TIME = re.compile(r"\b(INTERRUPT|Connection) Error: ")
-"""DuckDB's words after the time limit, from whichever library they come: the connection is interrupted and closed."""
+"""DuckDB's text when the connection was interrupted and closed at the time limit; any library may raise it."""
 _OUT_OF_MEMORY = re.compile(r"\bOut of Memory Error: ")
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one query on a locked lake may take: `memory` as DuckDB writes it (1GB), time from its start to the last row
-    read. What doesn't fit into memory may be spilled, as much again.
+    """The limits of a query on a locked lake: `memory` as DuckDB writes it (1GB), and time from its start to the last
+    row read. It may spill as much as the memory limit.
     """
 
     memory: str
     seconds: float
     on_start: Callable[[], object] | None = None
-    """Called when the time begins to run: when the tables have been opened."""
+    """Called when the time starts, after the tables were opened."""
 
     @property
     def memory_bytes(self) -> int:
@@ -69,14 +69,14 @@ class Limits:
         return int(float(found[1]) * _UNITS[found[2].lower()])
 
     def out_of_time(self) -> QueryLimitReached:
-        """The error of a query that met the time limit."""
+        """The error of a query that reached the time limit."""
         return QueryLimitReached(
             f"stopped after {self.seconds:g} s, the longest time of a query on a locked lake: ask for less, such as "
             "fewer sessions, or set LAKEHOUSE_LOCKED_SECONDS higher"
         )
 
     def out_of_memory(self) -> QueryLimitReached:
-        """The error of a query that met the memory limit."""
+        """The error of a query that reached the memory limit."""
         return QueryLimitReached(
             f"stopped: it takes more than {self.memory}, the memory of a query on a locked lake: ask for less, such as "
             "fewer sessions, or set LAKEHOUSE_LOCKED_MEMORY higher"
@@ -84,10 +84,10 @@ class Limits:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turns an error of a query that met a limit into the lake's own.
+        """Turns the errors of a query that reached a limit into the lake's own.
 
         Raises:
-            QueryLimitReached: it met one.
+            QueryLimitReached: a limit was reached.
         """
         import duckdb
         import pyarrow as pa
@@ -105,7 +105,7 @@ class Limits:
 
 
 class LimitedRelation:
-    """A relation of a locked lake: DuckDB's, with the lake's own errors where it meets a limit."""
+    """A DuckDB relation of a locked lake, which raises the lake's own errors if it reaches a limit."""
 
     def __init__(self, relation: duckdb.DuckDBPyRelation, limits: Limits) -> None:
         self._relation = relation
@@ -136,7 +136,7 @@ class LimitedRelation:
         if isinstance(value, duckdb.DuckDBPyRelation):
             return LimitedRelation(value, self._limits)
         if isinstance(value, pa.RecordBatchReader):
-            # Not a generator: one that Ctrl-C leaves unfinished is closed at some later time, where a second
+            # Not a generator: Ctrl-C would leave it unfinished, to be closed at some later time, when a second
             # KeyboardInterrupt (Polars raises its own before Python's) would be printed as ignored.
             batches = iter(functools.partial(self._next_batch, value), None)
             return pa.RecordBatchReader.from_batches(value.schema, batches)
@@ -157,11 +157,11 @@ class LimitedRelation:
 
 
 def check_query(query: str, schemas: Collection[str], macros: Sequence[tuple[str, str]]) -> None:
-    """Lets a query pass that only selects, from tables and by functions that read nothing else.
+    """Checks that a query only selects from allowed tables, with functions that read nothing else.
 
     Args:
-        schemas: whose tables may be read. DuckDB joins what it doesn't know to the name of a file, `schema.table`.
-        macros: (schema, name) of the table macros that may be called besides.
+        schemas: whose tables may be read. DuckDB takes an unknown `schema.table` for the name of a file.
+        macros: (schema, name) of the table macros that may be called.
 
     Raises:
         QueryNotAllowed: it does more.
@@ -214,7 +214,7 @@ def _check_node(node: dict[str, Any], schemas: set[str], macros: set[tuple[str, 
 
 
 def lock(connection: duckdb.DuckDBPyConnection, lake_uri: str, limits: Limits) -> None:
-    """Shuts everything but the lake's own files, and ends what runs on the connection at the time limit."""
+    """Blocks access to everything but the lake's files, and closes the connection at the time limit."""
     connection.execute(
         f"""
         SET memory_limit = {literal(limits.memory)}; SET max_temp_directory_size = {literal(limits.memory)};
@@ -238,15 +238,15 @@ def lock(connection: duckdb.DuckDBPyConnection, lake_uri: str, limits: Limits) -
 
 @contextmanager
 def for_whole_process(limits: Limits | None) -> Iterator[Limits | None]:
-    """The limits with bounds for the whole process, from the moment when a query begins to the end of the block."""
+    """The limits, with bounds for the whole process from the start of a query to the end of the block."""
     with ExitStack() as bounds:
         yield limits and replace(limits, on_start=lambda: bounds.enter_context(process_limits(limits)))
 
 
 @contextmanager
 def process_limits(limits: Limits) -> Iterator[None]:
-    """Bounds the memory of the whole process, where the system can, and ends it soon after the time limit: for what
-    DuckDB neither counts nor interrupts.
+    """Bounds the memory of the whole process, if the system can, and ends the process soon after the time limit, since
+    DuckDB doesn't count all memory and can't interrupt all work.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     taken = _data_bytes()
@@ -262,7 +262,7 @@ def process_limits(limits: Limits) -> Iterator[None]:
 
 
 def _data_bytes() -> int | None:
-    """What the process has of what RLIMIT_DATA counts; None where the system doesn't say."""
+    """The bytes of the process that RLIMIT_DATA counts; None if the system doesn't report them."""
     status = Path("/proc/self/status")
     found = re.search(r"VmData:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) * 1024 if found else None

@@ -1,5 +1,5 @@
-"""Housekeeping of tables: small files become large ones, and files that no version within the retention needs
-go. Reads and writes go on meanwhile.
+"""Housekeeping of tables: compacts small files, and deletes files that no version within the retention needs. Reads and
+writes can go on meanwhile.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from lakehouse.lake.releases import Home, marts_files, release_log, releases
 from lakehouse.lake.table import LakeTable, retry_when_stale
 
 RETENTION_HOURS = 7 * 24
-"""A reader or a time travel that is older than this may find its files gone."""
+"""Files that were removed from a table longer ago are deleted: older versions can't be read then."""
 _TARGET_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class MaintenanceResult:
-    """What housekeeping did to one table."""
+    """The result of housekeeping for one table."""
 
     table: str
     files_before: int
@@ -32,8 +32,8 @@ class MaintenanceResult:
 
 
 def maintain(lake: Lake, home: Home, retention_hours: int = RETENTION_HOURS) -> list[MaintenanceResult]:
-    """Compacts and vacuums every table of the lake that has been written. What a release pins is kept, and what the
-    next publication needs of sources that are held back: the marts in `home` say so.
+    """Compacts and vacuums every table of the lake that has been written. Keeps what a release pins, and what the next
+    publication needs of sources that are held back, which is recorded in the marts of `home`.
     """
     stored = [name if schema == SHARED_SCHEMA else f"{schema}/{name}" for schema, name in lake.tables()]
     tables = [lake.table(name) for name in stored]
@@ -46,7 +46,7 @@ def maintain(lake: Lake, home: Home, retention_hours: int = RETENTION_HOURS) -> 
 
 
 def _kept_versions(lake: Lake, home: Home) -> dict[str, set[int]]:
-    """The versions of tables that have to stay readable, however old they are."""
+    """The versions of tables that must stay readable regardless of their age."""
     pinned = releases(lake)
     kept: dict[str, set[int]] = {}
     for release in pinned:
@@ -59,8 +59,8 @@ def _kept_versions(lake: Lake, home: Home) -> dict[str, set[int]]:
 
 
 def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> MaintenanceResult:
-    """Compacts some partitions of a table, and deletes nothing: readers and writers of the others, and those who append
-    to the same ones, go on.
+    """Compacts some partitions of a table without deleting files, so that readers, writers of other partitions, and
+    appends to the same ones are not disturbed.
     """
     wanted = {partition: values}
     before = len(table.snapshot().files(wanted))
@@ -72,9 +72,9 @@ def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> M
 def maintain_table(
     table: LakeTable, kept: Collection[int] = (), retention_hours: int = RETENTION_HOURS
 ) -> MaintenanceResult:
-    """Compacts the partitions that consist of several files, then deletes the files older than the retention that no
-    reader within it needs: those that were removed since, and those of writers that never committed them. The files of
-    the versions to be `kept` stay, with the log that says which they are.
+    """Compacts the partitions that consist of several files, then deletes files that are older than the retention and
+    not needed within it: those removed since, and those that were never committed. Keeps the files of the versions
+    `kept`, and the log that lists them.
     """
     before = len(table.snapshot().files())
     retry_when_stale(lambda: _compact(table))

@@ -1,8 +1,8 @@
-"""Tables that an earlier version of their contract wrote: which there are, and how they get to the present one.
+"""Migrates tables that an earlier version of their contract wrote.
 
-A contract says in SQL how the rows of one version become those of the next. The steps are made one after another by
-DuckDB, the result is held against the contract, and one commit replaces the table. A run that is killed has changed
-nothing; of two runs at once, the second finds that there is nothing left to do.
+A contract defines in SQL how the rows of one version become those of the next. DuckDB executes the steps, the result
+is validated by the contract, and one commit replaces the table. A run that is killed has changed nothing; of two
+concurrent runs, the second finds nothing left to do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Due:
     stored_version: int
     version: int
     steps: tuple[Migration, ...] | None
-    """What leads to the present version; None where nothing does."""
+    """The migrations to the current version; None if any is missing."""
 
     def __str__(self) -> str:
         head = f"{self.name}: version {self.stored_version} to {self.version}"
@@ -46,7 +46,7 @@ class Due:
 
 
 def due(lake: Lake) -> list[Due]:
-    """The tables of the lake that an earlier version of their contract wrote."""
+    """The tables of the lake that need a migration."""
     found = [(table, table.stored().contract_version) for table in stored_tables(lake)]
     return [
         Due(table.name, version, table.contract.version, table.contract.steps_from(version))
@@ -56,7 +56,7 @@ def due(lake: Lake) -> list[Due]:
 
 
 def stored_tables(lake: Lake) -> list[LakeTable]:
-    """Every table that has a folder and a contract. Unlike `Lake.tables`, this reads no table."""
+    """Every table with a folder and a contract. Unlike `Lake.tables`, this reads no table."""
     found = []
     for folder in folders(lake.uri):
         table = _table(lake, folder)
@@ -66,11 +66,11 @@ def stored_tables(lake: Lake) -> list[LakeTable]:
 
 
 def migrate_table(lake: Lake, name: str, progress: Progress = lambda *_: None) -> int:
-    """Brings a table to the present version of its contract, and returns how many rows were rewritten: 0 where another
-    run has done so.
+    """Brings a table to the current version of its contract; returns the number of rewritten rows, 0 if another run has
+    already done it.
 
     Raises:
-        ContractError: no migrations lead there, or their rows are not those of the contract. Nothing is changed.
+        ContractError: a migration is missing, or its rows don't fulfil the contract. Nothing is changed.
     """
     table = lake.table(name)
     return retry_when_stale(lambda: _migrated(lake, table, progress))
@@ -104,7 +104,7 @@ def _migrated(lake: Lake, table: LakeTable, progress: Progress) -> int:
 def _make(
     connection: duckdb.DuckDBPyConnection, stored: Snapshot, contract: Contract, steps: tuple[Migration, ...]
 ) -> int:
-    """Makes the temporary table `migrated`, and returns how many rows it has."""
+    """Creates the temporary table `migrated`; returns its number of rows."""
     wanted = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
     empty = f"SELECT {wanted} WHERE false"
     query = empty
@@ -134,7 +134,7 @@ def _types(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
 
 
 def _require_sound(connection: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Makes sure that the migrated rows fulfil what every source has to, and that their key is unique."""
+    """Checks that the migrated rows fulfil the rules that no source can waive, and that their key is unique."""
     waivable = {rule.name for rule in contract.rules if rule.waived_by}
     rules = {name: rule for name, rule in contract.predicates.items() if name not in waivable}
     broken = broken_rules(rules, connection, "migrated")

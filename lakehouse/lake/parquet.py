@@ -1,5 +1,5 @@
-"""How tables are written: the properties of their Parquet files, the version of the contract in the schema, and what
-delta-rs needs to be kept from.
+"""How tables are written: the properties of their Parquet files, the version of the contract in the schema, and
+workarounds for delta-rs.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from lakehouse.lake.contract import Contract
 
 _CONTRACT_VERSION = "lakehouse.contract_version"
-"""Under which a column's metadata in the table's schema says which version of the contract wrote the table."""
+"""Key in a column's metadata for the version of the contract that wrote the table."""
 
 
 def stored_schema(contract: Contract) -> pa.Schema:
-    """The contract's Arrow schema, whose first column says the contract's version.
+    """The contract's Arrow schema, with the contract's version in the first column's metadata.
 
-    A property of the table can't be changed by the commit that changes the columns, and Delta looks a transaction up
-    in the log's files each time it is asked for; the schema is at hand with the table.
+    Not in a property of the table, which the commit that changes the columns can't change; nor in a transaction, which
+    Delta looks up in the log's files each time. The schema is loaded with the table.
     """
     schema = contract.arrow_schema
     return schema.set(0, schema.field(0).with_metadata({_CONTRACT_VERSION: str(contract.version)}))
 
 
 def version_of(table: DeltaTable) -> int:
-    """The version of the contract that wrote a table; 1 where the schema says none, as in lakes of earlier releases."""
+    """The version of the contract that wrote a table; 1 if the schema has none, as in lakes of earlier releases."""
     found = [field.metadata.get(_CONTRACT_VERSION) for field in table.schema().fields]
     return next((int(version) for version in found if version is not None), 1)
 
 
 def writer_properties(contract: Contract) -> WriterProperties:
-    """How the Parquet files of a table are written.
+    """The properties of a table's Parquet files.
 
-    Delta keeps the least and greatest decimals of a file as floats, by which readers would leave out files that have
-    the decimal asked for: decimals get no statistics. Those inside a struct can only be left out with all of it.
+    Decimals get no statistics: Delta keeps their minimum and maximum as floats, by which readers would skip files that
+    contain the wanted decimal. For a decimal inside a struct, the whole struct gets none.
     """
     from deltalake import ColumnProperties, WriterProperties
 
@@ -51,8 +51,8 @@ def writer_properties(contract: Contract) -> WriterProperties:
 
 
 def unsliced(rows: pa.Table) -> pa.Table:
-    """The rows, their lists and structs copied: of a struct inside a struct that is a slice of a longer array, delta-rs
-    ends the whole process.
+    """The rows with copies of their lists and structs: delta-rs aborts the process on a struct inside a struct that is
+    a slice of a longer array.
     """
     import pyarrow as pa
 

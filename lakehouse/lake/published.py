@@ -1,8 +1,8 @@
-"""Opening the published marts, one DuckDB file that each publication replaces.
+"""Opens the published marts, a DuckDB file that each publication replaces.
 
-A program that opens the file for writing, DuckDB's default, can disturb its readers in two ways. While it has the file
-open, DuckDB refuses all others. If it is killed, its write-ahead log stays beside the file, and every later reader sees
-what it wrote. In both cases a copy of the file alone is read: what was published.
+A program that opens the file for writing, DuckDB's default, can disturb readers in two ways. While it has the file
+open, DuckDB refuses all others. If it is killed, its write-ahead log stays beside the file, and later readers see what
+it wrote. In both cases a copy of the file without the log is read, which is what was published.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def log_of(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Publication:
-    """What is in the place of the published file: the time of the file, and why it isn't what was published then."""
+    """The state of the published file: its time, and the reason if it can't be read as published."""
 
     at: datetime | None
     fault: str | None
@@ -45,7 +45,7 @@ class Publication:
 
 
 def found_publication(path: Path) -> Publication:
-    """Looks at the published file, without reading its rows."""
+    """Inspects the published file without reading its rows."""
     import duckdb
 
     if not path.exists() and not path.is_symlink():
@@ -104,7 +104,7 @@ def _attach_copy(connection: duckdb.DuckDBPyConnection, path: Path, name: str, w
     with TemporaryDirectory(prefix="marts-") as folder:
         copy = Path(folder) / path.name
         shutil.copyfile(path, copy)
-        # DuckDB keeps the file open, so that its name may go.
+        # DuckDB keeps the file open, so the name can be deleted.
         _attach(connection, copy, name)
 
 
@@ -118,8 +118,8 @@ def has_table(connection: duckdb.DuckDBPyConnection, database: str, schema: str,
 
 
 def recorded_versions(path: Path) -> dict[tuple[str, str], dict[str, int | None]] | None:
-    """What a published file was made from: by part of the marts and source, the versions of the tables (None: not yet
-    written). None where an earlier version of Lakehouse published it; nothing of a damaged file.
+    """The versions of the tables from which a published file was built, by part of the marts and source (None: not yet
+    written). None if an earlier version of Lakehouse published it; empty if the file is damaged.
     """
     found: dict[tuple[str, str], dict[str, int | None]] = {}
     rows = _rows_of(path, "SELECT part, source, table_name, version FROM published.publication.inputs")
@@ -129,7 +129,7 @@ def recorded_versions(path: Path) -> dict[tuple[str, str], dict[str, int | None]
 
 
 def kept_versions(path: Path) -> dict[str, set[int]]:
-    """The versions of tables that the next publication still needs, since their sources are held back."""
+    """The versions of tables that the next publication needs because their sources are held back."""
     query = """
         SELECT DISTINCT inputs.table_name, inputs.version
         FROM published.publication.inputs JOIN published.marts.held_back USING (part, source)
@@ -142,7 +142,7 @@ def kept_versions(path: Path) -> dict[str, set[int]]:
 
 
 def _rows_of(path: Path, query: str) -> list[tuple[Any, ...]] | None:
-    """The rows of a query over a published file; None where it has no record."""
+    """The rows of a query over a published file; None if it has no record of its inputs."""
     import duckdb
 
     if not path.is_file():

@@ -1,6 +1,6 @@
-"""Foreign keys: a contract's column may refer to another table's, and each of its values has to be there.
+"""Foreign keys: a contract's column may refer to a column of another table, which must contain each of its values.
 
-As for any check, what is looked at is what is stored. A NULL refers to nothing.
+Like every check, this reads the stored tables. A NULL refers to nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """A column, and the column of a table of the lake that its values have to be in."""
+    """A column, and the column of another table that must contain its values."""
 
     column: str
     table: LakeTable
@@ -27,11 +27,11 @@ class Reference:
 
 
 def references_of(lake: Lake, table: str, contract: Contract) -> list[Reference]:
-    """What the columns of a table (by its path, such as `xetra/bars`) refer to: tables of its own source, where they
-    name no other.
+    """The references of a table (by its path, such as `xetra/bars`): to tables of its own source, unless they name
+    another.
 
     Raises:
-        ContractError: there is no such table or column, or it is of another type or has no rows of its own.
+        ContractError: there is no such table or column, it is of another type, or the table is not stored.
     """
     found = []
     for column in contract.columns:
@@ -54,8 +54,8 @@ def references_of(lake: Lake, table: str, contract: Contract) -> list[Reference]
 
 
 def dangling_rows(lake: Lake, table: str, contract: Contract, rows: str) -> str:
-    """A DuckDB query for the values of `rows` (a relation of the table) that are not where they refer to: the column,
-    the value as text, what it refers to, and in how many rows it is.
+    """A DuckDB query for the values in `rows` (a relation of the table) that the other table lacks: the column, the
+    value as text, what it refers to, and the number of rows.
 
     Raises:
         ContractError: as for `references_of`.

@@ -1,7 +1,6 @@
-"""What a lake is known to hold: the tables of its sources, how each is read, and the names that SQL knows them by.
+"""The registry of a lake's tables: their contracts, and how each is read.
 
-The lake's own package knows none of them. They are put together where the sources' descriptions are read (see
-`lakehouse.catalog`) and given to the lake.
+`lakehouse.catalog` builds it from the sources' descriptions and gives it to the lake, whose package knows no domain.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ if TYPE_CHECKING:
     from lakehouse.lake.lake import Lake
 
 Query = Callable[["Lake", "duckdb.DuckDBPyConnection"], str]
-"""Makes the DuckDB query of a table's rows, as of `lake.as_of`."""
+"""Returns the DuckDB query for a table's rows, as of `lake.as_of`."""
 
 Rows = Callable[["Lake", "duckdb.DuckDBPyConnection", str, "Partitions | None"], str]
-"""Makes the DuckDB query of those rows of a table (of some partitions) that count, as of `lake.as_of`."""
+"""Returns the DuckDB query for the rows of a table (in some partitions) that count, as of `lake.as_of`."""
 
 Macro = Callable[["Lake", "duckdb.DuckDBPyConnection"], None]
-"""Makes a table macro in a connection."""
+"""Creates a table macro in a connection."""
 
 
 class MartsFile(Protocol):
-    """A DuckDB file of marts, which goes with the object that names it."""
+    """A DuckDB file of marts, which is deleted with this object."""
 
     @property
     def path(self) -> Path:
-        """Where the file is."""
+        """The file's path."""
 
 
 MartsAsOf = Callable[[datetime, Collection[str] | None, Pins], MartsFile]
-"""Makes the marts as of a moment, those models or (None) all, from tables read at the versions that are pinned."""
+"""Builds the marts as of a moment, some models or (None) all, from the tables at their pinned versions."""
 
 SHARED_SCHEMA = "lake"
 """The SQL schema of the tables that all sources share."""
@@ -49,8 +48,8 @@ SHARED_SCHEMA = "lake"
 
 @dataclass(frozen=True)
 class Entry:
-    """A table: `query` makes the rows of a view, `as_of` those of a derived table as of a past moment, and `rows`
-    selects those of a stored one that count, where not all do.
+    """A table. `query` returns the rows of a view, `as_of` those of a derived table as of a past moment, and `rows`
+    those of a stored table that count, if not all do.
     """
 
     contract: Contract
@@ -61,7 +60,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kind:
-    """The tables that all sources of a kind may have, and whether each is described at present or was once."""
+    """The tables that sources of a kind may have."""
 
     name: str
     tables: Mapping[str, Entry]
@@ -72,11 +71,11 @@ class Registry:
     """The tables that a lake may have.
 
     Args:
-        shared: those below the lake's root, which SQL has in the schema `lake`.
-        kinds: by which the tables of a source are told whose description is gone.
+        shared: tables directly below the lake's root, in the SQL schema `lake`.
+        kinds: tell the tables of a stored source that has no description any more.
         sources: source -> its kind's name and its tables.
-        macros: source -> name of a table macro -> what makes it.
-        marts_as_of: makes the marts as of a moment.
+        macros: source -> name of a table macro -> the function that creates it.
+        marts_as_of: builds the marts as of a moment.
     """
 
     shared: Mapping[str, Entry] = field(default_factory=dict)
@@ -86,11 +85,11 @@ class Registry:
     marts_as_of: MartsAsOf | None = None
 
     def entry(self, path: str) -> Entry:
-        """The table at a path in the lake, such as `xetra/daily_bars` or `ingest_ledger`. One that only others have,
-        such as `xetra/quotes`, is a table too: it is missing when it is read, which says what there is instead.
+        """The table at a path in the lake, such as `xetra/daily_bars` or `ingest_ledger`. A path with a table of
+        another kind, such as `xetra/quotes`, has an entry too: reading it fails, and the error lists the existing ones.
 
         Raises:
-            ContractError: there is no contract for it.
+            ContractError: no contract has that table name.
         """
         source, _, table = path.rpartition("/")
         _, own = self.sources.get(source, ("", {}))
@@ -105,7 +104,7 @@ class Registry:
         )
 
     def kinds_of(self, source: str, stored: Collection[str]) -> list[Kind]:
-        """The kinds of a source of which the lake has stored tables of these names; its own, where it is described."""
+        """The kind of a described source; otherwise the kinds that have a table among the `stored` names."""
         if source in self.sources:
             name, tables = self.sources[source]
             return [Kind(name, tables)]

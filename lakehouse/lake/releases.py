@@ -1,11 +1,11 @@
-"""Releases: the lake as it was when each was made, for readers to return to.
+"""Releases: named states of the lake that can be served to readers, or restored.
 
-A release pins the version of every table. The table `releases` keeps that in the lake itself; the published marts that
-go with it are a file below the home's folder `releases`, where the file `in_use` names the release that readers are
-served. Loads and derivations work on the present, whatever readers see (`Lake.present`).
+A release pins the version of every table, in the lake's table `releases`. Its published marts are a file in the home's
+folder `releases`, where the file `in_use` names the release that is served. Loads and derivations always work on the
+present state (`Lake.present`).
 
-What makes a release, puts one into use or restores it is in `warehouse.releases`, as the marts are part of it;
-housekeeping keeps what a release pins (`maintenance`).
+Creating, using and restoring releases is in `warehouse.releases`, since it concerns the marts too; housekeeping keeps
+what a release pins (`maintenance`).
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ RELEASES = "releases"
 _IN_USE = "in_use"
 _TRIES = 20
 _RESTORED_FIRST = ("ingest_ledger",)
-"""Without its entry in the ledger a row counts for nothing; an entry without its rows would be a loss."""
+"""Rows without a ledger entry don't count, but an entry without its rows would be a loss."""
 
 
 class Home(Protocol):
-    """What releases need to know of an installation's settings."""
+    """The settings of an installation that releases need."""
 
     @property
     def home(self) -> Path:
-        """Folder of everything that the installation keeps."""
+        """Folder of the installation's files."""
 
     @property
     def warehouse(self) -> Path:
-        """The file that readers of the marts open."""
+        """The published file of the marts."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """What a release pins: the versions of the tables by their paths, and the file of the marts (see `marts_file`)."""
+    """A release: the versions of the tables by path, and the file of the marts (see `marts_file`)."""
 
     name: str
     created_at: datetime
@@ -53,13 +53,13 @@ class Release:
     marts: str | None
 
     def pin(self, path: str) -> Pin | None:
-        """The version at which a table is read. The list of the releases is always the present one."""
+        """The version at which a table is read; the table of releases itself is never pinned."""
         return None if path == RELEASES else Pin(self.versions.get(path))
 
 
 @dataclass(frozen=True)
 class Change:
-    """What restoring a release does to one table; the counts are those of its rows, now and then."""
+    """The effect of restoring a release on one table, with its row counts now and then."""
 
     path: str
     rows_now: int
@@ -68,7 +68,7 @@ class Change:
 
 
 def releases(lake: Lake) -> list[Release]:
-    """The releases of a lake, the oldest first."""
+    """The releases of a lake, oldest first."""
     return _releases(lake.table(RELEASES).snapshot())
 
 
@@ -100,12 +100,12 @@ def release_named(lake: Lake, name: str) -> Release:
 
 
 def release_folder(home: Home) -> Path:
-    """Where the home keeps the marts of its releases, and says which release is in use."""
+    """The folder with the marts of the home's releases, and the name of the one in use."""
     return home.home / "releases"
 
 
 def marts_file(home: Home, release: Release) -> Path | None:
-    """The marts of a release; None where none were published when it was made.
+    """The marts of a release; None if none were published when it was made.
 
     Raises:
         ReleaseError: another home made the release, and has its marts.
@@ -122,18 +122,18 @@ def marts_file(home: Home, release: Release) -> Path | None:
 
 
 def marts_files(home: Home, pinned: Iterable[Release]) -> list[Path]:
-    """The marts that the home may serve, now or later: the published ones, and those of releases that it made."""
+    """The marts that the home may serve: the published ones, and those of the releases that it made."""
     folder = release_folder(home)
     return [present_marts(home), *(folder / release.marts for release in pinned if release.marts)]
 
 
 def present_marts(home: Home) -> Path:
-    """The file that is published to: the one that readers open, or, while they are served a release, one beside it."""
+    """The file to publish to: the one that readers open, or another one while they are served a release."""
     return home.warehouse if release_in_use(home) is None else release_folder(home) / "latest.duckdb"
 
 
 def release_in_use(home: Home) -> str | None:
-    """The name of the release that this home's readers are served; None for the present."""
+    """The name of the release that readers of this home are served; None for the present state."""
     try:
         return (release_folder(home) / _IN_USE).read_text().strip() or None
     except (FileNotFoundError, NotADirectoryError):
@@ -141,7 +141,7 @@ def release_in_use(home: Home) -> str | None:
 
 
 def set_in_use(home: Home, name: str | None) -> None:
-    """Serves the home's readers a release, or (None) the present, from now on."""
+    """Serves a release, or (None) the present state, to readers of the home."""
     marker = release_folder(home) / _IN_USE
     if name is None:
         marker.unlink(missing_ok=True)
@@ -153,10 +153,10 @@ def set_in_use(home: Home, name: str | None) -> None:
 
 
 def record_release(lake: Lake, name: str, marts: str | None) -> Release:
-    """Makes a release of the lake's tables as they are now.
+    """Creates a release of the current state of the lake's tables.
 
     Raises:
-        ReleaseError: the name is taken, also by another process at this moment, or nothing has been loaded yet.
+        ReleaseError: the name is taken (perhaps by another process just now), or nothing has been loaded yet.
     """
     import pyarrow as pa
 
@@ -181,14 +181,14 @@ def record_release(lake: Lake, name: str, marts: str | None) -> Release:
 
 
 def drop_release(lake: Lake, name: str) -> None:
-    """Forgets a release; what it alone kept goes with the next housekeeping."""
+    """Deletes a release; the next housekeeping deletes the files that only it kept."""
     from lakehouse.lake.sql import predicate
 
     retry_when_stale(lambda: lake.table(RELEASES).snapshot().delete(predicate({"name": [name]})))
 
 
 def stored_tables(lake: Lake) -> list[LakeTable]:
-    """The tables that a release pins, those that go first in a restoration first."""
+    """The tables that a release pins, in the order in which they are restored."""
     from lakehouse.lake.registry import SHARED_SCHEMA
 
     paths = [table if schema == SHARED_SCHEMA else f"{schema}/{table}" for schema, table in lake.tables()]
@@ -199,7 +199,7 @@ def stored_tables(lake: Lake) -> list[LakeTable]:
 
 
 def _settled_versions(lake: Lake) -> dict[str, int]:
-    """The versions of all tables at one moment: none of them changes while the others are looked at."""
+    """The versions of all tables at one moment: read until two readings in a row are equal."""
     for table in stored_tables(lake):
         keep_log(table)
     before = _versions(lake)
@@ -217,16 +217,16 @@ def _versions(lake: Lake) -> dict[str, int]:
 
 
 _KEEPS_LOG = "delta.enableExpiredLogCleanup"
-"""Delta's property by which writers delete log files after the retention: old versions can't be opened then."""
+"""Delta's property that lets writers delete log files after the retention; old versions can't be opened then."""
 
 
 def keep_log(table: LakeTable) -> None:
-    """Keeps a table's log from now on, so that its present version can be opened however old it gets."""
+    """Keeps a table's log from now on, so that its current version can always be opened."""
     _set_log_cleanup(table, "false")
 
 
 def release_log(table: LakeTable) -> None:
-    """Lets writers delete the log's files after the retention again."""
+    """Lets writers delete log files after the retention again."""
     _set_log_cleanup(table, "true")
 
 
@@ -246,7 +246,7 @@ def _set_log_cleanup(table: LakeTable, wanted: str) -> None:
 
 
 def changes(lake: Lake, release: Release) -> list[Change]:
-    """What restoring a release changes in the present tables."""
+    """The changes that restoring a release would make."""
     found = []
     for table in stored_tables(lake):
         now, then = table.snapshot(), _at(table, release)
@@ -257,8 +257,8 @@ def changes(lake: Lake, release: Release) -> list[Change]:
 
 
 def restore_tables(lake: Lake, release: Release) -> None:
-    """Makes the present tables what a release pins, by a commit each. A restoration that was cut off is completed by
-    another: tables that are restored already are left alone.
+    """Restores the tables of a release, each by one commit. Restoring again completes a restoration that was cut off,
+    since tables that are already restored are skipped.
     """
     for table in stored_tables(lake):
         retry_when_stale(lambda table=table: _restore(table, release))  # type: ignore[misc]

@@ -1,6 +1,6 @@
-"""Values as SQL text that Delta and DuckDB both understand.
+"""SQL text that both Delta and DuckDB understand.
 
-DuckDB's own parameters are not used: binding one imports pandas.
+DuckDB's own parameters are not used, since binding one imports pandas.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 Partitions = Mapping[str, Sequence[date | str]]
-"""Partition column -> the values wanted; a row is inside when it matches every column."""
+"""Partition column -> wanted values; a row must match every column."""
 
 
 def literal(value: date | str) -> str:
@@ -18,15 +18,15 @@ def literal(value: date | str) -> str:
 
 
 def timestamp_literal(moment: datetime) -> str:
-    """An (aware) moment as an SQL literal that Delta and DuckDB compare with moments."""
+    """An (aware) moment as an SQL literal."""
     return literal(moment.astimezone(UTC).isoformat())
 
 
 def parse_moment(text: str) -> datetime:
-    """The (aware) moment that an ISO 8601 text names, in UTC where it names no offset; a date is its midnight.
+    """Parses an ISO 8601 text as an (aware) moment, in UTC unless it has an offset; a date means its midnight.
 
     Raises:
-        ValueError: it names none.
+        ValueError: it is not one.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -36,7 +36,7 @@ def parse_moment(text: str) -> datetime:
 
 
 def predicate(partitions: Partitions) -> str:
-    """The SQL predicate of `partitions`, understood by Delta and DuckDB alike. No value is like no row."""
+    """The SQL predicate for `partitions`. A column without wanted values matches no row."""
     if not all(partitions.values()):
         return "false"
     return " AND ".join(f"{column} IN ({', '.join(map(literal, values))})" for column, values in partitions.items())

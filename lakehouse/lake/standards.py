@@ -1,9 +1,8 @@
-"""Standards that a contract may name as a column's `format`: whether a text follows one, and what is said of one that
-doesn't.
+"""Standards of identifiers and codes that a contract may name as a column's `format`.
 
-Each takes the canonical form only: no separators, no surrounding blanks, capitals. python-stdnum does the arithmetic;
-where it is wrong or outdated, the rules here come on top of it or instead of it. A standard whose register isn't at
-hand (MIC) is held to its shape.
+Only the canonical form is valid: capitals, no separators, no surrounding blanks. python-stdnum does the arithmetic;
+where it is wrong or outdated, rules here add to it or replace it. For MIC, whose register is not available, only the
+shape is checked.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from functools import cache
 from lakehouse.errors import did_you_mean
 
 _FIGI = re.compile(r"(?!BS|BM|GG|GB|GH|KY|VG)[B-DF-HJ-NP-TV-Z]{2}G[0-9B-DF-HJ-NP-TV-Z]{8}[0-9]")
-"""OpenFIGI leaves out the prefixes that an ISIN of another numbering agency could begin with."""
+"""OpenFIGI doesn't assign the prefixes with which an ISIN of another numbering agency could begin."""
 _LEI = re.compile(r"[0-9A-Z]{18}[0-9]{2}")
 _BIC = re.compile(r"[0-9A-Z]{4}([A-Z]{2})[0-9A-Z]{2}([0-9A-Z]{3})?")
 _MIC = re.compile(r"[0-9A-Z]{4}")
@@ -26,7 +25,7 @@ _KOSOVO = "XK"
 
 @dataclass(frozen=True)
 class Standard:
-    """`follows` says whether a text is written as the standard wants it, `reason` what is said of one that isn't."""
+    """`follows` tells whether a text follows the standard; `reason` describes one that doesn't."""
 
     follows: Callable[[str], bool]
     reason: str
@@ -69,12 +68,12 @@ def _iban(text: str) -> bool:
 
 
 def _lei(text: str) -> bool:
-    # stdnum takes any length: '1' and '98' are not LEIs.
+    # stdnum accepts any length, such as '1' and '98'.
     return _LEI.fullmatch(text) is not None and int("".join(str(int(sign, 36)) for sign in text)) % 97 == 1
 
 
 def _bic(text: str) -> bool:
-    # stdnum takes no digits among the first four; ISO 9362 does.
+    # stdnum accepts no digits among the first four characters; ISO 9362 does.
     match = _BIC.fullmatch(text)
     return match is not None and (match[1] in _countries() or match[1] == _KOSOVO)
 
@@ -121,10 +120,10 @@ STANDARDS = {
 
 
 def require_standard(name: str) -> str:
-    """The name of a standard, where there is one.
+    """Returns `name` if it is that of a standard.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: it is not.
     """
     if name not in STANDARDS:
         known = ", ".join(STANDARDS)

@@ -1,7 +1,7 @@
-"""Holding rows against their contract: which are good, and why the others are not.
+"""Validates rows by their contract, and gives the reasons against invalid ones.
 
-The same predicates serve twice: before a commit, to send bad rows to the quarantine, and afterwards, as a check
-    on what is stored.
+The same predicates are used before a commit, to send invalid rows to the quarantine, and afterwards, as a check of the
+stored rows.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     import duckdb
 
 Predicates = Mapping[str, tuple[str, str]]
-"""Rule name -> (DuckDB predicate that a good row fulfils, reason given for a row that doesn't)."""
+"""Rule name -> (DuckDB predicate that a valid row fulfils, reason against a row that doesn't)."""
 
 
 def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, relation: str) -> Predicates:
-    """The contract's predicates for the rows of `relation`. Standards with check digits are looked at once per
-    distinct value.
-    """
+    """The contract's predicates for the rows of `relation`. Formats are checked in Python, once per distinct value."""
     found = dict(contract.predicates)
     for column, name in contract.formats.items():
         standard = STANDARDS[name]
@@ -31,24 +29,23 @@ def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, rel
             f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL'
         ).fetchall()
         wrong = [value for (value,) in values if not standard.follows(value)]
-        # A plain text list keeps the predicate readable in an error; there are few wrong values, or the source
-        # is misconfigured.
+        # There are few wrong values, unless the source is misconfigured, so a list of them stays readable in errors.
         refused = ", ".join(literal(value) for value in wrong if "\x00" not in value)
         tests = [f'"{column}" NOT IN ({refused})'] if refused else []
         if any("\x00" in value for value in wrong):
-            # No SQL text can hold a NUL, and no identifier or code has one.
+            # SQL text can't contain NUL, and no identifier or code does.
             tests.append(f'NOT contains("{column}", chr(0))')
         found[f"{column}_{name}"] = (" AND ".join(tests) or "true", f"{column} {standard.reason}")
     return found
 
 
 def good(predicates: Predicates) -> str:
-    """One SQL condition: every predicate is fulfilled or NULL."""
+    """The SQL condition that every predicate is fulfilled or NULL."""
     return " AND ".join(f"coalesce({holds}, true)" for holds, _ in predicates.values())
 
 
 def reasons(predicates: Predicates) -> str:
-    """An SQL expression: the list of reasons why a row is refused."""
+    """The SQL expression for the list of reasons against a row."""
     cases = ", ".join(
         f"CASE WHEN NOT coalesce({holds}, true) THEN {literal(reason)} END" for holds, reason in predicates.values()
     )
@@ -56,7 +53,7 @@ def reasons(predicates: Predicates) -> str:
 
 
 def broken_rules(predicates: Predicates, connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, int]:
-    """Rule name -> how many rows of `relation` break it; rules that all rows fulfil are left out."""
+    """Rule name -> the number of rows of `relation` that break it; without rules that all rows fulfil."""
     if not predicates:
         return {}
     counts = ", ".join(f"count(*) FILTER (NOT coalesce({holds}, true))" for holds, _ in predicates.values())
