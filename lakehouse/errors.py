@@ -43,7 +43,11 @@ class ObjectUnreadable(LakehouseError):
 class AnswerRefused(LakehouseError):
     """The vendor refuses this request for good: an unknown symbol, a wrong key, another 4xx. Asking again changes
     nothing. The message names the source, the request, the cause and the fix.
+
+    `is_verdict`: the vendor itself says so about what was asked for, and not this side about the vendor's answer.
     """
+
+    is_verdict = False
 
 
 class NoAnswer(LakehouseError):

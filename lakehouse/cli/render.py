@@ -18,6 +18,7 @@ from lakehouse.printable import printable
 if TYPE_CHECKING:
     from lakehouse.domains.market.bars.status import Status
     from lakehouse.domains.market.quotes.status import FeedStatus
+    from lakehouse.ingest.unoffered import Unoffered
 
 
 class SafeConsole(Console):
@@ -65,6 +66,8 @@ def print_status(console: Console, found: Status) -> None:
     table.add_row("failed objects", _listed(failed))
     if failed:
         table.add_row("", escape(f"the first: {found.failed_objects[0]['error']}"))
+    if found.unoffered:
+        table.add_row("not offered", _listed(_months_before(found.unoffered)))
     table.add_row("quarantine", _refused(found.quarantine, "last_object"))
     _print_facts(console, found.source, table)
 
@@ -100,6 +103,16 @@ def _print_facts(console: Console, source: str, table: Table) -> None:
 
 def _refused(quarantine: list[dict[str, object]], last: str) -> str:
     return _listed([f"{entry['rows']:,}  {entry['reason']} (last: {entry[last]})" for entry in quarantine])
+
+
+def _months_before(requests: list[Unoffered]) -> list[str]:
+    """One line a subject: which months the vendor refused, and the first of its reasons."""
+    lines = []
+    for subject in sorted({each.subject for each in requests}):
+        own = sorted((each for each in requests if each.subject == subject), key=lambda each: each.month)
+        count = "1 month" if len(own) == 1 else f"{len(own):,} months"
+        lines.append(f"{subject}: {count} up to {own[-1].month:%Y-%m}, before the vendor's data begin ({own[0].error})")
+    return lines
 
 
 def _first(names: list[str], shown: int = 5) -> str:

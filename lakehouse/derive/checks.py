@@ -20,6 +20,7 @@ from lakehouse.ingest.ledger import failed_objects, ledger_of
 from lakehouse.ingest.refused import Refusal, refusal
 from lakehouse.ingest.skipped import last_skipped
 from lakehouse.ingest.stale_readings import read_otherwise
+from lakehouse.ingest.unoffered import unoffered
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.references import dangling_rows
@@ -149,13 +150,26 @@ def refusal_finding(refused: Refusal, passed: bool) -> Finding:
     return Finding(passed, str(refused), rows[:_SHOWN], facts)
 
 
-def unreadable_objects(datasets: Sequence[Dataset], ledger: pl.LazyFrame) -> list[dict[str, Any]]:
+def unreadable_objects(
+    datasets: Sequence[Dataset], ledger: pl.LazyFrame, partitions: Partitions = None
+) -> list[dict[str, Any]]:
     """The objects of a source whose last load failed (see `failed_objects`), without those that the settings no longer
-    request: a mistyped subject, or a series that was removed from the YAML.
+    request, as a mistyped subject or a series that was removed from the YAML, and those that the vendor has nothing for
+    (see `unoffered`).
     """
+    import polars as pl
+
     by_name = {dataset.name: dataset for dataset in datasets}
-    failed = [row for row in failed_objects(ledger).to_dicts() if row["product"] in by_name]
-    return [row for row in failed if by_name[row["product"]].still_asks_for(row["object"])]
+    wanted = ledger.filter(pl.col("product").is_in(list(by_name)))
+    if partitions is not None:
+        # One partition is enough for an object that covers many days.
+        first, last = pl.lit(min(partitions)), pl.lit(max(partitions))
+        wanted = wanted.filter((pl.col("first_session") <= last) & (pl.col("last_session") >= first))
+    failed = failed_objects(wanted).to_dicts()
+    nothing = {each.object for each in unoffered(datasets, ledger)} if failed else set()
+    return [
+        row for row in failed if row["object"] not in nothing and by_name[row["product"]].still_asks_for(row["object"])
+    ]
 
 
 def _contract(table: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
@@ -186,14 +200,7 @@ def _references(table: str, lake: Lake, source: Source, partitions: Partitions) 
 
 
 def _objects_readable(name: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
-    import polars as pl
-
-    ledger = ledger_of(lake, source.name).filter(pl.col("product") == name)
-    if partitions is not None:
-        # One partition is enough for an object that covers many days.
-        first, last = pl.lit(min(partitions)), pl.lit(max(partitions))
-        ledger = ledger.filter((pl.col("first_session") <= last) & (pl.col("last_session") >= first))
-    rows = unreadable_objects([source.dataset(name)], ledger)
+    rows = unreadable_objects([source.dataset(name)], ledger_of(lake, source.name), partitions)
     said = f"{rows[0]['object']}: {rows[0]['error']}" if rows else ""
     return found(rows, f"1 object could not be read: {said}", f"objects could not be read, the first is {said}")
 

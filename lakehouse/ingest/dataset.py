@@ -133,6 +133,11 @@ class Dataset:
         months = {start_of("month", partition) for partition in partitions}
         return [each for each in begun(self.partitioning, min(months)) if start_of("month", each) in months]
 
+    def subject_of(self, name: ObjectName) -> str:
+        """What a request of an API is about, such as a ticker."""
+        assert isinstance(self.origin, ApiOrigin)
+        return name.values[self.origin.requests.subject]
+
     @property
     def is_asked(self) -> bool:
         """Whether the rows come from an API, which returns only what is requested."""

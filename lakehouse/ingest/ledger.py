@@ -174,7 +174,7 @@ def _next(entries: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _says_same(last: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    said = ("status", "error", "is_withheld")
+    said = ("status", "error", "is_withheld", "is_refused")
     return last["status"] != "failed" or all(last.get(name) == row.get(name) for name in said)
 
 

@@ -30,10 +30,13 @@ _BATCH = "a batch of questions"
 
 @dataclass(frozen=True)
 class Unanswered:
-    """Why a question has no answer. `ends_run`: the vendor would not answer other questions either."""
+    """Why a question has no answer. `ends_run`: the vendor would not answer other questions either. `is_verdict`: the
+    vendor says that there is nothing of that kind.
+    """
 
     error: str
     ends_run: bool = False
+    is_verdict: bool = False
 
 
 class ApiClient:
@@ -75,7 +78,8 @@ class ApiClient:
             return [Unanswered(str(error), ends_run=True)] * len(questions)
         except (AnswerRefused, NoAnswer) as error:
             if not (split and isinstance(error, ContentRefused)):
-                return [Unanswered(str(error))] * len(questions)
+                is_verdict = isinstance(error, AnswerRefused) and error.is_verdict and not split
+                return [Unanswered(str(error), is_verdict=is_verdict)] * len(questions)
         half = len(questions) // 2
         first = self.answers(questions[:half])
         over = next((each for each in first if isinstance(each, Unanswered) and each.ends_run), None)
@@ -129,7 +133,8 @@ class ApiClient:
         asked = self._asked(question)
         refusal = refusing_member(element, self._api.error_members, self._api.quota_patterns)
         if refusal is not None:
-            return Unanswered(self._connection.explained(refusal, asked), ends_run=refusal.kind == "quota")
+            said = self._connection.explained(refusal, asked)
+            return Unanswered(said, ends_run=refusal.kind == "quota", is_verdict=refusal.is_verdict)
         records = batch.records_in(element, self._api.records or "")
         if records is None:
             missing = Refusal("permanent", f"no records at {self._api.records or 'its top'} of the answer")

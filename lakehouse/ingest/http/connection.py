@@ -249,7 +249,9 @@ class Connection:
         if refusal.kind == "quota":
             raise QuotaExhausted(self.explained(refusal, request.asked))
         refused = ContentRefused if response.status_code in _CONTENT_STATUS else AnswerRefused
-        raise refused(self.explained(refusal, request.asked))
+        error = refused(self.explained(refusal, request.asked))
+        error.is_verdict = refusal.is_verdict
+        raise error
 
     def explained(self, refusal: Refusal, asked: str) -> str:
         """The message about a refusal of what was asked for."""

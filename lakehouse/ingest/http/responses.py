@@ -18,16 +18,19 @@ from typing import Any, Literal
 _LONGEST_PAUSE_S = 120.0
 # Besides 5xx: the server's own time-out, "too early", and "too many requests".
 _PASSING_STATUS = {408, 425, 429}
+_VERDICT_STATUS = {400, 404, 410, 422}
 
 
 @dataclass(frozen=True)
 class Refusal:
     """Why an answer is none. `permanent`: the same request is refused again; `quota`: every further one is, until
     the quota is renewed or the plan changed; `passing`: worth another try. `text`: the vendor's words, whole.
+    `is_verdict`: the vendor itself says that there is nothing of that kind, in its own words or by the status.
     """
 
     kind: Literal["permanent", "quota", "passing"]
     text: str
+    is_verdict: bool = False
 
 
 def refusal_in(
@@ -69,7 +72,7 @@ def _refused_status(status: int, body: bytes, quota_patterns: Sequence[str]) -> 
     if status == 402 or (400 <= status < 500 and _is_quota(text, quota_patterns)):
         return Refusal("quota", text)
     passing = status >= 500 or status in _PASSING_STATUS or status < 300
-    return Refusal("passing" if passing else "permanent", text)
+    return Refusal("passing" if passing else "permanent", text, is_verdict=status in _VERDICT_STATUS)
 
 
 def _refusing_json(
@@ -102,7 +105,7 @@ def refusing_member(document: Any, error_members: Mapping[str, str], quota_patte
 def _said_no(kind: str, text: str, quota_patterns: Sequence[str]) -> Refusal:
     if _is_quota(text, quota_patterns):
         return Refusal("quota", text)
-    return Refusal("permanent" if kind == "permanent" else "passing", text)
+    return Refusal("permanent", text, is_verdict=True) if kind == "permanent" else Refusal("passing", text)
 
 
 def _is_quota(text: str, quota_patterns: Sequence[str]) -> bool:

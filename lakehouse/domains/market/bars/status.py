@@ -18,6 +18,7 @@ from lakehouse.ingest.ledger import ledger_of, newest_entries
 from lakehouse.ingest.refused import Refusal, refusal
 from lakehouse.ingest.skipped import Skipped, last_skipped
 from lakehouse.ingest.stale_readings import read_otherwise
+from lakehouse.ingest.unoffered import Unoffered, unoffered
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.published import Publication, found_publication
 
@@ -40,6 +41,8 @@ class Status:
     ending_early: dict[date, list[str]]
     """Session -> the symbols whose bars end long before its close, though every object came."""
     failed_objects: list[dict[str, object]]
+    unoffered: list[Unoffered]
+    """Requests about months before the vendor's data of their symbol begin."""
     objects: dict[str, int]
     rebuild_due: int
     """Objects that hold another version than by a rebuild, in a lake from an earlier release."""
@@ -65,6 +68,7 @@ def status(lake: Lake, source: BarSource) -> Status:
     bars = readable.filter(pl.col("product") == Bars.name)
     sessions = _sessions_of_bars(bars) if source.has_bars else _sessions_of_daily(lake, source)
     failed = unreadable_objects(source.datasets, ledger.lazy())
+    before = unoffered(source.datasets, ledger.lazy())
     received = ledger.group_by("product").agg(pl.col("rows_received").sum())
 
     refused = {dataset.name: refusal(lake, dataset, None) for dataset in source.datasets}
@@ -85,7 +89,8 @@ def status(lake: Lake, source: BarSource) -> Status:
         else {},
         ending_early=_ending_early(lake, source) if source.has_bars else {},
         failed_objects=failed,
-        objects=_counted(newest_entries(ledger.lazy()).collect(), failed),
+        unoffered=before,
+        objects=_counted(newest_entries(ledger.lazy()).collect(), failed, before),
         rebuild_due=misordered_entries(source.datasets, ledger.lazy()).height,
         read_otherwise=read_otherwise(source.datasets, ledger.lazy()).height,
         skipped=last_skipped(lake, source.name),
@@ -130,13 +135,16 @@ def _with_rows(readable: pl.DataFrame) -> set[date]:
     return set(newest["parts"].explode().struct.field("part").drop_nulls())
 
 
-def _counted(newest: pl.DataFrame, failed: list[dict[str, Any]]) -> dict[str, int]:
-    """Objects by status; of those that failed, the ones that the source still asks for."""
+def _counted(newest: pl.DataFrame, failed: list[dict[str, Any]], before: list[Unoffered]) -> dict[str, int]:
+    """Objects by status; of those that failed, the ones that the source still asks for, and those that it has nothing
+    for.
+    """
     import polars as pl
 
     readable = newest.filter(pl.col("status") != "failed").group_by("status").len()
     counts = dict(readable.iter_rows())
-    return counts | ({"failed": len(failed)} if failed else {})
+    counts |= {"failed": len(failed)} if failed else {}
+    return counts | ({"not offered": len(before)} if before else {})
 
 
 def quarantine_by_reason(lake: Lake, source: str) -> list[dict[str, object]]:
