@@ -115,7 +115,8 @@ class Bucket:
 
     def holds(self, path: str, tag: str | None) -> bool:
         """Whether the object at `path` is still the version that was listed; what has gone, or is kept back, was not
-        replaced.
+        replaced. Uses a conditional GET, which has no content if it is: what can be read can be asked for, while some
+        stores and policies answer no HEAD.
 
         Raises:
             SourceUnavailable: the store doesn't answer, or refuses all.
@@ -123,8 +124,8 @@ class Bucket:
         import obstore
 
         try:
-            return tag is None or obstore.head(self._store, path)["e_tag"] == tag
-        except FileNotFoundError:
+            return tag is None or obstore.get(self._store, path, options={"if_none_match": tag}).meta["e_tag"] == tag
+        except (FileNotFoundError, obstore.exceptions.NotModifiedError):
             return True
         except (OSError, obstore.exceptions.BaseError) as error:
             if _is_about_one_object(error):
