@@ -21,17 +21,25 @@ def status() -> None:
     from lakehouse.derive.held_back import holds
     from lakehouse.domains.market.bars.status import publication_of, status
     from lakehouse.domains.market.quotes.status import feed_status
-    from lakehouse.errors import SourceError
+    from lakehouse.errors import SourceError, TableOutdated
+    from lakehouse.lake.migration import due
     from lakehouse.lake.releases import release_in_use
     from lakehouse.settings import settings
 
     with explained():
         lake = Lake.present()
         console.print(f"lake: {escape(lake.uri)}", highlight=False, soft_wrap=True)
+        if outdated := [table.name for table in due(lake)]:
+            owners = ", ".join(sorted({name.rpartition("/")[0] or "the lake" for name in outdated}))
+            console.print(
+                f"migration due: {len(outdated)} tables of {owners}: run lakehouse migrate",
+                highlight=False,
+                soft_wrap=True,
+            )
         for source in sources_of("market"):
             try:
                 print_status(console, status(lake, source))
-            except SourceError as error:
+            except (SourceError, TableOutdated) as error:
                 print_error(error)
         for feed in sources_of("feed"):
             print_feed_status(console, feed_status(lake, feed))
@@ -115,9 +123,9 @@ def migrate(
         elif not apply:
             console.print("Nothing was changed; run [bold]lakehouse migrate --apply[/] to change it.", highlight=False)
         for table in found if apply else []:
-            if table.steps is not None:
+            if table.obstacle is None:
                 with Display(console) as display:
                     rows = migrate_table(lake, table.name, progress=display.show)
                 console.print(f"{table.name}: {rows:,} rows rewritten", highlight=False, soft_wrap=True, markup=False)
-    if apply and any(table.steps is None for table in found):
+    if apply and any(table.obstacle for table in found):
         raise typer.Exit(1)

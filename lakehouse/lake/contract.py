@@ -8,9 +8,10 @@ read and written by `snapshot`; rules of a field are predicates in the YAML file
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -79,8 +80,12 @@ class Migration(BaseModel):
     changes: str
     """Describes the change to the person who applies it."""
     rows: str
-    """A DuckDB query over `stored`, the table's rows with their stored columns. Its columns have the names and types of
-    the next version; nullable ones may be left out.
+    """A DuckDB query over `stored`, the table's rows with the columns that they have there. Its columns have the names
+    and types of the next version; a nullable one may lack. `$name` is a parameter, which each source fills in.
+    """
+    derived: bool = False
+    """Whether `rows` only approximates the next version, as a derived table's may: such a table is derived again
+    instead, and `rows` serves reading past versions of it.
     """
 
 
@@ -102,6 +107,8 @@ class Contract(BaseModel):
     classification: Classification | None = None
     version: int = Field(1, ge=1)
     migrations: tuple[Migration, ...] = ()
+    parameters: Mapping[str, str] = {}
+    """What a source fills in for the parameters of `migrations`, as SQL text."""
     domain: str = ""
     """The domain of the table, such as `market`; empty for tables of the lake itself."""
     by_ledger: bool = False
@@ -135,16 +142,27 @@ class Contract(BaseModel):
         return self
 
     def bound(
-        self, formats: Mapping[str, str | None], waived: Collection[str] = (), **further: tuple[str, str]
+        self,
+        formats: Mapping[str, str | None],
+        waived: Collection[str] = (),
+        *,
+        required: Collection[str] = (),
+        parameters: Mapping[str, str] | None = None,
+        **further: tuple[str, str],
     ) -> Contract:
-        """The contract as it applies to one source: with other `formats` for some columns, without the rules and
-        formats that the source waives, and with its `further` rules (name -> predicate and reason).
+        """The contract as it binds one source: with `formats` on some columns, without the rules and formats that it
+        waives, with its `required` columns, the `parameters` of its migrations, and its `further` rules (name ->
+        predicate and reason).
         """
 
         def bound(column: Column) -> Column:
             kept = None if column.format in waived else column.format
-            wanted = formats.get(column.name, kept)
-            return column if wanted == column.format else column.model_copy(update={"format": wanted})
+            wanted = {
+                "format": formats.get(column.name, kept),
+                "nullable": column.nullable and column.name not in required,
+            }
+            changed = any(getattr(column, name) != value for name, value in wanted.items())
+            return column.model_copy(update=wanted) if changed else column
 
         columns = tuple(bound(column) for column in self.columns)
         rules = tuple(rule for rule in self.rules if rule.waived_by not in waived) + tuple(
@@ -152,7 +170,8 @@ class Contract(BaseModel):
         )
         # A copy would keep the cached properties of the original columns and rules.
         return Contract(
-            **{name: getattr(self, name) for name in Contract.model_fields} | {"columns": columns, "rules": rules}
+            **{name: getattr(self, name) for name in Contract.model_fields}
+            | {"columns": columns, "rules": rules, "parameters": {**self.parameters, **(parameters or {})}}
         )
 
     @property
@@ -169,6 +188,16 @@ class Contract(BaseModel):
         """The migrations from a version to this one; None if any of them is missing."""
         steps = tuple(step for step in self.migrations if step.from_version >= version)
         return steps if len(steps) == self.version - version else None
+
+    def lacks_parameters(self, steps: Iterable[Migration]) -> bool:
+        """Whether some of the migrations have a parameter that no source has filled in."""
+        return any(set(Template(step.rows).get_identifiers()) - self.parameters.keys() for step in steps)
+
+    def migrated(self, stored: str, steps: Iterable[Migration]) -> str:
+        """The DuckDB query of a query's rows after some migrations."""
+        for step in steps:
+            stored = f"WITH stored AS ({stored}) SELECT * FROM ({Template(step.rows).substitute(self.parameters)})"
+        return stored
 
     @cached_property
     def column_names(self) -> list[str]:

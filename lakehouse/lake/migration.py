@@ -1,17 +1,20 @@
 """Migrates tables that an earlier version of their contract wrote.
 
-A contract defines in SQL how the rows of one version become those of the next. DuckDB executes the steps, the result
-is validated by the contract, and one commit replaces the table. A run that is killed has changed nothing; of two
-concurrent runs, the second finds nothing left to do.
+A contract says in SQL how the rows of one version become those of the next. The steps are made one after another by
+DuckDB, the result is held against the contract, and one commit replaces the table. A run that is killed has changed
+nothing; of two runs at once, the second finds that there is nothing left to do.
+
+A derived table whose contract says so is derived again from the present tables of its source, in the same one commit,
+so that it equals a rebuild. Its inputs are migrated before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lakehouse.lake.contract import Contract, ContractError, Migration
+from lakehouse.lake.contract import Contract, ContractError, Migration, empty_relation
 from lakehouse.lake.folders import folders
 from lakehouse.lake.parquet import stored_schema
 from lakehouse.lake.snapshot import Snapshot
@@ -35,24 +38,38 @@ class Due:
     name: str
     stored_version: int
     version: int
-    steps: tuple[Migration, ...] | None
-    """The migrations to the current version; None if any is missing."""
+    steps: tuple[Migration, ...]
+    """What leads to the present version."""
+    obstacle: str | None = None
+    """Why the table can't be migrated, and the fix."""
 
     def __str__(self) -> str:
         head = f"{self.name}: version {self.stored_version} to {self.version}"
-        if self.steps is None:
-            return f"{head}: has no migration; load its sources into a new lake"
+        if self.obstacle is not None:
+            return f"{head}: {self.obstacle}"
         return "\n".join([head, *(f"  {step.from_version + 1}: {step.changes}" for step in self.steps)])
 
 
 def due(lake: Lake) -> list[Due]:
-    """The tables of the lake that need a migration."""
+    """The tables of the lake that an earlier version of their contract wrote, derived ones after their inputs."""
     found = [(table, table.stored().contract_version) for table in stored_tables(lake)]
-    return [
-        Due(table.name, version, table.contract.version, table.contract.steps_from(version))
-        for table, version in found
-        if version < table.contract.version
-    ]
+    outdated = [_due(lake, table, version) for table, version in found if version < table.contract.version]
+    return sorted(outdated, key=lambda table: _is_derived(table.steps))
+
+
+def _due(lake: Lake, table: LakeTable, version: int) -> Due:
+    contract = table.contract
+    steps, obstacle = contract.steps_from(version), None
+    if steps is None:
+        obstacle = "has no migration; load its sources into a new lake"
+    elif contract.lacks_parameters(steps) or (_is_derived(steps) and lake.registry.entry(table.name).as_of is None):
+        source = table.name.rpartition("/")[0]
+        obstacle = f"no defs.yaml that can be read describes {source}; put its file back, or correct it"
+    return Due(table.name, version, contract.version, steps or (), obstacle)
+
+
+def _is_derived(steps: Iterable[Migration]) -> bool:
+    return any(step.derived for step in steps)
 
 
 def stored_tables(lake: Lake) -> list[LakeTable]:
@@ -79,17 +96,14 @@ def migrate_table(lake: Lake, name: str, progress: Progress = lambda *_: None) -
 def _migrated(lake: Lake, table: LakeTable, progress: Progress) -> int:
     stored = table.stored()
     contract = table.contract
-    steps = contract.steps_from(stored.contract_version)
     if stored.contract_version >= contract.version:
         return 0
-    if steps is None:
-        raise ContractError(
-            f"{table.name} has no migration from version {stored.contract_version} to {contract.version}; load its "
-            "sources into a new lake"
-        )
+    found = _due(lake, table, stored.contract_version)
+    if found.obstacle is not None:
+        raise ContractError(str(found))
     progress(table.name, 0, 0)
     with lake.connect() as connection:
-        total = _make(connection, stored, contract, steps)
+        total = _make(connection, contract, _query_of(lake, connection, stored, found.steps))
         _require_sound(connection, contract)
         part = contract.partition_by[0]
         values = connection.execute(f'SELECT DISTINCT "{part}"::VARCHAR FROM migrated').fetchall()
@@ -101,18 +115,19 @@ def _migrated(lake: Lake, table: LakeTable, progress: Progress) -> int:
     return total
 
 
-def _make(
-    connection: duckdb.DuckDBPyConnection, stored: Snapshot, contract: Contract, steps: tuple[Migration, ...]
-) -> int:
-    """Creates the temporary table `migrated`; returns its number of rows."""
-    wanted = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
-    empty = f"SELECT {wanted} WHERE false"
-    query = empty
-    if stored.files():
-        query = stored.select_stored()
-        for step in steps:
-            query = f"WITH stored AS ({query}) SELECT * FROM ({step.rows})"
-    given, types = _types(connection, query), _types(connection, empty)
+def _query_of(lake: Lake, connection: duckdb.DuckDBPyConnection, stored: Snapshot, steps: tuple[Migration, ...]) -> str:
+    """The query of a table's rows by the present version of its contract."""
+    table, derive = stored.table, lake.registry.entry(stored.table.name).as_of
+    if not stored.files():
+        return f"FROM {empty_relation(table.contract)}"
+    if _is_derived(steps) and derive is not None:
+        return derive(lake, connection)
+    return table.contract.migrated(stored.select_stored(), steps)
+
+
+def _make(connection: duckdb.DuckDBPyConnection, contract: Contract, query: str) -> int:
+    """Makes the temporary table `migrated`, and returns how many rows it has."""
+    given, types = _types(connection, query), _types(connection, f"FROM {empty_relation(contract)}")
     lacking = [name for name in types if name not in given]
     wrong = [
         f"{name} is a {kind}, not a {types[name]}" for name, kind in given.items() if kind != types.get(name, kind)

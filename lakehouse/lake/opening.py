@@ -13,7 +13,7 @@ def open_snapshot(table: StoredTable) -> Snapshot:
     Raises:
         LakeUnavailable, TableDamaged: see `open_stored`.
         TableOutdated: an earlier version of its contract wrote it, or it lacks a required column. A missing column that
-            may be NULL is read as NULL, and added by the next write.
+            may be NULL is read as NULL, and added by the next write. A pinned state is read through the migrations.
         TableNewer: a later version of its contract wrote it, so that it can't be read.
     """
     found = open_stored(table)
@@ -59,6 +59,10 @@ def open_stored(table: StoredTable) -> Snapshot:
 def _require_readable(snapshot: Snapshot) -> None:
     table = snapshot.table
     version, wanted = snapshot.contract_version, table.contract.version
+    steps = table.contract.steps_from(version) if version < wanted else None
+    if table.pin is not None and steps and not table.contract.lacks_parameters(steps):
+        # What a release or a publication keeps is never migrated: it is read through the migrations.
+        return
     lacking = [name for name in snapshot.lacking if not table.contract.column(name).nullable]
     wrong = ([f"it lacks {', '.join(lacking)}"] if lacking else []) + snapshot.differing
     if version > wanted and wrong:
@@ -67,7 +71,7 @@ def _require_readable(snapshot: Snapshot) -> None:
             f"{'; '.join(wrong)}",
             "Update Lakehouse to read it",
         )
-    if version < wanted and table.contract.steps_from(version):
+    if steps:
         raise TableOutdated(
             f"{table.name} was written by version {version} of its contract, and this is version {wanted}: run "
             "`lakehouse migrate` to see what changes, and `lakehouse migrate --apply` to change it"

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakeUnavailable, TableNewer
 from lakehouse.lake import commits
-from lakehouse.lake.contract import empty_relation
+from lakehouse.lake.contract import Migration, empty_relation
+from lakehouse.lake.engine import connect
 from lakehouse.lake.parquet import version_of
 from lakehouse.lake.sql import Partitions, literal, predicate
 from lakehouse.lake.stored_table import StoredTable
@@ -58,6 +59,11 @@ class Snapshot:
         if self.delta is None:
             return self.table.contract.version
         return version_of(self.delta)
+
+    @cached_property
+    def _steps(self) -> tuple[Migration, ...]:
+        """What makes rows of the present version of the contract of those of a past version of the table."""
+        return self.table.contract.steps_from(self.contract_version) or ()
 
     @cached_property
     def differing(self) -> list[str]:
@@ -106,6 +112,8 @@ class Snapshot:
 
     def select(self, partitions: Partitions | None = None) -> str:
         """A DuckDB query for the rows in the contract's columns and types; typed even if there are no files."""
+        if self._steps and partitions is not None and all(partitions.values()):
+            return f"SELECT * FROM ({self._select_from(self.files())}) WHERE {predicate(partitions)}"
         return self._select_from(self.files(partitions))
 
     def select_stored(self) -> str:
@@ -124,7 +132,10 @@ class Snapshot:
         """A DuckDB query for the rows that fulfil `where`, which compares columns with texts (ISO moments and dates,
         names). Files without such rows, by Delta's statistics, are not opened.
         """
-        files = [] if self.delta is None else self._named(self.delta.file_uris(file_pruning_predicate=where))
+        if self.delta is None or self._steps:
+            files = self.files()
+        else:
+            files = self._named(self.delta.file_uris(file_pruning_predicate=where))
         return f"SELECT * FROM ({self._select_from(files)}) WHERE {where}"
 
     def count_at_most(self, where: str) -> int:
@@ -190,6 +201,10 @@ class Snapshot:
         contract = self.table.contract
         if not files:
             return f"FROM {empty_relation(contract)}"
+        if self._steps:
+            migrated = contract.migrated(self.select_stored(), self._steps)
+            wanted = ", ".join(f'"{name}"' for name in contract.column_names)
+            return f"SELECT {wanted} FROM (FROM {empty_relation(contract)} UNION ALL BY NAME ({migrated}))"
         names = [
             f'NULL::{contract.column(name).type.duckdb} AS "{name}"' if name in self.lacking else f'"{name}"'
             for name in contract.column_names
@@ -237,6 +252,9 @@ class Snapshot:
         if self.delta is None or not self.files():
             return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
         types = pl.Schema(contract.arrow_schema)
+        if self._steps:
+            with connect(self.table.uri) as connection:
+                return connection.execute(self.select()).pl().lazy()
         if self.table.location.is_plain:
             added = [pl.lit(None, types[name]).alias(name) for name in self.lacking]
             return pl.scan_delta(self.delta).with_columns(added).select(contract.column_names)
