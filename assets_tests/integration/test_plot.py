@@ -111,7 +111,7 @@ def test_several_sessions_show_daily_bars(daily: pl.DataFrame, busiest: dict[str
     page = target.read_text(encoding="utf-8")
     change = (rows["close"][-1] / rows["open"][0] - 1) * 100
     told = [price(rows["open"][0]), price(max(rows["high"])), price(min(rows["low"])), price(rows["close"][-1])]
-    for cell in (*told, f"{sum(rows['volume']):,}", f"{change:+.2f}% since the first open"):
+    for cell in (*told, f"{sum(rows['volume']):,.0f}", f"{change:+.2f}% since the first open"):
         assert f"<td>{cell}</td>" in page
     assert "objects missing for" in page, "one object was late and one damaged"
 
@@ -240,7 +240,7 @@ def test_as_of_shows_what_was_known_then(first_load: FirstLoad, daily: pl.DataFr
     assert result.exit_code == 0, result.output
     page = target.read_text(encoding="utf-8")
     assert f"as known at {moment:%Y-%m-%d %H:%M:%S} UTC" in page
-    assert f"<td>{row['volume_then']:,}</td>" in page
+    assert f"<td>{row['volume_then']:,.0f}</td>" in page
 
 
 def test_adjusted_prices_are_on_the_basis_that_is_named_and_others_are_not_called_adjusted() -> None:

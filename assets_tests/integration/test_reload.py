@@ -202,6 +202,7 @@ def test_only_what_decides_the_rows_is_part_of_the_reading() -> None:
     same = [
         changed(source, minutes_after_close=5, first_session=DAY, description="other"),
         with_bars(source, objects=objects),
+        with_bars(source, volume_unit_before=0.5),
         with_bars(source, columns=dict(reversed(bars.columns.items()))),
     ]
     assert {other.bars.reading for other in same} == {reading}
@@ -210,7 +211,7 @@ def test_only_what_decides_the_rows_is_part_of_the_reading() -> None:
         with_bars(source, constants={"vendor_id": "1"}),
         with_bars(source, nulls=("", "-")),
         with_bars(source, time=bars.time.model_copy(update={"label": "end"})),
-        with_bars(source, volume_unit=0.5),
+        with_bars(source, volume="none"),
         with_bars(source, interval="5min"),
         with_bars(source, delimiter=";"),
         changed(source, identifier=None),

@@ -391,7 +391,7 @@ def test_both_ways_to_adjusted_bars_agree(lake: VendorLake) -> None:
     output = lake.cli.succeed("sql", query, "--as-of", now, "--format", "csv").splitlines()
     counted, closes, volumes = output[-1].split(",")
     wanted = queried(lake, query)[0]
-    assert (int(counted), float(closes), int(volumes)) == (wanted[0], pytest.approx(wanted[1]), wanted[2])
+    assert (int(counted), float(closes), float(volumes)) == (wanted[0], pytest.approx(wanted[1]), wanted[2])
     # Before anything was loaded there is nothing to adjust.
     output = lake.cli.succeed("sql", query, "--as-of", "2020-01-01", "--format", "csv").splitlines()
     assert output[-1].startswith("0,")

@@ -1,8 +1,10 @@
-"""A small lake as the release wrote it that knew no versions of contracts, for tests that open it and go on.
+"""Small lakes as earlier releases wrote them, for tests that open them and go on.
 
-`old_lake.json` holds its tables' schemas, rows and transactions; `write_old_lake` writes them by deltalake alone, so
-that nothing of the present package has a part in it. The tables were recorded from a lake that the older release had
-made of `OBJECTS` (in the order given, each loaded and derived before the next) and `QUOTES`:
+`old_lake.json` and `whole_volumes_lake.json` hold their tables' schemas, rows and transactions; `write_old_lake` writes
+them by deltalake alone, so that nothing of the present package has a part in it. The former was recorded from a lake
+that the release which knew no versions of contracts had made of `OBJECTS` (in the order given, each loaded and derived
+before the next) and `QUOTES`; the latter from one that the last release with whole volumes had made of `KLINES` and
+`DAILY` (its defs.yaml of binance said `volume_unit: 1.0e-8`):
 
     python -m assets_tests.support.old_lake record FOLDER_OF_THE_LAKE > assets_tests/support/old_lake.json
     python -m assets_tests.support.old_lake write FOLDER
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import zipfile
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,32 @@ QUOTES = [("AAPL", 150.0, 0), ("AAPL", 150.5, 30), ("MSFT", 300.25, 45), ("AAPL"
 """Symbol, price and second after `FIRST_QUOTE_AT`; the last one is refused."""
 FIRST_QUOTE_AT = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 RECORDED = Path(__file__).with_suffix(".json")
+WHOLE_VOLUMES = Path(__file__).with_name("whole_volumes_lake.json")
+KLINES = {
+    ("BTCUSDT", date(2025, 1, 1)): [
+        "1735689600000000,93576.01,93610.93,93537.5,93610.93,8.21827,0,0,2631,0,0,0",
+        "1735689660000000,93610.93,93652,93606.2,93652,12.10003,0,0,1993,0,0,0",
+        "1735689720000000,93652,93652,93652,93652,0,0,0,0,0,0,0",
+        "1735689780000000,93651.99,93700.3,93644.7,93700.1,0.10007,0,0,2210,0,0,0",
+    ],
+    ("BTCUSDT", date(2025, 1, 2)): ["1735776000000000,94591.78,94595,94544.3,94569.7,20.70013,0,0,1780,0,0,0"],
+    ("DOGEUSDT", date(2025, 1, 1)): [
+        "1735689600000000,0.31600000,0.31700000,0.31500000,0.31610000,350000.00000000,0,0,900,0,0,0",
+        "1735689660000000,0.31610000,0.33000000,0.31600000,0.32900000,1250000.00000000,0,0,900,0,0,0",
+        "1735689720000000,0.32900000,0.32950000,0.30000000,0.32500000,4800000.00000000,0,0,900,0,0,0",
+    ],
+    ("PEPEUSDT", date(2025, 1, 1)): [
+        "1735689600000000,0.00002001,0.00002010,0.00001990,0.00002005,912345678.00,0,0,300,0,0,0",
+        "1735689660000000,0.00002001,0.00002010,0.00001990,0.00002005,95123456789.00,0,0,300,0,0,0",
+    ],
+}
+"""Lines of Binance's files. More than 1,000,000 coins a minute were refused, as more than 10^14 units."""
+DAILY = (
+    "Date,Open,High,Low,Close,Volume,Ex-Dividend,Split Ratio,Adj. Close",
+    "2018-03-26,108.0,110.5,107.5,110.31,18182800.0,0.0,1.0,110.31",
+    "2018-03-27,111.0,111.5,106.5,107.11,18343800.0,0.56,1.0,107.11",
+)
+"""A file of daily prices as wiki's."""
 
 
 def put_object(vendor: Path, hour: str, published_at: datetime, lines: list[str]) -> None:
@@ -60,9 +89,28 @@ def put_object(vendor: Path, hour: str, published_at: datetime, lines: list[str]
     os.utime(path, ns=(int(published_at.timestamp()) * 10**9,) * 2)
 
 
-def write_old_lake(folder: Path) -> None:
+def put_klines(vendor: Path) -> None:
+    """Writes the files of `KLINES` to the vendor's folder, always the same bytes."""
+    for (symbol, day), lines in KLINES.items():
+        name = f"{symbol}-1m-{day}"
+        path = vendor / symbol / "1m" / f"{name}.zip"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(f"{name}.csv"), "".join(f"{line}\n" for line in lines))
+        os.utime(path, (datetime(day.year, day.month, day.day + 1, tzinfo=UTC).timestamp(),) * 2)
+
+
+def put_daily(vendor: Path) -> None:
+    """Writes the file of `DAILY` to the vendor's folder."""
+    vendor.mkdir(parents=True, exist_ok=True)
+    path = vendor / "jpm.csv"
+    path.write_text("".join(f"{line}\n" for line in DAILY))
+    os.utime(path, (datetime(2018, 3, 28, tzinfo=UTC).timestamp(),) * 2)
+
+
+def write_old_lake(folder: Path, recorded_lake: Path = RECORDED) -> None:
     """Writes the recorded tables below `folder`."""
-    for name, recorded in json.loads(RECORDED.read_text()).items():
+    for name, recorded in json.loads(recorded_lake.read_text()).items():
         table = DeltaTable.create(
             str(folder / name),
             schema=Schema.from_json(json.dumps(recorded["schema"])),

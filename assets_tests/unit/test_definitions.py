@@ -11,8 +11,8 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
-from assets_tests.support.described import contract_of
 from assets_tests.support.exchange_lake import code_location
+from lakehouse.catalog import source_named
 from lakehouse.settings import settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
@@ -222,7 +222,7 @@ def test_a_feed_is_partitioned_by_days_and_counts_as_stopped_after_two_minutes(g
 @pytest.mark.parametrize("table", ["raw_bars", "bars", "daily_bars"])
 def test_the_column_schema_is_the_contract(graph: dg.AssetGraph, table: str) -> None:
     schema = graph.get(dg.AssetKey(["xetra", table])).metadata["dagster/column_schema"]
-    contract = contract_of(table)
+    contract = source_named("xetra").contract(table)
     found = [(column.name, column.type, column.description, column.constraints.nullable) for column in schema.columns]
     assert found == [
         (column.name, str(column.type), column.description, column.nullable) for column in contract.columns

@@ -95,11 +95,6 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
         return from_text(kind, source).alias(name)
     as_integer = source.cast(pl.Int64, strict=False)
     as_number = source.cast(pl.Float64, strict=False)
-    if (unit := dataset.units.get(name, 1)) != 1:
-        # The texts are decimal and the units powers of ten: what is next to a whole number is meant to be one.
-        counted = as_number / unit
-        near = (counted - counted.round()).abs() <= counted.abs() * 1e-12 + 1e-3
-        return pl.when(near).then(counted.round().cast(pl.Int64, strict=False)).alias(name)
     # Some vendors write whole quantities as 1200.0; a quantity with a fraction stays untyped.
     whole = pl.when(as_number == as_number.floor()).then(as_number.cast(pl.Int64, strict=False))
     return pl.coalesce(as_integer, whole).alias(name)

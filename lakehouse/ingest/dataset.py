@@ -86,7 +86,6 @@ class Dataset:
             object's day.
         faults: column that `times` makes -> the reason against the rows in which it is true.
         clock: time zone of the dates and hours in objects' names; None: they name partitions.
-        units: column -> number of the vendor's units in one of ours.
         partition_column: column of the raw table that holds a row's partition; None if it has none.
         part: the raw table's storage partitions.
         reading: digest of everything that decides which rows an object gives (see `lakehouse.ingest.reading`).
@@ -108,7 +107,6 @@ class Dataset:
     refusals: Refusals
     faults: Mapping[str, str] = field(default_factory=dict)
     clock: str | None = None
-    units: Mapping[str, float] = field(default_factory=dict)
     object_max_bytes: int = 8 * 2**30
 
     def parse_name(self, name: str) -> ObjectName | None:

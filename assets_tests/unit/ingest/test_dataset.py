@@ -196,7 +196,10 @@ BARS = {
         ({"named": {"symbol": "ticker"}}, "named: ticker is none of date"),
         ({"objects": None, "request": {"adjusted": "true"}, "named": {"symbol": "ticker"}}, "none of adjusted, month"),
         ({"interval": "1 minute"}, "'1 minute' is not a number followed by"),
-        ({"volume_unit": 0}, "volume_unit"),
+        ({"volume_unit": 0}, "volume_unit_before"),
+        ({"columns": {"open": "o"}}, "give no close, .*, volume; .*; write volume: none where there"),
+        ({"volume": "none"}, "volume: none contradicts the column `volume`"),
+        ({"volume": "nome"}, "volume"),
         ({"objects": {"pattern": r".*\.csv", "holds": "day"}}, "lacks the group .*date"),
         ({"objects": {"pattern": r"(?P<date>.*)\.csv", "holds": "hour"}}, "lacks the group .*hour"),
         ({"format": "csv.bz2"}, "format"),
@@ -334,25 +337,20 @@ def test_what_is_no_count_is_no_time(count: str) -> None:
     assert (row["start_at"], row["end_at"], row["day"]) == (None, None, None)
 
 
-@given(units=st.integers(0, 10**14))
-def test_a_volume_is_counted_in_its_unit(units: int) -> None:
-    row = typed_row(kline(volume=f"{Decimal(units) * Decimal('1e-8'):f}"))
-    assert row["volume"] == units
+@given(coins=st.decimals(0, 10**12, allow_nan=False, allow_infinity=False, places=8))
+def test_a_volume_is_the_double_next_to_what_is_written(coins: Decimal) -> None:
+    assert typed_row(kline(volume=f"{coins:f}"))["volume"] == float(coins)
 
 
-@given(units=st.integers(0, 10**9), beyond=st.integers(1, 9))
-def test_a_volume_finer_than_its_unit_is_none(units: int, beyond: int) -> None:
-    assert typed_row(kline(volume=f"{Decimal(units * 10 + beyond) * Decimal('1e-9'):f}"))["volume"] is None
-
-
-@pytest.mark.parametrize(("written", "volume"), [("1e-8", 1), ("-0.5", -50_000_000), ("n/a", None), ("inf", None)])
-def test_a_volume_in_other_words(written: str, volume: int | None) -> None:
+@pytest.mark.parametrize(
+    ("written", "volume"), [("1e-8", 1e-8), ("-0.5", -0.5), ("96035802467.5", 96035802467.5), ("n/a", None)]
+)
+def test_a_volume_in_other_words(written: str, volume: float | None) -> None:
     assert typed_row(kline(volume=written))["volume"] == volume
 
 
-def test_only_the_volume_is_counted_in_units() -> None:
-    row = typed_row(kline(count="7"))
-    assert (row["trades"], row["open"]) == (7, 2.5)
+def test_a_number_of_trades_is_whole() -> None:
+    assert typed_row(kline(count="7"))["trades"] == 7
     assert typed_row(kline(count="0.5"))["trades"] is None
 
 
@@ -396,8 +394,8 @@ def test_klines_become_bars_in_the_currency_of_their_pair(tmp_path: Path, monkey
     ).fetchall()
     # The turnover is in the currency: 2 coins at 2.75.
     assert rows == [
-        ("BTCEUR", "EUR", 2.0, 2.75, 50_000_000, 7, pytest.approx(1.375), 1),
-        ("BTCUSDT", "USDT", 2.5, 2.75, 200_000_000, 14, pytest.approx(5.5), 2),
+        ("BTCEUR", "EUR", 2.0, 2.75, 0.5, 7, 1.375, 1),
+        ("BTCUSDT", "USDT", 2.5, 2.75, 2.0, 14, 5.5, 2),
     ]
     (refused,) = lake.table("quarantine").to_polars().iter_rows(named=True)
     assert refused["reasons"] == ["the time is outside its file's date"]

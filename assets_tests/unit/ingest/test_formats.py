@@ -352,11 +352,20 @@ def test_a_row_is_typed_as_raw_bars_says() -> None:
 
 @pytest.mark.parametrize(
     ("written", "volume"),
+    [("1200.0", 1200.0), ("1.2e3", 1200.0), ("1200.5", 1200.5), ("n/a", None), ("1,200", None), ("", None),
+     ("9007199254740992", 2.0**53), ("0", 0.0)],
+)  # fmt: skip
+def test_a_volume_may_be_fractional(written: str, volume: float | None) -> None:
+    assert values(read(body(changed(TradedVolume=written))))["volume"] == volume
+
+
+@pytest.mark.parametrize(
+    ("written", "trades"),
     [("1200.0", 1200), ("1.2e3", 1200), ("1200.5", None), ("n/a", None), ("1,200", None), ("inf", None),
      ("9223372036854775808", None), ("9223372036854775807", 9223372036854775807), ("", None), ("0", 0)],
 )  # fmt: skip
-def test_a_quantity_is_whole_or_nothing(written: str, volume: int | None) -> None:
-    assert values(read(body(changed(TradedVolume=written))))["volume"] == volume
+def test_a_number_of_trades_is_whole_or_nothing(written: str, trades: int | None) -> None:
+    assert values(read(body(changed(NumberOfTrades=written))))["trades"] == trades
 
 
 @pytest.mark.parametrize(

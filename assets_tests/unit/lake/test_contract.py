@@ -128,4 +128,5 @@ def test_prices_times_and_quantities_have_the_types_of_the_house() -> None:
     assert {schema.field(name).type for name in ("start_at", "end_at", "published_at")} == {
         pa.timestamp("us", tz="UTC")
     }
-    assert (schema.field("volume").type, schema.field("session").type) == (pa.int64(), pa.date32())
+    assert (schema.field("trades").type, schema.field("session").type) == (pa.int64(), pa.date32())
+    assert schema.field("volume").type == pa.float64()

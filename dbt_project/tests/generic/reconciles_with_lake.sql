@@ -1,7 +1,7 @@
 {#
     Fails with each source whose rows, or whose sum of a measure, differ between the model and the lake's table of a
     domain (`market` or `feed`, as dbt's sources are named). The measure is an expression over columns that both have; of
-    whole numbers, since sums of others depend on the order.
+    whole numbers, since sums of others depend on the order: `hash(column)` compares other columns.
 #}
 {% test reconciles_with_lake(model, table, measure, domain='market') %}
 with built as (

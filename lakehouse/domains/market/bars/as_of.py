@@ -30,8 +30,7 @@ def daily_bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSou
     ]
     loaded = connection.execute(f"FROM {ledger}").pl()
     connection.register(known, completeness(source, loaded, sessions))
-    venue, unit = source.config.venue, source.bars_config.volume_unit
-    made = rules.daily(f"({bars(lake, connection, source)})", known, venue.time_zone, unit)
+    made = rules.daily(f"({bars(lake, connection, source)})", known, source.config.venue.time_zone)
     columns = ", ".join(f'"{name}"' for name in source.contract("daily_bars").column_names)
     return f"WITH daily AS MATERIALIZED ({made}) SELECT {columns} FROM ({rules.with_previous('daily', 'daily')})"
 

@@ -7,6 +7,7 @@ Drawing belongs in `plot`, prices on another basis in `market`.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -77,7 +78,7 @@ class Chart:
             "High": price(max(rows["high"])),
             "Low": price(min(rows["low"])),
             "Close": price(close),
-            "Volume": f"{sum(rows['volume'].drop_nulls()):,}",
+            "Volume": quantity(math.fsum(volumes)) if (volumes := rows["volume"].drop_nulls()).len() else "none",
             # A futures spread can be zero or negative; a percentage is meaningless then.
             "Change": f"{(close / base - 1) * 100:+.2f}% since {since}"
             if base > 0
@@ -114,6 +115,12 @@ def price(value: float) -> str:
     """A price with as many decimals as it has, at least two and at most six."""
     whole, _, decimals = f"{value:,.6f}".partition(".")
     return f"{whole}.{decimals.rstrip('0'):0<2}"
+
+
+def quantity(value: float) -> str:
+    """A quantity with as many decimals as it has, at most eight."""
+    whole, _, decimals = f"{value:,.8f}".partition(".")
+    return f"{whole}.{decimals.rstrip('0')}".removesuffix(".")
 
 
 def read_chart(
@@ -161,12 +168,11 @@ def read_chart(
         stored = lake.select(source.table("bars"), connection, {"session": one["session"]})
         # The bars of a session are on the basis of its daily bar.
         prices = next((daily[name][0] / stored_daily[name][0] for name in _PRICES if stored_daily[name][0]), 1.0)
-        # An adjusted volume that 64 bits can't hold is NULL.
-        volume = daily["volume"][0]
-        shares = "NULL" if volume is None else repr(volume / stored_daily["volume"][0])
+        volume, stored_volume = daily["volume"][0], stored_daily["volume"][0]
+        shares = volume / stored_volume if volume and stored_volume else 1.0
         scaled = ", ".join(f"{name} * {prices!r} AS {name}" for name in _PRICES)
         bars = connection.execute(
-            f"SELECT interval, start_at, end_at, {scaled}, TRY_CAST(round(volume * {shares}) AS BIGINT) AS volume "
+            f"SELECT interval, start_at, end_at, {scaled}, round(volume * {shares!r}, 6) AS volume "
             f"FROM ({stored}) "
             f"WHERE {predicate(one)} AND is_traded ORDER BY start_at"
         ).pl()

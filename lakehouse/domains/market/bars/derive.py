@@ -82,8 +82,7 @@ def _daily_batch(
         known = connection.execute(about(ledger, source.name, source.bars.name, sessions)).pl()
         connection.register("completeness", completeness(source, known, sessions))
         stored = bars.select({"session": sessions})
-        venue, unit = source.config.venue, source.bars_config.volume_unit
-        daily = rules.daily(f"({stored})", "completeness", venue.time_zone, unit)
+        daily = rules.daily(f"({stored})", "completeness", source.config.venue.time_zone)
         connection.execute(f"CREATE TEMP TABLE fresh AS {daily}")
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)

@@ -4,9 +4,11 @@ and how they are named, how rows stand in them, and which column means what.
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
@@ -26,7 +28,7 @@ _INTERVAL = re.compile(r"(\d+)(s|min|h|d)")
 _DAY = timedelta(days=1)
 _OFF_GRID = "is_off_grid"
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
-_REQUIRED = frozenset({"instrument_id", "currency", "open", "high", "low", "close", "volume"})
+_REQUIRED = frozenset({"instrument_id", "currency", "open", "high", "low", "close"})
 
 
 def _length(interval: re.Match[str]) -> timedelta:
@@ -54,6 +56,9 @@ class Product(RowFormat):
         "month are made for the months of a run's sessions, others have the whole history.",
     )
     time: BarTime
+    volume: Literal["none"] | None = Field(
+        None, description="`none` where the vendor has no volumes (currencies, indices): every bar counts as traded."
+    )
 
     @model_validator(mode="after")
     def _columns_known(self) -> Product:
@@ -61,10 +66,14 @@ class Product(RowFormat):
         given = set(self.columns) | set(self.constants) | set(self.named)
         if unknown := given - known:
             raise ValueError(f"{sorted(unknown)} is no column of {self.raw_table}; it has {', '.join(sorted(known))}")
-        if missing := self.required - given:
+        if self.volume and "volume" in given:
+            raise ValueError("volume: none contradicts the column `volume` that is given; leave one of them out")
+        required = self.required if self.volume else self.required | {"volume"}
+        if missing := required - given:
             raise ValueError(
                 f"columns, constants and named give no {', '.join(sorted(missing))}; "
                 "map each to a column of the object, to a constant, or to a part of the object's name"
+                f"{'; write volume: none where there are no volumes' if 'volume' in missing else ''}"
             )
         return self
 
@@ -113,12 +122,21 @@ class Bars(Product):
     part = Part("session")
 
     interval: str = Field("1min", description="Length of a bar: a number and s, min, h or d.")
-    volume_unit: float = Field(
+    volume_unit_before: float = Field(
         1.0,
         gt=0,
-        description="How much of the vendor's unit one unit of volume is: 1e-8 counts bitcoins in satoshis, since a "
-        "volume is a whole number.",
+        exclude=True,
+        description="For `lakehouse migrate` alone: in which part of the vendor's unit an earlier release counted the "
+        "volumes that the lake holds, where it did (1e-8: bitcoins in satoshis). Now they are in the vendor's unit.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_volume_unit(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "volume_unit" not in given:
+            return given
+        _warn_of_volume_unit()
+        return {"volume_unit_before" if name == "volume_unit" else name: value for name, value in given.items()}
 
     @field_validator("interval")
     @classmethod
@@ -146,6 +164,15 @@ class OfficialDaily(Product):
     name = "official_daily"
     raw_table = "raw_daily"
     part = Part("year", "year")
+
+
+@cache
+def _warn_of_volume_unit() -> None:
+    logging.getLogger(__name__).warning(
+        "the entry `volume_unit` of a defs.yaml counts no more: volumes are stored in the vendor's own unit, whole or "
+        "fractional. Call it `volume_unit_before` until `lakehouse migrate --apply` has converted the volumes that the "
+        "lake holds, or remove it; the next version will not read it"
+    )
 
 
 def bar_faults(bars: Bars, sessions: Sessions) -> dict[str, str]:

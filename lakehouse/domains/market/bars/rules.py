@@ -51,26 +51,26 @@ def bars(raw: str, ledger: str, hours: str) -> str:
             CASE
                 WHEN end_at <= open_at THEN 'pre' WHEN start_at < regular_end_at THEN 'regular' ELSE 'post'
             END AS segment,
-            open, high, low, close, volume, trades, vwap, volume > 0 AS is_traded, is_adjusted,
+            open, high, low, close, volume, trades, vwap, coalesce(volume > 0, true) AS is_traded, is_adjusted,
             object, object_version, row_number, published_at, ingested_at
         FROM ({winners(raw, ledger, BARS)}) JOIN {hours} USING (session)
     """
 
 
-def daily(bars_relation: str, completeness: str, time_zone: str, volume_unit: float = 1.0) -> str:
+def daily(bars_relation: str, completeness: str, time_zone: str) -> str:
     """Daily bars without what depends on earlier sessions: one row an instrument, currency and session with a
     traded regular bar.
 
-    Sums of prices run in the order of time, so that they don't depend on the order in which threads add. The bounds of
-    the raw contract keep every sum within its type; of bars that an earlier release accepted, a sum beyond it is NULL,
-    which the contract of daily bars reports.
+    Sums of volumes and prices run in the order of time, so that they don't depend on the order in which threads add;
+    those of volumes are compensated (Kahan), so that fractions add up to what people would write.
+    The bounds of the raw contract keep each of them finite. A number of trades beyond 64 bits is NULL, and so are
+    volume, turnover and vwap of bars without a volume.
 
     Args:
         bars_relation: relation of the table bars.
         completeness: relation of (session, is_complete, open_at, close_at): whether every object came, and the hours of
             the session.
         time_zone: the venue's, on whose clock a publication falls on a day.
-        volume_unit: how much of what prices are for one unit of volume is; the turnover counts it.
     """
     silent = falls_silent(
         "count(*)",
@@ -78,16 +78,16 @@ def daily(bars_relation: str, completeness: str, time_zone: str, volume_unit: fl
         "epoch(max(end_at) - any_value(open_at))",
         "epoch(any_value(close_at) - max(end_at))",
     )
-    value = "close * volume" if volume_unit == 1 else f"close * volume * {volume_unit!r}"
     return f"""
         SELECT date_trunc('month', session)::DATE AS month, instrument_id,
             arg_max_null(symbol, start_at) AS symbol, arg_max_null(name, start_at) AS name,
             arg_max_null(instrument_type, start_at) AS instrument_type,
             currency, session,
             arg_min(open, start_at) AS open, max(high) AS high, min(low) AS low, arg_max(close, start_at) AS close,
-            TRY_CAST(sum(volume) AS BIGINT) AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
-            sum({value} ORDER BY start_at) AS turnover,
-            CASE WHEN count(vwap) = count(*) THEN sum(vwap * volume ORDER BY start_at) / sum(volume) END AS vwap,
+            fsum(volume ORDER BY start_at) AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
+            sum(close * volume ORDER BY start_at) AS turnover,
+            CASE WHEN count(vwap) = count(*) THEN
+                sum(vwap * volume ORDER BY start_at) / fsum(volume ORDER BY start_at) END AS vwap,
             count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at,
             timezone('{time_zone}', max(published_at) FILTER (is_adjusted))::DATE AS adjusted_as_of,
             CASE WHEN any_value(is_complete) AND ({silent}) THEN NULL ELSE any_value(is_complete) END AS is_complete

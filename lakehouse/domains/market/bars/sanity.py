@@ -34,7 +34,8 @@ def daily_differences(daily: str, bars: str) -> str:
                 any_value(bars.open) FILTER (bars.start_at = daily.first_bar_at) AS open,
                 max(bars.high) AS high, min(bars.low) AS low,
                 any_value(bars.close) FILTER (bars.start_at = daily.last_bar_at) AS close,
-                sum(bars.volume) AS volume, sum(bars.trades) AS trades, count(*) AS bar_count,
+                fsum(bars.volume ORDER BY bars.start_at) AS volume, TRY_CAST(sum(bars.trades) AS BIGINT) AS trades,
+                count(*) AS bar_count,
                 min(bars.start_at) AS first_bar_at, max(bars.start_at) AS last_bar_at
             FROM bars JOIN daily USING ({key}) GROUP BY {key}
         )

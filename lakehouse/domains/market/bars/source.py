@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -98,7 +99,7 @@ class BarSource(Source):
         return _SPANS.get(table)
 
     def facts(self, table: str) -> dict[str, object]:
-        """Which prices a table has, and in what unit it counts volumes, where that is not shares."""
+        """Which prices a table has."""
         found: dict[str, object] = {}
         if not self.has_bars:
             return found
@@ -106,8 +107,6 @@ class BarSource(Source):
             found["prices"] = (
                 "arrive adjusted for splits and dividends as of each answer" if self.is_adjusted else "arrive as traded"
             )
-        if self.bars_config.volume_unit != 1 and "volume" in self.contract(table).column_names:
-            found["volume_unit"] = self.bars_config.volume_unit
         return found
 
     @property
@@ -148,7 +147,9 @@ class BarSource(Source):
 
 
 def bound_contracts(config: SourceConfig) -> dict[str, Contract]:
-    """The contracts of the source's tables as they bind it: identifier standard, currencies, rules that it waives."""
+    """The contracts of the source's tables as they bind it: identifier standard, currencies, rules that it waives, and
+    whether it has volumes.
+    """
     waived, further = {"negative_prices"} if config.negative_prices else set(), {}
     if config.currencies is not None:
         codes = ", ".join(f"'{code}'" for code in config.currencies)
@@ -160,7 +161,17 @@ def bound_contracts(config: SourceConfig) -> dict[str, Contract]:
     formats = {"instrument_id": config.identifier}
     # A source of bars may be reconciled with another's daily series: its own is empty then.
     tables = TABLES if config.bars is not None else OFFICIAL_TABLES
-    return {name: contracts()[name].bound(formats, waived, **further) for name in tables}
+    bars, daily = config.bars, config.official_daily
+    unit = Fraction(str(bars.volume_unit_before)) if bars else Fraction(1)
+    # Exactly rounded: a power of ten is a double, and its inverse is not.
+    parameters = {"volume": f"volume * {unit.numerator}::DOUBLE / {unit.denominator}::DOUBLE"}
+
+    def bound(name: str) -> Contract:
+        product = daily if name in OFFICIAL_TABLES else bars
+        required = () if product is None or product.volume else ("volume", "turnover")
+        return contracts()[name].bound(formats, waived, required=required, parameters=parameters, **further)
+
+    return {name: bound(name) for name in tables}
 
 
 OFFICIAL_TABLES = ("raw_daily", "official_daily", "corporate_actions")
@@ -190,7 +201,6 @@ def _dataset(
     variables: Variables,
 ) -> Dataset:
     contract = bound[product.raw_table]
-    unit = product.volume_unit if isinstance(product, Bars) else 1.0
     return Dataset(
         source=config.source,
         name=product.name,
@@ -216,7 +226,6 @@ def _dataset(
         refusals=config.refusals,
         faults=bar_faults(product, sessions) if isinstance(product, Bars) else {},
         clock=product.clock,
-        units={"volume": unit},
         object_max_bytes=variables.object_max_bytes,
     )
 

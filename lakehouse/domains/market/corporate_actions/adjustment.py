@@ -115,7 +115,7 @@ def adjusted(
 
     Where no factor is known, nothing can be adjusted, and the label says so: `adjustment` is 'none' then, whatever is
     wanted. Prices are divided by the split factors and, where wanted, multiplied by the dividend factors; volumes are
-    multiplied by the split factors and rounded to whole shares (NULL beyond 64 bits). Rows that came adjusted are
+    multiplied by the split factors and rounded to a millionth of a share. Rows that came adjusted are
     brought back to as-traded prices first, by the factors that they came with. Columns that depend on other sessions,
     such as prev_close, are left as they are: see `with_changes`.
 
@@ -125,7 +125,7 @@ def adjusted(
         adjust: SQL text, 'none', 'splits' or 'splits_and_dividends'. Another value is an error when the query runs.
         as_of: SQL text, the DATE whose basis is wanted; NULL is an error unless nothing is adjusted.
         prices: columns of doubles to scale.
-        volumes: columns of whole numbers to scale.
+        volumes: columns of doubles to scale.
         basis: column of `rows` (DATE) that says as of which day their vendor had adjusted them, NULL for as traded;
             None where all are as traded.
         basis_factors: relation as of `factors`, by the vendor's convention; goes with `basis`.
@@ -156,11 +156,9 @@ def adjusted(
         WHEN {as_of} IS NULL THEN error('as_of is NULL: name the day whose basis is wanted')::INTEGER
         WHEN {adjust} = 'splits' THEN 1 ELSE 2 END"""
     scaled = [f"{column} * _dividends / _splits AS {column}" for column in prices]
-    # Whole numbers beyond 2^53 pass unharmed where there is nothing to scale.
+    # Factors such as 1/7 leave a whole number of shares a hair off.
     scaled += [
-        f"CASE WHEN _splits = 1 THEN {column}::BIGINT "
-        f"ELSE TRY_CAST(round({column} * _splits) AS BIGINT) END AS {column}"
-        for column in volumes
+        f"CASE WHEN _splits = 1 THEN {column} ELSE round({column} * _splits, 6) END AS {column}" for column in volumes
     ]
     return f"""
         SELECT * EXCLUDE (_choice, _wanted_splits, _wanted_dividends, _convention, _splits, _dividends{left_out})

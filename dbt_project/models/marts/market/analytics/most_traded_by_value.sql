@@ -8,11 +8,15 @@ select
     name,
     instrument_type,
     turnover,
-    turnover * 100 / nullif(sum(turnover) over whole_market, 0) as turnover_share_pct,
+    -- Negative prices (futures spreads) may make a turnover of which a share means nothing.
+    if(sum(turnover) over whole_market > 0, turnover * 100 / sum(turnover) over whole_market, null)
+        as turnover_share_pct,
     volume,
     trades,
     is_complete
 from {{ ref('daily_summary') }}
+-- A source without volumes has no turnover to rank.
+where turnover is not null
 window
     market as (partition by source, session, currency),
     -- Sums of floating-point numbers depend on their order.
