@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lakehouse.ingest.dataset import Dataset
-from lakehouse.ingest.from_text import from_text
+from lakehouse.ingest.from_text import from_text, from_text_in_unit
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.lake.types import ColumnType
 
@@ -91,6 +91,8 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
         # A point is not a decimal sign then: 1.234 would be a thousand and more, so it is not typed rather
         # than guessed.
         source = pl.when(~source.str.contains(".", literal=True)).then(source.str.replace(",", ".", literal=True))
+    if name in dataset.units:
+        return from_text_in_unit(source, dataset.units[name]).alias(name)
     if kind.kind != "bigint":
         return from_text(kind, source).alias(name)
     as_integer = source.cast(pl.Int64, strict=False)

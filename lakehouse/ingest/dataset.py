@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo
 
@@ -86,6 +87,7 @@ class Dataset:
             object's day.
         faults: column that `times` makes -> the reason against the rows in which it is true.
         clock: time zone of the dates and hours in objects' names; None: they name partitions.
+        units: column of doubles -> how much one of the vendor's units is, where that is not 1.
         partition_column: column of the raw table that holds a row's partition; None if it has none.
         part: the raw table's storage partitions.
         reading: digest of everything that decides which rows an object gives (see `lakehouse.ingest.reading`).
@@ -107,6 +109,7 @@ class Dataset:
     refusals: Refusals
     faults: Mapping[str, str] = field(default_factory=dict)
     clock: str | None = None
+    units: Mapping[str, Fraction] = field(default_factory=dict)
     object_max_bytes: int = 8 * 2**30
 
     def parse_name(self, name: str) -> ObjectName | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.types import MAX_PRECISION, ColumnType
@@ -49,6 +50,26 @@ def from_text(kind: ColumnType, text: pl.Expr) -> pl.Expr:
         moment = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
         return in_years(moment.dt.replace_time_zone(None)).dt.replace_time_zone("UTC")
     raise ValueError(f"a {kind} can't be read from text")
+
+
+def from_text_in_unit(text: pl.Expr, unit: Fraction) -> pl.Expr:
+    """Converts texts that count in a unit to doubles: the text times `unit`, rounded once where that is a power of ten.
+    NULL if a text isn't a number.
+    """
+    import polars as pl
+
+    power = _power_of_ten(unit)
+    if power is None:
+        return text.cast(pl.Float64, strict=False) * unit.numerator / unit.denominator
+    mantissa, written = text.str.extract("^([^eE]*)"), text.str.extract("[eE](.*)$")
+    exponent = pl.when(text.str.contains("[eE]")).then(written.cast(pl.Int64, strict=False)).otherwise(0) + power
+    return pl.concat_str(mantissa, pl.lit("e"), exponent.cast(pl.String)).cast(pl.Float64, strict=False)
+
+
+def _power_of_ten(number: Fraction) -> int | None:
+    """The power of ten that a number is, if any."""
+    power = len(str(number.numerator)) - len(str(number.denominator))
+    return power if number == Fraction(10) ** power else None
 
 
 def in_years(moment: pl.Expr) -> pl.Expr:

@@ -7,15 +7,16 @@ import zipfile
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from assets_tests.support.described import changed, resolved
+from assets_tests.support.described import changed, resolved, with_bars
 from assets_tests.support.objects import read_object
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
@@ -347,6 +348,54 @@ def test_a_volume_is_the_double_next_to_what_is_written(coins: Decimal) -> None:
 )
 def test_a_volume_in_other_words(written: str, volume: float | None) -> None:
     assert typed_row(kline(volume=written))["volume"] == volume
+
+
+def priced(written: str, unit: float) -> float | None:
+    row = kline(close=written)
+    dataset = with_bars(source_named("binance"), price_unit=unit).bars
+    received = read_object(NAME, zipped(row), dataset.rows)
+    assert received.frame is not None
+    groups = {"named:symbol": "BTCUSDT", "named:quote": "USDT"}
+    text = received.frame.with_columns(pl.lit(value).alias(name) for name, value in groups.items())
+    found = typed(text, dataset).row(0, named=True)
+    assert found["volume"] == 0.5, "only prices are counted in their unit"
+    return found["close"]
+
+
+@given(count=st.integers(-(2**63), 2**63), power=st.integers(-12, 3))
+@example(count=170_500_000_001, power=-9)
+@example(count=9007199254740993, power=-9)
+def test_a_price_in_units_of_a_power_of_ten_is_rounded_once(count: int, power: int) -> None:
+    assert priced(str(count), float(f"1e{power}")) == float(Fraction(count) * Fraction(10) ** power)
+
+
+@pytest.mark.parametrize(
+    ("written", "unit", "price"),
+    [
+        ("12345.67", 0.01, 123.4567),
+        ("0.07", 0.01, 0.0007),
+        ("1.5E3", 0.01, 15.0),
+        ("1e-2", 100.0, 1.0),
+        ("17", 0.03125, 0.53125),
+        ("n/a", 0.01, None),
+        ("", 0.01, None),
+        ("1e", 0.01, None),
+        ("inf", 0.01, None),
+    ],
+)
+def test_a_price_in_other_units(written: str, unit: float, price: float | None) -> None:
+    assert priced(written, unit) == price
+
+
+def test_dividends_and_adjusted_closes_are_in_the_unit_of_prices() -> None:
+    source = source_named("wiki")
+    daily = source.config.official_daily
+    assert daily is not None
+    described = changed(source, official_daily=daily.model_copy(update={"price_unit": 0.01})).official_daily
+    assert described is not None
+    assert set(described.units) == {"open", "high", "low", "close", "adjusted_close", "dividend_amount"}
+    with pytest.raises(ValueError, match="price_unit"):
+        Bars.model_validate(BARS | {"price_unit": 0})
 
 
 def test_a_number_of_trades_is_whole() -> None:

@@ -56,6 +56,12 @@ class Product(RowFormat):
         "month are made for the months of a run's sessions, others have the whole history.",
     )
     time: BarTime
+    price_unit: float = Field(
+        1.0,
+        gt=0,
+        description="How much of the currency one unit of the vendor's prices (and dividends) is: 1e-9 where integers "
+        "count billionths, 0.01 for pence, with the currency GBP.",
+    )
     volume: Literal["none"] | None = Field(
         None, description="`none` where the vendor has no volumes (currencies, indices): every bar counts as traded."
     )

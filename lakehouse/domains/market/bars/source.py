@@ -226,6 +226,7 @@ def _dataset(
         refusals=config.refusals,
         faults=bar_faults(product, sessions) if isinstance(product, Bars) else {},
         clock=product.clock,
+        units=_units(product, contract),
         object_max_bytes=variables.object_max_bytes,
     )
 
@@ -234,6 +235,12 @@ def _calendar_read_by(calendar: Calendar) -> str | dict[str, object]:
     """What the reading of rows says of the calendar: its code, where there is nothing else to say."""
     said = calendar.model_dump(mode="json", exclude_defaults=True)
     return said if len(said) > 1 else calendar.code
+
+
+def _units(product: Product, contract: Contract) -> Mapping[str, Fraction]:
+    """The units of the columns that are in a currency."""
+    unit = Fraction(str(product.price_unit))
+    return {} if unit == 1 else {column.name: unit for column in contract.columns if column.unit == "currency"}
 
 
 def _origin(config: SourceConfig, product: Product, variables: Variables) -> ObjectOrigin | ApiOrigin:
