@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cache
 from statistics import median
 from typing import Any, NamedTuple
@@ -19,12 +19,25 @@ from hypothesis import strategies as st
 from assets_tests.support.whole_sessions import is_whole
 from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.ending import early_ends
-from lakehouse.domains.market.calendar import build_sessions
+from lakehouse.domains.market.calendar import CalendarSpec, build_sessions
 from lakehouse.lake.engine import connect
 
 FIRST, LAST = date(2020, 11, 2), date(2020, 12, 31)
 """Thanksgiving's and Christmas's half-days are in it."""
-CALENDARS = ("XNYS", "XETR", "XASX", "XTKS", "CMES", "24/7", "24/5")
+CALENDARS = {
+    name: CalendarSpec(name, name.split(" ")[0], zone, day_starts=day_starts)
+    for name, zone, day_starts in (
+        ("XNYS", "America/New_York", time(0)),
+        ("XETR", "Europe/Berlin", time(0)),
+        ("XASX", "Australia/Sydney", time(0)),
+        ("XTKS", "Asia/Tokyo", time(0)),
+        ("CMES", "America/Chicago", time(0)),
+        ("24/7", "UTC", time(0)),
+        ("24/7 of Seoul", "Asia/Seoul", time(9)),
+        ("24/5", "UTC", time(0)),
+        ("24/5 of New York", "America/New_York", time(17)),
+    )
+}
 INTERVALS = {"1s": 1, "1min": 60, "5min": 300, "1h": 3600, "1d": 86400}
 HOUR = timedelta(hours=1)
 BAR_COLUMNS = {
@@ -58,7 +71,7 @@ class Day(NamedTuple):
 
 @cache
 def sessions_of(calendar: str) -> list[Hours]:
-    frame = build_sessions(calendar, FIRST).filter(pl.col("session") <= LAST)
+    frame = build_sessions(CALENDARS[calendar], FIRST).filter(pl.col("session") <= LAST)
     return [Hours(*row) for row in frame.select("session", "open_at", "close_at").iter_rows()]
 
 
@@ -135,7 +148,7 @@ def found_by_sql(
 
 
 @given(
-    calendar=st.sampled_from(CALENDARS),
+    calendar=st.sampled_from(list(CALENDARS)),
     interval=st.sampled_from(list(INTERVALS)),
     density=st.sampled_from([0.05, 0.4, 0.6, 0.9, 1.0]),
     cuts=st.lists(st.sampled_from([1.0, 1.0, 1.0, 0.97, 0.9, 0.8, 0.5, 0.3, 0.05]), min_size=1, max_size=26),
@@ -237,7 +250,7 @@ def stored(
 
 
 @given(
-    calendar=st.sampled_from(CALENDARS),
+    calendar=st.sampled_from(list(CALENDARS)),
     interval=st.sampled_from(["1min", "5min", "1h", "1d"]),
     density=st.sampled_from([0.05, 0.5, 0.7, 1.0]),
     cut=st.sampled_from([1.0, 0.97, 0.86, 0.84, 0.6, 0.3, 0.1, 0.01]),
