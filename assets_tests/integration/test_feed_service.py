@@ -347,7 +347,7 @@ def command(*arguments: str) -> Result:
         (
             "LAKEHOUSE_IEX_URL",
             "cloud.example.com",
-            "'cloud.example.com' is no address of an API; set LAKEHOUSE_IEX_URL",
+            "'cloud.example.com' is not the address of an API; set LAKEHOUSE_IEX_URL",
         ),
     ],
 )

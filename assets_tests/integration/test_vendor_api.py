@@ -140,7 +140,7 @@ def test_requests_without_an_answer_fail_alone(tmp_path: Path, monkeypatch: pyte
             assert f"TIME_SERIES_INTRADAY symbol={request[0]}" in error
             assert f"month={request[1]}" in error
             assert asked[object_name(*request)] == tries, fault
-            assert ("Check the symbol" in error) == (tries == 1)
+            assert ("Check what is asked about" in error) == (tries == 1)
             assert ("after 5 tries" in error) == (tries == 5)
         assert bars_of(lake) == truth(market, *faults)
         assert lake.rows("lake.quarantine").height == 0

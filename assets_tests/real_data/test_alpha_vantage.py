@@ -268,7 +268,7 @@ def test_a_symbol_without_a_series_fails_alone(filled: Filled, lake: VendorLake)
     for name, error in failed.items():
         assert f"refuses TIME_SERIES_DAILY_ADJUSTED symbol={name.removeprefix('official_daily/')}" in error
         assert "Invalid API call" in error
-        assert "Check the symbol" in error
+        assert "Check what is asked about" in error
     assert Counter(
         request.symbol for request in lake.api.requests if request.answer == "invalid_call"
     ) == dict.fromkeys(WITHOUT_OFFICIAL, 2)

@@ -1,3 +1,3 @@
-"""The warehouse: dbt's star schema over the lake, and its publication as one DuckDB file. The models themselves
-are in `dbt_project`; no Dagster here.
+"""The warehouse: dbt's star schema over the lake, and its publication as one DuckDB file. The models are in
+`dbt_project`, their Dagster assets in `components.marts`.
 """

@@ -1,9 +1,8 @@
 """The dbt-duckdb plugin that lets dbt's models read the lake.
 
-It attaches the lake's tables to the DuckDB that dbt builds with, as the catalogue `lakehouse`, which lives in memory:
-the models read `lakehouse.<source>.<table>`, and the file that dbt builds holds nothing of it. What the catalogue
-contains is said in `sources`; what is built from it, in the dbt project. The profile's `config` names the installation
-that the lake belongs to.
+It attaches the lake's tables to the DuckDB that dbt builds with, as the in-memory catalogue `lakehouse`: models read
+`lakehouse.<source>.<table>`, and the file that dbt builds contains none of it. `sources` defines the catalogue. The
+profile's `config` names the installation that the lake belongs to.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ CATALOG = "lakehouse"
 class Plugin(BasePlugin):
     """Attaches the lake once to each DuckDB instance that dbt opens.
 
-    All cursors of an instance share its catalogues, so that the first one attaches and the others find it. The models
-    of a run therefore read one and the same state of the lake, whatever is committed to it meanwhile.
+    All cursors of an instance share its catalogues: the first one attaches the lake, the others find it. So all models
+    of a run read the same state of the lake, whatever is committed meanwhile.
     """
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
@@ -35,5 +34,5 @@ class Plugin(BasePlugin):
         self._settings = settings().model_copy(update=place)
 
     def configure_cursor(self, cursor: DuckDBPyConnection) -> None:
-        """Attaches the lake unless another cursor of this instance has. dbt opens its cursors one at a time."""
+        """Attaches the lake, unless another cursor of this instance has done so. dbt opens cursors one at a time."""
         attach_lake(cursor, self._settings, catalog=CATALOG)

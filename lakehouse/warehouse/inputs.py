@@ -1,11 +1,11 @@
-"""What a publication is made from: of each source, the versions of its tables.
+"""The inputs of a publication: the versions of each source's tables.
 
-A source that is held back (see `derive.held_back`) is read at the versions that were published last, all others at
-their newest ones. In tables that several sources share, the source therefore keeps its rows as they were published, the
-others' are replaced, and a rebuild from scratch gives the same.
+A source that is held back (see `derive.held_back`) is read at the versions that were published last, the others at
+their newest versions. So in marts that sources share, it keeps its published rows while the others' are replaced, and a
+rebuild from scratch gives the same.
 
-The record is part of the published file, as `publication.inputs`, so that one can't be there without the other.
-`marts.held_back` shows people which sources keep their rows, and since when.
+The versions are recorded in the published file, as `publication.inputs`, so that neither exists without the other.
+`marts.held_back` shows which sources keep their rows, and since when.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from lakehouse.warehouse.parts import Part
 from lakehouse.warehouse.sources import part_tables
 
 Versions = Mapping[str, int | None]
-"""Table -> the version that is read; None where it was never written."""
+"""Table -> the version that is read; None if it was never written."""
 
 HELD_BACK_MART = "held_back"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What some parts are made from.
+    """The inputs of some parts.
 
     Attributes:
         versions: by part and source, of each table that the models read.
-        held: the blocking checks for which sources keep their rows.
+        held: the failed blocking checks because of which sources keep their rows.
     """
 
     versions: Mapping[tuple[str, str], Versions]
@@ -48,7 +48,7 @@ class Inputs:
 
 
 def inputs_of(lake: Lake, parts: Iterable[Part], published: Path) -> Inputs:
-    """What the parts have to be made from now, where `published` is the file that is published."""
+    """The inputs from which the parts must be built now; `published` is the published file."""
     held = holds(lake)
     kept = {hold.source for hold in held}
     recorded = recorded_versions(published) if kept else {}
@@ -78,7 +78,7 @@ def _version_at(lake: Lake, name: str, moment: datetime) -> int | None:
 
 
 def record(build: Path, inputs: Inputs) -> None:
-    """Notes in the private file what the parts that were built are made from."""
+    """Records in the private file the inputs of the parts that were built."""
     import duckdb
 
     with duckdb.connect(str(build)) as connection:

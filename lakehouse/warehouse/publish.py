@@ -1,9 +1,8 @@
-"""Write, audit, publish: dbt builds into a private copy; only when every model and test has passed does it
-replace the published file, in one atomic step.
+"""Write, audit, publish: dbt builds into a private copy, which replaces the published file in one atomic step when
+every model and test has passed.
 
-Readers open the published file and keep what they opened: a new publication is another file under the same name. One
-publisher works at a time. The file is read-only, and what other programs may have done to it is described in
-`lake.published`.
+Readers keep the file that they opened: a new publication is another file of the same name. One publisher works at a
+time. The file is read-only; `lake.published` describes what other programs may do to it.
 """
 
 from __future__ import annotations
@@ -35,25 +34,25 @@ from lakehouse.warehouse.sources import part_tables, require_descriptions
 if TYPE_CHECKING:
     import duckdb
 
-# Unit tests look at the models' SQL, not at data: the test-suite runs them.
+# dbt's unit tests test the models' SQL, not the data: the test suite runs them.
 BUILD = ("build", "--exclude-resource-type", "unit_test")
 
 _log = logging.getLogger(__name__)
 
 
 class AuditFailed(LakehouseError):
-    """A model or a test failed: the published file stays as it was. The message names what failed."""
+    """A model or test failed, so the published file stays as it was. The message names what failed."""
 
 
 @contextmanager
 def publication(config: Settings, *, from_scratch: bool = False, base: Path | None = None) -> Iterator[Path]:
-    """The private file to build into; it is published when the block ends well, and kept aside when it raises.
+    """The private file to build into. It is published at the end of the block, unless the block raises.
 
-    It begins as a copy of `base`, by default the published file. Where there is none, or it is damaged, or
-    `from_scratch` is set, the private file doesn't exist yet.
+    It starts as a copy of `base`, by default the published file. If there is none, or it is damaged, or `from_scratch`
+    is set, the private file doesn't exist yet.
     """
     with _private_build(config) as build:
-        # Read under the lock: the place is another one while readers are served a release.
+        # Under the lock, since the path is another one while a release is served.
         published = present_marts(config)
         copied = base or published
         if copied.exists() and not from_scratch:
@@ -67,7 +66,7 @@ def publication(config: Settings, *, from_scratch: bool = False, base: Path | No
 
 
 def _beside(warehouse: Path, build: Path) -> Path:
-    """The finished file in the file system of the published one; it may have been built in a temporary folder."""
+    """The finished file, copied to the published one's file system if it was built in a temporary folder."""
     if build.is_relative_to(warehouse.parent):
         return build
     staged = warehouse.with_suffix(".part")
@@ -77,7 +76,7 @@ def _beside(warehouse: Path, build: Path) -> Path:
 
 
 def _is_sound(build: Path) -> bool:
-    """Whether a DuckDB file can be opened and every row of it read; dbt's tests read as much."""
+    """Whether a DuckDB file can be opened and all of its rows read. dbt's tests read as much."""
     import duckdb
 
     try:
@@ -91,10 +90,10 @@ def _is_sound(build: Path) -> bool:
 
 
 def replace_marts(published: Path, build: Path) -> None:
-    """Puts a file in the place of the published one, in an order that a crash of the machine can't turn around.
+    """Replaces the published file, in an order that a crash of the machine can't reverse.
 
-    A log that another program has left beside the old file goes first: the new file never lies beside it, and for a
-    moment readers see the old file as it was published.
+    A log that another program has left beside the old file is deleted first, so that it never lies beside the new file;
+    for a moment readers see the old file as it was published.
     """
     build.chmod(0o444)
     _sync(build)
@@ -104,7 +103,7 @@ def replace_marts(published: Path, build: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or a folder's list of files, is on the disk."""
+    """Waits until a file, or the list of files in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -113,8 +112,8 @@ def _sync(path: Path) -> None:
 
 
 def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] | None = None) -> list[str]:
-    """Builds and tests a part of the models inside a `publication`, and returns what failed. The others stay as they
-    are published; where the publication begins without a file, all are built.
+    """Builds and tests a part of the models inside a `publication`; returns what failed. The other parts stay as
+    published, unless the publication starts without a file: then all are built.
 
     Raises:
         SourceError: see `require_descriptions`.
@@ -123,10 +122,10 @@ def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] |
 
 
 def publish(config: Settings, *, full_refresh: bool = False, base: Path | None = None) -> None:
-    """Builds each model, runs each test, and publishes. `base` is a file to go on from instead of the published one.
+    """Builds each model, runs each test, and publishes. `base` is a file to start from instead of the published one.
 
     Raises:
-        AuditFailed: something failed; nothing was published.
+        AuditFailed: a model or test failed; nothing was published.
         SourceError: see `require_descriptions`.
     """
     require_descriptions(lake_of(config), parts())
@@ -143,9 +142,9 @@ def _build(
     on_event: Callable[[Event], None] | None = None,
     published: Path | None = None,
 ) -> list[str]:
-    """Runs a dbt command on some parts in the private file, from what they have to be made from now, and returns what
-    failed. The file holds what that was. `published` is the file that sources which are held back were published in,
-    by default the present one.
+    """Runs a dbt command on some parts in the private file, from their current inputs, which are recorded in the file;
+    returns what failed. `published` is the file with the rows of sources that are held back, by default the present
+    one.
     """
     lake = lake_of(config)
     require_descriptions(lake, parts)
@@ -162,7 +161,7 @@ def _build(
 
 
 class MartsAsOf:
-    """The marts as of a past moment, in a file that is deleted with the last reference to this object."""
+    """The marts as of a past moment, in a file that is deleted with this object."""
 
     def __init__(self, build: Path) -> None:
         self._folder = TemporaryDirectory(prefix="marts-as-of-")
@@ -176,8 +175,8 @@ def marts_as_of(
     pin: Pins = lambda path: None,
     config: Settings | None = None,
 ) -> MartsAsOf:
-    """Builds the marts by the same models over the lake of `config` (by default the settings') as of `moment`, all or
-    those named with what they are made from. Nothing is published. `pin` says at which versions a release has tables.
+    """Builds the marts as of `moment` from the lake of `config` (default: the settings), all or the named models with
+    their inputs. Publishes nothing. `pin` returns the versions of tables in a release.
 
     Raises:
         AuditFailed: a model failed.
@@ -200,7 +199,7 @@ def marts_as_of(
 
 @contextmanager
 def publishing(config: Settings) -> Iterator[None]:
-    """In the block, no other process builds or publishes the marts, nor changes what readers are served."""
+    """A lock: in the block, no other process builds or publishes marts, or changes what readers are served."""
     from filelock import FileLock
 
     with FileLock(build_path(config).with_suffix(".lock")):
@@ -209,7 +208,7 @@ def publishing(config: Settings) -> Iterator[None]:
 
 @contextmanager
 def _private_build(config: Settings) -> Iterator[Path]:
-    """Yields the private file, deleted first, under a lock: only its holder builds."""
+    """Deletes the private file and yields its path, under the lock `publishing`."""
     build = build_path(config)
     with publishing(config):
         build.unlink(missing_ok=True)
@@ -218,8 +217,8 @@ def _private_build(config: Settings) -> Iterator[Path]:
 
 
 def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
-    """The published models, all or those of a part, that a rebuild from scratch would give otherwise; every one of
-    them, where nothing is published yet or the published file is damaged.
+    """The models (of a part, or all) whose published rows differ from a rebuild from scratch. All of them if nothing is
+    published yet, or the published file is damaged.
 
     Raises:
         AuditFailed: a model failed.
@@ -269,8 +268,8 @@ def _differ(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> bool
 
 
 def _settle(build: Path) -> None:
-    """Folds the write-ahead log into the file, so that the file alone is the warehouse; with its schema, even where
-    no model was built.
+    """Folds the write-ahead log into the file, so that the file is complete by itself. Creates its schema, even if no
+    model was built.
     """
     import duckdb
 

@@ -1,8 +1,8 @@
-"""Making, serving, restoring and dropping releases: the lake's tables together with the published marts.
+"""Creates, uses, restores and drops releases of the lake's tables with the published marts.
 
-What a release is and where it is kept is described in `lake.releases`. Each step here leaves a state that the next
-command completes or cleans up, wherever it was cut off: a release counts from its rows in the lake on, which are
-written last; readers of the lake are served by the file `in_use` alone.
+`lake.releases` describes what a release is and where it is stored. A command that is cut off leaves a state that the
+next one completes or cleans up: a release exists once its rows in the lake are written, which is the last step; only
+the file `in_use` decides what readers of the lake are served.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from lakehouse.settings import Settings
 from lakehouse.warehouse.publish import publish, publishing, replace_marts
 
 LATEST = "latest"
-"""What `use` calls the present."""
+"""Name of the present state in `use`."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def create(config: Settings, name: str) -> Release:
-    """Makes a release of the tables and the published marts as they are now.
+    """Creates a release of the current tables and published marts.
 
     Raises:
         ReleaseError: the name can't be used or is taken, the lake is empty, or its tables change too fast.
@@ -64,19 +64,19 @@ def create(config: Settings, name: str) -> Release:
 
 
 def use(config: Settings, name: str) -> None:
-    """Serves readers a release, or (`latest`) the present, from now on. Loads, derivations and publications go on.
+    """Serves a release, or (`latest`) the present state, to readers. Loads, derivations and publications go on.
 
     Raises:
         ReleaseError: the lake has no such release, or its marts are in another home.
     """
     lake = lake_of(config)
     with publishing(config):
-        # Another command may have dropped the release until now.
+        # Look it up here, since another command may have dropped it before the lock was taken.
         release = None if name == LATEST else release_named(lake, name)
         marts = None if release is None else marts_file(config, release)
         latest = release_folder(config) / "latest.duckdb"
         if release_in_use(config) is None:
-            # One that a command left which was cut off is older than what is published.
+            # A file left by a command that was cut off is older than what is published.
             latest.unlink(missing_ok=True)
             if release is not None and config.warehouse.is_file():
                 _share(config.warehouse, latest)
@@ -90,7 +90,7 @@ def use(config: Settings, name: str) -> None:
 
 
 def restore(config: Settings, name: str) -> None:
-    """Makes the present tables what a release pins, by new commits, and publishes the marts again.
+    """Restores the tables of a release by new commits, and publishes the marts again.
 
     Raises:
         ReleaseError: the lake has no such release, or its marts are in another home.
@@ -104,10 +104,10 @@ def restore(config: Settings, name: str) -> None:
 
 
 def drop(config: Settings, name: str) -> None:
-    """Forgets a release. What it alone kept of the tables goes with the next housekeeping.
+    """Deletes a release; the next housekeeping deletes the files that only it kept.
 
     Raises:
-        ReleaseError: the lake has no such release, or readers are served it.
+        ReleaseError: the lake has no such release, or it is being served.
     """
     lake = lake_of(config)
     with publishing(config):
@@ -119,7 +119,7 @@ def drop(config: Settings, name: str) -> None:
 
 
 def _serve(served: Path, marts: Path | None) -> None:
-    """Puts marts into the place where readers open the published file; without any, nothing is there."""
+    """Puts marts in the place of the published file; without marts, removes the file."""
     if marts is None:
         served.unlink(missing_ok=True)
         return
@@ -127,12 +127,12 @@ def _serve(served: Path, marts: Path | None) -> None:
     staged.unlink(missing_ok=True)
     _share(marts, staged)
     replace_marts(served, staged)
-    # A file that takes the place of itself keeps both names.
+    # Replacing a file by another name of the same file keeps both names.
     staged.unlink(missing_ok=True)
 
 
 def _share(source: Path, target: Path) -> None:
-    """Gives a published file, which never changes, another name; where the file system can't, copies it."""
+    """Gives a published file, which never changes, another name; copies it if the file system has no hard links."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
@@ -144,7 +144,7 @@ def _share(source: Path, target: Path) -> None:
 
 
 def _remove_leftovers(config: Settings, lake: Lake) -> None:
-    """Removes marts of releases that were never recorded, or are dropped; for who holds `publishing`."""
+    """Removes marts of releases that were never recorded or are dropped. The caller holds the lock `publishing`."""
     known = {release.marts for release in releases(lake)}
     for path in release_folder(config).glob("*-????????.duckdb"):
         if path.name not in known:

@@ -1,4 +1,4 @@
-"""What dbt's models see of the lake: each table over all sources of its kind, and what the domains make of them."""
+"""The catalogue that dbt's models read: each table of the lake over all sources of its kind, and what domains add."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def require_descriptions(lake: Lake, parts: Iterable[Part]) -> None:
-    """Makes sure that no source of the `parts` that the lake holds is left out, since its YAML is broken: the models
-    would be built without its rows. One whose YAML was removed is left out on purpose.
+    """Checks that no stored source of the `parts` is missing because its YAML is broken: the models would lose its
+    rows. A source whose YAML was removed is left out on purpose.
 
     Raises:
         SourceError: a YAML can't be read, and the lake has tables of a source that no other YAML describes.
@@ -69,7 +69,7 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog
 
 
 def part_tables(part: Part) -> dict[str, list[str]]:
-    """The tables that a part's models read, by their sources; as paths in the lake."""
+    """The paths of the tables that a part's models read, by source."""
     kind = kinds()[part.schema]
     return {
         source.name: sorted(source.table(table) for table in tables_of(source, (*kind.over_all, *kind.reads)))
@@ -78,13 +78,13 @@ def part_tables(part: Part) -> dict[str, list[str]]:
 
 
 def tables_of(source: Source, names: Collection[str]) -> list[str]:
-    """Those of some tables that a source has."""
+    """The tables among `names` that a source has."""
     own = {table.name for table in source.tables}
     return [name for name in names if name in own]
 
 
 def _over_all(sources: Sequence[Source], table: str, contract: Contract, catalog: str) -> str:
-    """The union of a table over the sources that have it; without any, an empty one."""
+    """The query for the union of a table over the sources that have it; empty if none has."""
     relations = {each.name: f'{catalog}."{each.name}".{table}' for each in sources if tables_of(each, [table])}
     return " UNION ALL ".join(
         f"SELECT {literal(name)} AS source, * FROM {relation}"

@@ -1,1 +1,1 @@
-"""Asking a vendor's REST API: its settings, its limits, and what its answers mean."""
+"""Requests to a vendor's REST API: its settings, its limits, and the meaning of its answers."""

@@ -1,6 +1,6 @@
-"""What a `defs.yaml` and the settings say of a vendor's API: address, key, and how fast it may be asked.
+"""The configuration of a vendor's API, from a `defs.yaml` and the settings: address, key, rate, limits.
 
-The clients that ask are in `client` (answers of a REST vendor) and `poller` (quotes of a feed).
+`client` requests by it, and so do domains with a client of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyrate_limiter import Limiter
 
 UNLIMITED = 1_000_000
-"""Requests a minute of who is not limited."""
+"""Requests a minute that count as no limit."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -42,7 +42,7 @@ class ApiKey(Strict):
 
 
 class Api(Strict):
-    """A vendor's API: one address that answers GET requests, and how it is to be treated."""
+    """A vendor's API: an address, what its answers look like, and its limits."""
 
     renamed: ClassVar[Mapping[str, str]] = {
         "tries": "max_attempts",
@@ -51,52 +51,52 @@ class Api(Strict):
     }
 
     url: str = Field(
-        pattern=r"^https?://[^/\s]", description="Address without parameters; LAKEHOUSE_<SOURCE>_URL goes before."
+        pattern=r"^https?://[^/\s]", description="Address without parameters; LAKEHOUSE_<SOURCE>_URL takes precedence."
     )
-    key: ApiKey | None = Field(None, description="The key, where the vendor wants one.")
+    key: ApiKey | None = Field(None, description="The key, if the vendor requires one.")
     requests_per_minute: int = Field(
         ge=1,
-        description="How many requests the vendor allows a minute; they are evenly spread, further tries too. "
+        description="How many requests the vendor allows per minute; they are spread evenly, including retries. "
         "LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE takes precedence, as plans differ.",
     )
     records: str | None = Field(
         None,
-        description="Where the records of an answer in JSON are: the path of an array, such as data.items, or an empty "
-        "text where the answer itself is one. They are landed as JSON Lines, and read by the format jsonl.",
+        description="Path of the array of records in a JSON answer, such as data.items; an empty text if the answer "
+        "itself is the array. Records are landed as JSON Lines, and read by the format jsonl.",
     )
     paging: AnyPaging | None = Field(
-        None, description="How the records of an answer come in pages. All pages of an answer are landed as one."
+        None, description="How an answer is divided into pages. All pages of an answer are landed as one object."
     )
     batch: Batch | None = Field(
         None,
         description="How several questions are sent in one POST request; unset: each is a GET request. Each answer of "
         "a batch is landed by itself.",
     )
-    timeout_s: float = Field(60.0, gt=0, description="Seconds of silence after which a try is given up.")
+    timeout_s: float = Field(60.0, gt=0, description="Seconds of silence after which a try has failed.")
     answer_timeout_s: float = Field(
-        300.0, gt=0, description="Seconds within which an answer has to be whole, however steadily its bytes come."
+        300.0, gt=0, description="Seconds within which an answer must be complete, even if its bytes keep coming."
     )
     run_timeout_s: float = Field(
-        4 * 3600.0, gt=0, description="Seconds for which a run may ask; the next one asks for what is left."
+        4 * 3600.0, gt=0, description="Seconds for which a run may send requests; the next run sends the others."
     )
     max_attempts: int = Field(5, ge=1, description="How often a request is made before it counts as unanswered.")
-    concurrency: int = Field(4, ge=1, description="How many requests may be under way at once.")
+    concurrency: int = Field(4, ge=1, description="How many requests may be in progress at once.")
     error_members: dict[str, Literal["permanent", "rate"]] = Field(
-        description="How the vendor says no with status 200: member of a JSON object -> permanent (the request is "
+        description="How the vendor refuses with status 200: member of a JSON object -> permanent (the request is "
         "wrong), or rate (ask again later)."
     )
     quota_patterns: tuple[Expression, ...] = Field(
         (),
-        description="Regular expressions, upper or lower case, for refusals which say that the day's quota is used up "
-        "or that the plan doesn't cover the request: nothing more is asked in this run.",
+        description="Regular expressions, ignoring case, of refusals because the day's quota is used up or the plan "
+        "doesn't cover the request: the run sends no more requests.",
     )
 
     @model_validator(mode="after")
     def _has_records(self) -> Api:
         if self.paging is not None and self.records is None:
-            raise ValueError("paging needs the entry `records`, which says where the records of a page are")
+            raise ValueError("paging needs the entry `records`, the path of the records in a page")
         if self.batch is not None and self.records is None:
-            raise ValueError("batch needs the entry `records`, which says where the records of an answer are")
+            raise ValueError("batch needs the entry `records`, the path of the records in an answer")
         if self.batch is not None and self.paging is not None:
             raise ValueError("the answers of a batch have no pages: remove `batch` or `paging`")
         return self
@@ -104,10 +104,10 @@ class Api(Strict):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A vendor's API as one installation asks it.
+    """A vendor's API, as configured for this installation.
 
     Args:
-        url: what the settings say instead of the YAML; likewise `rate`, requests a minute as text.
+        url: takes precedence over the YAML; likewise `rate`, requests a minute as text.
         answer_max_bytes: an answer with more is refused.
     """
 
@@ -120,7 +120,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, source: str, api: Api, variables: Variables) -> Endpoint:
-        """The API by its YAML and the settings; whether these can work is looked at when it is asked."""
+        """The API by its YAML and the settings, which are validated when it is used."""
         return cls(
             source,
             api,
@@ -132,10 +132,10 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Where to ask.
+        """The URL.
 
         Raises:
-            SourceError: it is not an API's URL.
+            SourceError: it is not an http(s) URL.
         """
         address = self.url or self.api.url
         try:
@@ -144,29 +144,29 @@ class Endpoint:
         except ValueError:
             is_one = False
         if not is_one:
-            # What has another form may begin with a password.
+            # Text of another form may begin with a password.
             shown = address.rpartition("@")[2]
             raise SourceError(
-                f"{shown!r} is no address of an API; set LAKEHOUSE_{self.source.upper()}_URL to an http(s) URL"
+                f"{shown!r} is not the address of an API; set LAKEHOUSE_{self.source.upper()}_URL to an http(s) URL"
             )
         return address
 
     @property
     def key_parameter(self) -> dict[str, str]:
-        """The query's parameter that carries the key; none where a header does, or the vendor wants none.
+        """The query parameter with the key; empty if a header has it, or the vendor requires none.
 
         Raises:
-            SourceError: the vendor wants one and there is none.
+            SourceError: the vendor requires a key, and none is set.
         """
         key = self.require_key()
         return {} if self.api.key is None or self.api.key.header or key is None else {self.api.key.parameter: key}
 
     @property
     def key_header(self) -> dict[str, str]:
-        """The header that carries the key, likewise.
+        """The header with the key, likewise.
 
         Raises:
-            SourceError: the vendor wants one and there is none.
+            SourceError: the vendor requires a key, and none is set.
         """
         key = self.require_key()
         if self.api.key is None or self.api.key.header is None or key is None:
@@ -175,10 +175,10 @@ class Endpoint:
         return {self.api.key.header: f"Bearer {key}" if is_bearer else key}
 
     def require_key(self) -> str | None:
-        """The key; None where the vendor wants none.
+        """The key; None if the vendor requires none.
 
         Raises:
-            SourceError: the vendor wants one and there is none.
+            SourceError: the vendor requires a key, and none is set.
         """
         if self.api.key is not None and self.key is None:
             raise SourceError(
@@ -189,18 +189,18 @@ class Endpoint:
 
     @property
     def lacks_key(self) -> str | None:
-        """Why it can't be asked without a person; None where it can."""
+        """The reason why no request can be sent, if a key is missing."""
         if self.api.key is None or self.key is not None:
             return None
         return f"{self.api.key.variable} is not set, so that {self.source} can't be asked"
 
     @property
     def requests_per_minute(self) -> int:
-        """The YAML's number, unless LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE says what the user's plan allows. A vendor
-        who is played on this machine has no plan.
+        """The vendor's rate: LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE, or else the YAML's; unlimited for a vendor that is
+        simulated on this machine.
 
         Raises:
-            SourceError: the variable holds no number of requests, or the address is none.
+            SourceError: the variable is not a number of requests, or the address is not a URL.
         """
         if self.rate is None:
             return UNLIMITED if urlsplit(self.address).hostname in _LOOPBACK else self.api.requests_per_minute
@@ -212,9 +212,7 @@ class Endpoint:
         return int(self.rate)
 
     def warn_of_open_key(self) -> None:
-        """Logs, once a process, that everybody between here and the vendor can read the key; on this machine that is
-        no one.
-        """
+        """Logs, once per process, that the key is sent unencrypted, unless the vendor is simulated on this machine."""
         parts = urlsplit(self.address)
         if self.api.key is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
             _warn_of_open_key(self.source, parts.hostname or "", self.api.key.variable)
@@ -229,10 +227,10 @@ def _warn_of_open_key(source: str, host: str, variable: str) -> None:
 
 
 def limiter(requests_a_minute: int) -> Limiter:
-    """What a client waits for before each request."""
+    """The limiter that a client acquires before each request."""
     from pyrate_limiter import Duration, Limiter, Rate, SingleBucketFactory, StateBucket, TokenBucket
 
-    # A bucket of a single token spreads the requests evenly. A bucket of a minute's worth would let through up to
-    # twice the vendor's number in the first minute. Its state is two numbers: nothing has to be cleaned up.
+    # A bucket of a single token spreads requests evenly; one of a minute's worth would allow up to twice the vendor's
+    # rate in the first minute. Its state is two numbers, so nothing has to be cleaned up.
     bucket = StateBucket([Rate(requests_a_minute, Duration.MINUTE, burst=1)], algorithm=TokenBucket())
     return Limiter(SingleBucketFactory(bucket, schedule_leak=False), buffer_ms=1)

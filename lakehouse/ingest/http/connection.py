@@ -208,7 +208,7 @@ class Connection:
                 "defs.yaml)"
             )
         raise NoAnswer(
-            f"{self.source}: no answer about {request.asked} {met}; if this lasts, look whether "
+            f"{self.source}: no answer about {request.asked} {met}; if this lasts, check whether "
             f"{self.address(self.url)} is up, or lower api.requests_per_minute in the defs.yaml"
         )
 
@@ -221,8 +221,8 @@ class Connection:
         left = self._until - time.monotonic()
         if left <= 0 or not self._limiter.try_acquire(timeout=left):
             raise RunOver(
-                f"{self.source}: not asked for {request.asked}: the {self.api.run_timeout_s:g} s for which a "
-                "run may ask are over (api.run_timeout_s in the defs.yaml). The next run goes on"
+                f"{self.source}: not asked for {request.asked}: the {self.api.run_timeout_s:g} s for which a run may "
+                "send requests are over (api.run_timeout_s in the defs.yaml). The next run continues"
             )
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
@@ -265,8 +265,8 @@ class Connection:
             return f"{self.source}: no answer about {asked}: {said}. The next run asks again"
         key = f", the key in {self.api.key.variable}" if self.api.key else ""
         return (
-            f"{self.source} refuses {asked}: {said}. Check the symbol{key} and the request in the defs.yaml of "
-            f"{self.source}"
+            f"{self.source} refuses {asked}: {said}. Check what is asked about{key} and the request in the defs.yaml "
+            f"of {self.source}"
         )
 
     def _whole_response(self, request: Request) -> _WholeResponse:

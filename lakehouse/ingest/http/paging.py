@@ -1,4 +1,4 @@
-"""How an API divides an answer into pages: what to ask for after a page, until there is no next one."""
+"""The ways in which APIs divide an answer into pages: what to request after each page."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MEMBER = "Path of the member, such as meta.next_token."
 
 @dataclass(frozen=True)
 class Page:
-    """A page of an answer: its `number` from 0, the JSON document, its records, and the address that its header `Link`
-    names as the next page's (RFC 8288).
+    """A page of an answer: its `number` from 0, the JSON document, its records, and the address of the next page in its
+    header `Link` (RFC 8288).
     """
 
     number: int
@@ -26,17 +26,17 @@ class Page:
 
 
 class Paging(Protocol):
-    """The order of pages."""
+    """A way of paging."""
 
     def first(self) -> dict[str, str]:
-        """The parameters that ask for the first page."""
+        """The parameters of the first page."""
 
     def following(self, page: Page) -> dict[str, str] | str | None:
-        """The parameters, or the address, of the page after one; None after the last."""
+        """The parameters, or the address, of the page after `page`; None after the last."""
 
 
 class PageNumbers(Strict):
-    """Pages have numbers; the last is empty."""
+    """Pages are numbered; the last one is empty."""
 
     by: Literal["number"]
     parameter: str = Field("page", description="Parameter with the page's number.")
@@ -50,7 +50,7 @@ class PageNumbers(Strict):
 
 
 class Tokens(Strict):
-    """Each page has a token for the next one; the last has none."""
+    """Each page has a token for the next page; the last one has none."""
 
     by: Literal["token"]
     parameter: str = Field(description="Parameter that takes the token.")
@@ -65,7 +65,7 @@ class Tokens(Strict):
 
 
 class LastRecord(Strict):
-    """The next page begins after the last record of one; the last is empty."""
+    """Each page begins after the last record of the previous one; the last one is empty."""
 
     by: Literal["last"]
     parameter: str = Field(description="Parameter that takes the last record's value.")
@@ -80,7 +80,7 @@ class LastRecord(Strict):
 
 
 class Links(Strict):
-    """The header Link names the next page (RFC 8288); that of the last page doesn't."""
+    """The header Link has the next page's address (RFC 8288), except that of the last page."""
 
     by: Literal["link"]
 

@@ -1,4 +1,4 @@
-"""What an API is asked, question by question, and the names of the objects that hold its answers."""
+"""The questions that a dataset asks an API, and the names of the objects that hold the answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _NO_MONTH = "0001-01"
 
 @dataclass(frozen=True)
 class Question:
-    """A request about one subject and, where the dataset is asked for by month, a month (its first day). `name` is that
-    of the object that holds the answers.
+    """A request about one subject and, if the dataset is requested by month, a month (its first day). `name` is that of
+    the object that holds the answers.
     """
 
     name: str
@@ -29,16 +29,16 @@ class Question:
 
 @dataclass(frozen=True)
 class Requests:
-    """The questions of a dataset: one for each subject (a ticker, an identifier), and for each month where its
-    parameters have `{month}`.
+    """The questions of a dataset: one for each subject (a ticker, an identifier), and for each month if its parameters
+    have `{month}`.
 
     Args:
         dataset: its name, with which the names of objects begin.
-        declared: the parameters, in which `{month}` and the subject's own name in braces are filled in.
-        subject: name of the parameter that says what is asked about.
-        subjects: all that are asked about; raises SourceError where the settings name none.
+        declared: the parameters, in which `{month}` and the subject's name in braces are filled in.
+        subject: what subjects are called: `{symbol}` or `{isin}` in the parameters.
+        subjects: returns all subjects; raises SourceError if the settings name none.
         kept: parameters whose values stay with the rows: another value is another object.
-        chosen: parameters that the settings say otherwise; raises SourceError where one can't be.
+        chosen: returns the parameters that the settings override; raises SourceError if a value is not allowed.
     """
 
     dataset: str
@@ -50,14 +50,14 @@ class Requests:
 
     @cached_property
     def by_month(self) -> bool:
-        """Whether an answer is about a month; otherwise it has the whole history."""
+        """Whether an answer covers a month; otherwise it covers everything."""
         return any("{month}" in value for value in self.declared.values())
 
     def questions(self, partitions: Sequence[date]) -> list[Question]:
-        """What is to be asked for the rows of some partitions.
+        """The questions whose answers have the rows of some partitions.
 
         Raises:
-            SourceError: the settings name no subject, or a parameter that can't be.
+            SourceError: the settings name no subject, or give a parameter a value that is not allowed.
         """
         parameters = self.parameters()
         months: list[date | None] = [None]
@@ -69,14 +69,14 @@ class Requests:
         ]
 
     def prefixes(self, partitions: Sequence[date] | None) -> list[str]:
-        """The beginnings of the names of the objects about some partitions (None: about any)."""
+        """The prefixes of the names of the objects about some partitions (None: about any)."""
         if not self.by_month or partitions is None:
             return [self.dataset]
         return [f"{self.dataset}/{month}" for month in sorted({f"{partition:%Y-%m}" for partition in partitions})]
 
     def still_asks_for(self, name: str) -> bool:
-        """Whether the API would be asked for an object of that name: not about a subject that was taken out, nor with
-        other parameters.
+        """Whether there is still a question with that object: not if its subject was removed, or a kept parameter has
+        another value now.
         """
         named = self.parse_name(name)
         if named is None:
@@ -87,7 +87,7 @@ class Requests:
         )
 
     def parse_name(self, name: str) -> ObjectName | None:
-        """What an object's name says; None for a foreign object."""
+        """Parses an object's name; None for a foreign object."""
         match = self._groups.fullmatch(name)
         if match is None:
             return None
@@ -97,10 +97,10 @@ class Requests:
         return ObjectName(first, last, None, values)
 
     def parameters(self) -> dict[str, str]:
-        """The parameters, before a subject and a month are filled in.
+        """The parameters, before subject and month are filled in.
 
         Raises:
-            SourceError: the settings give one a value that it can't have.
+            SourceError: the settings give one a value that is not allowed.
         """
         return {**self.declared, **self.chosen()}
 

@@ -1,8 +1,7 @@
-"""What an answer of a REST vendor means, told from its status, headers and bytes: whether it is one, how long to
-wait before asking again.
+"""Interprets a response of a REST vendor by its status, headers and bytes: answer or refusal, when it was made, how
+long to wait before the next try.
 
-Pure functions on one answer. Requests, waits and retries belong in `client`; what the rows inside mean is not
-known here.
+Pure functions. Requests, waits and retries belong in `connection`; the meaning of the rows is not known here.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _VERDICT_STATUS = {400, 404, 410, 422}
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an answer is none. `permanent`: the same request is refused again; `quota`: every further one is, until
-    the quota is renewed or the plan changed; `passing`: worth another try. `text`: the vendor's words, whole.
-    `is_verdict`: the vendor itself says that there is nothing of that kind, in its own words or by the status.
+    """Why a response is not an answer. `permanent`: the same request will be refused again; `quota`: so will every
+    other one, until the quota is renewed or the plan changed; `passing`: worth another try. `text`: the vendor's whole
+    text. `is_verdict`: the vendor itself says, by its text or status, that it has nothing of that kind.
     """
 
     kind: Literal["permanent", "quota", "passing"]
@@ -42,14 +41,13 @@ def refusal_in(
     *,
     is_whole: bool,
 ) -> Refusal | None:
-    """Why an HTTP answer does not hold what was asked for; None where it does.
+    """The refusal in a response; None if it is an answer.
 
     Args:
-        datatype: `csv` or `json`, where the request said which.
+        datatype: `csv` or `json`, if the answer must be one of these.
         error_members: member of a JSON object -> `permanent` or `rate`: how the vendor refuses with status 200.
-        quota_patterns: regular expressions for refusals that no further try of today can change.
-        is_whole: whether HTTP said how long the answer is. Where it didn't, only a last line with an end tells an
-            answer from a cut one.
+        quota_patterns: regular expressions of refusals that no other try today can change.
+        is_whole: whether HTTP told the length of the body. Otherwise a body whose last line has no end counts as cut.
     """
     body = body.removeprefix(b"\xef\xbb\xbf")
     if status != 200:
@@ -81,7 +79,7 @@ def _refusing_json(
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
-        # The vendor's error may be damaged as well; what an object begins with tells it from data that were cut.
+        # An error of the vendor may be damaged too: the object's first member tells it from data that were cut.
         names = "|".join(map(re.escape, error_members))
         said = re.match(rf"\{{\s*\"?({names})\b", body.decode(errors="replace")) if names else None
         if said is None:
@@ -113,20 +111,20 @@ def _is_quota(text: str, quota_patterns: Sequence[str]) -> bool:
 
 
 def _quoted(body: bytes) -> str:
-    """A body on one line, for an error, which shortens it when the key is out: half a key couldn't be found."""
+    """A body on one line, for an error, which shortens it after removing the key: half a key would not be found."""
     return " ".join(body.decode(errors="replace").split())
 
 
 def published_at(date: str | None, now: datetime) -> datetime:
-    """When an answer was made: its Date header (RFC 9110, 6.6.1), but never later than `now`, which is also the
-    answer where the header is absent or unreadable. UTC.
+    """When an answer was made (UTC): its Date header (RFC 9110, 6.6.1), or `now` if that is earlier or there is no
+    readable header.
     """
     return min(_http_date(date) or now, now)
 
 
 def pause_s(retry_after: str | None, now: datetime) -> float:
-    """How many seconds the vendor asks to be left alone: Retry-After as seconds or as a date (RFC 9110, 10.2.3),
-    two minutes at most; 0 where it doesn't say.
+    """How many seconds the vendor asks to wait: Retry-After in seconds or as a date (RFC 9110, 10.2.3), at most two
+    minutes; 0 without the header.
     """
     text = (retry_after or "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", text):

@@ -1,6 +1,6 @@
-"""Keys of vendors, kept out of sight: out of errors, logs, and answers that repeat them.
+"""Removes vendors' keys from errors, logs, and answers that repeat them.
 
-`lakehouse.settings` provides the key, and the client sends it.
+`lakehouse.settings` provides the key, and `connection` sends it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import logging
 import re
 from urllib.parse import quote, quote_plus
 
-# A line with two words, or one about a key, is prose. Numbers, dates, labels of JSON and headers are none.
+# A line with two words, or with the word key, is prose; one of numbers, dates, JSON labels or headers is not.
 _PROSE = re.compile(rb"(?i)[a-z]{2,}[^\w\r\n]* [^\w\r\n]*[a-z]{2,}|key")
 
 
 class Secret:
-    """A key that must not be seen: takes it out of texts and bodies, and doesn't show it itself."""
+    """A key, and how it is removed from texts and bodies. Its own representation doesn't show it."""
 
     def __init__(self, key: str | None) -> None:
-        # Literally and as encoded in a URL; the longest first, since one may begin with another.
+        # The key and its encodings in URLs; the longest first, since one may begin with another.
         self.key = key
         forms = {key, quote(key, safe=""), quote(key), quote_plus(key)} if key else set()
         self._forms = sorted(forms, key=len, reverse=True)
@@ -32,8 +32,8 @@ class Secret:
         return text
 
     def hidden_in(self, body: bytes) -> bytes:
-        """The body without the key. A key made of digits may equal a volume: it is taken out of prose only, so that
-        data stay what they are.
+        """The body without the key. A key made of digits may equal a number in the data, so it is removed from prose
+        only.
         """
         if not any(form.encode() in body for form in self._forms):
             return body
@@ -44,7 +44,7 @@ class Secret:
 
 
 class WithoutKey(logging.Filter):
-    """Takes the key out of what is logged."""
+    """Removes the key from log records."""
 
     def __init__(self, secret: Secret) -> None:
         super().__init__()

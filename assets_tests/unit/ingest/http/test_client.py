@@ -118,7 +118,7 @@ REFUSED = {
     'JSON where CSV was asked for: {"detail": "no such series"}': Reply(b'{"detail": "no such series"}'),
     "JSON where CSV was asked for: {}": Reply(b"{}\n"),
     "status 404: gone": Reply(b"gone", 404),
-    "status 401: no text. Check the symbol, the key in VENDOR_API_KEY and the request": Reply(b"", 401),
+    "status 401: no text. Check what is asked about, the key in VENDOR_API_KEY and the request": Reply(b"", 401),
     "status 304": Reply(b"", 304),
 }
 EXHAUSTED = {
@@ -403,7 +403,7 @@ def test_settings_that_cannot_work_are_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("VENDOR_API_KEY", " ")
     with pytest.raises(SourceError, match="VENDOR_API_KEY is not set"):
         client_of(api())
-    with pytest.raises(SourceError, match="'vendor:x' is no address of an API; set LAKEHOUSE_VENDOR_URL"):
+    with pytest.raises(SourceError, match="'vendor:x' is not the address of an API; set LAKEHOUSE_VENDOR_URL"):
         client_of(api(), key=KEY, url="vendor:x")
     monkeypatch.setenv("LAKEHOUSE_VENDOR_SYMBOLS", " , ")
     with pytest.raises(SourceError, match="LAKEHOUSE_VENDOR_SYMBOLS names no symbol"):

@@ -373,8 +373,8 @@ def test_a_vendor_that_limits_the_rate_is_obeyed(tmp_path: Path) -> None:
     ("variable", "value", "said"),
     [
         ("IEX_TOKEN", " ", "iex wants a key and IEX_TOKEN is not set"),
-        ("LAKEHOUSE_IEX_URL", "cloud.iexapis.com", "is no address of an API; set LAKEHOUSE_IEX_URL"),
-        ("LAKEHOUSE_IEX_URL", "htp://me:password@cloud.iexapis.com", "^'cloud.iexapis.com' is no address"),
+        ("LAKEHOUSE_IEX_URL", "cloud.iexapis.com", "is not the address of an API; set LAKEHOUSE_IEX_URL"),
+        ("LAKEHOUSE_IEX_URL", "htp://me:password@cloud.iexapis.com", "^'cloud.iexapis.com' is not the address"),
         ("LAKEHOUSE_IEX_URL", "https://cloud.iexapis.com/v1?token=T", "LAKEHOUSE_IEX_URL has parameters"),
         ("LAKEHOUSE_IEX_SYMBOLS", " , ", "LAKEHOUSE_IEX_SYMBOLS names no symbol"),
         ("LAKEHOUSE_IEX_REQUESTS_PER_MINUTE", "many", "set it to a whole number"),
