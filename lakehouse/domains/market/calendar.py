@@ -86,6 +86,13 @@ def build_sessions(spec: CalendarSpec, first: date) -> pl.DataFrame:
     return found.select(pl.lit(spec.name).alias("calendar"), pl.all())
 
 
+def _without_sessions(code: str, first: date, why: str) -> SourceError:
+    return SourceError(
+        f"the calendar {code} has no sessions from {first} on: {why}. Correct `first_session` or `calendar` in the "
+        "defs.yaml"
+    )
+
+
 def _has(sessions: pl.DataFrame, day: date) -> bool:
     return day in sessions["session"]
 
@@ -98,10 +105,7 @@ def _exchange_days(code: str, first: date) -> pl.DataFrame:
         made = exchange_calendars.get_calendar(code, start=first.isoformat())
     # Some calendars lack the holidays of early years, and say it by an error that isn't theirs.
     except (ValueError, NotImplementedError) as error:
-        raise SourceError(
-            f"the calendar {code} has no sessions from {first} on: {in_one_line(error).rstrip('. ')}. "
-            "Correct `first_session` or `calendar` in the defs.yaml"
-        ) from error
+        raise _without_sessions(code, first, in_one_line(error).rstrip(". ")) from error
     # By columns: of ten thousand sessions, Python's own objects take twenty times as long.
     opened, closed = (
         pl.Series(moments.dt.tz_convert(None).to_numpy()).dt.cast_time_unit("us").dt.replace_time_zone("UTC")
@@ -121,8 +125,10 @@ def _venue_days(spec: CalendarSpec, first: date) -> pl.DataFrame:
     """The days of a market around the clock, each from its beginning to the next one's."""
     import polars as pl
 
-    zone, starts = spec.time_zone, spec.day_starts
-    days = pl.DataFrame({"session": pl.date_range(first, date.today() + _AHEAD, eager=True)})
+    zone, starts, last = spec.time_zone, spec.day_starts, date.today() + _AHEAD
+    if first > last:
+        raise _without_sessions(spec.code, first, f"it ends on {last}")
+    days = pl.DataFrame({"session": pl.date_range(first, last, eager=True)})
     if spec.code == "24/5":
         days = days.filter(pl.col("session").dt.weekday() <= 5)
 
