@@ -205,7 +205,7 @@ def some_bars(market: Market, seed: int) -> list[Bar]:
                     starts.add(midnight.astimezone(UTC))
                 continue
             for _ in range(12):
-                around = (closes - opens) + timedelta(hours=4)
+                around = (closes - opens) + timedelta(hours=6)
                 moment = opens - timedelta(hours=2) + around * random.random()
                 seconds = int(moment.timestamp() // step.total_seconds() * step.total_seconds())
                 starts.add(datetime.fromtimestamp(seconds, UTC))

@@ -2,12 +2,13 @@
 backfill page and partition mappings treat them as days (or months, or years), and tomorrow's needs no reload.
 
 A cron schedule and exclusions leave out days without a partition, such as weekends and an exchange's holidays. Today is
-a partition, since objects arrive during the day.
+a partition, since objects arrive during the day; so is tomorrow, where partitions begin on the evening before.
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -24,9 +25,18 @@ def time_windows(partitions: Partitioning) -> dg.TimeWindowPartitionsDefinition:
         fmt="%Y-%m-%d",
         cron_schedule=_CRON.get(partitions.unit) or f"0 0 * * {','.join(map(str, weekdays)) or '*'}",
         timezone=partitions.zone,
-        end_offset=1,
+        end_offset=2 if _begins_before_its_date(partitions) else 1,
         exclusions=[datetime(day.year, day.month, day.day) for day in without],
     )
+
+
+def _begins_before_its_date(partitions: Partitioning) -> bool:
+    """Whether partitions begin on the evening before their dates, as sessions of futures do: then tomorrow's is one,
+    too.
+    """
+    known = partitions.between(partitions.first, partitions.first + timedelta(days=7))
+    midnights = {day: datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(partitions.zone)) for day in known}
+    return any(partitions.day_at(midnight - timedelta(minutes=1)) == day for day, midnight in midnights.items())
 
 
 def _days_left_out(partitions: Partitioning) -> tuple[list[int], list[date]]:

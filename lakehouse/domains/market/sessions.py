@@ -104,8 +104,8 @@ class Sessions:
             start_at: starts of bars (UTC, microseconds).
             length: of each bar.
 
-        Returns: day (the session, or the date of a bar without one; NULL where there is no start), open_at, close_at
-            (of the session; NULL without one).
+        Returns: date (on the exchange's clock), day (the session, or else the date; NULL where there is no start),
+            open_at and close_at (of the session; NULL without one).
         """
         import numpy as np
         import polars as pl
@@ -128,6 +128,7 @@ class Sessions:
         found = frame.select("session", "open_at", "close_at")[np.maximum(index, 0)]
         placed = pl.Series("placed", index >= 0) & start_at.is_not_null()
         return found.with_columns(dates.alias("date"), placed.alias("placed")).select(
+            "date",
             pl.when("placed").then("session").otherwise("date").alias("day"),
             pl.when("placed").then("open_at"),
             pl.when("placed").then("close_at"),

@@ -206,8 +206,11 @@ def bar_times(bars: Bars, sessions: Sessions, text: pl.DataFrame) -> pl.DataFram
     start = pl.col("label") if bars.time.label == "start" else pl.col("label") - length
     found = found.with_columns(start_at=start, end_at=start + length)
     found = found.hstack(sessions.place(found["start_at"], length))
-    clocks = dict.fromkeys(["UTC", sessions.zone, bars.time.zone, *([bars.clock] if bars.clock else [])])
-    dates = [pl.col("day"), *(pl.col("start_at").dt.convert_time_zone(zone).dt.date() for zone in clocks)]
+    clocks = {"UTC", bars.time.zone, *([bars.clock] if bars.clock else [])} - {sessions.zone}
+    dates = [
+        pl.col("day", "date"),
+        *(pl.col("start_at").dt.convert_time_zone(zone).dt.date().alias(zone) for zone in clocks),
+    ]
     return found.select(
         pl.lit(bars.interval).alias("interval"),
         "start_at",
