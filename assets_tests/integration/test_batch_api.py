@@ -127,7 +127,7 @@ def source_of(vendor: Vendor, *isins: str, **entries: Any) -> Source:
         partitioning=Whole(),
         partition_column="part",
         part=Part("part"),
-        times=lambda: (),
+        times=lambda text: text.select(),
         reading=reading_digest(RAW, {"rows": rows.model_dump(mode="json")}),
         refusals=Refusals(),
     )

@@ -237,7 +237,7 @@ def test_a_run_that_has_asked_for_long_enough_leaves_the_rest_to_the_next(lake: 
     lake.api.fail(market.symbols[0], "slow", month=MONTHS[0], forever=True)
     errors = [*lake.load_bars(DAYS).errors.values()]
     assert len(errors) == len(MONTHS) * len(market.symbols)
-    assert "the 0.3 s for which a run may ask are over" in errors[0]
+    assert "the 0.3 s for which a run may send requests are over" in errors[0]
     assert all(error.startswith("not asked") for error in errors[1:])
     lake.api.mend()
     treated(lake, run_timeout_s=600.0)
