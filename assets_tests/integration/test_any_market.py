@@ -18,6 +18,7 @@ import exchange_calendars
 import pytest
 
 from assets_tests.support.described import resolved
+from assets_tests.support.soak import soak_count
 from lakehouse.api import Lake
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.config import SourceConfig
@@ -333,9 +334,13 @@ def stored_daily(lake: Lake) -> Daily:
     return {(row["symbol"], row["session"]): tuple(row[name] for name in columns) for row in rows}  # type: ignore[misc]
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(soak_count(1, 10)))
 @pytest.mark.parametrize("market", MARKETS, ids=str)
-def test_each_bar_is_in_its_session_and_each_daily_bar_is_the_reference(market: Market, folder: Path) -> None:
-    bars = some_bars(market, seed=len(str(market)))
+def test_each_bar_is_in_its_session_and_each_daily_bar_is_the_reference(
+    market: Market, seed: int, folder: Path
+) -> None:
+    bars = some_bars(market, seed)
     publish(market, folder, bars)
     lake, source = Lake.open(), described(market)
     sessions = source.calendar.between(market.first - timedelta(days=3), market.last + timedelta(days=3))

@@ -16,7 +16,7 @@ def shared_partitions(lake: Lake, dataset: Dataset, partitions: Sequence[date]) 
     """The other partitions that have rows in the objects which have rows of `partitions`, by the ledger."""
     import polars as pl
 
-    if dataset.is_asked or dataset.part.unit != "day" or not partitions:
+    if dataset.part.unit != "day" or not partitions:
         return set()
     first, last = pl.col("first_session"), pl.col("last_session")
     about = (pl.col("product") == dataset.name) & (first <= max(partitions)) & (last >= min(partitions))
