@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog import registry_of
-from lakehouse.domains.market.prices import Adjustment, Convention, daily_bars
+from lakehouse.domains.market.prices import Adjustment, Convention, bars, daily_bars
 from lakehouse.errors import LakeUnavailable
 from lakehouse.lake import lake as kernel
 from lakehouse.lake.folders import require_folder
@@ -128,6 +128,20 @@ class Lake(kernel.Lake):
         """
         wanted = {"symbols": symbols, "start": start, "end": end, "as_of": as_of}
         return daily_bars(self, source, adjusted=adjusted, convention=convention, **wanted)  # type: ignore[arg-type]
+
+    def bars(
+        self,
+        source: str,
+        interval: str,
+        *,
+        symbols: Collection[str] | str | None = None,
+        start: date | str | None = None,
+        end: date | str | None = None,
+    ) -> duckdb.DuckDBPyRelation:
+        """A source's traded bars of a longer interval, such as `5min` or `1h`, within sessions and segments (see
+        `lakehouse.domains.market.prices.bars`).
+        """
+        return bars(self, source, interval, symbols=symbols, start=start, end=end)
 
 
 def open_lake(place: Settings | str | os.PathLike[str] | None = None, **how: Any) -> Lake:

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 MARTS_SCHEMA = "marts"
 _CATALOG = re.compile(r"\b(show|describe|pragma|duckdb_\w+|information_schema|pg_\w+|sqlite_\w+)\b", re.IGNORECASE)
 """Words in queries without a table that list the tables."""
+_KEYWORD_ARGUMENT = re.compile(
+    r"""(?P<apart>'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/)|\binterval(?=\s*(?::=|=>))""",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The name of an argument that is a keyword of SQL, which DuckDB reads only in quotes; not in texts and comments."""
 _QUALIFIED = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
 
 _log = logging.getLogger(__name__)
@@ -220,6 +225,7 @@ class Lake:
         """
         import duckdb
 
+        query = _KEYWORD_ARGUMENT.sub(lambda found: found["apart"] or '"interval"', query)
         if self.limits is not None:
             known = self.sources()
             check_query(

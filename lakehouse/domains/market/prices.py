@@ -1,4 +1,4 @@
-"""Reads daily bars by symbols and sessions, as traded or on one adjustment basis."""
+"""Reads bars of any interval and daily bars by symbols and sessions, as traded or on one adjustment basis."""
 
 from __future__ import annotations
 
@@ -45,31 +45,61 @@ def daily_bars(
     Raises:
         TableMissing: the lake has no such source, or it has no daily bars.
     """
+    _require_bars(lake, source)
+    day = f", as_of := {literal(as_of)}::DATE" if as_of else ""
+    choice = f"adjusted := {literal(adjusted)}, convention := {literal(convention)}{day}"
+    found = lake.sql(f'FROM "{source}".adjusted_daily_bars({choice}){_where(symbols, start, end)}')
+    assert found is not None
+    return found
+
+
+def bars(
+    lake: Lake,
+    source: str,
+    interval: str,
+    *,
+    symbols: Collection[str] | str | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+) -> duckdb.DuckDBPyRelation:
+    """A source's traded bars of a longer interval than the stored ones, within sessions and segments (see `longer`).
+
+    Args:
+        interval: a number and s, min, h or d, up to 1d; a multiple of the stored interval.
+        symbols: of these only; of all by default.
+        start: the first session wanted.
+        end: the last session wanted.
+
+    Raises:
+        TableMissing: the lake has no such source, or it has no bars.
+        duckdb.InvalidInputException: the interval can't be made of the stored bars; its message says why.
+    """
+    _require_bars(lake, source)
+    found = lake.sql(f'FROM "{source}".bars({literal(interval)}){_where(symbols, start, end)}')
+    assert found is not None
+    return found
+
+
+def _where(symbols: Collection[str] | str | None, start: date | str | None, end: date | str | None) -> str:
+    wanted = [f"session >= {literal(start)}::DATE"] if start else []
+    wanted += [f"session <= {literal(end)}::DATE"] if end else []
+    if symbols is not None:
+        wanted.append(predicate({"symbol": [symbols] if isinstance(symbols, str) else list(symbols)}))
+    return f" WHERE {' AND '.join(wanted)}" if wanted else ""
+
+
+def _require_bars(lake: Lake, source: str) -> None:
+    """Makes sure that the lake has a source, and that it has bars if a `defs.yaml` describes it.
+
+    Raises:
+        TableMissing: there is no such source, or it has a daily series alone.
+    """
     known = lake.sources("market")
     if source not in known:
         raise TableMissing(
             f"the lake at {lake.uri} has no source {source!r}; it has {', '.join(known) or 'none'}"
             f"{did_you_mean(source, known)}"
         )
-    _require_daily_bars(lake, source)
-    day = f", as_of := {literal(as_of)}::DATE" if as_of else ""
-    choice = f"adjusted := {literal(adjusted)}, convention := {literal(convention)}{day}"
-    wanted = [f"session >= {literal(start)}::DATE"] if start else []
-    wanted += [f"session <= {literal(end)}::DATE"] if end else []
-    if symbols is not None:
-        wanted.append(predicate({"symbol": [symbols] if isinstance(symbols, str) else list(symbols)}))
-    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
-    found = lake.sql(f'FROM "{source}".adjusted_daily_bars({choice}){where}')
-    assert found is not None
-    return found
-
-
-def _require_daily_bars(lake: Lake, source: str) -> None:
-    """Makes sure that a source, if a `defs.yaml` describes it, has daily bars.
-
-    Raises:
-        TableMissing: it has a daily series alone.
-    """
     _, tables = lake.registry.sources.get(source, ("", {}))
     if tables and "daily_bars" not in tables:
         raise TableMissing(

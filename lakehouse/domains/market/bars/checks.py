@@ -191,10 +191,11 @@ def _session_reaches_close(lake: Lake, source: BarSource, sessions: Partitions) 
             connection.execute(
                 f"""
                 SELECT session, what, count(*) AS instruments,
-                    list(coalesce(symbol, instrument_id) ORDER BY turnover DESC, instrument_id)[:{_NAMED}] AS examples,
+                    list(coalesce(symbol, instrument_id) ORDER BY rank DESC, instrument_id)[:{_NAMED}] AS examples,
                     max(last_end_at) AS last_end_at, any_value(close_at) AS close_at,
-                    arg_max(bar_count, turnover) AS bar_count, round(arg_max(usual_bars, turnover)) AS usual_bars
-                FROM ({judged}) WHERE {_inside(sessions)} GROUP BY session, what ORDER BY session DESC, what
+                    arg_max(bar_count, rank) AS bar_count, round(arg_max(usual_bars, rank)) AS usual_bars
+                FROM (SELECT *, coalesce(turnover, 0) AS rank FROM ({judged}))
+                WHERE {_inside(sessions)} GROUP BY session, what ORDER BY session DESC, what
                 """
             )
             .to_arrow_table()

@@ -7,6 +7,7 @@ from datetime import timedelta
 from lakehouse.derive.source import Check, DerivedTable, Macro
 from lakehouse.domains.market.bars.checks import bar_checks, official_checks
 from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.longer import bars_of_interval
 from lakehouse.domains.market.bars.source import KIND, BarSource, bound_contracts, datasets_of
 from lakehouse.domains.market.bars.tables import (
     BARS_TABLE,
@@ -60,7 +61,7 @@ def _of_products(
     if bars is not None:
         tables = (BARS_TABLE, DAILY_BARS_TABLE)
         checks = bar_checks(BARS_TABLE, delivered=bars.objects is not None)
-        macros["adjusted_daily_bars"] = adjusted_daily_bars
+        macros |= {"adjusted_daily_bars": adjusted_daily_bars, "bars": bars_of_interval}
     if official is not None:
         tables = (*tables, OFFICIAL_DAILY_TABLE, CORPORATE_ACTIONS_TABLE)
         # The objects of a place are looked at once: with the bars, where there are any.

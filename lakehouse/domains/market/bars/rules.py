@@ -36,6 +36,15 @@ BARS = RevisionRule(
 
 DAILY_KEY = ("instrument_id", "currency", "session")
 
+OF_TRADED_BARS = """
+    arg_min(open, start_at) AS open, max(high) AS high, min(low) AS low, arg_max(close, start_at) AS close,
+    fsum(volume ORDER BY start_at) AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
+    CASE WHEN count(vwap) = count(*) THEN
+        sum(vwap * volume ORDER BY start_at) / fsum(volume ORDER BY start_at)
+    END AS vwap
+"""
+"""What several traded bars of an instrument are together (SQL)."""
+
 
 def bars(raw: str, ledger: str, hours: str) -> str:
     """The rows of the table bars.
@@ -82,12 +91,8 @@ def daily(bars_relation: str, completeness: str, time_zone: str) -> str:
         SELECT date_trunc('month', session)::DATE AS month, instrument_id,
             arg_max_null(symbol, start_at) AS symbol, arg_max_null(name, start_at) AS name,
             arg_max_null(instrument_type, start_at) AS instrument_type,
-            currency, session,
-            arg_min(open, start_at) AS open, max(high) AS high, min(low) AS low, arg_max(close, start_at) AS close,
-            fsum(volume ORDER BY start_at) AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
+            currency, session, {OF_TRADED_BARS},
             sum(close * volume ORDER BY start_at) AS turnover,
-            CASE WHEN count(vwap) = count(*) THEN
-                sum(vwap * volume ORDER BY start_at) / fsum(volume ORDER BY start_at) END AS vwap,
             count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at,
             timezone('{time_zone}', max(published_at) FILTER (is_adjusted))::DATE AS adjusted_as_of,
             CASE WHEN any_value(is_complete) AND ({silent}) THEN NULL ELSE any_value(is_complete) END AS is_complete
