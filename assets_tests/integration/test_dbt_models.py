@@ -17,6 +17,7 @@ from assets_tests.support.dbt_warehouse import (
     FRIDAY,
     MARTS,
     MONDAY,
+    SATURDAY,
     THURSDAY,
     TUESDAY,
     VENDOR,
@@ -30,7 +31,10 @@ from assets_tests.support.dbt_warehouse import (
     built_elsewhere,
     write,
 )
+from assets_tests.support.described import changed
 from assets_tests.support.soak import soak_count
+from lakehouse.catalog import source_named
+from lakehouse.domains.market.bars.config import Calendar
 
 
 @pytest.fixture
@@ -191,6 +195,25 @@ def test_a_source_that_is_not_configured_any_more_leaves_the_warehouse(tmp_path:
     one.run(*models)
     assert one.query("select distinct source from marts.fct_daily_bar") == [(FILES,)]
     assert one.query("select mic from marts.dim_venue") == [("XETR",)]
+
+
+def test_two_vendors_of_one_venue_share_its_rows(tmp_path: Path) -> None:
+    """They describe it in other words, follow other calendars and have the same instrument."""
+    write(WEEK)
+    write({Key("A", TUESDAY, "EUR"): Bar(185, "AAPL"), Key("B", SATURDAY, "EUR"): Bar(3, "B")}, VENDOR)
+    both = Warehouse(tmp_path / "shared", FILES, VENDOR)
+    venue = source_named(FILES).config.venue
+    crypto = {"calendar": Calendar.model_validate("24/7"), "first_session": date(2024, 1, 2)}
+    other = changed(source_named(VENDOR), venue=venue.model_copy(update={"name": "XETRA", "country": "LU"}), **crypto)
+    both.sources[VENDOR] = other
+    both.build()
+    assert both.query("select mic, name, country from marts.dim_venue") == [("XETR", "XETRA", "LU")]
+    assert both.query(
+        "select source, count(*) from marts.fct_daily_bar where mic = 'XETR' group by all order by all"
+    ) == [
+        (VENDOR, 2),
+        (FILES, 7),
+    ]
 
 
 def test_a_source_without_bars_is_no_fault(warehouse: Warehouse) -> None:

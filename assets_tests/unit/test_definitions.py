@@ -77,7 +77,7 @@ DAILY = "wiki"
 FEED = "iex"
 FEED_MARTS = {f"marts/{name}" for name in ("dim_resolution", "fct_quote_window", "percentage_gains", "top_stocks")}
 BAR_CHECKS = """
-{}/bars        conservation!  contract!  key_is_unique!  labels_fit_hours  no_suspect_bars
+{}/bars        conservation!  contract!  key_is_unique!  labels_fit_hours  no_suspect_bars  venue_agrees
 {}/daily_bars  consistent_with_bars!  contract!  enough_rows_kept!  instruments_present  key_is_unique!  session_reaches_close  volume_usual
 """  # noqa: E501
 OTHER_CHECKS = """
@@ -89,7 +89,7 @@ alpha_vantage/official_daily     conservation!  contract!  enough_rows_kept!  ke
 alpha_vantage/corporate_actions  contract!  key_is_unique!
 alpha_vantage/reconciliation     reconciles
 wiki/raw_daily                   contract!  few_rows_refused  key_is_unique!  objects_known  objects_readable  readings_current  rows_entered
-wiki/official_daily              conservation!  contract!  enough_rows_kept!  key_is_unique!
+wiki/official_daily              conservation!  contract!  enough_rows_kept!  key_is_unique!  venue_agrees
 wiki/corporate_actions           contract!  key_is_unique!
 iex/quotes                       contract!  few_rows_refused  key_is_unique!  polls_answered
 iex/quote_windows                consistent_with_quotes!  contract!  key_is_unique!

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import dagster as dg
 
+from lakehouse.catalog import descriptions
 from lakehouse.components.bars.figures import session_pictures
 from lakehouse.components.bars.reconciliation import reconciliation_asset
 from lakehouse.components.bars.report import report_asset
 from lakehouse.components.bars.schedules import update_schedules
 from lakehouse.components.sources.assets import Shown
 from lakehouse.components.sources.component import SourceComponent
-from lakehouse.derive.source import Source
+from lakehouse.derive.source import Check, Source
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.resolve import bar_source
 from lakehouse.domains.market.bars.source import BarSource
+from lakehouse.domains.market.bars.venues import venue_check
 from lakehouse.settings import settings
 
 _FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=5), warn_window=timedelta(days=4))
@@ -35,7 +38,15 @@ class MarketSource(SourceComponent):
     config: SourceConfig
 
     def resolve(self) -> BarSource:
-        return bar_source(self.config, settings())
+        source = bar_source(self.config, settings())
+        return replace(source, checks=(*source.checks, self._venue_check(source)))
+
+    def _venue_check(self, source: BarSource) -> Check:
+        """The check against the other sources, which only the composition root knows."""
+        known = descriptions()
+        described = {name: said for name, (_, said) in known.found.items() if isinstance(said, SourceConfig)}
+        files = {source.name: source.name} | {name: str(path) for name, path in known.files.items()}
+        return venue_check(source.tables[0].name, described | {source.name: self.config}, files)
 
     def further_assets(self, partitions: dg.TimeWindowPartitionsDefinition | None) -> list[dg.AssetsDefinition]:
         if partitions is None:  # without bars there is nothing to report or to reconcile
