@@ -95,12 +95,12 @@ def sound(fields: Sequence[str], version: Version, number: int) -> Bar | None:
     try:
         start = datetime.fromisoformat(f"{row['Date']}T{row['Time']}:00+00:00")
         prices = [float(row[name]) for name in ("StartPrice", "MaxPrice", "MinPrice", "EndPrice")]
-        volume = int(row["TradedVolume"])
+        volume = float(row["TradedVolume"])
         trades = int(row["NumberOfTrades"]) if row["NumberOfTrades"] and version.with_trades else None
     except ValueError:
         return None
     opened, high, low, closed = prices
-    if not all(math.isfinite(price) and price > 0 for price in prices) or volume < 0 or (trades or 0) < 0:
+    if not all(math.isfinite(price) and price > 0 for price in prices) or not 0 <= volume < 1e18 or (trades or 0) < 0:
         return None
     if high != max(prices) or low != min(prices):
         return None

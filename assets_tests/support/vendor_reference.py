@@ -144,11 +144,11 @@ def _values(row: Row) -> Row | None:
     except ValueError:
         return None
     prices = list(values.values())
-    if not all(math.isfinite(price) and price > 0 for price in prices) or volume < 0 or volume != int(volume):
+    if not all(math.isfinite(price) and price > 0 for price in prices) or not 0 <= volume < 1e18:
         return None
     if values["high"] != max(prices) or values["low"] != min(prices):
         return None
-    return values | {"volume": int(volume)}
+    return values | {"volume": volume}
 
 
 def _official(row: Row | None) -> Row | None:
