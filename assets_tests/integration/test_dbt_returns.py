@@ -247,6 +247,36 @@ def test_a_source_without_actions_has_one_return(warehouse: Warehouse) -> None:
     assert all(plain == split == total for plain, split, total, *_ in rows)
 
 
+def test_no_accepted_row_stops_a_publication(tmp_path: Path) -> None:
+    """A spread below zero, with a dividend; an index without volumes; volumes as small and as large as there are."""
+    days = (TUESDAY, WEDNESDAY, THURSDAY)
+    series = {
+        "SPREAD": [Bar(10, volume=1.5), Bar(-5, volume=0.25), Bar(3, volume=1.0)],
+        "INDEX": [Bar(100, volume=None), Bar(130, volume=None), Bar(0, volume=None)],
+        "EXTREME": [Bar(9e14, volume=9e17), Bar(1e-12, volume=5e-324), Bar(9e14, volume=5e-324)],
+    }
+    bars = {
+        Key(name, day, "USD"): bar for name, all_bars in series.items() for day, bar in zip(days, all_bars, strict=True)
+    }
+    write(bars, VENDOR)
+    write_official({key: bar.close for key, bar in bars.items()})
+    write_actions([Action("SPREAD", WEDNESDAY, "dividend", 1.0), Action("EXTREME", THURSDAY, "split", 1e6)])
+    warehouse = Warehouse(tmp_path / "warehouse", VENDOR)
+    warehouse.build()
+    index = "select volume, turnover from marts.daily_summary where instrument_id = 'INDEX'"
+    assert warehouse.query(index) == [(None, None)] * 3
+    assert {name for (name,) in warehouse.query("select distinct instrument_id from marts.most_traded_by_value")} == {
+        "SPREAD",
+        "EXTREME",
+    }
+    spread = warehouse.query(
+        "select return_pct, total_return_pct from marts.returns where instrument_id = 'SPREAD' order by session"
+    )
+    assert spread[0] == (None, None)
+    assert spread[1] == (-150.0, pytest.approx((-5 / 9 - 1) * 100))
+    assert spread[2] == (None, None), "a share of a negative close means nothing"
+
+
 def test_an_instrument_known_by_its_actions_alone_is_not_lost(tmp_path: Path) -> None:
     write({Key("TRADED", WEDNESDAY, "USD"): Bar(10, "TRADED")}, VENDOR)
     write_actions([Action("TRADED", TUESDAY, "split", 2), Action("UNSEEN", THURSDAY, "dividend", 1)])

@@ -57,7 +57,7 @@ class Bar(NamedTuple):
 
     close: float = 10.0
     symbol: str = "AAA"
-    volume: int = 100
+    volume: float | None = 100
     is_complete: bool | None = True
     adjusted_as_of: date | None = None
 
@@ -125,7 +125,7 @@ def write(bars: Bars, source: str = FILES) -> None:
                 "close": bar.close,
                 "volume": bar.volume,
                 "trades": 3,
-                "turnover": bar.close * bar.volume,
+                "turnover": None if bar.volume is None else bar.close * bar.volume,
                 "vwap": None,
                 "bar_count": 2,
                 "first_bar_at": first,
@@ -133,7 +133,7 @@ def write(bars: Bars, source: str = FILES) -> None:
                 "adjusted_as_of": bar.adjusted_as_of,
                 "prev_session": previous.session if previous else None,
                 "prev_close": prev_close,
-                "change_pct": (bar.close / prev_close - 1) * 100 if prev_close else None,
+                "change_pct": (bar.close / prev_close - 1) * 100 if prev_close and prev_close > 0 else None,
                 "is_complete": bar.is_complete,
             }
         )
@@ -148,7 +148,7 @@ def write_official(closes: Closes, source: str = VENDOR) -> None:
             **key._asdict(),
             "symbol": key.instrument_id,
             **dict.fromkeys(("open", "high", "low", "close"), close),
-            "volume": round(close * 10),
+            "volume": round(abs(close) * 10),
             "known_at": _KNOWN,
         }
         for key, close in closes.items()

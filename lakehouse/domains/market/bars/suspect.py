@@ -43,7 +43,7 @@ def suspect_bars(bars: str) -> str:
 
     Returns: instrument_id, symbol, currency, start_at, session, price (open, high, low or close: the one that is
         off; of several the close, else the open, else the high or low), value, level, deviation_pct (of the value
-        from the level, in percent; NULL where the level is zero).
+        from the level, in percent; NULL where the level is not above zero).
     """
     series = "instrument_id, currency, session"
     factor = f"if(segment = 'regular', {NOISE_TIMES}, {NOISE_TIMES_EXTENDED})"
@@ -94,7 +94,7 @@ def suspect_bars(bars: str) -> str:
             FROM candidates JOIN neighbours USING ({series}, number)
         )
         SELECT instrument_id, symbol, currency, start_at, session, price, value, level,
-            round((value - level) / nullif(abs(level), 0) * 100, 2) AS deviation_pct
+            CASE WHEN level > 0 THEN round((value - level) / level * 100, 2) END AS deviation_pct
         FROM judged WHERE greatest(high - upper, lower - low) > allowed
     """
 

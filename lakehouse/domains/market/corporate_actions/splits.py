@@ -26,6 +26,8 @@ JUMP_TIMES = 8.0
 """A jump is at least so many usual moves: what often moves by a third is not splitting."""
 VOLUME_TIMES = 3.0
 """The volume may be off the ratio by this factor, and is nearer to it than to the usual volume."""
+_MOST_SHARES = 1e300
+"""Bound of a product of splits, so that it is a number above zero, however many there are."""
 SAME_SPLIT_DAYS = 7
 """Two sources that date a split apart by no more mean the same one."""
 
@@ -75,7 +77,9 @@ def session_splits(closes: str, splits: str) -> str:
                     AND abs(nearer.ex_date - known.ex_date) <= {SAME_SPLIT_DAYS})
         ), counted AS (
             SELECT chosen.source, chosen.instrument_id, chosen.currency, bars.session,
-                product(chosen.split_factor ORDER BY chosen.ex_date) AS split_factor
+                greatest(
+                    least(product(chosen.split_factor ORDER BY chosen.ex_date), {_MOST_SHARES}), 1 / {_MOST_SHARES}
+                ) AS split_factor
             FROM chosen ASOF JOIN bars
                 ON chosen.source = bars.source AND chosen.instrument_id = bars.instrument_id
                 AND chosen.currency = bars.currency AND chosen.ex_date <= bars.session
@@ -84,15 +88,16 @@ def session_splits(closes: str, splits: str) -> str:
             GROUP BY ALL
         ), moves AS (
             SELECT bars.*, coalesce(split_factor, 1) AS split_factor,
+                -- Differences of logarithms: the quotients of tiny and huge numbers may be 0, which has none.
                 CASE WHEN prev_close > 0 AND close > 0 THEN
-                    ln(close * coalesce(split_factor, 1) / prev_close) END AS move
+                    ln(close) - ln(prev_close) + ln(coalesce(split_factor, 1)) END AS move
             FROM bars LEFT JOIN counted USING ({SERIES}, session)
         ), usual AS (
             SELECT *, median(volume) OVER earlier AS usual_volume, coalesce(median(abs(move)) OVER earlier, 0) AS noise
             FROM moves WINDOW earlier AS (PARTITION BY {SERIES} ORDER BY session
                 ROWS BETWEEN {USUAL_SESSIONS} PRECEDING AND 1 PRECEDING)
         ), jumps AS (
-            SELECT *, ln(volume / usual_volume) AS more_volume FROM usual
+            SELECT *, ln(volume) - ln(usual_volume) AS more_volume FROM usual
             WHERE volume > 0 AND usual_volume > 0 AND abs(move) >= greatest(ln(1.2), {JUMP_TIMES} * noise)
         ), suspected AS (
             SELECT {SERIES}, session, arg_min(name, abs(move + ratio)) AS suspected_split

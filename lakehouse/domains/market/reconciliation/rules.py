@@ -214,13 +214,14 @@ class TwoSeries:
 
 
 def _deviation_bp(field: str) -> str:
-    deviation = f"({field} - other_{field}) / nullif(abs(other_{field}), 0) * 10000"
+    deviation = f"CASE WHEN other_{field} > 0 THEN ({field} - other_{field}) / other_{field} * 10000 END"
     return f"CASE WHEN {field} = other_{field} THEN 0 ELSE {deviation} END"
 
 
 def _beyond(field: str, tolerance: float) -> str:
-    # Where theirs is zero there is no deviation in basis points, and any other price of ours is too far.
-    return f"coalesce(abs({field}_bp) > {tolerance}, {field} <> other_{field})"
+    # Where theirs is zero or negative there is no deviation in basis points; the difference is judged by its size.
+    beyond = f"abs({field} - other_{field}) > {tolerance / 10_000} * abs(other_{field})"
+    return f"coalesce(abs({field}_bp) > {tolerance}, {beyond})"
 
 
 def _bases(tolerances: Tolerances) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
-from math import sin
+from math import isfinite, sin
 from typing import NamedTuple
 
 import duckdb
@@ -21,7 +22,7 @@ class Series(NamedTuple):
     """Closes and volumes of an instrument on consecutive days from `FIRST`."""
 
     closes: list[float]
-    volumes: list[float]
+    volumes: Sequence[float | None]
     source: str = "x"
     instrument_id: str = "A"
     currency: str = "EUR"
@@ -46,11 +47,11 @@ def found(series: list[Series], splits: list[Split] | None = None) -> Found:
     connection = duckdb.connect(config={"threads": 1})
     connection.execute(
         "CREATE TABLE closes (source TEXT, instrument_id TEXT, currency TEXT, session DATE, close DOUBLE, "
-        "volume BIGINT, adjusted_as_of DATE); CREATE TABLE splits (source TEXT, instrument_id TEXT, currency TEXT, "
+        "volume DOUBLE, adjusted_as_of DATE); CREATE TABLE splits (source TEXT, instrument_id TEXT, currency TEXT, "
         "ex_date DATE, split_factor DOUBLE)"
     )
     rows = [
-        (each.source, each.instrument_id, each.currency, day(number), close, round(volume), each.adjusted_as_of)
+        (each.source, each.instrument_id, each.currency, day(number), close, volume, each.adjusted_as_of)
         for each in series
         for number, (close, volume) in enumerate(zip(each.closes, each.volumes, strict=True))
     ]
@@ -177,3 +178,32 @@ def test_session_splits__what_a_vendor_adjusted_is_not_split_again() -> None:
 def test_session_splits__prices_of_zero_and_below_are_no_split() -> None:
     assert found([Series([1.0, 0.0, -2.0, -1.0, 5.0], [10.0, 20, 20, 20, 20])]) == {}
     assert found([]) == {}
+
+
+def test_session_splits__without_volumes_nothing_is_suspected() -> None:
+    split = jump(4.0, 0.0, 4.0)
+    assert found([split]) != {}
+    assert found([split._replace(volumes=[None] * len(split.volumes))]) == {}
+
+
+PRICES = st.sampled_from([-1.0, 0.0, 1e-12, 1.0, 9.9e14])
+VOLUMES = st.sampled_from([5e-324, 1e-320, 1e-12, 1.0, 9.9e17, None])
+
+
+@given(
+    closes=st.lists(PRICES, min_size=2, max_size=8),
+    volumes=st.lists(VOLUMES, min_size=8, max_size=8),
+    splits=st.lists(st.sampled_from([1e-6, 1e6]), max_size=3),
+    repeated=st.sampled_from([1, 60]),
+)
+def test_session_splits__any_accepted_rows_make_factors_above_zero(
+    closes: list[float], volumes: list[float | None], splits: list[float], repeated: int
+) -> None:
+    """Volumes whose quotient is too small for a double, and so many splits in a gap that their product is."""
+    announced = [Split(day(1) + timedelta(days=number), factor) for number, factor in enumerate(splits * repeated)]
+    series = Series(closes, volumes[: len(closes)])
+    later = Series(closes, volumes[: len(closes)], instrument_id="B")
+    gap = [split._replace(instrument_id="B", ex_date=day(1)) for split in announced]
+    for factor, _ in found([series, later], announced + gap).values():
+        assert isfinite(factor)
+        assert factor > 0
