@@ -71,9 +71,7 @@ def content(store: S3Store, prefix: str) -> dict[str, str | None]:
 @pytest.fixture(scope="module")
 def twins(ministack_s3: MinistackS3, tmp_path_factory: pytest.TempPathFactory) -> Twins:
     root = tmp_path_factory.mktemp("twins")
-    calendar = SessionCalendar(
-        "XETR", "Europe/Berlin", build_sessions(CalendarSpec("XETR", "XETR", "Europe/Berlin"), FIRST)
-    )
+    calendar = SessionCalendar("Europe/Berlin", build_sessions(CalendarSpec("XETR", "Europe/Berlin", "another"), FIRST))
     exchange = Exchange(
         [(session, *calendar.hours(session)) for session in calendar.between(FIRST, LAST)], instruments=15
     )

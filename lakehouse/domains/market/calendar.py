@@ -24,9 +24,7 @@ from lakehouse.errors import LakehouseError, SourceError, in_one_line
 if TYPE_CHECKING:
     import polars as pl
 
-AROUND_THE_CLOCK = ("24/7", "24/5")
-"""The calendars without hours of their own. 24/5 has no session on Saturday and Sunday."""
-_AHEAD = timedelta(days=365)
+_DAY = timedelta(days=1)
 _NOON = time(12)
 
 
@@ -39,31 +37,28 @@ class CalendarSpec:
     """Which sessions an exchange has.
 
     Args:
-        name: what it is called: the code, or another name where something below differs from the code's own.
         code: of exchange_calendars, such as XETR.
         time_zone: the exchange's own.
+        other_name: what the calendar is called where its sessions aren't those of the code.
         also: sessions that the calendar lacks, or has with other hours: day, and its opening and close on the
             exchange's clock (None: those of the session before).
         closed: days that are no sessions, though the calendar has them.
-        day_starts: when a day of a market around the clock begins, on the exchange's clock; from noon on, it is the
-            evening before, as in foreign exchange at 17:00 in New York.
+        day_starts: when a day of a market around the clock begins, on the exchange's clock (None: at midnight); from
+            noon on, it is the evening before, as in foreign exchange at 17:00 in New York.
     """
 
-    name: str
     code: str
     time_zone: str
+    other_name: str
     also: tuple[tuple[date, tuple[time, time] | None], ...] = ()
     closed: tuple[date, ...] = ()
-    day_starts: time = time(0)
+    day_starts: time | None = None
 
     @property
     def digest(self) -> str:
-        """Digest of what decides over the sessions besides the code; empty where nothing does."""
-        zone = self.time_zone if self.code in AROUND_THE_CLOCK or self.also else "UTC"
-        said = (zone, sorted(map(str, self.also)), sorted(map(str, self.closed)), str(self.day_starts))
-        if said == ("UTC", [], [], str(time(0))):
-            return ""
-        return hashlib.sha256(repr(said).encode()).hexdigest()[:8]
+        """Digest of everything that decides over the sessions."""
+        said = (self.time_zone, sorted(map(str, self.also)), sorted(map(str, self.closed)), str(self.day_starts))
+        return hashlib.sha256(repr((self.code, self.other_name, said)).encode()).hexdigest()[:8]
 
 
 def build_sessions(spec: CalendarSpec, first: date) -> pl.DataFrame:
@@ -72,25 +67,27 @@ def build_sessions(spec: CalendarSpec, first: date) -> pl.DataFrame:
     Returns: calendar, session (date), open_at, close_at (UTC, microseconds), is_early_close; sorted by session.
 
     Raises:
-        SourceError: the calendar doesn't reach back to `first`, or ends before it.
+        SourceError: the calendar doesn't reach back to `first`, ends before it, or has hours of its own beside
+            `day_starts`.
     """
     import polars as pl
 
-    found = _venue_days(spec, first) if spec.code in AROUND_THE_CLOCK else _exchange_days(spec.code, first)
+    own = found = _exchange_days(spec.code, first)
+    if _is_around_the_clock(own):
+        found = _venue_days(spec, own)
+    elif spec.day_starts is not None:
+        raise SourceError(
+            f"day_starts is for calendars around the clock, such as 24/7 and 24/5; sessions of {spec.code} have hours "
+            "of their own. Take it out of the defs.yaml"
+        )
     if spec.closed or spec.also:
         kept = found.filter(~pl.col("session").is_in(list(spec.closed)))
         added = [_added(spec, kept, day, hours) for day, hours in spec.also if hours or not _has(kept, day)]
         frame = pl.DataFrame(added, schema=kept.schema, orient="row")
         found = pl.concat([kept.join(frame, on="session", how="anti"), frame]).sort("session")
         found = found.filter(pl.col("session") >= first)
-    return found.select(pl.lit(spec.name).alias("calendar"), pl.all())
-
-
-def _without_sessions(code: str, first: date, why: str) -> SourceError:
-    return SourceError(
-        f"the calendar {code} has no sessions from {first} on: {why}. Correct `first_session` or `calendar` in the "
-        "defs.yaml"
-    )
+    name = spec.code if found.equals(own) else spec.other_name
+    return found.select(pl.lit(name).alias("calendar"), pl.all())
 
 
 def _has(sessions: pl.DataFrame, day: date) -> bool:
@@ -105,7 +102,10 @@ def _exchange_days(code: str, first: date) -> pl.DataFrame:
         made = exchange_calendars.get_calendar(code, start=first.isoformat())
     # Some calendars lack the holidays of early years, and say it by an error that isn't theirs.
     except (ValueError, NotImplementedError) as error:
-        raise _without_sessions(code, first, in_one_line(error).rstrip(". ")) from error
+        raise SourceError(
+            f"the calendar {code} has no sessions from {first} on: {in_one_line(error).rstrip('. ')}. "
+            "Correct `first_session` or `calendar` in the defs.yaml"
+        ) from error
     # By columns: of ten thousand sessions, Python's own objects take twenty times as long.
     opened, closed = (
         pl.Series(moments.dt.tz_convert(None).to_numpy()).dt.cast_time_unit("us").dt.replace_time_zone("UTC")
@@ -121,30 +121,32 @@ def _exchange_days(code: str, first: date) -> pl.DataFrame:
     )
 
 
-def _venue_days(spec: CalendarSpec, first: date) -> pl.DataFrame:
-    """The days of a market around the clock, each from its beginning to the next one's."""
+def _is_around_the_clock(sessions: pl.DataFrame) -> bool:
+    """Whether every session is a whole day of UTC: there is no opening, only days."""
     import polars as pl
 
-    zone, starts, last = spec.time_zone, spec.day_starts, date.today() + _AHEAD
-    if first > last:
-        raise _without_sessions(spec.code, first, f"it ends on {last}")
-    days = pl.DataFrame({"session": pl.date_range(first, last, eager=True)})
-    if spec.code == "24/5":
-        days = days.filter(pl.col("session").dt.weekday() <= 5)
+    midnight = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    whole = (pl.col("open_at") == midnight) & (pl.col("close_at") - pl.col("open_at") == _DAY)
+    return bool(sessions.select(whole.all()).item())
+
+
+def _venue_days(spec: CalendarSpec, sessions: pl.DataFrame) -> pl.DataFrame:
+    """The days of a market around the clock, each from its beginning at the venue to the next one's."""
+    import polars as pl
+
+    starts = spec.day_starts or time(0)
 
     def begin(day: pl.Expr) -> pl.Expr:
         local = day.cast(pl.Datetime("us")) + pl.duration(hours=starts.hour, minutes=starts.minute)
         local = local.dt.offset_by("-1d") if starts >= _NOON else local
-        placed = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-        # Where clocks go forward at midnight, the day begins an hour later.
-        later = (local + pl.duration(hours=1)).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-        return pl.coalesce(placed, later).dt.convert_time_zone("UTC")
+        # Where clocks go forward at that time, the day begins an hour later.
+        candidates = [
+            each.dt.replace_time_zone(spec.time_zone, ambiguous="earliest", non_existent="null")
+            for each in (local, local + pl.duration(hours=1))
+        ]
+        return pl.coalesce(candidates).dt.convert_time_zone("UTC")
 
-    return days.with_columns(
-        open_at=begin(pl.col("session")),
-        close_at=begin(pl.col("session").dt.offset_by("1d")),
-        is_early_close=pl.lit(False),
-    )
+    return sessions.with_columns(open_at=begin(pl.col("session")), close_at=begin(pl.col("session").dt.offset_by("1d")))
 
 
 def _added(
@@ -175,9 +177,13 @@ def _at_the_same_clock(moment: datetime, session: date, day: date, zone: ZoneInf
 class SessionCalendar:
     """The sessions of one exchange. `frame` is what `build_sessions` returns; `time_zone` is the exchange's own."""
 
-    name: str
     time_zone: str
     frame: pl.DataFrame
+
+    @property
+    def name(self) -> str:
+        """What the calendar is called: the code of exchange_calendars, where its sessions are these."""
+        return str(self.frame["calendar"][0])
 
     @cached_property
     def sessions(self) -> list[date]:

@@ -51,11 +51,11 @@ def load_calendar(spec: CalendarSpec, first: date, folder: Path) -> SessionCalen
     """The calendar from `first` on; kept below `folder`."""
     import polars as pl
 
-    said = [spec.name.replace("/", "-"), *filter(None, [spec.digest]), str(first), calendar_version()]
-    kept = folder / f"{'-'.join(said)}-{date.today():%Y%m}.parquet"
+    name = f"{spec.code.replace('/', '-')}-{spec.digest}-{first}-{calendar_version()}-{date.today():%Y%m}"
+    kept = folder / f"{name}.parquet"
     try:
         frame = pl.read_parquet(kept)
     except (OSError, pl.exceptions.ComputeError):
         frame = _built(spec, first)
         _keep(frame, kept)
-    return SessionCalendar(spec.name, spec.time_zone, frame)
+    return SessionCalendar(spec.time_zone, frame)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -17,22 +18,24 @@ from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import session_hours
 from lakehouse.domains.market.calendar import CalendarSpec, NoSuchSession, SessionCalendar, build_sessions
 from lakehouse.domains.market.calendar_cache import load_calendar
+from lakehouse.errors import SourceError
 from lakehouse.ingest.partitioning import begun
 
 FIRST = date(2017, 6, 19)
 DAYS = st.dates(FIRST, date(2021, 12, 31))
-XETR = CalendarSpec("XETR", "XETR", "Europe/Berlin")
+XETR = CalendarSpec("XETR", "Europe/Berlin", "another")
+XNYS = CalendarSpec("XNYS", "America/New_York", "another")
 
 
 @pytest.fixture(scope="module")
 def xetr() -> SessionCalendar:
-    return SessionCalendar("XETR", "Europe/Berlin", build_sessions(XETR, FIRST))
+    return SessionCalendar("Europe/Berlin", build_sessions(XETR, FIRST))
 
 
 @pytest.fixture(scope="module")
 def xnys() -> SessionCalendar:
     return SessionCalendar(
-        "XNYS", "America/New_York", build_sessions(CalendarSpec("XNYS", "XNYS", "America/New_York"), FIRST)
+        "America/New_York", build_sessions(CalendarSpec("XNYS", "America/New_York", "another"), FIRST)
     )
 
 
@@ -166,3 +169,25 @@ def test_an_hour_is_on_the_clock_of_the_objects_names() -> None:
     for day in (date(2020, 10, 30), date(2020, 11, 2)):
         assert eastern.expected_objects(day) == [(day, hour) for hour in range(9, 16)]
     assert eastern.expected_objects(date(2020, 11, 27)) == [(date(2020, 11, 27), hour) for hour in range(9, 13)]
+
+
+def test_a_calendar_has_another_name_where_its_sessions_are_not_those_of_the_code() -> None:
+    def name(code: str, zone: str, **changes: Any) -> str:
+        spec = CalendarSpec(code, zone, "another", **changes)
+        return SessionCalendar(zone, build_sessions(spec, date(2024, 1, 2))).name
+
+    assert name("XBOM", "Asia/Kolkata") == "XBOM"
+    assert name("XBOM", "Asia/Kolkata", closed=(date(2024, 1, 20),)) == "XBOM"
+    assert name("XBOM", "Asia/Kolkata", also=((date(2024, 1, 20), None),)) == "another"
+    assert name("24/7", "UTC") == "24/7"
+    assert name("24/7", "Europe/Berlin") == "another"
+    with pytest.raises(SourceError, match=r"day_starts is for calendars around the clock.*sessions of XETR have hours"):
+        name("XETR", "Europe/Berlin", day_starts=time(9))
+
+
+def test_a_day_begins_late_where_clocks_go_forward_at_midnight() -> None:
+    """In Cairo clocks went from 2024-04-26 00:00 to 01:00."""
+    spec = CalendarSpec("24/7", "Africa/Cairo", "another")
+    calendar = SessionCalendar("Africa/Cairo", build_sessions(spec, date(2024, 4, 20)))
+    assert calendar.hours(date(2024, 4, 25)) == (utc(date(2024, 4, 24), "22:00"), utc(date(2024, 4, 25), "22:00"))
+    assert calendar.hours(date(2024, 4, 26)) == (utc(date(2024, 4, 25), "22:00"), utc(date(2024, 4, 26), "21:00"))

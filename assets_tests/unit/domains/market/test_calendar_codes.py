@@ -20,4 +20,4 @@ def test_the_codes_are_those_of_the_package() -> None:
 def test_a_calendar_that_does_not_reach_the_first_session_says_so(code: str, first: str) -> None:
     words = f"the calendar {code} has no sessions from {first} on: .*Correct `first_session` or `calendar`"
     with pytest.raises(SourceError, match=words):
-        build_sessions(CalendarSpec(code, code, "UTC"), date.fromisoformat(first))
+        build_sessions(CalendarSpec(code, "UTC", "another"), date.fromisoformat(first))

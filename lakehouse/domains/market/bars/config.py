@@ -4,7 +4,6 @@ a `BarSource` (see `source`), which everything below works on. Its products are 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, time
 from typing import Literal
 
@@ -12,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lakehouse.domains.market.api import SymbolsApi
 from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product
-from lakehouse.domains.market.calendar import AROUND_THE_CLOCK, CalendarSpec
+from lakehouse.domains.market.calendar import CalendarSpec
 from lakehouse.domains.market.calendar_codes import CalendarCode
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.entry_types import DateFormat, Zone
@@ -62,10 +61,6 @@ class Calendar(Strict):
 
     @model_validator(mode="after")
     def _is_of_one_mind(self) -> Calendar:
-        if self.day_starts is not None and self.code not in AROUND_THE_CLOCK:
-            raise ValueError(
-                f"day_starts is for {' and '.join(AROUND_THE_CLOCK)}; sessions of {self.code} have hours of their own"
-            )
         days = [*self.sessions_added, *self.closed]
         if twice := sorted({str(day) for day in days if days.count(day) > 1}):
             raise ValueError(f"also and closed name {', '.join(twice)} more than once")
@@ -83,10 +78,8 @@ class Calendar(Strict):
 
     def spec(self, source: str, time_zone: str) -> CalendarSpec:
         """The calendar of a source at a venue; it has the source's name where it isn't the one of that code."""
-        plain = CalendarSpec(self.code, self.code, time_zone)
-        added = tuple(self.sessions_added.items())
-        spec = replace(plain, also=added, closed=self.closed, day_starts=self.day_starts or time(0))
-        return replace(spec, name=f"{self.code}/{source}") if spec.digest else plain
+        also = tuple(self.sessions_added.items())
+        return CalendarSpec(self.code, time_zone, f"{self.code}/{source}", also, self.closed, self.day_starts)
 
 
 class Report(Strict):

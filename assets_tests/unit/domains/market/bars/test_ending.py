@@ -25,16 +25,16 @@ from lakehouse.lake.engine import connect
 FIRST, LAST = date(2020, 11, 2), date(2020, 12, 31)
 """Thanksgiving's and Christmas's half-days are in it."""
 CALENDARS = {
-    name: CalendarSpec(name, name.split(" ")[0], zone, day_starts=day_starts)
+    name: CalendarSpec(name.split(" ")[0], zone, name, day_starts=day_starts)
     for name, zone, day_starts in (
-        ("XNYS", "America/New_York", time(0)),
-        ("XETR", "Europe/Berlin", time(0)),
-        ("XASX", "Australia/Sydney", time(0)),
-        ("XTKS", "Asia/Tokyo", time(0)),
-        ("CMES", "America/Chicago", time(0)),
-        ("24/7", "UTC", time(0)),
+        ("XNYS", "America/New_York", None),
+        ("XETR", "Europe/Berlin", None),
+        ("XASX", "Australia/Sydney", None),
+        ("XTKS", "Asia/Tokyo", None),
+        ("CMES", "America/Chicago", None),
+        ("24/7", "UTC", None),
         ("24/7 of Seoul", "Asia/Seoul", time(9)),
-        ("24/5", "UTC", time(0)),
+        ("24/5", "UTC", None),
         ("24/5 of New York", "America/New_York", time(17)),
     )
 }
