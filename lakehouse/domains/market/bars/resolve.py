@@ -8,7 +8,8 @@ from lakehouse.derive.source import Check, DerivedTable, Macro
 from lakehouse.domains.market.bars.checks import bar_checks, official_checks
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.longer import bars_of_interval
-from lakehouse.domains.market.bars.source import KIND, BarSource, bound_contracts, datasets_of
+from lakehouse.domains.market.bars.source import KIND, SYMBOLS, BarSource, bound_contracts, datasets_of
+from lakehouse.domains.market.bars.symbols import symbols
 from lakehouse.domains.market.bars.tables import (
     BARS_TABLE,
     CORPORATE_ACTIONS_TABLE,
@@ -41,6 +42,7 @@ def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
         contracts=bound_contracts(config),
         datasets=datasets_of(config, sessions, variables),
         tables=tables,
+        views={SYMBOLS: symbols},
         macros=macros,
         checks=checks,
         config=config,

@@ -171,12 +171,14 @@ def bound_contracts(config: SourceConfig) -> dict[str, Contract]:
         required = () if product is None or product.volume else ("volume", "turnover")
         return contracts()[name].bound(formats, waived, required=required, parameters=parameters, **further)
 
-    return {name: bound(name) for name in tables}
+    return {name: bound(name) for name in (*tables, SYMBOLS)}
 
 
 OFFICIAL_TABLES = ("raw_daily", "official_daily", "corporate_actions")
 TABLES = ("raw_bars", "bars", "daily_bars", *OFFICIAL_TABLES)
 """The tables that a source of bars may have; without bars, it has the `OFFICIAL_TABLES`."""
+SYMBOLS = "symbols"
+"""A view that every source has."""
 
 
 def datasets_of(config: SourceConfig, sessions: Sessions, variables: Variables) -> tuple[Dataset, ...]:

@@ -54,8 +54,8 @@ def test_a_source_with_a_daily_series_alone_has_the_tables_and_checks_of_that_on
     source = source_named("wiki")
     assert [dataset.name for dataset in source.datasets] == ["official_daily"]
     assert [table.name for table in source.tables] == ["official_daily", "corporate_actions"]
-    assert set(source.contracts) == {"raw_daily", "official_daily", "corporate_actions"}
-    assert {check.table for check in source.checks} == set(source.contracts)
+    assert set(source.contracts) == {"raw_daily", "official_daily", "corporate_actions", "symbols"}
+    assert {check.table for check in source.checks} == set(source.contracts) - set(source.views)
     assert list(source.macros) == ["adjusted_official_daily"]
     assert source.facts("official_daily") == {}
     assert not source.has_bars

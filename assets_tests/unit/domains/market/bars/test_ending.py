@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from statistics import median
 from typing import Any, NamedTuple
@@ -16,28 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets_tests.support.calendars import CALENDARS
 from assets_tests.support.whole_sessions import is_whole
 from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.ending import early_ends
-from lakehouse.domains.market.calendar import CalendarSpec, build_sessions
+from lakehouse.domains.market.calendar import build_sessions
 from lakehouse.lake.engine import connect
 
 FIRST, LAST = date(2020, 11, 2), date(2020, 12, 31)
 """Thanksgiving's and Christmas's half-days are in it."""
-CALENDARS = {
-    name: CalendarSpec(name.split(" ")[0], zone, name, day_starts=day_starts)
-    for name, zone, day_starts in (
-        ("XNYS", "America/New_York", None),
-        ("XETR", "Europe/Berlin", None),
-        ("XASX", "Australia/Sydney", None),
-        ("XTKS", "Asia/Tokyo", None),
-        ("CMES", "America/Chicago", None),
-        ("24/7", "UTC", None),
-        ("24/7 of Seoul", "Asia/Seoul", time(9)),
-        ("24/5", "UTC", None),
-        ("24/5 of New York", "America/New_York", time(17)),
-    )
-}
 INTERVALS = {"1s": 1, "1min": 60, "5min": 300, "1h": 3600, "1d": 86400}
 HOUR = timedelta(hours=1)
 BAR_COLUMNS = {

@@ -6,7 +6,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,23 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets_tests.support.calendars import CALENDARS
 from lakehouse.domains.market.bars.longer import longer
-from lakehouse.domains.market.calendar import CalendarSpec, build_sessions
+from lakehouse.domains.market.calendar import build_sessions
 from lakehouse.lake.engine import connect
 
-CALENDARS = {
-    name: CalendarSpec(name, name.split(" ")[0], zone, day_starts=day_starts)
-    for name, zone, day_starts in (
-        ("XNYS", "America/New_York", time(0)),
-        ("XETR", "Europe/Berlin", time(0)),
-        ("XASX", "Australia/Sydney", time(0)),
-        ("XTKS", "Asia/Tokyo", time(0)),
-        ("CMES", "America/Chicago", time(0)),
-        ("24/7", "UTC", time(0)),
-        ("24/7 of Seoul", "Asia/Seoul", time(9)),
-        ("24/5 of New York", "America/New_York", time(17)),
-    )
-}
 FIRST, LAST = date(2020, 10, 22), date(2020, 11, 27)
 """Clocks change on both sides of the Atlantic; the last session of New York is a half-day."""
 AUCTION = timedelta(minutes=10)
