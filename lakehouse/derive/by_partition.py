@@ -16,7 +16,7 @@ from lakehouse.derive.source import Source
 from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, predicate
+from lakehouse.lake.sql import Relation, literal, predicate, relation_of
 from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # A partition of a large dataset has some 100,000 rows: with twenty of them DuckDB needs about 2 GB.
 PARTITIONS_AT_ONCE = 20
 
-Rules = Callable[[Any, "duckdb.DuckDBPyConnection", str, str], str]
+Rules = Callable[[Any, "duckdb.DuckDBPyConnection", Relation, Relation], str]
 """Makes the query of a source's table from relations of the raw rows and of the dataset's ledger rows; registers any
 other inputs in the connection.
 """
@@ -88,11 +88,13 @@ def partitions_as_of(
     return rules(source, connection, raw, ledger)
 
 
-def raw_and_ledger(dataset: str, lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> tuple[str, str]:
+def raw_and_ledger(
+    dataset: str, lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source
+) -> tuple[Relation, Relation]:
     """Relations of a dataset's raw rows, and of its ledger rows as of `lake.as_of`, which say which raw rows count."""
     ledger = f"SELECT * FROM ({lake.select(LEDGER, connection, {'source': [source.name]})})"
     stored = lake.table(source.dataset(dataset).table).snapshot().select()
-    return f"({stored})", f"({ledger} WHERE product = {literal(dataset)})"
+    return relation_of(stored), relation_of(f"{ledger} WHERE product = {literal(dataset)}")
 
 
 def _batch(
@@ -106,8 +108,8 @@ def _batch(
         # ledger names has its rows in the raw snapshot.
         ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(source.dataset(dataset).table).snapshot().select(wanted)
-        known = f"({about(ledger, source.name, dataset, partitions)})"
-        derived = rules(source, connection, f"({raw})", known)
+        known = relation_of(about(ledger, source.name, dataset, partitions))
+        derived = rules(source, connection, relation_of(raw), known)
         order = f"ORDER BY {', '.join(dict.fromkeys((part, *target.table.contract.key)))}"
         rows = None
         if target.files(wanted):

@@ -23,7 +23,7 @@ from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import newest_publication
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, predicate
+from lakehouse.lake.sql import literal, predicate, relation_of
 from lakehouse.progress import Progress
 
 
@@ -59,14 +59,14 @@ def _derive(
     with lake.connect() as connection:
         raw = lake.table(source.dataset(dataset).table).snapshot()
         of_source = ledger.select({"source": [source.name]})
-        known = f"(SELECT * FROM ({of_source}) WHERE product = {literal(dataset)})"
+        known = relation_of(f"SELECT * FROM ({of_source}) WHERE product = {literal(dataset)}")
         found = connection.execute(f"SELECT DISTINCT first_session FROM ({newest_publication(known)})").fetchall()
         days = {day for (day,) in found}
         parts = {source.dataset(dataset).part.of(day) for day in days}
         if stored == parts and not partitions & days:
             return DeriveResult(), ()
         order = f"ORDER BY {', '.join(dict.fromkeys((part, *target.table.contract.key)))}"
-        derived = rules(source, connection, f"({raw.select({part: sorted(parts)})})", known)
+        derived = rules(source, connection, relation_of(raw.select({part: sorted(parts)})), known)
         rows = connection.execute(f"{derived} {order}").to_arrow_table()
         connection.register("fresh", rows)
         changed = changed_partitions(connection, target, part, sorted(stored | parts))

@@ -24,7 +24,7 @@ from lakehouse.ingest.unoffered import unoffered
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.references import dangling_rows
-from lakehouse.lake.sql import literal, predicate
+from lakehouse.lake.sql import Relation, literal, predicate, relation_of
 from lakehouse.lake.validation import broken_rules, predicates_of
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def over_all(check: Check) -> Check:
     return replace(check, run=lambda lake, source, _: check.run(lake, source, None))
 
 
-def relation(lake: Lake, source: Source, table: str, partitions: Partitions) -> str:
-    """A table's rows of some partitions, as a parenthesised query."""
-    return f"({lake.table(source.table(table)).snapshot().select_dates(partitions)})"
+def relation(lake: Lake, source: Source, table: str, partitions: Partitions) -> Relation:
+    """A table's rows of some partitions."""
+    return relation_of(lake.table(source.table(table)).snapshot().select_dates(partitions))
 
 
 def found(rows: list[dict[str, Any]], one: str, several: str, *, count: int | None = None, **facts: int) -> Finding:

@@ -13,7 +13,7 @@ from lakehouse.derive.source import DerivedTable, Source
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import references
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import literal, predicate
+from lakehouse.lake.sql import literal, predicate, relation_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -55,9 +55,10 @@ def conservation_of(
     wanted = None if partitions is None else {part: partitions}
     inside = "true" if partitions is None else predicate({"session": partitions})
     of_source = {"source": [dataset.source]}
-    ledger = f"(SELECT * FROM ({lake.select(LEDGER, connection, of_source)}) WHERE product = {literal(dataset.name)})"
+    entered = lake.select(LEDGER, connection, of_source)
+    ledger = relation_of(f"SELECT * FROM ({entered}) WHERE product = {literal(dataset.name)}")
     # The ledger determines which rows were known at a moment.
-    raw = f"({lake.table(dataset.table).snapshot().select(wanted)})"
+    raw = relation_of(lake.table(dataset.table).snapshot().select(wanted))
     # Reading as of a past moment derives the rows of all partitions; the filter is for the caller then.
     stored = f"({lake.select(source.table(table.name), connection, wanted)})"
     quarantine = f"({lake.table('quarantine').snapshot().select(of_source)})"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lakehouse.ingest.versions import held, newest_publication, parts_of, references
+from lakehouse.lake.sql import Query, Relation, relation_of
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,12 @@ class RevisionRule:
     def key_hash(self) -> str:
         return f"hash({', '.join(self.key)})"
 
-    def held(self, ledger: str) -> str:
+    def held(self, ledger: Relation) -> Query:
         """Where the rows that count are stored (see `lakehouse.ingest.versions.held`)."""
-        return parts_of(f"({newest_publication(ledger)})") if self.only_newest_publication else held(ledger)
+        return parts_of(relation_of(newest_publication(ledger))) if self.only_newest_publication else held(ledger)
 
 
-def winners(raw: str, ledger: str, rows: RevisionRule) -> str:
+def winners(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
     """The winning revision of each key, with all columns of the raw table.
 
     Of several revisions, the highest by (vendor's revision, published_at, ingested_at, object, row_number) wins. The
@@ -49,34 +50,34 @@ def winners(raw: str, ledger: str, rows: RevisionRule) -> str:
             *(f"{column} DESC" for column in ("said_at", "heard_at", "object", "row_number")),
         ]
     )
-    return f"""
+    return Query(f"""
         WITH known AS NOT MATERIALIZED (
             SELECT raw.*, held.published_at AS said_at, held.ingested_at AS heard_at FROM {raw} AS raw
             JOIN ({rows.held(ledger)}) AS held
             ON raw.object = held.object AND raw.object_version = held.object_version AND raw.{rows.part} = held.part
         ),
-        several AS MATERIALIZED ({_repeated("known", rows)})
+        several AS MATERIALIZED ({_repeated(Relation("known"), rows)})
         SELECT * EXCLUDE (said_at, heard_at) FROM known WHERE {rows.key_hash} NOT IN (FROM several)
         UNION ALL
         SELECT * EXCLUDE (said_at, heard_at) FROM known WHERE {rows.key_hash} IN (FROM several)
         QUALIFY row_number() OVER (PARTITION BY {", ".join(rows.key)} ORDER BY {ranking}) = 1
-    """
+    """)
 
 
-def losers(raw: str, ledger: str, rows: RevisionRule) -> str:
+def losers(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
     """The rows of the raw table that did not win, with `fate`: duplicate (the winner of the key has the same content)
     or superseded (other content, withdrawn, or read again by other rules).
     """
     same = " AND ".join(f"raw.{column} IS NOT DISTINCT FROM won.{column}" for column in rows.content)
     on = " AND ".join(f"raw.{column} = won.{column}" for column in rows.key)
     # A current row whose key occurs once has won; the others are few.
-    return f"""
+    return Query(f"""
         WITH readable AS NOT MATERIALIZED (
             SELECT raw.*, stored.is_latest FROM {raw} AS raw JOIN ({references(ledger)}) AS stored
             ON raw.object = stored.object AND raw.object_version = stored.object_version
             AND raw.{rows.part} = stored.part AND stored.is_first
         ),
-        several AS MATERIALIZED ({_repeated("readable", rows)}),
+        several AS MATERIALIZED ({_repeated(Relation("readable"), rows)}),
         contested AS (
             SELECT * FROM readable
             WHERE {rows.key_hash} IN (FROM several)
@@ -86,18 +87,18 @@ def losers(raw: str, ledger: str, rows: RevisionRule) -> str:
         )
         SELECT raw.* EXCLUDE (is_latest),
             CASE WHEN won.object IS NOT NULL AND {same} AND raw.is_latest THEN 'duplicate' ELSE 'superseded' END AS fate
-        FROM contested AS raw LEFT JOIN ({winners("contested", ledger, rows)}) AS won ON {on}
+        FROM contested AS raw LEFT JOIN ({winners(Relation("contested"), ledger, rows)}) AS won ON {on}
         WHERE won.object IS NULL
         OR (raw.object, raw.object_version, raw.row_number) <> (won.object, won.object_version, won.row_number)
-    """
+    """)
 
 
-def known_since(raw: str, ledger: str, rows: RevisionRule, content: Sequence[str]) -> str:
+def known_since(raw: Relation, ledger: Relation, rows: RevisionRule, content: Sequence[str]) -> Query:
     """The winners with `known_at`: when the lake first ingested the key with the same `content`. Rows that no version
     in the ledger names are ignored.
     """
     said = ", ".join([*rows.key, *content])
-    return f"""
+    return Query(f"""
         WITH won AS ({winners(raw, ledger, rows)}),
         first_known AS (
             SELECT {said}, min(raw.ingested_at) AS known_at FROM {raw} AS raw SEMI JOIN ({parts_of(ledger)}) AS stored
@@ -106,9 +107,9 @@ def known_since(raw: str, ledger: str, rows: RevisionRule, content: Sequence[str
         )
         SELECT won.*, first_known.known_at FROM won JOIN first_known
         ON {" AND ".join(f"won.{column} IS NOT DISTINCT FROM first_known.{column}" for column in [*rows.key, *content])}
-    """
+    """)
 
 
-def _repeated(relation: str, rows: RevisionRule) -> str:
+def _repeated(relation: Relation, rows: RevisionRule) -> Query:
     """Hashes of keys that may be repeated in `relation`. May include hash collisions; never misses a repeated key."""
-    return f"SELECT {rows.key_hash} AS key_hash FROM {relation} GROUP BY key_hash HAVING count(*) > 1"
+    return Query(f"SELECT {rows.key_hash} AS key_hash FROM {relation} GROUP BY key_hash HAVING count(*) > 1")

@@ -22,7 +22,7 @@ from lakehouse.progress import Progress
 if TYPE_CHECKING:
     import duckdb
 
-Query = Callable[[Lake, "duckdb.DuckDBPyConnection", Any], str]
+TableQuery = Callable[[Lake, "duckdb.DuckDBPyConnection", Any], str]
 """Makes the DuckDB query of a source's table, as of `lake.as_of`."""
 
 Macro = Callable[[Lake, "duckdb.DuckDBPyConnection", Any], None]
@@ -65,7 +65,7 @@ class DerivedTable:
     description: str
     depends_on: tuple[str, ...]
     derive: Derive
-    as_of: Query
+    as_of: TableQuery
     keeps: Winners | None = None
     is_whole: bool = False
 
@@ -117,7 +117,7 @@ class Source:
     contracts: Mapping[str, Contract] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
     tables: tuple[DerivedTable, ...] = ()
-    views: Mapping[str, Query] = field(default_factory=dict)
+    views: Mapping[str, TableQuery] = field(default_factory=dict)
     macros: Mapping[str, Macro] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
 

@@ -17,7 +17,7 @@ from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import references
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.registry import SHARED_SCHEMA
-from lakehouse.lake.sql import Partitions, literal, predicate, timestamp_literal
+from lakehouse.lake.sql import Partitions, literal, predicate, relation_of, timestamp_literal
 from lakehouse.lake.table import retry_when_stale
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _removed(
 def _named(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str, source: str | None = None) -> str:
     """The join of a source's `stored` rows with the parts that the ledger names."""
     of_source = {"source": [source or name.split("/")[0]]}
-    ledger = f"({lake.select(LEDGER, connection, of_source)})"
+    ledger = relation_of(lake.select(LEDGER, connection, of_source))
     # Quarantined rows carry their partition; parts are partitions, or the first day of a month or year.
     months, years = (f"date_trunc('{unit}', stored.session)::DATE" for unit in ("month", "year"))
     part = lake.table(name).contract.partition_by[0]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal
+from lakehouse.lake.sql import Query, literal
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,18 +61,18 @@ def ledger_of(lake: Lake, source: str) -> pl.LazyFrame:
     return lake.table(LEDGER).scan().filter(pl.col("source") == source)
 
 
-def about(ledger: Snapshot, source: str, dataset: str, partitions: Sequence[date]) -> str:
+def about(ledger: Snapshot, source: str, dataset: str, partitions: Sequence[date]) -> Query:
     """A DuckDB query for the ledger's rows, in all versions, of a dataset's objects that may hold rows of
     `partitions`.
     """
     if not partitions:
-        return f"SELECT * FROM ({ledger.select({'source': [source]})}) WHERE false"
-    return f"""
+        return Query(f"SELECT * FROM ({ledger.select({'source': [source]})}) WHERE false")
+    return Query(f"""
         SELECT * FROM ({ledger.select({"source": [source]})}) WHERE product = {literal(dataset)} AND object IN (
             SELECT object FROM ({ledger.select({"source": [source]})})
             WHERE first_session <= {literal(max(partitions))} AND last_session >= {literal(min(partitions))}
         )
-    """
+    """)
 
 
 def newest_entries(ledger: pl.LazyFrame) -> pl.LazyFrame:

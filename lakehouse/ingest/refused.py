@@ -17,7 +17,7 @@ from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.ingest.thresholds import Refusals
 from lakehouse.ingest.versions import current, held
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import literal
+from lakehouse.lake.sql import literal, relation_of
 
 Verdict = Literal["good", "warn", "fail"]
 _TOP = 3
@@ -57,9 +57,9 @@ def refusal(lake: Lake, dataset: Dataset, partitions: Sequence[date] | None) -> 
     of_source = {"source": [dataset.source]}
     ledger = lake.table(LEDGER).snapshot()
     if partitions is None:
-        entries = f"(SELECT * FROM ({ledger.select(of_source)}) WHERE product = {literal(dataset.name)})"
+        entries = relation_of(f"SELECT * FROM ({ledger.select(of_source)}) WHERE product = {literal(dataset.name)}")
     else:
-        entries = f"({about(ledger, dataset.source, dataset.name, partitions)})"
+        entries = relation_of(about(ledger, dataset.source, dataset.name, partitions))
     stored = lake.table(QUARANTINE).snapshot().select(of_source)
     part = dataset.part.in_sql("session")
     outside = f"list_contains(reasons, {literal(dataset.partitioning.without)})"

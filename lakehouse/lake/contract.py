@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lakehouse.errors import LakehouseError
+from lakehouse.lake.sql import Relation, relation_of
 from lakehouse.lake.standards import require_standard
 from lakehouse.lake.types import ColumnType, parse_type
 
@@ -267,7 +268,7 @@ def shared_contracts() -> Mapping[str, Contract]:
     return read_contracts(Path(__file__).parent)
 
 
-def empty_relation(contract: Contract) -> str:
+def empty_relation(contract: Contract) -> Relation:
     """A DuckDB relation, as a parenthesised query, with the contract's columns and no rows."""
     columns = ", ".join(f'NULL::{column.type.duckdb} AS "{column.name}"' for column in contract.columns)
-    return f"(SELECT {columns} WHERE false)"
+    return relation_of(f"SELECT {columns} WHERE false")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lakehouse.lake.lake import Lake
 
-Query = Callable[["Lake", "duckdb.DuckDBPyConnection"], str]
+TableQuery = Callable[["Lake", "duckdb.DuckDBPyConnection"], str]
 """Returns the DuckDB query for a table's rows, as of `lake.as_of`."""
 
 Rows = Callable[["Lake", "duckdb.DuckDBPyConnection", str, "Partitions | None"], str]
@@ -53,8 +53,8 @@ class Entry:
     """
 
     contract: Contract
-    query: Query | None = None
-    as_of: Query | None = None
+    query: TableQuery | None = None
+    as_of: TableQuery | None = None
     rows: Rows | None = None
 
 

@@ -18,7 +18,7 @@ from lakehouse.lake import commits
 from lakehouse.lake.contract import Migration, empty_relation
 from lakehouse.lake.engine import connect
 from lakehouse.lake.parquet import version_of
-from lakehouse.lake.sql import Partitions, literal, predicate
+from lakehouse.lake.sql import Partitions, Query, literal, predicate
 from lakehouse.lake.stored_table import StoredTable
 
 if TYPE_CHECKING:
@@ -110,13 +110,13 @@ class Snapshot:
             return []
         return sorted({str(partition[column]) for partition in self.delta.partitions()})
 
-    def select(self, partitions: Partitions | None = None) -> str:
+    def select(self, partitions: Partitions | None = None) -> Query:
         """A DuckDB query for the rows in the contract's columns and types; typed even if there are no files."""
         if self._steps and partitions is not None and all(partitions.values()):
-            return f"SELECT * FROM ({self._select_from(self.files())}) WHERE {predicate(partitions)}"
+            return Query(f"SELECT * FROM ({self._select_from(self.files())}) WHERE {predicate(partitions)}")
         return self._select_from(self.files(partitions))
 
-    def select_stored(self) -> str:
+    def select_stored(self) -> Query:
         """A DuckDB query for the rows with the columns that are stored, rather than the contract's. The table must have
         files.
         """
@@ -128,7 +128,7 @@ class Snapshot:
         hive = {name: "DATE" if kind == pa.date32() else "VARCHAR" for name, kind in kinds.items()}
         return self._read(self.files(), [f'"{name}"' for name in stored.names], hive)
 
-    def select_where(self, where: str) -> str:
+    def select_where(self, where: str) -> Query:
         """A DuckDB query for the rows that fulfil `where`, which compares columns with texts (ISO moments and dates,
         names). Files without such rows, by Delta's statistics, are not opened.
         """
@@ -136,7 +136,7 @@ class Snapshot:
             files = self.files()
         else:
             files = self._named(self.delta.file_uris(file_pruning_predicate=where))
-        return f"SELECT * FROM ({self._select_from(files)}) WHERE {where}"
+        return Query(f"SELECT * FROM ({self._select_from(files)}) WHERE {where}")
 
     def count_at_most(self, where: str) -> int:
         """The number of rows in the files that `select_where` would open."""
@@ -158,7 +158,7 @@ class Snapshot:
             found[value] = found.get(value, 0) + row["num_records"]
         return dict(sorted(found.items()))
 
-    def min_where(self, column: str, by: str, moment: datetime) -> tuple[datetime | None, str]:
+    def min_where(self, column: str, by: str, moment: datetime) -> tuple[datetime | None, Query]:
         """The minimum of a column of moments over the files whose rows all have `by` >= `moment`, by Delta's statistics
         (in whole milliseconds); and a DuckDB query for the rows of the files in which only some have.
         """
@@ -197,29 +197,29 @@ class Snapshot:
         newest = self.checkpoint(name)
         return 0 if newest is None else newest + 1
 
-    def _select_from(self, files: Sequence[str]) -> str:
+    def _select_from(self, files: Sequence[str]) -> Query:
         contract = self.table.contract
         if not files:
-            return f"FROM {empty_relation(contract)}"
+            return Query(f"FROM {empty_relation(contract)}")
         if self._steps:
             migrated = contract.migrated(self.select_stored(), self._steps)
             wanted = ", ".join(f'"{name}"' for name in contract.column_names)
-            return f"SELECT {wanted} FROM (FROM {empty_relation(contract)} UNION ALL BY NAME ({migrated}))"
+            return Query(f"SELECT {wanted} FROM (FROM {empty_relation(contract)} UNION ALL BY NAME ({migrated}))")
         names = [
             f'NULL::{contract.column(name).type.duckdb} AS "{name}"' if name in self.lacking else f'"{name}"'
             for name in contract.column_names
         ]
         return self._read(files, names, {name: contract.column(name).type.duckdb for name in contract.partition_by})
 
-    def _read(self, files: Sequence[str], columns: Sequence[str], hive_types: Mapping[str, str]) -> str:
+    def _read(self, files: Sequence[str], columns: Sequence[str], hive_types: Mapping[str, str]) -> Query:
         # To unite the files' columns, DuckDB opens every file: do so only for tables that got columns later.
         mixed = ", union_by_name = true" if self.checkpoint(_COLUMNS_ADDED) is not None else ""
         hive = ", ".join(f"'{name}': {kind}" for name, kind in hive_types.items())
         listed = ", ".join(map(literal, files))
         read = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{hive}}}{mixed})"
-        return f"SELECT {', '.join(columns)} FROM {read}"
+        return Query(f"SELECT {', '.join(columns)} FROM {read}")
 
-    def select_dates(self, dates: Sequence[date] | None) -> str:
+    def select_dates(self, dates: Sequence[date] | None) -> Query:
         """A DuckDB query for the rows of some partitions (None: of all), which reads only the storage partitions that
         may hold them.
         """
@@ -229,7 +229,7 @@ class Snapshot:
         if part == column:
             return self.select({part: dates})
         stored = self.select({part: self._holding(part, dates)})
-        return f"SELECT * FROM ({stored}) WHERE {predicate({column: dates})}"
+        return Query(f"SELECT * FROM ({stored}) WHERE {predicate({column: dates})}")
 
     def _holding(self, part: str, dates: Sequence[date]) -> list[str]:
         """The storage partitions that may hold rows of some dates: each ends where the next one begins."""

@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from typing import NewType
+
+Query = NewType("Query", str)
+"""The text of a DuckDB query."""
+
+Relation = NewType("Relation", str)
+"""What a query can select from: a name, or a query in parentheses."""
 
 Partitions = Mapping[str, Sequence[date | str]]
 """Partition column -> wanted values; a row must match every column."""
@@ -40,3 +47,8 @@ def predicate(partitions: Partitions) -> str:
     if not all(partitions.values()):
         return "false"
     return " AND ".join(f"{column} IN ({', '.join(map(literal, values))})" for column, values in partitions.items())
+
+
+def relation_of(query: str) -> Relation:
+    """A query as a relation."""
+    return Relation(f"({query})")

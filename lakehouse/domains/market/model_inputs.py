@@ -18,7 +18,7 @@ from lakehouse.domains.market.quotes import feed as quotes
 from lakehouse.domains.market.quotes.feed import WINDOWS, Feed
 from lakehouse.lake.contract import empty_relation
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import literal
+from lakehouse.lake.sql import Query, Relation, literal, relation_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,8 +30,8 @@ CONVENTION = "'crsp'"
 """The convention by which the marts' returns count dividends."""
 _CONVENTION_OF_VENDORS = "'reinvest'"
 
-Relation = Callable[[str], str]
-"""Makes the SQL name of one source's table, by the table's name."""
+Tables = Callable[[str], Relation]
+"""Returns the relation of one source's table, by the table's name."""
 
 
 def attach_market(
@@ -47,24 +47,22 @@ def attach_market(
     schema = f"{catalog}.{bars.KIND}"
     having = [source for source in sources if source.official_daily is not None]
 
-    def over_all(query: Callable[[Relation], str], having: Sequence[BarSource]) -> str:
+    def over_all(query: Callable[[Tables], Query], having: Sequence[BarSource]) -> str:
         """The union of a query over some sources; without any, over empty tables."""
-        relations: dict[str, Relation] = {
-            source.name: partial('{}."{}".{}'.format, catalog, source.name) for source in having
-        }
+        of_sources: dict[str, Tables] = {source.name: partial(_named, catalog, source.name) for source in having}
         return " UNION ALL ".join(
-            f"SELECT {literal(name)} AS source, * FROM ({query(relation)})"
-            for name, relation in (relations or {"": _empty}).items()
+            f"SELECT {literal(name)} AS source, * FROM ({query(tables)})"
+            for name, tables in (of_sources or {"": _empty}).items()
         )
 
     session_splits = splits.session_splits(
-        f"""(
+        relation_of(f"""
             SELECT * REPLACE (coalesce(as_traded.close, bars.close) AS close)
             FROM (
                 SELECT {splits.SERIES}, session, close, volume, adjusted_as_of FROM {schema}.daily_bars
             ) AS bars LEFT JOIN {schema}.closes_as_traded AS as_traded USING ({splits.SERIES}, session)
-        )""",
-        f"{schema}.adjustment_factors",
+        """),
+        Relation(f"{schema}.adjustment_factors"),
     )
     connection.execute(f"CREATE VIEW {schema}.adjustment_factors AS {over_all(partial(_factors, CONVENTION), having)}")
     both = [source for source in having if source.has_bars]
@@ -102,33 +100,38 @@ def attach_feeds(feeds: Sequence[Feed], lake: Lake, connection: duckdb.DuckDBPyC
         connection.execute(f"CREATE VIEW {catalog}.{quotes.KIND}.{name} AS {' UNION ALL '.join(queries)}")
 
 
-def _factors(convention: str, of: Relation) -> str:
+def _factors(convention: str, of: Tables) -> Query:
     """The factors of a source's corporate actions; a dividend is weighed against the official closes."""
     return adjustment.factors(of("corporate_actions"), of("official_daily"), convention)
 
 
-def _closes_as_traded(of: Relation) -> str:
+def _closes_as_traded(of: Tables) -> Query:
     """The closes of a source's daily bars as they were traded: adjustments that the vendor made are taken out, as
     far as the corporate actions are known.
     """
-    closes = f"(SELECT instrument_id, currency, session, close, adjusted_as_of FROM {of('daily_bars')})"
+    closes = relation_of(f"SELECT instrument_id, currency, session, close, adjusted_as_of FROM {of('daily_bars')}")
+    factors = Relation("factors_of_the_vendor")
     as_traded = adjustment.adjusted(
         closes,
-        "factors_of_the_vendor",
+        factors,
         "'none'",
         "NULL::DATE",
         prices=("close",),
         volumes=(),
         basis="adjusted_as_of",
-        basis_factors="factors_of_the_vendor",
+        basis_factors=factors,
     )
-    return f"""
-        WITH factors_of_the_vendor AS MATERIALIZED ({_factors(_CONVENTION_OF_VENDORS, of)})
+    return Query(f"""
+        WITH {factors} AS MATERIALIZED ({_factors(_CONVENTION_OF_VENDORS, of)})
         SELECT instrument_id, currency, session, close FROM ({as_traded})
-    """
+    """)
 
 
-def _empty(table: str) -> str:
+def _named(catalog: str, source: str, table: str) -> Relation:
+    return Relation(f'{catalog}."{source}".{table}')
+
+
+def _empty(table: str) -> Relation:
     return empty_relation(contracts()[table])
 
 

@@ -22,7 +22,7 @@ from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import predicate
+from lakehouse.lake.sql import Relation, predicate
 from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _LOOK_BACK = timedelta(days=62)
 
 
-def bar_rows(source: BarSource, connection: duckdb.DuckDBPyConnection, raw: str, ledger: str) -> str:
+def bar_rows(source: BarSource, connection: duckdb.DuckDBPyConnection, raw: Relation, ledger: Relation) -> str:
     """The query for the rows of bars, by their rules (see `derive.by_partition.Rules`)."""
     hours = f"hours_of_{source.name}"
     connection.register(hours, session_hours(source))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lakehouse.derive.revisions import RevisionRule, winners
 from lakehouse.domains.market.bars.ending import falls_silent
+from lakehouse.lake.sql import Relation
 
 BAR_KEY = ("instrument_id", "currency", "interval", "start_at")
 
@@ -46,7 +47,7 @@ OF_TRADED_BARS = """
 """What several traded bars of an instrument are together (SQL)."""
 
 
-def bars(raw: str, ledger: str, hours: str) -> str:
+def bars(raw: Relation, ledger: Relation, hours: str) -> str:
     """The rows of the table bars.
 
     Args:

@@ -11,6 +11,8 @@ parameter hides the column of its name: none here is called adjust, adjusted, co
 
 from __future__ import annotations
 
+from lakehouse.lake.sql import Query, Relation, relation_of
+
 SERIES = "instrument_id, currency"
 """A price belongs to an instrument and a currency."""
 
@@ -18,7 +20,7 @@ PRICES = ("open", "high", "low", "close")
 VOLUMES = ("volume",)
 
 
-def factors(actions: str, closes: str, convention: str) -> str:
+def factors(actions: Relation, closes: Relation, convention: str) -> Query:
     """The adjustment factors of each ex-date.
 
     Several dividends of a day add up, several splits multiply. A dividend's factor is by convention
@@ -38,7 +40,7 @@ def factors(actions: str, closes: str, convention: str) -> str:
     Returns: instrument_id, currency, ex_date, split_factor (new shares for one old), dividend_factor,
         dividend_convention, skipped (whether one of the two was).
     """
-    return f"""
+    return Query(f"""
         WITH days AS (
             SELECT *, product(coalesce(split, 1)) OVER (PARTITION BY {SERIES} ORDER BY ex_date) AS splits_so_far
             FROM (
@@ -82,10 +84,10 @@ def factors(actions: str, closes: str, convention: str) -> str:
             {convention} AS dividend_convention,
             NOT split_holds OR (dividend IS NOT NULL AND NOT dividend_holds) AS skipped
         FROM computed
-    """
+    """)
 
 
-def later_factors(factors_relation: str) -> str:
+def later_factors(factors_relation: Relation) -> Query:
     """For each ex-date the product of its factors and those of all later ones.
 
     The factors of the ex-dates in (t, as of] are one quotient of it: the row of the first ex-date after t over the row
@@ -93,24 +95,24 @@ def later_factors(factors_relation: str) -> str:
 
     Returns: instrument_id, currency, ex_date, split_factor, dividend_factor.
     """
-    return f"""
+    return Query(f"""
         SELECT {SERIES}, ex_date, product(split_factor) OVER backwards AS split_factor,
             product(dividend_factor) OVER backwards AS dividend_factor
         FROM {factors_relation} WINDOW backwards AS (PARTITION BY {SERIES} ORDER BY ex_date DESC)
-    """
+    """)
 
 
 def adjusted(
-    rows: str,
-    factors_relation: str,
+    rows: Relation,
+    factors_relation: Relation,
     adjust: str,
     as_of: str,
     *,
     prices: tuple[str, ...] = PRICES,
     volumes: tuple[str, ...] = VOLUMES,
     basis: str | None = None,
-    basis_factors: str | None = None,
-) -> str:
+    basis_factors: Relation | None = None,
+) -> Query:
     """The rows with their prices and volumes on the wanted basis: for the ex-dates in (session, as of].
 
     Where no factor is known, nothing can be adjusted, and the label says so: `adjustment` is 'none' then, whatever is
@@ -160,7 +162,7 @@ def adjusted(
     scaled += [
         f"CASE WHEN _splits = 1 THEN {column} ELSE round({column} * _splits, 6) END AS {column}" for column in volumes
     ]
-    return f"""
+    return Query(f"""
         SELECT * EXCLUDE (_choice, _wanted_splits, _wanted_dividends, _convention, _splits, _dividends{left_out})
             REPLACE ({", ".join(scaled)}),
             CASE _choice WHEN 0 THEN 'none' WHEN 1 THEN 'splits' ELSE 'splits_and_dividends' END AS adjustment,
@@ -176,25 +178,25 @@ def adjusted(
                 )
             )
         )
-    """
+    """)
 
 
-def _wanted_factors(rows: str, factors_relation: str, as_of: str) -> str:
+def _wanted_factors(rows: Relation, factors_relation: Relation, as_of: str) -> Query:
     """The rows with _wanted_splits and _wanted_dividends: those of the ex-dates in (session, as of]."""
-    until = f"(SELECT * FROM {factors_relation} WHERE ex_date <= {as_of})"
-    return f"""
+    until = relation_of(f"SELECT * FROM {factors_relation} WHERE ex_date <= {as_of}")
+    return Query(f"""
         SELECT given.*, coalesce(wanted.split_factor, 1) AS _wanted_splits,
             coalesce(wanted.dividend_factor, 1) AS _wanted_dividends
         FROM {rows} AS given ASOF LEFT JOIN ({later_factors(until)}) AS wanted
             ON given.instrument_id = wanted.instrument_id AND given.currency = wanted.currency
             AND given.session < wanted.ex_date
-    """
+    """)
 
 
-def _with_factors_they_came_with(rows: str, basis: str, basis_factors: str) -> str:
+def _with_factors_they_came_with(rows: Query, basis: str, basis_factors: Relation) -> Query:
     """The rows of a query with _came_splits and _came_dividends: those of the ex-dates in (session, basis]."""
     # A basis before the session, or none, has no ex-date after the session: greatest() skips NULL.
-    return f"""
+    return Query(f"""
         SELECT given.*,
             coalesce(since.split_factor, 1) / coalesce(after.split_factor, 1) AS _came_splits,
             coalesce(since.dividend_factor, 1) / coalesce(after.dividend_factor, 1) AS _came_dividends
@@ -204,10 +206,10 @@ def _with_factors_they_came_with(rows: str, basis: str, basis_factors: str) -> s
         ASOF LEFT JOIN ({later_factors(basis_factors)}) AS after
             ON given.instrument_id = after.instrument_id AND given.currency = after.currency
             AND greatest(given.session, given.{basis}) < after.ex_date
-    """
+    """)
 
 
-def with_changes(rows: str) -> str:
+def with_changes(rows: Relation) -> Query:
     """The rows with prev_session, prev_close and change_pct computed anew from their closes.
 
     An adjusted change is that of the closes on one basis: the stored prev_close is on the basis of its own session
@@ -216,7 +218,7 @@ def with_changes(rows: str) -> str:
     Args:
         rows: relation of daily rows that has these three columns, with every row's earlier session in it.
     """
-    return f"""
+    return Query(f"""
         SELECT * EXCLUDE (_prev_close) REPLACE (
             lag(session) OVER series AS prev_session,
             _prev_close AS prev_close,
@@ -224,4 +226,4 @@ def with_changes(rows: str) -> str:
         )
         FROM (SELECT *, lag(close) OVER (PARTITION BY {SERIES} ORDER BY session) AS _prev_close FROM {rows})
         WINDOW series AS (PARTITION BY {SERIES} ORDER BY session)
-    """
+    """)

@@ -14,10 +14,10 @@ from lakehouse.domains.market.corporate_actions import rules as official
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, predicate
+from lakehouse.lake.sql import Query, Relation, literal, predicate, relation_of
 from lakehouse.progress import Progress
 
-_RULES: dict[str, Callable[[str, str], str]] = {
+_RULES: dict[str, Callable[[Relation, Relation], Query]] = {
     "official_daily": official.official_daily,
     "corporate_actions": official.corporate_actions,
 }
@@ -44,9 +44,9 @@ def _derived(lake: Lake, source: Source, table: str, verify: bool) -> tuple[Deri
     columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
-        known = f"({ledger.select({'source': [source.name]})})"
-        known = f"(SELECT * FROM {known} WHERE product = {literal('official_daily')})"
-        raw = f"({lake.table(source.table('raw_daily')).snapshot().select()})"
+        entered = ledger.select({"source": [source.name]})
+        known = relation_of(f"SELECT * FROM ({entered}) WHERE product = {literal('official_daily')}")
+        raw = relation_of(lake.table(source.table("raw_daily")).snapshot().select())
         connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({_RULES[table](raw, known)})")
         stored = connection.execute("SELECT DISTINCT year FROM fresh").fetchall()
         years = sorted({str(year) for (year,) in stored} | set(target.partition_values("year")))

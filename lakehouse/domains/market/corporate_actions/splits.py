@@ -6,6 +6,8 @@ Belongs here: which split counts in which session. What a split does to earlier 
 
 from __future__ import annotations
 
+from lakehouse.lake.sql import Query, Relation
+
 SERIES = "source, instrument_id, currency"
 RATIOS = (
     (3, 2),
@@ -32,7 +34,7 @@ SAME_SPLIT_DAYS = 7
 """Two sources that date a split apart by no more mean the same one."""
 
 
-def session_splits(closes: str, splits: str) -> str:
+def session_splits(closes: Relation, splits: Relation) -> Query:
     """The sessions in which splits count, or that look like the first one after a split that no action announces.
 
     A split counts in the first session from its ex-date on. It belongs to the instrument: one that another source
@@ -54,7 +56,7 @@ def session_splits(closes: str, splits: str) -> str:
     """
     both_ways = [pair for new, old in RATIOS for pair in ((new, old), (old, new))]
     ratios = ", ".join(f"('{new}:{old}', ln({new} / {old}))" for new, old in both_ways)
-    return f"""
+    return Query(f"""
         WITH bars AS (
             SELECT {SERIES}, session, close, volume, lag(session) OVER series AS prev_session,
                 lag(close) OVER series AS prev_close, lag(adjusted_as_of) OVER series AS prev_basis
@@ -109,4 +111,4 @@ def session_splits(closes: str, splits: str) -> str:
         SELECT {SERIES}, session, split_factor, suspected_split
         FROM moves LEFT JOIN suspected USING ({SERIES}, session)
         WHERE split_factor <> 1 OR suspected_split IS NOT NULL
-    """
+    """)

@@ -15,7 +15,7 @@ from lakehouse.domains.market.quotes import rules
 from lakehouse.domains.market.quotes.feed import QUOTES, WINDOWS, Feed
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, timestamp_literal
+from lakehouse.lake.sql import Relation, literal, relation_of, timestamp_literal
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.progress import Progress
 
@@ -111,7 +111,7 @@ def _derive(
         beyond = last_end + rule.lateness + rule.period
         watching = quotes.select_where(_between(first_end, beyond))
         later = _first_heard_from(connection, quotes, beyond)
-        windows = rules.closed_windows("quotes", f"({watching})", first_end, last_end, rule, later)
+        windows = rules.closed_windows(Relation("quotes"), relation_of(watching), first_end, last_end, rule, later)
         connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({windows})")
         connection.execute(f"CREATE TEMP TABLE stored AS {target.select_where(where)}")
         changes = count(connection, "(FROM fresh EXCEPT ALL FROM stored)")
@@ -175,7 +175,7 @@ def quote_windows(lake: Lake, connection: duckdb.DuckDBPyConnection, feed: Feed)
     """The query for `<feed>.quote_windows` as of `lake.as_of`."""
     rule = feed.config.windows.rule
     table = lake.table(feed.table(WINDOWS))
-    quotes = f"({lake.select(feed.table(QUOTES), connection)})"
+    quotes = relation_of(lake.select(feed.table(QUOTES), connection))
     found = connection.execute(f"SELECT min(event_time), max(event_time) FROM {quotes}").fetchone()
     if found is None or found[0] is None:
         return f"SELECT * FROM ({table.snapshot().select()}) WHERE false"

@@ -18,7 +18,7 @@ from lakehouse.domains.market.quotes.store import Stored
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, timestamp_literal
+from lakehouse.lake.sql import Relation, literal, relation_of, timestamp_literal
 from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class LiveWindows:
             return self.catch_up()
         self._latest, self._seen = latest, stored.commit
         self._connection.register("news", stored.quotes.to_arrow())
-        self._connection.execute(f"INSERT INTO panes {rules.panes('news', self.rule)}")
+        self._connection.execute(f"INSERT INTO panes {rules.panes(Relation('news'), self.rule)}")
         self._connection.unregister("news")
         # Late quotes first: the checkpoint of the closed windows' commit covers all quotes.
         late = stored.quotes.filter(stored.quotes["event_time"] < before)
@@ -134,12 +134,12 @@ class LiveWindows:
             f"{timestamp_literal(before + self.rule.period)}::TIMESTAMPTZ",
             f"{timestamp_literal(through)}::TIMESTAMPTZ",
         )
-        ends = f"(SELECT unnest(generate_series({first}, {last}, to_microseconds({period}))) AS window_end)"
+        ends = relation_of(f"SELECT unnest(generate_series({first}, {last}, to_microseconds({period}))) AS window_end")
         columns = ", ".join(target.table.contract.column_names)
         made = f"""
             SELECT {", ".join(rules.WINDOW_COLUMNS)}, window_end::DATE AS day, 1 AS revision,
                 {timestamp_literal(ingested_at)}::TIMESTAMPTZ AS closed_at
-            FROM ({rules.windows_at("panes", ends, self.rule)})
+            FROM ({rules.windows_at(Relation("panes"), ends, self.rule)})
         """
         rows = self._connection.execute(
             f"SELECT {columns} FROM ({made}) ORDER BY window_end, resolution_minutes, symbol"
@@ -174,7 +174,7 @@ class LiveWindows:
             oldest = self.closed_through + self.rule.period - self.rule.longest
             where = f"day >= {literal(oldest.date())} AND event_time >= {timestamp_literal(oldest)}"
         with self.lake.connect() as connection:
-            made = rules.panes(f"({quotes.select_where(where)})", self.rule)
+            made = rules.panes(relation_of(quotes.select_where(where)), self.rule)
             found = connection.execute(made).to_arrow_table()
         self._connection.register("found", found)
         self._connection.execute("CREATE OR REPLACE TABLE panes AS FROM found")

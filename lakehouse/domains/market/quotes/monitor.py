@@ -15,7 +15,7 @@ from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.rules import ranked_by_price
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, predicate, timestamp_literal
+from lakehouse.lake.sql import literal, predicate, relation_of, timestamp_literal
 from lakehouse.lake.table import LakeTable
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class FeedView:
             if found and found[0]:
                 last = found[0].astimezone(UTC)
             closed = f"day = {literal(last.date())} AND window_end = {timestamp_literal(last)}" if last else "false"
-            ranked = ranked_by_price(f"({windows.select_where(closed)})")
+            ranked = ranked_by_price(relation_of(windows.select_where(closed)))
             gains = connection.execute(f"SELECT symbol, {measures} FROM ({ranked}) GROUP BY symbol").pl()
             prices = connection.execute(
                 f"SELECT symbol, window_end, last_price FROM ({recent}) WHERE resolution_minutes = {min(lengths)}"

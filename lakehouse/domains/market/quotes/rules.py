@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from lakehouse.lake.sql import Query, Relation, relation_of
+
 PANE_COLUMNS = (
     "symbol",
     "pane_start",
@@ -91,39 +93,41 @@ class WindowRule:
         return f"time_bucket({_interval(self.period)}, {moment}, {_moment(_EPOCH + self.offset)})"
 
 
-def panes(quotes: str, rule: WindowRule) -> str:
+def panes(quotes: Relation, rule: WindowRule) -> Query:
     """(symbol, pane_start, quote_count, price_sum, min_price, max_price, first_price, first_at, last_price, last_at) of
     quotes (symbol, event_time, latest_price); start_at <= event_time < start_at + period; price_sum in units of 1e-12.
 
     Panes of the same symbol and start may be merged or not: windows accept both.
     """
-    return f"""
+    return Query(f"""
         SELECT symbol, {rule.pane_start("event_time")} AS pane_start, count(*) AS quote_count,
             sum({_UNITS}) AS price_sum, min(latest_price) AS min_price, max(latest_price) AS max_price,
             arg_min(latest_price, event_time) AS first_price, min(event_time) AS first_at,
             arg_max(latest_price, event_time) AS last_price, max(event_time) AS last_at
         FROM {quotes} GROUP BY ALL
-    """
+    """)
 
 
-def windows_at(panes: str, ends: str, rule: WindowRule) -> str:
+def windows_at(panes: Relation, ends: Relation, rule: WindowRule) -> Query:
     """The windows (WINDOW_COLUMNS) of all resolutions that end at one of `ends` (window_end), from unmerged panes.
 
     Mean price is sum / count, gain 100 * (last - first) / first by event time, NULL where first is 0.
     """
-    return " UNION ALL ".join(
-        f"""
+    return Query(
+        " UNION ALL ".join(
+            f"""
         SELECT {_minutes(resolution)}::BIGINT AS resolution_minutes, window_end, symbol,
             {_measures("sum(price_sum)", "sum(quote_count)", "arg_min(first_price, first_at)", "arg_max(last_price, last_at)", "min(min_price)", "max(max_price)")}
         FROM {ends} JOIN {panes} AS panes
         ON pane_start >= window_end - {_interval(resolution)} AND pane_start < window_end
         GROUP BY window_end, symbol
         """  # noqa: E501
-        for resolution in rule.resolutions
+            for resolution in rule.resolutions
+        )
     )
 
 
-def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: WindowRule) -> str:
+def windows_over(panes: Relation, first_end: datetime, last_end: datetime, rule: WindowRule) -> Query:
     """The same windows for all ends from `first_end` to `last_end`, from merged panes (one per symbol and start).
 
     Gaps between a symbol's panes are filled, so a window is a fixed number of rows. Gaps longer than the longest window
@@ -146,7 +150,7 @@ def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: Wind
         for resolution in rule.resolutions
     )
     columns = ", ".join(_sliding(_minutes(resolution)) for resolution in rule.resolutions)
-    return f"""
+    return Query(f"""
         WITH wanted AS NOT MATERIALIZED (
             SELECT * FROM {panes}
             WHERE pane_start >= {_moment(first_end - rule.longest)} AND pane_start < {_moment(last_end)}
@@ -176,10 +180,10 @@ def windows_over(panes: str, first_end: datetime, last_end: datetime, rule: Wind
         SELECT resolution_minutes, window_end, symbol,
             {_measures("price_sum", "quote_count", "first_price", "last_price", "min_price", "max_price")}
         FROM ({slid}) WHERE window_end >= {_moment(first_end)}
-    """
+    """)
 
 
-def closings(ends: str, quotes: str, last_end: datetime, rule: WindowRule, later: datetime | None) -> str:
+def closings(ends: Relation, quotes: Relation, last_end: datetime, rule: WindowRule, later: datetime | None) -> Query:
     """(window_end, closed_at) of the closed windows among `ends` (window_end, none after `last_end`). closed_at is the
     ingested_at of the first quote that moved the watermark to window_end.
 
@@ -189,7 +193,7 @@ def closings(ends: str, quotes: str, last_end: datetime, rule: WindowRule, later
     """
     reached = rule.pane_start(f"(event_time - {_interval(rule.lateness)})")
     beyond = f"UNION ALL SELECT 'infinity'::TIMESTAMPTZ, {_moment(later)}" if later else ""
-    return f"""
+    return Query(f"""
         SELECT ends.window_end, reaching.closed_at
         FROM {ends} AS ends
         ASOF JOIN (
@@ -197,10 +201,10 @@ def closings(ends: str, quotes: str, last_end: datetime, rule: WindowRule, later
             FROM (SELECT {reached} AS reached, ingested_at FROM {quotes} {beyond}) GROUP BY reached
         ) AS reaching
         ON ends.window_end <= reaching.reached
-    """
+    """)
 
 
-def revisions(quotes: str, closings: str, rule: WindowRule) -> str:
+def revisions(quotes: Relation, closings: Relation, rule: WindowRule) -> Query:
     """(resolution_minutes, window_end, symbol, late_arrivals): how often quotes arrived after their window had closed.
     Windows without late quotes are left out.
 
@@ -216,8 +220,9 @@ def revisions(quotes: str, closings: str, rule: WindowRule) -> str:
         JOIN {closings} USING (window_end)
         WHERE ingested_at > closed_at
     """
-    return " UNION ALL ".join(
-        f"""
+    return Query(
+        " UNION ALL ".join(
+            f"""
         SELECT {_minutes(resolution)}::BIGINT AS resolution_minutes, closed.window_end, symbol,
             count(DISTINCT ingested_at) AS late_arrivals
         FROM ({late}) AS late JOIN {closings} AS closed
@@ -225,42 +230,48 @@ def revisions(quotes: str, closings: str, rule: WindowRule) -> str:
         AND ingested_at > closed.closed_at
         GROUP BY closed.window_end, symbol
         """
-        for resolution in rule.resolutions
+            for resolution in rule.resolutions
+        )
     )
 
 
 def closed_windows(
-    quotes: str, watching: str, first_end: datetime, last_end: datetime, rule: WindowRule, later: datetime | None
-) -> str:
+    quotes: Relation,
+    watching: Relation,
+    first_end: datetime,
+    last_end: datetime,
+    rule: WindowRule,
+    later: datetime | None,
+) -> Query:
     """The closed windows that end from `first_end` to `last_end`: WINDOW_COLUMNS, day, revision, closed_at.
 
     Args:
         quotes: (symbol, event_time, latest_price, ingested_at), at least those of these windows.
         watching, later: passed to `closings` as `quotes` and `later`.
     """
-    return f"""
+    return Query(f"""
         WITH merged AS MATERIALIZED ({panes(quotes, rule)}),
-        filled AS MATERIALIZED ({windows_over("merged", first_end, last_end, rule)}),
+        filled AS MATERIALIZED ({windows_over(Relation("merged"), first_end, last_end, rule)}),
         closed AS MATERIALIZED (
-            {closings("(SELECT DISTINCT window_end FROM filled)", watching, last_end, rule, later)}
+            {closings(relation_of("SELECT DISTINCT window_end FROM filled"), watching, last_end, rule, later)}
         ),
-        late AS MATERIALIZED ({revisions(quotes, "closed", rule)})
+        late AS MATERIALIZED ({revisions(quotes, Relation("closed"), rule)})
         SELECT {", ".join(WINDOW_COLUMNS)}, window_end::DATE AS day,
             1 + coalesce(late_arrivals, 0) AS revision, closed_at
         FROM filled JOIN closed USING (window_end)
         LEFT JOIN late USING (resolution_minutes, window_end, symbol)
-    """
+    """)
 
 
-def ranked_by_price(windows: str) -> str:
+def ranked_by_price(windows: Relation) -> Query:
     """Adds `price_rank` to windows: the rank by mean price among windows of the same length and end, highest first.
     Equal means share a rank, and the next rank is skipped.
     """
     # window_end determines day, but DuckDB pushes a filter on day down to the files only if it is a partition key.
-    return f"""
+    return Query(f"""
         SELECT *, rank() OVER (PARTITION BY day, resolution_minutes, window_end ORDER BY mean_price DESC) AS price_rank
         FROM {windows}
-    """
+    """)
 
 
 def _measures(total: str, count: str, first: str, last: str, lowest: str, highest: str) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lakehouse.domains.market.corporate_actions.adjustment import PRICES, SERIES, later_factors
+from lakehouse.lake.sql import Query, Relation
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ class TwoSeries:
         their_basis: basis column of `theirs`; None where all rows are as traded.
     """
 
-    ours: str
-    theirs: str
-    factors: str
+    ours: Relation
+    theirs: Relation
+    factors: Relation
     tolerances: Tolerances
     our_basis: str | None = "adjusted_as_of"
     their_basis: str | None = None
 
-    def compared(self) -> str:
+    def compared(self) -> Query:
         """Every session that both series have, side by side on the basis of theirs.
 
         Returns: instrument_id, currency, symbol, session; open, high, low, close, volume (ours, on the basis of
@@ -62,12 +63,12 @@ class TwoSeries:
             theirs, in basis points); ratio (our volume over theirs, NULL where theirs is zero); basis_as_of (as of when
             ours was found to be adjusted; NULL as traded).
         """
-        return f"""
+        return Query(f"""
             WITH {self._on_one_basis()}
             SELECT * EXCLUDE (in_ours, in_theirs) FROM side_by_side WHERE in_ours AND in_theirs
-        """
+        """)
 
-    def breaks(self) -> str:
+    def breaks(self) -> Query:
         """Where the two series differ by more than the tolerances allow; one row a break.
 
         Kinds: `basis` (field close: open, high, low and close are off by one ratio, which is deviation_bp), `price`
@@ -111,7 +112,7 @@ class TwoSeries:
                 ratio="ratio",
             ),
         ]
-        return f"""
+        return Query(f"""
             WITH {self._on_one_basis()},
             judged AS MATERIALIZED (
                 SELECT *, (open_bp + high_bp + low_bp) / 3 AS ratio_bp,
@@ -120,27 +121,27 @@ class TwoSeries:
                 FROM side_by_side
             )
             {" UNION ALL ".join(kinds)}
-        """
+        """)
 
-    def other_bases(self) -> str:
+    def other_bases(self) -> Query:
         """The instruments of `ours` whose basis was found to be another than the declared one.
 
         Returns: instrument_id, currency, symbol, sessions (that both have), declared_as_of (the latest, where rows
             declare several), agreeing_as_declared (sessions), basis_as_of (NULL as traded), agreeing (sessions).
         """
-        return f"""
+        return Query(f"""
             WITH {self._on_one_basis()}
             SELECT {SERIES}, symbol, sessions, declared_as_of, agreeing_as_declared, found_as_of AS basis_as_of,
                 agreeing
             FROM bases WHERE NOT is_declared
-        """
+        """)
 
     def _on_one_basis(self) -> str:
         """Common table expressions up to `bases`, one row an instrument and currency, and `side_by_side`, one row a
         session that one of the two series has, between the first and the last that both have.
         """
 
-        def side(relation: str, basis: str | None) -> str:
+        def side(relation: Relation, basis: str | None) -> str:
             return f"(SELECT *, {basis or 'NULL'}::DATE AS declared, true AS is_there FROM {relation})"
 
         def later(name: str, basis: str | None, moment: str) -> str:

@@ -16,7 +16,7 @@ from lakehouse.domains.market.reconciliation.rules import Tolerances, TwoSeries
 from lakehouse.errors import SourceError
 from lakehouse.lake.contract import empty_relation
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import predicate
+from lakehouse.lake.sql import Query, predicate, relation_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -46,12 +46,12 @@ def breaks_of(
     """
 
 
-def compared_of(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSource) -> str:
+def compared_of(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSource) -> Query:
     """The query for every compared session of one source, breaks or not (see `TwoSeries.compared`)."""
     return _series(lake, connection, source).compared()
 
 
-def other_bases_of(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSource) -> str:
+def other_bases_of(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSource) -> Query:
     """The query for the instruments whose prices came on another basis than was asked for (see
     `TwoSeries.other_bases`).
     """
@@ -87,4 +87,4 @@ def _series(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSource
         ratios = f"SELECT * REPLACE (symbol AS instrument_id) FROM ({ratios}) JOIN ({actions}) USING (instrument_id)"
     basis = "adjusted_as_of" if "adjusted_as_of" in lake.table(f"{other}/{table}").contract.column_names else None
     tolerances = Tolerances(declared.price_bp, declared.close_bp, declared.volume_min, declared.volume_max)
-    return TwoSeries(f"({ours})", f"({theirs})", f"({ratios})", tolerances, their_basis=basis)
+    return TwoSeries(relation_of(ours), relation_of(theirs), relation_of(ratios), tolerances, their_basis=basis)
