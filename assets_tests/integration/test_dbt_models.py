@@ -4,10 +4,12 @@ leaves what a rebuild would.
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
@@ -33,8 +35,11 @@ from assets_tests.support.dbt_warehouse import (
 )
 from assets_tests.support.described import changed
 from assets_tests.support.soak import soak_count
+from lakehouse import catalog
 from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.config import Calendar
+from lakehouse.settings import settings as project_settings
+from lakehouse.warehouse.publish import publish
 
 
 @pytest.fixture
@@ -214,6 +219,31 @@ def test_two_vendors_of_one_venue_share_its_rows(tmp_path: Path) -> None:
         (VENDOR, 2),
         (FILES, 7),
     ]
+
+
+def test_a_source_with_a_faulty_yaml_keeps_its_published_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of others are published, and its own again once the file is corrected."""
+    defs = Path(shutil.copytree(catalog.DEFS, tmp_path / "defs"))
+    file = defs / "market" / VENDOR / "defs.yaml"
+    text = file.read_text()
+    monkeypatch.setattr(catalog, "DEFS", defs)
+    config = project_settings()
+
+    def published(close: float, yaml: str) -> list[tuple]:
+        for source in (FILES, VENDOR):
+            write({Key("A", TUESDAY, "USD" if source == VENDOR else "EUR"): Bar(close, "A")}, source)
+        file.write_text(yaml)
+        catalog._described.cache_clear()
+        publish(config)
+        with duckdb.connect(str(config.warehouse), read_only=True) as marts:
+            return marts.execute("SELECT source, close FROM marts.fct_daily_bar ORDER BY ALL").fetchall()
+
+    assert published(1, text) == [(VENDOR, 1), (FILES, 1)]
+    assert published(2, text.replace("calendar: XNYS", "calendar: XNYX")) == [(VENDOR, 1), (FILES, 2)]
+    # A valid one whose calendar ends before its first session.
+    assert published(3, text.replace("first_session: ", "first_session: 2099-01-01 #")) == [(VENDOR, 1), (FILES, 3)]
+    assert published(4, text) == [(VENDOR, 4), (FILES, 4)]
+    catalog._described.cache_clear()
 
 
 def test_a_source_without_bars_is_no_fault(warehouse: Warehouse) -> None:

@@ -75,7 +75,7 @@ def test_a_broken_yaml_holds_back_the_marts_and_not_the_loads_of_other_sources(
     (lake.home / "lake" / "binance" / "daily_bars").mkdir(parents=True)
     others = Descriptions({name: found for name, found in descriptions().found.items() if name != "binance"})
     monkeypatch.setattr(catalog, "descriptions", lambda: others)
-    monkeypatch.setattr(connection, "broken_files", lambda: {Path("defs.yaml"): error})
+    monkeypatch.setattr(connection, "faulty_files", lambda: {Path("defs.yaml"): error})
     published = lake.warehouse.read_bytes()
     lake.exchange.write(lake.feed, "corrected")
     loaded = lake.rows("ingest_ledger").height

@@ -20,6 +20,8 @@ from lakehouse.errors import TableMissing
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.published import recorded_versions
 from lakehouse.lake.stored_table import Pin
+from lakehouse.settings import settings
+from lakehouse.warehouse.last_descriptions import last_described
 from lakehouse.warehouse.parts import Part
 from lakehouse.warehouse.sources import part_tables
 
@@ -51,6 +53,7 @@ def inputs_of(lake: Lake, parts: Iterable[Part], published: Path) -> Inputs:
     """The inputs from which the parts must be built now; `published` is the published file."""
     held = holds(lake)
     kept = {hold.source for hold in held}
+    kept |= {source.name for part in parts for source in last_described(part.schema, settings())}
     recorded = recorded_versions(published) if kept else {}
     found: dict[tuple[str, str], Versions] = {}
     for part in parts:

@@ -27,6 +27,7 @@ from lakehouse.lake.stored_table import Pins
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 from lakehouse.warehouse.inputs import HELD_BACK_MART, inputs_of, record
+from lakehouse.warehouse.last_descriptions import keep_descriptions, last_described
 from lakehouse.warehouse.parts import Part, parts
 from lakehouse.warehouse.reading import reading
 from lakehouse.warehouse.sources import part_tables, require_descriptions
@@ -63,6 +64,7 @@ def publication(config: Settings, *, from_scratch: bool = False, base: Path | No
         yield build
         _settle(build)
         replace_marts(published, _beside(published, build))
+        keep_descriptions(config)
 
 
 def _beside(warehouse: Path, build: Path) -> Path:
@@ -156,6 +158,8 @@ def _build(
         failures = run_dbt((*command, "--select", *(part.selector for part in parts)), config, on_event)
     for hold in inputs.held:
         _log.warning("The marts show the rows of %s as they were published before: it is held back", hold)
+    for source in {source.name for part in parts for source in last_described(part.schema, config)}:
+        _log.warning("The marts show the rows of %s as they were published before: its defs.yaml has a fault", source)
     record(build, inputs)
     return failures
 
@@ -184,7 +188,7 @@ def marts_as_of(
     """
     config = config or settings()
     lake = lake_of(config)
-    require_descriptions(lake, parts())
+    require_descriptions(lake, parts(), are_kept=False)
     paths = [table if schema == SHARED_SCHEMA else f"{schema}/{table}" for schema, table in lake.tables()]
     pins = {path: fixed for path in paths if (fixed := pin(path))}
     with _private_build(config) as build:

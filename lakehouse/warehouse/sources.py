@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lakehouse.catalog import broken_files, kinds, lake_of, sources_of
+from lakehouse.catalog import descriptions, faulty_files, kinds, lake_of, sources_of
 from lakehouse.derive.source import Source
 from lakehouse.errors import SourceError
 from lakehouse.lake.contract import Contract, empty_relation
@@ -13,7 +13,8 @@ from lakehouse.lake.engine import prepare
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.lake.sql import literal
-from lakehouse.settings import Settings
+from lakehouse.settings import Settings, settings
+from lakehouse.warehouse.last_descriptions import last_described
 from lakehouse.warehouse.parts import Part
 from lakehouse.warehouse.reading import moment_in, pins_in
 
@@ -21,22 +22,39 @@ if TYPE_CHECKING:
     import duckdb
 
 
-def require_descriptions(lake: Lake, parts: Iterable[Part]) -> None:
-    """Checks that no stored source of the `parts` is missing because its YAML is broken: the models would lose its
+def require_descriptions(lake: Lake, parts: Iterable[Part], *, are_kept: bool = True) -> None:
+    """Checks that no stored source of the `parts` is missing because its YAML has a fault: the models would lose its
     rows. A source whose YAML was removed is left out on purpose.
 
+    Args:
+        are_kept: the last description of a source with a fault will do (see `last_descriptions`).
+
     Raises:
-        SourceError: a YAML can't be read, and the lake has tables of a source that no other YAML describes.
+        SourceError: a YAML has a fault, and the lake has tables of a source that no other YAML describes.
     """
-    broken = broken_files()
-    if not broken:
+    faulty = faulty_files()
+    if not faulty:
         return
-    stored = {source for part in parts for source in lake.sources(part.schema)}
-    if lost := sorted(stored - lake.registry.sources.keys()):
-        raise SourceError(
-            f"the marts would lose the rows of {', '.join(lost)}: {'; '.join(map(str, broken.values()))}. "
-            "Correct the file and publish again; the published file stays as it was"
-        )
+    for part in parts:
+        known = {source.name for source in described_sources(part.schema)}
+        if are_kept:
+            known |= {source.name for source in last_described(part.schema, settings())}
+        if lost := sorted({*lake.sources(part.schema)} - known):
+            raise SourceError(
+                f"the marts would lose the rows of {', '.join(lost)}: {'; '.join(map(str, faulty.values()))}. "
+                "Correct the file and publish again; the published file stays as it was"
+            )
+
+
+def described_sources(kind: str, config: Settings | None = None) -> list[Any]:
+    """The sources of a kind whose files have no fault."""
+    faulty, files = faulty_files(), descriptions().files
+    return [source for source in sources_of(kind, config) if files.get(source.name) not in faulty]
+
+
+def sources_in_marts(kind: str, config: Settings) -> list[Any]:
+    """The sources of a kind that the marts show: those with a fault as they were published last."""
+    return [*described_sources(kind, config), *last_described(kind, config)]
 
 
 def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog: str = "lakehouse") -> None:
@@ -56,7 +74,7 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog
     connection.execute(f"ATTACH ':memory:' AS {catalog}")
     lake.attach(connection, [(SHARED_SCHEMA, "ingest_ledger")], catalog)
     for kind in kinds().values():
-        sources = sources_of(kind.name, config)
+        sources = sources_in_marts(kind.name, config)
         lake.attach(
             connection, [(each.name, name) for each in sources for name in tables_of(each, kind.over_all)], catalog
         )
@@ -73,7 +91,7 @@ def part_tables(part: Part) -> dict[str, list[str]]:
     kind = kinds()[part.schema]
     return {
         source.name: sorted(source.table(table) for table in tables_of(source, (*kind.over_all, *kind.reads)))
-        for source in sources_of(kind.name)
+        for source in sources_in_marts(kind.name, settings())
     }
 
 

@@ -235,7 +235,7 @@ def broken(published: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The YAML of binance and iex can't be read, and the lake has tables of binance; what is wrong."""
     (Path(Lake.open().uri) / "binance" / "daily_bars").mkdir(parents=True)
     error = SourceError("defs/binance/defs.yaml, line 7: first_session: Field required")
-    monkeypatch.setattr(connection, "broken_files", lambda: {Path("defs.yaml"): error})
+    monkeypatch.setattr(connection, "faulty_files", lambda: {Path("defs.yaml"): error})
     known = {name: found for name, found in descriptions().found.items() if name not in ("binance", "iex")}
     monkeypatch.setattr(catalog, "descriptions", lambda: Descriptions(known))
     return str(error)
