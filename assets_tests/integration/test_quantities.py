@@ -14,6 +14,7 @@ from assets_tests.support.described import changed, resolved
 from assets_tests.support.old_lake import KLINES, put_klines
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
+from lakehouse.cli.plot import draw
 from lakehouse.derive.conservation import conservation_totals
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.chart import read_chart
@@ -141,6 +142,28 @@ def test_a_source_without_volumes_has_every_bar_counted(tmp_path: Path) -> None:
         chart = read_chart(lake, [source], "EURUSD", days[0], days[-1])
         assert chart.figures["Volume"] == "none"
         assert chart.figures["Close"] == "1.0625"
+        assert draw(chart).axes
+
+
+def test_a_daily_series_without_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_WIKI_URL", str(tmp_path))
+    rows = ["2024-03-07,100,101,99,100.5,0,1,100.5", "2024-03-08,100.5,102,100,101,0,1,101"]
+    header = "Date,Open,High,Low,Close,Ex-Dividend,Split Ratio,Adj. Close"
+    (tmp_path / "dax.csv").write_text("".join(f"{line}\n" for line in (header, *rows)))
+    source = source_named("wiki")
+    described = source.config.official_daily
+    assert described is not None
+    columns = {name: column for name, column in described.columns.items() if name != "volume"}
+    source = changed(source, official_daily=described.model_copy(update={"volume": "none", "columns": columns}))
+    assert source.official_daily is not None
+    lake = Lake.open()
+    assert load(lake, source.official_daily, DAYS).rows_quarantined == 0
+    for table in source.tables:
+        table.derive(lake, source, DAYS)
+    for check in source.checks:
+        assert check.run(lake, source, None).passed, check.name
+    assert daily(lake, "close, volume", "wiki.official_daily") == [(100.5, None), (101.0, None)]
+    assert daily(lake, "close, volume", "wiki.adjusted_official_daily()") == [(100.5, None), (101.0, None)]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 from hypothesis import example, given
@@ -22,7 +23,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
-from lakehouse.domains.market.bars.products import Bars, Product
+from lakehouse.domains.market.bars.products import Bars, Product, _warn_of_volume_unit
 from lakehouse.ingest.coerce import typed
 from lakehouse.ingest.dataset import ApiOrigin
 from lakehouse.ingest.formats import Received
@@ -211,6 +212,22 @@ def test_a_product_that_cannot_work_is_refused(entries: dict[str, Any], words: s
     assert Bars.model_validate(BARS).interval_length == timedelta(minutes=1)
     with pytest.raises(ValueError, match=words):
         Bars.model_validate(BARS | entries)
+
+
+def test_the_former_unit_of_volumes_serves_the_migration_alone(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of_volume_unit.cache_clear()
+    described = Bars.model_validate(BARS | {"volume_unit": 1e-8})
+    assert described.volume_unit_before == 1e-8
+    assert "`volume_unit` of a defs.yaml counts no more" in caplog.text
+    assert "volume_unit_before" not in described.model_dump(), "it is no part of how rows are read"
+    expressions = {
+        unit: with_bars(source_named("xetra"), volume_unit_before=unit).contract("raw_bars").parameters["volume"]
+        for unit in (1e-8, 0.01, 100.0)
+    }
+    with duckdb.connect() as connection:
+        for unit, volume in expressions.items():
+            (found,) = connection.execute(f"SELECT {volume} FROM (SELECT 123456789 AS volume)").fetchone() or ()
+            assert found == float(Fraction(123456789) * Fraction(str(unit))), "rounded once"
 
 
 def test_a_request_needs_an_api_that_it_is_made_to() -> None:

@@ -25,6 +25,7 @@ from lakehouse.lake.contract import Contract, ContractError
 from lakehouse.lake.engine import connect
 from lakehouse.lake.maintenance import maintain_table
 from lakehouse.lake.migration import due, migrate_table
+from lakehouse.lake.table import Pin
 from lakehouse.lake.types import parse_type
 
 FIRST: dict[str, Any] = {
@@ -255,6 +256,41 @@ def test_a_row_that_comes_during_a_migration_is_migrated_too(lake: Lake) -> None
     with with_contract(contract(SECOND)):
         assert migrate_table(lake, NAME, append_once) == 4
         assert sorted(lake.table(NAME).to_polars()["number"]) == ["1", "2", "3", "4"]
+
+
+def test_a_version_from_before_a_migration_is_read_through_it(lake: Lake) -> None:
+    """Also where the partitions are others now, and by the columns of the present version."""
+    with with_contract(contract(THIRD)):
+        table = lake.table(NAME)
+        before = table.stored().version
+        assert before is not None
+        migrate_table(lake, NAME)
+        past = table.at(version=before)
+        assert past.contract_version == 1
+        assert past.scan().collect().sort("number").equals(table.to_polars().sort("number"))
+        with lake.connect() as connection:
+            day = past.select({"day": [date(2024, 1, 2)]})
+            stored = table.snapshot().select({"day": [date(2024, 1, 2)]})
+            assert connection.execute(f"FROM ({day}) ORDER BY ALL").fetchall() == (
+                connection.execute(f"FROM ({stored}) ORDER BY ALL").fetchall()
+            )
+            assert connection.execute(f"FROM ({past.select({'day': []})})").fetchall() == []
+
+
+def test_a_parameter_that_no_source_fills_in_is_not_guessed(lake: Lake) -> None:
+    step = SECOND["migrations"][0]
+    asked = step | {"rows": step["rows"].replace("price::DECIMAL(18, 4)", "($price)::DECIMAL(18, 4)")}
+    unknown = contract(SECOND, migrations=[asked])
+    with with_contract(unknown):
+        (found,) = due(lake)
+        assert found.obstacle == "no defs.yaml that can be read describes shop; put its file back, or correct it"
+        with pytest.raises(ContractError, match="that can be read describes shop"):
+            migrate_table(lake, NAME)
+        with pytest.raises(TableOutdated):
+            lake.table(NAME).pinned(Pin(lake.table(NAME).stored().version)).snapshot()
+    with with_contract(unknown.bound({}, parameters={"price": "price * 2"})):
+        assert migrate_table(lake, NAME) == 3
+        assert lake.table(NAME).to_polars().sort("number")["amount"].to_list()[0] == Decimal("0.2")
 
 
 def test_a_writer_of_the_earlier_version_does_not_follow_a_migration(lake: Lake) -> None:
