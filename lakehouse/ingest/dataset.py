@@ -26,6 +26,8 @@ from lakehouse.lake.contract import Contract
 if TYPE_CHECKING:
     import polars as pl
 
+_NEAR = timedelta(days=3)
+
 
 class Beside(Names, Protocol):
     """The object names of a dataset, as seen by the other datasets of the same place."""
@@ -121,7 +123,8 @@ class Dataset:
         Empty if its day is outside the known partitions.
         """
         day, found = named.first_day, []
-        if self.clock is not None:
+        # Moments about the first and the last dates that Python knows can't be moved to another clock.
+        if self.clock is not None and date.min + _NEAR < day < date.max - _NEAR:
             start = datetime(day.year, day.month, day.day, named.hour or 0, tzinfo=ZoneInfo(self.clock))
             end = start + (timedelta(days=1) if named.hour is None else timedelta(hours=1))
             found = self.partitioning.around(day, start, end)
