@@ -69,6 +69,19 @@ def test_names_that_match_no_pattern_are_counted_with_examples(feed: Path) -> No
     assert lake.table("ingest_ledger").to_polars().is_empty()
 
 
+def test_of_several_series_that_match_no_pattern_each_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A pattern for some quote currencies in Latin letters leaves out others, and names in other scripts."""
+    lake, root = Lake.open(), "data/spot/daily/klines"
+    monkeypatch.setenv("LAKEHOUSE_BINANCE_URL", str(tmp_path))
+    pairs, days = ("BNBFDUSD", "BTCTRY", "币安人生USDT"), [f"2024-12-{day}" for day in range(10, 31)]
+    put(tmp_path, *(f"{root}/{pair}/1m/{pair}-1m-{day}.zip" for pair in pairs for day in days))
+    load(lake, source_named("binance").bars, [])
+    (found,) = last_skipped(lake, "binance")
+    firsts = [f"{root}/{pair}/1m/{pair}-1m-2024-12-10.zip" for pair in pairs]
+    assert str(found) == f"63 objects match no pattern, such as {'; '.join(firsts)}"
+    assert found.examples == (*firsts, *(f"{root}/BNBFDUSD/1m/BNBFDUSD-1m-2024-12-{day}.zip" for day in (11, 12)))
+
+
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_a_name_with_an_impossible_date_or_hour_matches_no_pattern(name: str, feed: Path) -> None:
     lake = Lake.open()
@@ -86,8 +99,8 @@ def test_what_can_not_be_listed_is_named_with_the_cause(feed: Path) -> None:
     look(lake)
     first = f"{DAY}/loop (a link to a folder that contains it)"
     finding = found_by_check(lake)
-    assert finding.summary == f"3 entries can't be listed, such as {first}"
     names = [first, r"caf\xe9 (its name is no UTF-8)", r"notes\ta.txt (control characters in its name)"]
+    assert finding.summary == f"3 entries can't be listed, such as {'; '.join(names)}"
     assert [row["object"] for row in finding.rows] == names
 
 

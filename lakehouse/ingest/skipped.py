@@ -7,6 +7,7 @@ change, so that status and checks needn't list the source.
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SKIPPED = "skipped_objects"
 _EXAMPLES = 5
+_SHOWN = 3
+_DIGITS = re.compile(r"\d+")
 _TEXTS = {
     "no pattern": ("1 object matches no pattern", "objects match no pattern"),
     "not listed": ("1 entry can't be listed", "entries can't be listed"),
@@ -30,7 +33,9 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class Skipped:
-    """The number of objects skipped for one reason (see the contract), and the first of them by name."""
+    """The number of objects skipped for one reason (see the contract), and some of them: the first of each form of
+    names, then others.
+    """
 
     reason: str
     objects: int
@@ -39,13 +44,24 @@ class Skipped:
     def __str__(self) -> str:
         one, several = _TEXTS[self.reason]
         what = f"{one}: " if self.objects == 1 else f"{self.objects:,} {several}, such as "
-        return what + printable(self.examples[0])
+        return what + "; ".join(map(printable, _of_each_form(self.examples)[:_SHOWN]))
 
 
 def skipped(reason: str, names: Iterable[str]) -> Skipped:
     """Makes a `Skipped` of the names that were skipped for one reason."""
     found = list(names)
-    return Skipped(reason, len(found), tuple(heapq.nsmallest(_EXAMPLES, found)))
+    examples = _of_each_form(found)[:_EXAMPLES]
+    others = [name for name in heapq.nsmallest(2 * _EXAMPLES, found) if name not in examples]
+    return Skipped(reason, len(found), (*examples, *others[: _EXAMPLES - len(examples)]))
+
+
+def _of_each_form(names: Iterable[str]) -> list[str]:
+    """The first of the names that differ only in their digits, by name: a year of one series is one form."""
+    first: dict[str, str] = {}
+    for name in names:
+        form = _DIGITS.sub("0", name)
+        first[form] = min(first.get(form, name), name)
+    return sorted(first.values())
 
 
 def record_skipped(lake: Lake, source: str, found: Iterable[Skipped]) -> None:
