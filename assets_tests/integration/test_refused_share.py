@@ -94,6 +94,7 @@ def test_an_object_that_kept_none_fails_beside_thousands_that_did(source: Folder
     finding = enough(source)
     assert (finding.passed, finding.facts["objects_kept_none"]) == (False, 1)
     assert "No row was kept of 2017-07-07/2017-07-07_BINS_XETR09.csv" in finding.summary
+    assert finding.summary.endswith("if the source's YAML is wrong, correct it and run lakehouse reload xetra")
     source.put(bar_line(1, hour=9), hour=9)
     source.take()
     assert enough(source).passed

@@ -245,7 +245,11 @@ def _refused(name: str, severe: bool, lake: Lake, source: Source, partitions: Pa
     dataset = source.dataset(name)
     refused = refusal(lake, dataset, partitions)
     verdict = refused.verdict(dataset.refusals)
-    return refusal_finding(refused, verdict == "good" or (severe and verdict == "warn"))
+    judged = refusal_finding(refused, verdict == "good" or (severe and verdict == "warn"))
+    if judged.passed:
+        return judged
+    advice = "Look at lake.quarantine; if the source's YAML is wrong, correct it and run lakehouse reload"
+    return replace(judged, summary=f"{judged.summary}. {advice} {source.name}")
 
 
 def _readings_current(name: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
