@@ -170,7 +170,7 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
     connection.execute(f"CREATE TEMP TABLE followers AS SELECT * FROM ({after}) SEMI JOIN following USING ({key})")
     connection.execute("CREATE TEMP VIEW before AS FROM before_inside UNION ALL FROM followers")
     connection.execute(
-        "CREATE TEMP VIEW unlinked AS FROM fresh UNION ALL "
+        "CREATE TEMP VIEW unlinked AS FROM fresh UNION ALL BY NAME "
         "FROM (SELECT * EXCLUDE (prev_session, prev_close, change_pct) FROM followers)"
     )
     closes = f"SELECT {key}, close FROM {near} WHERE NOT {inside} UNION ALL SELECT {key}, close FROM fresh"
