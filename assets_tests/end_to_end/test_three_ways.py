@@ -220,7 +220,7 @@ def test_a_new_file_makes_the_sensor_run_through_to_the_marts(house: House, sens
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        ("/assets/xetra/daily_bars", "One row an instrument, currency and session"),
+        ("/assets/xetra/daily_bars", "One row per instrument, currency and session"),
         ("/assets/xetra/daily_bars?view=partitions&partition=2024-03-26", "session_in_pictures"),
         ("/assets/xetra/raw_bars?view=checks", "Every stored row fulfils the table's contract."),
         ("/locations/__repository__@lakehouse/sensors/xetra_objects", "new, changed or late objects"),

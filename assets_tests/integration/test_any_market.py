@@ -294,7 +294,7 @@ def written(market: Market, moment: datetime) -> str:
 
 
 def publish(market: Market, folder: Path, bars: list[Bar]) -> None:
-    """One object an instrument and day of the clock of names."""
+    """One object per instrument and day of the clock of names."""
     lines: dict[str, list[str]] = defaultdict(list)
     step = market.length if market.label == "end" else timedelta(0)
     for bar in bars:

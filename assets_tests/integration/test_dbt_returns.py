@@ -178,7 +178,7 @@ def test_marts_of_actions_and_returns_say_what_was_traded(warehouse: Warehouse, 
     }
     assert sum(abs(total - plain) > 1e-3 for plain, _, total in expected.values()) > 50
 
-    # One row an action, with the version that was valid then, or the instrument's first one.
+    # One row per action, with the version that was valid then, or the instrument's first one.
     actions = warehouse.query(
         """
         select actions.instrument_id, actions.ex_date, kind, currency, coalesce(dividend_amount, split_coefficient),

@@ -60,7 +60,7 @@ TAKINGS = RevisionRule(key=("day", "shop"), content=("amount",), part="day")
 
 
 def takings(source, connection, raw: str, ledger: str) -> str:
-    """One row a day and shop: the last that was said."""
+    """One row per day and shop: the last that was said."""
     return f"SELECT day, shop, amount FROM ({winners(raw, ledger, TAKINGS)})"
 ''',
     "domain.py": """

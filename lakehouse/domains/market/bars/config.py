@@ -83,7 +83,7 @@ class Calendar(Strict):
 
 
 class Report(Strict):
-    """The daily report: one object a session, with the target's own column names."""
+    """The daily report: one object per session, with the target's own column names."""
 
     url: str | None = Field(
         None,

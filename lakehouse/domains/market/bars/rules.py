@@ -68,7 +68,7 @@ def bars(raw: Relation, ledger: Relation, hours: str) -> str:
 
 
 def daily(bars_relation: str, completeness: str, time_zone: str) -> str:
-    """Daily bars without what depends on earlier sessions: one row an instrument, currency and session with a
+    """Daily bars without what depends on earlier sessions: one row per instrument, currency and session with a
     traded regular bar.
 
     Sums of volumes and prices run in the order of time, so that they don't depend on the order in which threads add;

@@ -27,7 +27,7 @@ def stretches(daily: str) -> str:
     """The rows of the view.
 
     Args:
-        daily: relation of (instrument_id, currency, session, symbol, name), one row an instrument, currency and
+        daily: relation of (instrument_id, currency, session, symbol, name), one row per instrument, currency and
             session.
     """
     return f"""

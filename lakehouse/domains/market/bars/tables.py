@@ -21,7 +21,7 @@ BARS_TABLE = DerivedTable(
 )
 DAILY_BARS_TABLE = DerivedTable(
     name="daily_bars",
-    description="One row an instrument, currency and session, from the traded bars of the regular segment.",
+    description="One row per instrument, currency and session, from the traded bars of the regular segment.",
     depends_on=("bars",),
     derive=derive_daily_bars,
     as_of=as_of.daily_bars,

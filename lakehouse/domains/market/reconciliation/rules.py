@@ -69,7 +69,7 @@ class TwoSeries:
         """)
 
     def breaks(self) -> Query:
-        """Where the two series differ by more than the tolerances allow; one row a break.
+        """Where the two series differ by more than the tolerances allow; one row per break.
 
         Kinds: `basis` (field close: open, high, low and close are off by one ratio, which is deviation_bp), `price`
         (field open, high or low), `close`, `volume`, and `missing_ours`, `missing_theirs` (field close: the session
@@ -137,7 +137,7 @@ class TwoSeries:
         """)
 
     def _on_one_basis(self) -> str:
-        """Common table expressions up to `bases`, one row an instrument and currency, and `side_by_side`, one row a
+        """Common table expressions up to `bases`, one row per instrument and currency, and `side_by_side`, one row per
         session that one of the two series has, between the first and the last that both have.
         """
 
