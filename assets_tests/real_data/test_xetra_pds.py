@@ -72,6 +72,29 @@ def test_totals(lake: Lake) -> None:
     assert stored == (13_722, 1_966, 1_285_745_866, 3_204_740)
 
 
+def test_every_session_reaches_its_close(lake: Lake, xetra: BarSource) -> None:
+    """Neither by its own bars nor by the sessions before does any liquid instrument end early."""
+    check = next(check for check in xetra.checks if check.name == "session_reaches_close")
+    assert check.run(lake, xetra, None).passed
+    assert lake.table("xetra/daily_bars").to_polars()["is_complete"].null_count() == 0
+
+
+def test_hours_add_up_to_the_daily_bars(lake: Lake) -> None:
+    differing = lake.sql(
+        """
+        SELECT count(*) FROM (
+            SELECT instrument_id, currency, session, sum(volume) AS volume, sum(bar_count) AS bar_count,
+                max(high) AS high, arg_max(close, start_at) AS close, arg_min(open, start_at) AS open
+            FROM xetra.bars(interval := '1h') WHERE segment = 'regular' GROUP BY ALL
+        ) AS hours FULL JOIN xetra.daily_bars AS daily USING (instrument_id, currency, session)
+        WHERE (hours.volume, hours.bar_count, hours.high, hours.close, hours.open)
+            IS DISTINCT FROM (daily.volume, daily.bar_count, daily.high, daily.close, daily.open)
+        """
+    )
+    assert differing is not None
+    assert differing.fetchall() == [(0,)]
+
+
 def test_every_row_is_accounted_for(lake: Lake) -> None:
     rows = lake.sql("SELECT * FROM lake.conservation").fetchall()
     assert {row[:2] for row in rows} == {("xetra", "bars")}
