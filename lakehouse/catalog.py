@@ -88,7 +88,8 @@ def faulty_files() -> dict[Path, SourceError]:
 @cache
 def warn_of(error: SourceError) -> None:
     """Logs, once a process, that a source is left out."""
-    _log.warning("%s. This source is left out until its file is corrected", error)
+    end = "" if str(error).endswith("?") else "."
+    _log.warning("%s%s This source is left out until its file is corrected", error, end)
 
 
 def sources(config: Settings | None = None) -> dict[str, Source]:

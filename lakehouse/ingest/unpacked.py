@@ -44,8 +44,8 @@ class CorruptObject(LakehouseError):
     printable whatever the object's bytes are.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(printable(message), hint)
 
 
 class ObjectWithheld(CorruptObject):
