@@ -4,6 +4,7 @@ versions of contracts, and one of the last release whose volumes were whole numb
 
 from __future__ import annotations
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -90,6 +91,15 @@ def test_a_lake_with_whole_volumes_says_that_its_migration_is_due(whole: Lake) -
         whole.sql("SELECT sum(volume) FROM binance.bars")
     # The ledger is read even so.
     assert volumes(whole, "SELECT count(*) FROM lake.ingest_ledger") == [(5,)]
+
+
+def test_a_damaged_table_does_not_keep_the_status_from_being_shown(whole: Lake) -> None:
+    log = Path(whole.uri) / "binance" / "bars" / "_delta_log"
+    os.truncate(max(log.glob("*.json")), 10)
+    result = CliRunner().invoke(app, ["status"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert str(log) in result.output
+    assert "rows received" in result.output
 
 
 def test_volumes_are_migrated_to_the_vendors_unit_exactly_and_derived_again(whole: Lake) -> None:

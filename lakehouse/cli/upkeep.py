@@ -21,7 +21,7 @@ def status() -> None:
     from lakehouse.derive.held_back import holds
     from lakehouse.domains.market.bars.status import publication_of, status
     from lakehouse.domains.market.quotes.status import feed_status
-    from lakehouse.errors import SourceError, TableOutdated
+    from lakehouse.errors import SourceError, TableDamaged, TableOutdated
     from lakehouse.lake.migration import due
     from lakehouse.lake.releases import release_in_use
     from lakehouse.settings import settings
@@ -29,13 +29,15 @@ def status() -> None:
     with explained():
         lake = Lake.present()
         console.print(f"lake: {escape(lake.uri)}", highlight=False, soft_wrap=True)
-        if outdated := [table.name for table in due(lake)]:
+        try:
+            outdated = [table.name for table in due(lake)]
+        except TableDamaged as error:
+            outdated = []
+            print_error(error)
+        if outdated:
             owners = ", ".join(sorted({name.rpartition("/")[0] or "the lake" for name in outdated}))
-            console.print(
-                f"migration due: {len(outdated)} tables of {owners}: run lakehouse migrate",
-                highlight=False,
-                soft_wrap=True,
-            )
+            said = f"migration due: {len(outdated)} tables of {owners}: run lakehouse migrate"
+            console.print(said, highlight=False, soft_wrap=True)
         for source in sources_of("market"):
             try:
                 print_status(console, status(lake, source))
