@@ -38,6 +38,7 @@ from lakehouse.ingest.load import load
 from lakehouse.ingest.stale_readings import span_to_reload
 from lakehouse.lake.maintenance import maintain
 from lakehouse.lake.migration import due, migrate_table, stored_tables
+from lakehouse.lake.releases import record_release, restore_tables
 from lakehouse.lake.table import Pin
 
 
@@ -230,6 +231,23 @@ def test_what_an_old_lake_holds_is_not_loaded_again_and_more_goes_on_top(lake: L
     assert not rebuild(lake, source, verify=True).differs
     assert not rebuild(lake, feed.described, verify=True).differs
     assert due(lake) == []
+
+
+def test_a_release_made_before_a_migration_is_restored_as_the_present_contracts_say(lake: Lake, vendor: Path) -> None:
+    source = source_named("xetra")
+    release = record_release(lake, "before", None)
+    migrate(lake)
+    put_object(vendor, "10", datetime(2017, 7, 10, tzinfo=UTC), [bar_line("10:00", "84")])
+    load(lake, source.bars, [DAY])
+    derive_bars(lake, source, [DAY])
+    derive_daily_bars(lake, source, [DAY])
+    assert closes(lake)[-1] == 84.0
+    # The second restoration is what completes one that was cut off.
+    for _ in range(2):
+        restore_tables(lake, release)
+        assert due(lake) == []
+        assert closes(lake) == [83.31, 83.3, 83.28, 83.5]
+        assert not rebuild(lake, source, verify=True).differs
 
 
 def closes(lake: Lake) -> list[float]:

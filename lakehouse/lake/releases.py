@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lakehouse.errors import ReleaseError, StaleSnapshot, did_you_mean
+from lakehouse.lake.migration import due, migrate_table
 from lakehouse.lake.stored_table import Pin
 from lakehouse.lake.table import LakeTable, retry_when_stale
 
@@ -257,11 +258,14 @@ def changes(lake: Lake, release: Release) -> list[Change]:
 
 
 def restore_tables(lake: Lake, release: Release) -> None:
-    """Restores the tables of a release, each by one commit. Restoring again completes a restoration that was cut off,
-    since tables that are already restored are skipped.
+    """Restores the tables of a release, each by one commit, then migrates those that an earlier version of their
+    contract wrote. Restoring again completes a restoration that was cut off: tables that are as the release has them
+    are skipped.
     """
     for table in stored_tables(lake):
         retry_when_stale(lambda table=table: _restore(table, release))  # type: ignore[misc]
+    for outdated in due(lake):
+        migrate_table(lake, outdated.name)
 
 
 def _restore(table: LakeTable, release: Release) -> None:
