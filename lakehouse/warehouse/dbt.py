@@ -7,6 +7,7 @@ dbt parses the whole project again if a variable changes; what changes from run 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,20 +93,33 @@ def _close_database() -> None:
 
 
 def manifest_path(config: Settings) -> Path:
-    """The project's manifest; made first if it is missing or older than a file of the project."""
+    """The project's manifest; made first if it is missing or of other files than the project's.
+
+    Times of files don't tell: another version of Lakehouse, with its own project, may have used the home meanwhile.
+    """
     from filelock import FileLock
 
     manifest = target_folder(config) / "manifest.json"
-    if not _is_current(manifest):
+    made_of, project = manifest.with_name("made_of"), _digest_of_project()
+
+    def is_current() -> bool:
+        return manifest.exists() and made_of.exists() and made_of.read_text() == project
+
+    if not is_current():
         manifest.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(manifest.with_suffix(".lock")):
-            if not _is_current(manifest):
+            if not is_current():
+                # Removed first, so that a parse that is cut off is repeated.
+                made_of.unlink(missing_ok=True)
                 run_dbt(["parse"], config)
+                made_of.write_text(project)
     return manifest
 
 
-def _is_current(manifest: Path) -> bool:
-    if not manifest.exists():
-        return False
-    made = manifest.stat().st_mtime
-    return all(path.stat().st_mtime <= made for path in PROJECT.rglob("*") if path.is_file())
+def _digest_of_project() -> str:
+    """A digest of the names and contents of the project's files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in PROJECT.rglob("*") if path.is_file()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(PROJECT).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
