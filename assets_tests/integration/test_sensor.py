@@ -19,7 +19,13 @@ from assets_tests.support.described import with_bars
 from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake, code_location, tick
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
-from lakehouse.components.sources.run_tags import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, range_tags
+from lakehouse.components.sources.run_tags import (
+    NEXT_RUN_TAG,
+    PARTITION_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    range_tags,
+)
 from lakehouse.components.sources.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
 from lakehouse.errors import SourceUnavailable
 from lakehouse.ingest.load import load
@@ -184,6 +190,19 @@ def test_sessions_of_a_backfill_that_was_killed_are_asked_for(
     record(instance, {**range_tags(FIRST, LAST), SOURCE_TAG: "xetra"}, FAILURE)
     record(instance, {SOURCE_TAG: "xetra"}, FAILURE)  # its second run, of the assets without partitions
     (request,), _ = tick(instance)
+    assert spans([request]) == [(str(FIRST), str(LAST))]
+
+    record(instance, request.tags, SUCCESS)
+    assert tick(instance) == ([], "no new or changed objects")
+
+
+def test_sessions_of_a_backfill_that_was_killed_between_its_runs_are_asked_for(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance
+) -> None:
+    tags = {**range_tags(FIRST, LAST), SOURCE_TAG: "xetra", NEXT_RUN_TAG: "00000000-0000-4000-8000-000000000000"}
+    record(instance, tags, FAILURE)
+    record(instance, tags, SUCCESS)
+    (request, *_), _ = tick(instance)
     assert spans([request]) == [(str(FIRST), str(LAST))]
 
     record(instance, request.tags, SUCCESS)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
@@ -13,6 +16,7 @@ from assets_tests.support.exchange_lake import SESSIONS, TABLES, ExchangeLake
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.cli.app import app
+from lakehouse.components import run_processes
 from lakehouse.derive.rebuild import rebuild
 
 
@@ -79,4 +83,36 @@ def test_an_update_goes_on_where_one_failed_after_its_load(exchange_lake: Exchan
     assert lake.versions() == loaded
     stored = lake.rows("xetra/daily_bars").height
     assert lake.marts("SELECT count(*) FROM fct_daily_bar") == [(stored,)]
+    assert "nothing new" in update("xetra")
+
+
+def test_an_update_goes_on_where_one_was_stopped_before_its_second_run(
+    first_load: FirstLoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run has succeeded, and the one that makes the marts leaves no record."""
+    lake = first_load.lake
+    for stage in ("late", "repaired"):
+        lake.exchange.write(lake.feed, stage)
+    running_here, entered = run_processes.running_here, []
+
+    @contextmanager
+    def stopped_before_the_second(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+        entered.append(run_id)
+        if len(entered) == 2:
+            raise KeyboardInterrupt
+        with running_here(instance, run_id):
+            yield
+
+    def published() -> list[tuple]:
+        return lake.marts("SELECT session, turnover FROM fct_daily_bar WHERE source = 'xetra' ORDER BY ALL")
+
+    before = published()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_processes, "running_here", stopped_before_the_second)
+        update("xetra", code=130)
+    assert published() == before
+    assert "checks passed" in update("xetra")
+    stored = lake.rows("xetra/daily_bars")
+    assert published() == sorted(stored.select("session", "turnover").rows())
+    assert published() != before
     assert "nothing new" in update("xetra")

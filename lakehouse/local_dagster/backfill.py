@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -159,7 +160,7 @@ def run_chain(source: Source, partitions: Sequence[date], display: Display, *, r
 
     from lakehouse.components.run_history import prune
     from lakehouse.components.run_processes import fail_dead_runs, running_here
-    from lakehouse.components.sources.run_tags import RELOAD_TAG, about_tags, range_tags
+    from lakehouse.components.sources.run_tags import NEXT_RUN_TAG, RELOAD_TAG, about_tags, range_tags
     from lakehouse.components.sources.sensor import SOURCE_TAG
     from lakehouse.definitions import defs
 
@@ -173,16 +174,19 @@ def run_chain(source: Source, partitions: Sequence[date], display: Display, *, r
         fail_dead_runs(instance)
         prune(instance)
         # Two runs, since Dagster would plan an unpartitioned asset once per partition of a partitioned run.
-        for assets, tags in ((partitioned, range_tags), (others, about_tags)):
-            if not assets:
-                continue
-            run_id = str(uuid4())
+        chain = [(str(uuid4()), *each) for each in ((partitioned, range_tags), (others, about_tags)) if each[0]]
+        following = {run[0]: {NEXT_RUN_TAG: after[0]} for run, after in pairwise(chain)}
+        for run_id, assets, tags in chain:
             with running_here(instance, run_id):
                 result = job.execute_in_process(
                     instance=instance,
                     run_id=run_id,
                     asset_selection=assets,
-                    tags={**(tags(partitions[0], partitions[-1]) if partitions else {}), **own_tags},
+                    tags={
+                        **(tags(partitions[0], partitions[-1]) if partitions else {}),
+                        **following.get(run_id, {}),
+                        **own_tags,
+                    },
                     run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                     raise_on_error=False,
                 )

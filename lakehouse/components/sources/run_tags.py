@@ -15,6 +15,8 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
 RELOAD_TAG = "lakehouse/reload"
 """Marks a run that reloads objects read with other settings."""
+NEXT_RUN_TAG = "lakehouse/next_run"
+"""Names the run that continues this one, so that a process killed between the two leaves a trace."""
 _FIRST_TAG = "lakehouse/first_session"
 _LAST_TAG = "lakehouse/last_session"
 

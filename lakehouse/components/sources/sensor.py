@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from lakehouse.components.resources import LakeResource
-from lakehouse.components.sources.run_tags import range_tags, tagged_span
+from lakehouse.components.sources.run_tags import NEXT_RUN_TAG, range_tags, tagged_span
 from lakehouse.derive.source import Source
 from lakehouse.ingest.discover import ObjectVersion, discover
 from lakehouse.ingest.ledger import ledger_of
@@ -161,7 +161,7 @@ def _asked_until(cursor: str | None) -> datetime | None:
 def failed_ranges(instance: dg.DagsterInstance, source: Source) -> list[tuple[PartitionRange, int]]:
     """Returns the ranges that runs of the sensor or the command line failed to bring to the marts, with the number of
     attempts: neither a retry nor a later run over these sessions succeeded. A backfill killed between loading and
-    deriving leaves nothing pending, so its run's tags are the only record of what is missing.
+    publishing leaves nothing pending, so its run's tags are the only record of what is missing.
     """
     by_changes: dict[str, list[dg.DagsterRun]] = {}
     for run in instance.get_runs(dg.RunsFilter(tags={SOURCE_TAG: source.name}), limit=_RUNS_LOOKED_AT):
@@ -170,7 +170,8 @@ def failed_ranges(instance: dg.DagsterInstance, source: Source) -> list[tuple[Pa
             by_changes.setdefault(run.tags.get(CHANGES_TAG, run.run_id), []).append(run)
     found = []
     for changes, runs in by_changes.items():
-        if runs[0].status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+        failed = runs[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+        if not failed and (not runs[0].is_success or _was_continued(instance, runs[0])):
             continue
         first, last = tagged_span(runs[0].tags) or (None, None)
         stretch = PartitionRange(first, last, changes)
@@ -180,7 +181,9 @@ def failed_ranges(instance: dg.DagsterInstance, source: Source) -> list[tuple[Pa
 
 
 def _done_since(instance: dg.DagsterInstance, source: Source, stretch: PartitionRange, run_id: str) -> bool:
-    """Whether any run that started after `run_id` brought all partitions of the range to the source's last table."""
+    """Whether any run that started after `run_id` brought all partitions of the range to the source's last table, and
+    was continued.
+    """
     began = instance.get_run_records(dg.RunsFilter(run_ids=[run_id]))[0].create_timestamp
     last_table = dg.AssetKey([source.name, _last_table(source)])
     later = instance.get_runs(
@@ -193,8 +196,15 @@ def _done_since(instance: dg.DagsterInstance, source: Source, stretch: Partition
             or run.job_name in _jobs(source)
             or last_table in (run.asset_selection or ())
         )
+        and _was_continued(instance, run)
         for run in later
     )
+
+
+def _was_continued(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the run that continues this one was started, if there is to be one."""
+    following = run.tags.get(NEXT_RUN_TAG)
+    return following is None or instance.has_run(following)
 
 
 def _covers(tags: Mapping[str, str], stretch: PartitionRange) -> bool:
