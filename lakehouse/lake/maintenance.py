@@ -13,7 +13,7 @@ from lakehouse.lake.lake import Lake
 from lakehouse.lake.parquet import writer_properties
 from lakehouse.lake.published import kept_versions
 from lakehouse.lake.registry import SHARED_SCHEMA
-from lakehouse.lake.releases import Home, marts_files, release_log, releases
+from lakehouse.lake.releases import Home, keep_log, marts_files, release_log, releases
 from lakehouse.lake.table import LakeTable, retry_when_stale
 
 RETENTION_HOURS = 7 * 24
@@ -78,7 +78,10 @@ def maintain_table(
     """
     before = len(table.snapshot().files())
     retry_when_stale(lambda: _compact(table))
-    if not kept:
+    if kept:
+        # The table may have been released only since another run of housekeeping looked for releases.
+        keep_log(table)
+    else:
         release_log(table)
     delta = table.snapshot().delta
     assert delta is not None

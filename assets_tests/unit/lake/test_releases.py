@@ -19,7 +19,7 @@ from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.errors import LakeUnavailable, ReleaseError
 from lakehouse.lake.maintenance import maintain
-from lakehouse.lake.releases import changes, release_named, releases, restore_tables
+from lakehouse.lake.releases import changes, release_log, release_named, releases, restore_tables
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse import releases as warehouse
 from lakehouse.warehouse.publish import publication, publishing
@@ -180,6 +180,15 @@ def test_maintain__keeps_what_a_release_pins_for_months(released: str) -> None:
     maintain(lake, settings(), retention_hours=0)
     assert len(list(Path(lake.uri, ERRORS).rglob("part-*.parquet"))) < before
     assert len(symbols()) == 14
+
+
+def test_maintain__of_a_release_that_another_housekeeping_had_not_seen_keeps_its_log(released: str) -> None:
+    lake = Lake.present()
+    release_log(lake.table(ERRORS))
+    maintain(lake, settings())
+    delta = lake.table(ERRORS).snapshot().delta
+    assert delta is not None
+    assert delta.metadata().configuration["delta.enableExpiredLogCleanup"] == "false"
 
 
 def test_create__cut_off_before_its_last_write_leaves_no_release(
