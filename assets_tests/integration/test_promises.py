@@ -50,10 +50,10 @@ SESSIONS = (date(2017, 6, 29), date(2017, 6, 30), date(2017, 7, 3), date(2017, 7
 OPENS = {day: datetime(day.year, day.month, day.day, 7, tzinfo=UTC) for day in SESSIONS}
 HOURS = {day: (opening, opening + timedelta(hours=8, minutes=40)) for day, opening in OPENS.items()}
 EXPECTED = {day: [f"{day}/{day}_BINS_XETR{hour:02}.csv.gz" for hour in range(7, 16)] for day in SESSIONS}
-# Bars at 22:00 UTC fall on the next day in Frankfurt, outside their file's date; Saturday is no session.
+# Saturday is no session. Objects that hold bars of two sessions are in `test_any_market`.
 SLOTS = (
-    (date(2017, 6, 29), 8), (date(2017, 6, 29), 15), (date(2017, 6, 29), 22), (date(2017, 6, 30), 7),
-    (date(2017, 6, 30), 22), (date(2017, 7, 1), 8), (date(2017, 7, 3), 7), (date(2017, 7, 3), 9),
+    (date(2017, 6, 29), 8), (date(2017, 6, 29), 15), (date(2017, 6, 29), 21), (date(2017, 6, 30), 7),
+    (date(2017, 6, 30), 21), (date(2017, 7, 1), 8), (date(2017, 7, 3), 7), (date(2017, 7, 3), 9),
     (date(2017, 7, 4), 6), (date(2017, 7, 4), 19),
 )  # fmt: skip
 LISTINGS = ((isin("DE000SIM000"), "EUR"), (isin("DE000SIM000"), "USD"), (isin("US000SIM001"), "EUR"))
@@ -70,7 +70,7 @@ def bar_row(chance: Random, slot: tuple[date, int]) -> tuple[str, ...]:
     """A row of an object; at times a bar that another object of the day brings too, at times a broken one."""
     day, hour = slot
     instrument, currency = chance.choice(LISTINGS)
-    at = chance.choice([hour, hour, hour, 8 if hour < 20 else 22])
+    at = chance.choice([hour, hour, hour, 8 if hour < 20 else 21])
     low, span = 10.1 + chance.randrange(4), chance.randrange(3)
     row = {
         "ISIN": instrument,

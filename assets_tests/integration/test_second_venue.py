@@ -81,7 +81,7 @@ def test_it_has_the_assets_checks_partitions_and_sensor_of_a_venue(defs: dg.Defi
     tables = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).is_materializable}
     assert tables == {"eurex/raw_bars", "eurex/bars", "eurex/daily_bars"}
     assert {graph.get(dg.AssetKey(["eurex", table])).group_name for table in ("raw_bars", "bars")} == {"eurex"}
-    assert len(graph.asset_check_keys) == 18
+    assert len(graph.asset_check_keys) == 21
     partitions = graph.get(dg.AssetKey(["eurex", "bars"])).partitions_def
     assert partitions is not None
     assert {"2024-03-28", "2024-04-02"} <= set(partitions.get_partition_keys())

@@ -100,7 +100,7 @@ def test_the_unadjusted_answers_are_the_truth(untouched: UsMarket) -> None:
 @pytest.mark.parametrize(("day", "first_start"), [(date(2020, 10, 30), 13), (date(2020, 11, 2), 14)])
 def test_wall_clocks_follow_the_end_of_daylight_saving(untouched: UsMarket, day: date, first_start: int) -> None:
     labels = [label for label in bars_of(untouched, untouched.symbols[0]) if label.date() == day]
-    assert len([label for label in labels if time(9, 31) <= label.time() <= time(16)]) > 385
+    assert len([label for label in labels if time(9, 30) <= label.time() < time(16)]) > 385
     assert min(labels).time() < time(9, 0)
     assert time(4, 1) <= min(labels).time()
     assert time(19, 0) < max(labels).time() <= time(20)
@@ -112,11 +112,11 @@ def test_a_half_day_ends_early_and_has_flat_bars_without_volume(untouched: UsMar
     liquid, illiquid = untouched.symbols[:2]
     inside = [at.time() for at in bars_of(untouched, liquid, extended=False) if at.date() == HALF_DAY]
     assert 205 <= len(inside) <= 210
-    assert (min(inside), max(inside)) == (time(9, 31), time(13))
+    assert (min(inside), max(inside)) == (time(9, 30), time(12, 59))
     bars = {at.time(): bar for at, bar in bars_of(untouched, illiquid).items() if at.date() == HALF_DAY}
     flat = {at: bar for at, bar in bars.items() if bar[4] == 0}
-    assert sorted(flat) == [time(13, 11), time(15, 31)]
-    last_regular = next(bar for at, bar in reversed(bars.items()) if at <= time(13))
+    assert sorted(flat) == [time(13, 10), time(15, 30)]
+    last_regular = next(bar for at, bar in reversed(bars.items()) if at < time(13))
     assert all(bar[:4] == [last_regular[3]] * 4 for bar in flat.values())
     assert not [bar for at, bar in bars_of(untouched, illiquid).items() if bar[4] == 0 and at.date() != HALF_DAY]
 
@@ -130,7 +130,7 @@ def test_illiquid_symbols_miss_minutes(untouched: UsMarket) -> None:
 def test_extended_hours_can_be_left_out(untouched: UsMarket) -> None:
     every, inside = (bars_of(untouched, untouched.symbols[0], extended=extended) for extended in (True, False))
     days = {day: time(13) if day == HALF_DAY else time(16) for day, _, _ in SESSIONS}
-    assert inside == {at: bar for at, bar in every.items() if time(9, 31) <= at.time() <= days[at.date()]}
+    assert inside == {at: bar for at, bar in every.items() if time(9, 30) <= at.time() < days[at.date()]}
     assert len(inside) < len(every)
 
 
