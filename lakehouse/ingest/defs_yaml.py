@@ -7,8 +7,9 @@ The models of the descriptions belong in the domains.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,7 @@ def _described_in(path: Path, models: Mapping[str, type[Description]]) -> dict[s
                 "or remove the file"
             )
         if kind not in models:
+            _require_module(path, kind, models)
             continue
         attributes = document.get("attributes") or {}
         try:
@@ -104,6 +106,24 @@ def _described_in(path: Path, models: Mapping[str, type[Description]]) -> dict[s
             raise SourceError("; ".join(_problems(path, nodes[number], error))) from error
         found[said.source] = (kind, said)
     return found
+
+
+def _require_module(path: Path, kind: str, models: Iterable[str]) -> None:
+    """Checks that the module of another package's component exists: Dagster would load no source at all without it.
+
+    Raises:
+        SourceError: it doesn't.
+    """
+    module = kind.rpartition(".")[0]
+    try:
+        exists = bool(module) and find_spec(module) is not None
+    except (ImportError, ValueError):
+        exists = False
+    if not exists:
+        raise SourceError(
+            f"{path}: its type is {kind!r}, and there is no module {module!r}; install it, set the type to "
+            f"{' or '.join(models)}, or remove the file"
+        )
 
 
 def _problems(path: Path, document: yaml.Node, error: ValidationError) -> Iterator[str]:

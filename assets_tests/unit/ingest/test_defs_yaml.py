@@ -59,6 +59,8 @@ def folder(tmp_path: Path) -> Path:
         (BINANCE.replace("tags: {", "tags: {note: 'a b', "), "tags.note: String should match pattern"),
         (BINANCE.replace("owners: [", "owners: [me, "), "owners.0: String should match pattern"),
         ("", "its type is missing"),
+        (BINANCE.replace("type: lakehouse.", "type: lakehuose."), "there is no module 'lakehuose.components'; install"),
+        ("type: MarketSource\n", "its type is 'MarketSource', and there is no module ''"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line_and_the_others_go_on(
@@ -79,7 +81,7 @@ def test_a_broken_file_is_named_with_its_line_and_the_others_go_on(
 
 def test_a_component_that_is_none_of_ours_is_left_to_dagster(folder: Path) -> None:
     path = folder / "market" / "binance" / "defs.yaml"
-    path.write_text("type: other_project.Component\n")
+    path.write_text("type: dagster.DefsFolderComponent\n")
     assert sorted(descriptions(folder).found) == ["alpha_vantage", "iex", "wiki", "xetra"]
     assert descriptions(folder).broken == {}
 
