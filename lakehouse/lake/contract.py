@@ -8,13 +8,14 @@ read and written by `snapshot`; rules of a field are predicates in the YAML file
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lakehouse.errors import LakehouseError
 from lakehouse.lake.sql import Relation, relation_of
@@ -128,6 +129,11 @@ class Contract(BaseModel):
             raise ContractError(
                 f"contract of {self.table}: {sorted(unknown)} is not a column of it; add the column or correct the name"
             )
+        for kind, of_kind in (("columns", self.columns), ("rules", self.rules)):
+            if repeated := sorted(name for name, count in Counter(each.name for each in of_kind).items() if count > 1):
+                raise ContractError(
+                    f"contract of {self.table}: several {kind} are named {', '.join(repeated)}; rename all but one"
+                )
         for name in self.partition_by:
             if self.column(name).type.kind not in ("string", "date"):
                 raise ContractError(
@@ -254,13 +260,25 @@ def read_contracts(folder: Path, domain: str = "") -> Mapping[str, Contract]:
     found: dict[str, Contract] = {}
     for path in sorted(folder.rglob("contracts/*.yaml")):
         try:
-            contract = Contract.model_validate(yaml.load(path.read_text(), loader) | {"domain": domain})
-        except (ValueError, yaml.YAMLError) as error:
-            raise ContractError(f"{path.name}: {error}") from error
+            said = yaml.load(path.read_text(), loader)
+            if not isinstance(said, dict):
+                raise ContractError(f"{path} is not a contract; begin it with `table:` and the table's name")
+            contract = Contract.model_validate(said | {"domain": domain})
+        except ValidationError as error:
+            raise ContractError(f"{path}: {'; '.join(_problems(error))}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ContractError(f"{path}: {error}") from error
         if contract.table in found:
             raise ContractError(f"{path}: {domain} has another contract of {contract.table}; rename one of them")
         found[contract.table] = contract
     return found
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """The faults of a contract's entries, each with where it is."""
+    for problem in error.errors(include_url=False):
+        where = ".".join(map(str, problem["loc"]))
+        yield f"{where}: {problem['msg']}".removeprefix(": ").replace("Value error, ", "")
 
 
 def shared_contracts() -> Mapping[str, Contract]:

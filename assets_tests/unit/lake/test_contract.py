@@ -24,6 +24,8 @@ MINIMAL = {
     "columns": [{"name": "a", "type": "string", "description": "A column."}],
 }
 
+RULE = {"name": "short", "holds": "length(a) < 9", "reason": "a is too long"}
+
 
 def path_of(table: str) -> str:
     """Where a table is: those that all sources share have no source."""
@@ -47,6 +49,32 @@ def test_two_contracts_of_one_table_in_a_domain_are_refused(tmp_path: Path) -> N
         read_contracts(tmp_path, "market")
     assert read_contracts(tmp_path / "one", "market")["t"].name == "market/t"
     assert read_contracts(tmp_path / "two", "bank")["t"].name == "bank/t"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not a contract; begin it with `table:`"),
+        ("- a\n", "is not a contract"),
+        ("table: [a\n", "did not find expected"),
+        (yaml.safe_dump(MINIMAL | {"colums": []}), "colums: Extra inputs are not permitted"),
+        (
+            yaml.safe_dump(MINIMAL | {"columns": [MINIMAL["columns"][0] | {"type": "txt"}]}),
+            "0.type: 'txt' is not a type",
+        ),
+        (yaml.safe_dump(MINIMAL | {"columns": MINIMAL["columns"] * 2}), "contract of t: several columns are named a;"),
+        (yaml.safe_dump(MINIMAL | {"rules": [RULE, RULE]}), "contract of t: several rules are named short; rename"),
+    ],
+)
+def test_a_file_that_is_no_contract_is_named_with_its_fault(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "contracts" / "t.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(ContractError) as found:
+        read_contracts(tmp_path, "market")
+    assert str(found.value).startswith(str(path))
+    assert words in str(found.value)
+    assert "pydantic" not in str(found.value)
 
 
 def test_a_table_without_contract_is_named_with_those_that_have_one() -> None:
