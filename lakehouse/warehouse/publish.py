@@ -157,7 +157,7 @@ def _build(
     with reading(build, inputs.pins):
         failures = run_dbt((*command, "--select", *(part.selector for part in parts)), config, on_event)
     for hold in inputs.held:
-        _log.warning("The marts show the rows of %s as they were published before: it is held back", hold)
+        _log.warning("The marts show the rows of %s as they were published before: %s", hold.source, hold)
     for source in {source.name for part in parts for source in last_described(part.schema, config)}:
         _log.warning("The marts show the rows of %s as they were published before: its defs.yaml has a fault", source)
     record(build, inputs)
