@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -38,6 +39,9 @@ from lakehouse.settings import PROJECT_ROOT, Settings, settings
 
 if TYPE_CHECKING:
     import dagster as dg
+
+_CLASS = re.compile(r"^(\w+\.)+\w+: ")
+"""The class with its module in front of an error's message."""
 
 
 @dataclass
@@ -230,7 +234,7 @@ def _add(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
             outcome.error = (
                 failure.user_failure_data.description
                 if failure.user_failure_data and failure.user_failure_data.description
-                else cause.message.strip()
+                else _CLASS.sub("", cause.message.strip())
                 if cause
                 else "unknown"
             )
