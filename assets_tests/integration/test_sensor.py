@@ -277,6 +277,7 @@ def _append_to_ledger(listed: pl.DataFrame) -> None:
         pl.lit(1, pl.Int64).alias("sequence"),
         *(pl.lit(None, pl.String).alias(name) for name in ("error", "reading", "run_id")),
         pl.lit(False).alias("is_withheld"),
+        pl.lit(None, pl.Boolean).alias("is_refused"),
         pl.lit([], pl.List(pl.Struct(part))).alias("parts"),
         pl.col("name").alias("object"),
         pl.col("version").alias("object_version"),
