@@ -49,7 +49,7 @@ class Lake:
     def __init__(
         self,
         uri: str,
-        registry: Registry,
+        registry: Registry[Lake],
         *,
         warehouse: Path | None = None,
         as_of: datetime | None = None,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from lakehouse.errors import did_you_mean
 from lakehouse.lake.contract import Contract, ContractError
@@ -19,15 +19,16 @@ from lakehouse.lake.stored_table import Pins
 if TYPE_CHECKING:
     import duckdb
 
-    from lakehouse.lake.lake import Lake
+LakeT = TypeVar("LakeT")
+"""The lake, which the registry's functions are called with and which holds the registry."""
 
-TableQuery = Callable[["Lake", "duckdb.DuckDBPyConnection"], str]
-"""Returns the DuckDB query for a table's rows, as of `lake.as_of`."""
+TableQuery = Callable[[LakeT, "duckdb.DuckDBPyConnection"], str]
+"""Returns the DuckDB query for a table's rows, as of the lake's moment."""
 
-Rows = Callable[["Lake", "duckdb.DuckDBPyConnection", str, "Partitions | None"], str]
-"""Returns the DuckDB query for the rows of a table (in some partitions) that count, as of `lake.as_of`."""
+Rows = Callable[[LakeT, "duckdb.DuckDBPyConnection", str, "Partitions | None"], str]
+"""Returns the DuckDB query for the rows of a table (in some partitions) that count, as of the lake's moment."""
 
-Macro = Callable[["Lake", "duckdb.DuckDBPyConnection"], None]
+Macro = Callable[[LakeT, "duckdb.DuckDBPyConnection"], None]
 """Creates a table macro in a connection."""
 
 
@@ -47,27 +48,27 @@ SHARED_SCHEMA = "lake"
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Generic[LakeT]):
     """A table. `query` returns the rows of a view, `as_of` those of a derived table as of a past moment, and `rows`
     those of a stored table that count, if not all do.
     """
 
     contract: Contract
-    query: TableQuery | None = None
-    as_of: TableQuery | None = None
-    rows: Rows | None = None
+    query: TableQuery[LakeT] | None = None
+    as_of: TableQuery[LakeT] | None = None
+    rows: Rows[LakeT] | None = None
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(Generic[LakeT]):
     """The tables that sources of a kind may have."""
 
     name: str
-    tables: Mapping[str, Entry]
+    tables: Mapping[str, Entry[LakeT]]
 
 
 @dataclass(frozen=True)
-class Registry:
+class Registry(Generic[LakeT]):
     """The tables that a lake may have.
 
     Args:
@@ -78,13 +79,13 @@ class Registry:
         marts_as_of: builds the marts as of a moment.
     """
 
-    shared: Mapping[str, Entry] = field(default_factory=dict)
-    kinds: tuple[Kind, ...] = ()
-    sources: Mapping[str, tuple[str, Mapping[str, Entry]]] = field(default_factory=dict)
-    macros: Mapping[str, Mapping[str, Macro]] = field(default_factory=dict)
+    shared: Mapping[str, Entry[LakeT]] = field(default_factory=dict)
+    kinds: tuple[Kind[LakeT], ...] = ()
+    sources: Mapping[str, tuple[str, Mapping[str, Entry[LakeT]]]] = field(default_factory=dict)
+    macros: Mapping[str, Mapping[str, Macro[LakeT]]] = field(default_factory=dict)
     marts_as_of: MartsAsOf | None = None
 
-    def entry(self, path: str) -> Entry:
+    def entry(self, path: str) -> Entry[LakeT]:
         """The table at a path in the lake, such as `xetra/daily_bars` or `ingest_ledger`. A path with a table of
         another kind, such as `xetra/quotes`, has an entry too: reading it fails, and the error lists the existing ones.
 
@@ -103,7 +104,7 @@ class Registry:
             f"{did_you_mean(table, names)}"
         )
 
-    def kinds_of(self, source: str, stored: Collection[str]) -> list[Kind]:
+    def kinds_of(self, source: str, stored: Collection[str]) -> list[Kind[LakeT]]:
         """The kind of a described source; otherwise the kinds that have a table among the `stored` names."""
         if source in self.sources:
             name, tables = self.sources[source]
