@@ -14,7 +14,7 @@ from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product
 from lakehouse.domains.market.calendar import CalendarSpec
 from lakehouse.domains.market.calendar_codes import CalendarCode
 from lakehouse.ingest.access import Access
-from lakehouse.ingest.entry_types import DateFormat, Zone
+from lakehouse.ingest.entry_types import DateFormat, TimeOfDay, Zone
 from lakehouse.ingest.object_store import TARGET_PLACES, require_known
 from lakehouse.ingest.strict import Description, Strict
 from lakehouse.ingest.thresholds import Refusals
@@ -34,8 +34,8 @@ class ExtraSession(Strict):
     """A session that the calendar lacks, or has with other hours, on the venue's clock."""
 
     session: date
-    opens: time
-    closes: time
+    opens: TimeOfDay
+    closes: TimeOfDay
 
 
 class Calendar(Strict):
@@ -48,7 +48,7 @@ class Calendar(Strict):
         "`opens` and `closes`, which also replace the hours of a session that it has.",
     )
     closed: tuple[date, ...] = Field((), description="Days that were no sessions, though the calendar has them.")
-    day_starts: time | None = Field(
+    day_starts: TimeOfDay | None = Field(
         None,
         description="24/7 and 24/5 only: when a day begins on the venue's clock (default: midnight). From noon on it "
         "is the evening before: with 17:00 Monday's session begins on Sunday at 17:00.",

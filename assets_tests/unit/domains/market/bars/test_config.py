@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date, time
 from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from assets_tests.support.described import changed, resolved
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named, sources
 from lakehouse.domains.market.bars.chart import ChartError, read_chart
-from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.config import Calendar, SourceConfig
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.errors import SourceError
 from lakehouse.ingest.coerce import typed
@@ -70,6 +73,26 @@ def test_bars_of_a_source_without_them_are_an_error_that_says_so() -> None:
         read_chart(Lake.open(), [source], "JPM", day, day)
     with pytest.raises(ChartError, match="there are no daily bars in xetra"):
         read_chart(Lake.open(), [source, source_named("xetra")], "JPM", day, day)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "{code: 24/7, day_starts: 17:00}",
+        "{code: 24/7, day_starts: '17:00Z'}",
+        "{code: 24/7, day_starts: '09:00:30'}",
+        "{code: XBOM, also: [{session: 2024-11-01, opens: 18:00, closes: 19:00}]}",
+    ],
+)
+def test_times_of_day_are_read_as_they_are_written_or_refused(said: str) -> None:
+    """YAML takes 17:00 without quotes for 1020, which would be seventeen minutes after midnight."""
+    with pytest.raises(
+        ValidationError, match='is not a time of day; write hours and minutes in quotes, such as "17:00"'
+    ):
+        Calendar.model_validate(yaml.safe_load(said))
+    quoted = re.sub("'?([0-9]{2}:[0-9]{2})[Z:30]*'?", r"'\1'", said)
+    calendar = Calendar.model_validate(yaml.safe_load(quoted))
+    assert calendar.day_starts or calendar.sessions_added == {date(2024, 11, 1): (time(18), time(19))}
 
 
 def test_a_source_without_a_daily_series_keeps_its_bars() -> None:
