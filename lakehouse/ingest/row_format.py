@@ -6,6 +6,7 @@ Only data and its validation. `formats` and `coerce` read objects by it.
 from __future__ import annotations
 
 import codecs
+import re
 from functools import cache, cached_property
 from typing import ClassVar, Literal
 
@@ -13,6 +14,13 @@ from pydantic import Field, field_validator, model_validator
 
 from lakehouse.ingest.entry_types import Zone
 from lakehouse.ingest.strict import Strict
+
+_WRITTEN_OFFSET = re.compile(r"(?<![%A-Za-z])(UTC|GMT)$|(?<=%[SMfT])[+-]\d{2}:?\d{2}$")
+"""An offset that a format has as text, so that it says nothing."""
+
+
+def _is_zero(offset: str) -> bool:
+    return not offset.strip("+-:0UTCGM")
 
 
 class RowTime(Strict):
@@ -36,6 +44,11 @@ class RowTime(Strict):
             )
         if self.format.endswith("Z") and not self.format.endswith("%Z") and self.zone != "UTC":
             raise ValueError(f"time format {self.format!r} ends in Z, which is UTC, but `zone` says {self.zone}")
+        if (written := _WRITTEN_OFFSET.search(self.format)) and (self.zone != "UTC" or not _is_zero(written[0])):
+            raise ValueError(
+                f"time format {self.format!r} ends in {written[0]}, which would not count: the text would be read as a "
+                f"time in {self.zone}. Read an offset by %z; for UTC or GMT, leave out `zone`"
+            )
         return self
 
 

@@ -43,6 +43,11 @@ def test_a_text_in_utc_under_another_zone_is_refused() -> None:
         RowTime(columns=("ts",), format="%Y-%m-%dT%H:%M:%SZ", zone="America/New_York")
     with pytest.raises(ValidationError, match="says no offset"):
         RowTime(columns=("ts",), format="%Y-%m-%d %H:%M %Z")
+    for offset, zone in (("+00:00", "America/New_York"), (" UTC", "Europe/Berlin"), ("+0900", "UTC")):
+        with pytest.raises(ValidationError, match="Read an offset by %z"):
+            RowTime(columns=("ts",), format=f"%Y-%m-%d %H:%M:%S{offset}", zone=zone)
+    for form in ("%Y-%m-%d %H:%M:%S+00:00", "%Y-%m-%d %H:%M GMT", "%d-%H%M", "%Y-%m-%dT%H:%M:%S%.f"):
+        assert RowTime(columns=("ts",), format=form).zone == "UTC"
 
 
 def test_the_order_of_rows_tells_the_hour_that_comes_twice_apart() -> None:
