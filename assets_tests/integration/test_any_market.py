@@ -22,6 +22,7 @@ from assets_tests.support.soak import soak_count
 from lakehouse.api import Lake
 from lakehouse.derive.conservation import conservation_of
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.bars.as_of import daily_bars as daily_bars_as_of
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.domains.market.bars.source import BarSource
@@ -289,7 +290,7 @@ def described(market: Market) -> BarSource:
     )  # fmt: skip
 
 
-def written(market: Market, moment: datetime) -> str:
+def in_text(market: Market, moment: datetime) -> str:
     if market.written == "epoch":
         return str(int(moment.timestamp() * 1000))
     return moment.astimezone(ZoneInfo(market.time_zone)).strftime(FORMATS[market.written])
@@ -306,7 +307,7 @@ def files_of(market: Market, bars: list[Bar]) -> dict[str, list[str]]:
         if market.names == "partition" and place is not None:
             day = place[0]
         values = ",".join(map(str, [*bar.prices, bar.volume]))
-        lines[f"{bar.symbol}_{day}.csv"].append(f"{written(market, bar.start + step)},{values}\n")
+        lines[f"{bar.symbol}_{day}.csv"].append(f"{in_text(market, bar.start + step)},{values}\n")
     return lines
 
 
@@ -404,3 +405,24 @@ def test_corrections_of_objects_with_two_sessions_leave_what_one_load_would(seed
     with lake.connect() as connection:
         law = connection.execute(f"FROM ({conservation_of(lake, connection, source, source.tables[0])})").pl()
     assert (law["received"] == law["kept"] + law["duplicates"] + law["superseded"] + law["quarantined"]).all()
+
+
+def test_a_session_that_is_closed_later_goes_with_its_rows(folder: Path) -> None:
+    """A day for which the vendor sent test data: taken out of the calendar once the lake holds it."""
+    market = Market("XBOM", "Asia/Kolkata", "1h", first=date(2024, 1, 17), last=date(2024, 1, 19))
+    closed = date(2024, 1, 18)
+    publish(market, folder, some_bars(market, 1))
+    lake, source = Lake.open(), described(market)
+    sessions = source.calendar.between(market.first, market.last)
+    taken(lake, source, sessions)
+    before = datetime.now(UTC)
+    source = described(replace(market, calendar={"closed": [closed]}))
+    load(lake, source.bars, [day for day in sessions if day != closed], reread=True)
+    assert rebuild(lake, source).differs
+    assert not rebuild(lake, source, verify=True).differs
+    assert {session for _, session in stored_daily(lake)} == set(sessions) - {closed}
+    for check in source.checks:
+        check.run(lake, source, None)
+    then = Lake(lake.uri, as_of=before)
+    with then.connect() as connection:
+        assert connection.execute(daily_bars_as_of(then, connection, source)).fetchall()

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from assets_tests.support.described import resolved
 from lakehouse.catalog import source_named
-from lakehouse.domains.market.bars.completeness import missing_objects
+from lakehouse.domains.market.bars.completeness import completeness, missing_objects
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import session_hours
+from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.calendar import CalendarSpec, NoSuchSession, SessionCalendar, build_sessions
 from lakehouse.domains.market.calendar_cache import load_calendar
 from lakehouse.errors import SourceError
@@ -169,6 +170,35 @@ def test_an_hour_is_on_the_clock_of_the_objects_names() -> None:
     for day in (date(2020, 10, 30), date(2020, 11, 2)):
         assert eastern.expected_objects(day) == [(day, hour) for hour in range(9, 16)]
     assert eastern.expected_objects(date(2020, 11, 27)) == [(date(2020, 11, 27), hour) for hour in range(9, 13)]
+
+
+def hourly(calendar: Any, zone: str, **objects: Any) -> BarSource:
+    """A source of objects by hour."""
+    data = source_named("xetra").config.model_dump() | {"calendar": calendar, "minutes_after_close": 0}
+    data["bars"]["time"] |= {"zone": zone}
+    data["bars"]["objects"] |= objects
+    data["venue"] |= {"time_zone": zone}
+    return resolved(SourceConfig.model_validate(data))
+
+
+def test_hours_of_names_are_those_of_a_clock_half_an_hour_beside_utc() -> None:
+    day = date(2024, 1, 18)
+    assert hourly("XBOM", "Asia/Kolkata").expected_objects(day) == [(day, hour) for hour in range(9, 16)]
+
+
+def test_hours_of_sessions_that_begin_on_the_evening_before() -> None:
+    day = date(2024, 3, 6)
+    named = hourly("CMES", "America/Chicago", clock="partition").expected_objects(day)
+    assert named == [(day, hour) for hour in (*range(17, 24), *range(17))]
+
+
+def test_a_session_that_was_closed_later_needs_no_objects() -> None:
+    day = date(2024, 1, 18)
+    source = hourly({"code": "XBOM", "closed": [day]}, "Asia/Kolkata")
+    ledger = answered_for(day, f"{day}/{day}_BINS_XETR09.csv")
+    assert missing_objects(source, ledger, [day]) == {}
+    assert missing_objects(hourly("XBOM", "Asia/Kolkata"), ledger, [day]).keys() == {day}
+    assert completeness(source, ledger, [day])["open_at"].to_list() == [None]
 
 
 def test_a_calendar_has_another_name_where_its_sessions_are_not_those_of_the_code() -> None:

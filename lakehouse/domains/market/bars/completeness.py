@@ -30,6 +30,8 @@ def missing_objects(
     import polars as pl
 
     bars = ledger.filter(pl.col("product") == source.bars.name)
+    # A day that the calendar has no longer needs nothing, though the lake may hold rows of it.
+    sessions = [session for session in sessions if source.calendar.is_session(session)]
     if source.bars.is_asked:
         return _unanswered(source, bars, sessions, due_by)
     if not sessions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
@@ -130,20 +130,21 @@ class BarSource(Source):
         """
         objects, clock = self.bars_config.objects, self.bars.clock
         assert objects is not None
-        if clock is None:
+        if clock is None and objects.holds != "hour":
             return [(session, None)]
-        zone, opens = ZoneInfo(clock), self.calendar.hours(session)[0]
+        zone, opens = ZoneInfo(clock or self.bars_config.time.zone), self.calendar.hours(session)[0]
         last = self.regular_end(session) - timedelta(microseconds=1)
         if objects.holds == "day":
             first_day, last_day = (moment.astimezone(zone).date() for moment in (opens, last))
             return [(first_day + timedelta(days=day), None) for day in range((last_day - first_day).days + 1)]
-        hour = opens.replace(minute=0, second=0)
-        expected: list[tuple[date, int | None]] = []
+        # On the clock of the names: in India, hours begin at the half hours of UTC.
+        hour = opens.astimezone(zone).replace(minute=0, second=0).astimezone(UTC)
+        expected: dict[tuple[date, int | None], None] = {}
         while hour <= last:
             local = hour.astimezone(zone)
-            expected.append((local.date(), local.hour))
+            expected[session if clock is None else local.date(), local.hour] = None
             hour += timedelta(hours=1)
-        return expected
+        return list(expected)
 
 
 def bound_contracts(config: SourceConfig) -> dict[str, Contract]:
