@@ -407,6 +407,29 @@ def test_corrections_of_objects_with_two_sessions_leave_what_one_load_would(seed
     assert (law["received"] == law["kept"] + law["duplicates"] + law["superseded"] + law["quarantined"]).all()
 
 
+@pytest.mark.parametrize(("names", "written"), [("", "local"), ("Asia/Seoul", "zulu")])
+def test_objects_by_the_date_of_labels_that_are_ends_keep_the_bar_that_ends_at_midnight(
+    names: str, written: str, folder: Path
+) -> None:
+    """Hours of a market around the clock, labelled by their ends: the last of a day is the first in the next file."""
+    market = Market("24/7", "Asia/Seoul", "1h", "end", written, names, date(2024, 3, 4), date(2024, 3, 5))
+    first = local(market.first, "00:00", market.zone)
+    lines: dict[str, list[str]] = defaultdict(list)
+    for number in range(1, 49):
+        label = first + number * market.length
+        name = f"AAA_{label.astimezone(ZoneInfo(market.zone)).date()}.csv"
+        lines[name].append(f"{in_text(market, label)},10,11,9,10,5\n")
+    folder.mkdir()
+    for name, rows in lines.items():
+        (folder / name).write_text("time,open,high,low,close,volume\n" + "".join(rows))
+    lake, source = Lake.open(), described(market)
+    taken(lake, source, source.calendar.between(market.first, market.last + timedelta(days=1)))
+    assert {key: row[-1] for key, row in stored_daily(lake).items()} == {
+        ("AAA", market.first): 24,
+        ("AAA", market.last): 24,
+    }
+
+
 def test_a_session_that_is_closed_later_goes_with_its_rows(folder: Path) -> None:
     """A day for which the vendor sent test data: taken out of the calendar once the lake holds it."""
     market = Market("XBOM", "Asia/Kolkata", "1h", first=date(2024, 1, 17), last=date(2024, 1, 19))

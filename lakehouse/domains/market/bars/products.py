@@ -195,8 +195,8 @@ def bar_times(bars: Bars, sessions: Sessions, text: pl.DataFrame) -> pl.DataFram
     """What the time of a bar says.
 
     Returns: interval, start_at and end_at (UTC, microseconds), day (the session; without one the date on the venue's
-        clock), first_day and last_day (the dates of the bar's start on the clocks that names of objects may follow, the
-        session among them), and the columns of `bar_faults`.
+        clock), first_day and last_day (the dates of the bar's start, and of its label, on the clocks that names of
+        objects may follow, the session among them), and the columns of `bar_faults`.
     """
     import polars as pl
 
@@ -207,9 +207,16 @@ def bar_times(bars: Bars, sessions: Sessions, text: pl.DataFrame) -> pl.DataFram
     found = found.with_columns(start_at=start, end_at=start + length)
     found = found.hstack(sessions.place(found["start_at"], length))
     clocks = {"UTC", bars.time.zone, *([bars.clock] if bars.clock else [])} - {sessions.zone}
+    # A vendor that labels bars by their ends may also file by them: the bar that ends at midnight stands in the next
+    # day's object.
+    labelled = {"start_at": clocks, "label": {sessions.zone, *clocks} if bars.time.label == "end" else set()}
     dates = [
         pl.col("day", "date"),
-        *(pl.col("start_at").dt.convert_time_zone(zone).dt.date().alias(zone) for zone in clocks),
+        *(
+            pl.col(name).dt.convert_time_zone(zone).dt.date().alias(f"{name} {zone}")
+            for name, zones in labelled.items()
+            for zone in zones
+        ),
     ]
     return found.select(
         pl.lit(bars.interval).alias("interval"),
