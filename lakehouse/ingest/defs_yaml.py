@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from lakehouse.errors import SourceError, did_you_mean
 from lakehouse.ingest.strict import Description
+from lakehouse.lake.strict_yaml import yaml_documents
 
 if TYPE_CHECKING:
     import yaml
@@ -82,12 +83,9 @@ def _described_in(path: Path, models: Mapping[str, type[Description]]) -> dict[s
     found: dict[str, tuple[str, Description]] = {}
     try:
         text = path.read_text()
-        documents = list(yaml.safe_load_all(text))
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SourceError(f"{path}{line}: {error.problem}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SourceError(f"{path}: {error}") from error
+        documents = yaml_documents(text)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}, {error}" if str(error).startswith("line ") else f"{path}: {error}") from error
     for number, document in enumerate(documents or [None]):
         kind = document.get("type") if isinstance(document, dict) else None
         if not isinstance(kind, str) or (kind.startswith(OWN_COMPONENTS) and kind not in models):

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from lakehouse.errors import LakehouseError
 from lakehouse.lake.sql import Relation, relation_of
 from lakehouse.lake.standards import require_standard
+from lakehouse.lake.strict_yaml import yaml_documents
 from lakehouse.lake.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
@@ -254,20 +255,19 @@ def read_contracts(folder: Path, domain: str = "") -> Mapping[str, Contract]:
     Raises:
         ContractError: a file is not a contract, or two describe the same table.
     """
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: dict[str, Contract] = {}
     for path in sorted(folder.rglob("contracts/*.yaml")):
         try:
-            said = yaml.load(path.read_text(), loader)
-            if not isinstance(said, dict):
-                raise ContractError(f"{path} is not a contract; begin it with `table:` and the table's name")
+            documents = yaml_documents(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ContractError(f"{path}: {error}") from error
+        said = documents[0] if documents else None
+        if not isinstance(said, dict):
+            raise ContractError(f"{path} is not a contract; begin it with `table:` and the table's name")
+        try:
             contract = Contract.model_validate(said | {"domain": domain})
         except ValidationError as error:
             raise ContractError(f"{path}: {'; '.join(_problems(error))}") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ContractError(f"{path}: {error}") from error
         if contract.table in found:
             raise ContractError(f"{path}: {domain} has another contract of {contract.table}; rename one of them")
         found[contract.table] = contract

@@ -59,6 +59,10 @@ def folder(tmp_path: Path) -> Path:
         (BINANCE.replace("tags: {", "tags: {note: 'a b', "), "tags.note: String should match pattern"),
         (BINANCE.replace("owners: [", "owners: [me, "), "owners.0: String should match pattern"),
         ("", "its type is missing"),
+        (
+            BINANCE.replace("  calendar: 24/7\n", "  calendar: 24/7\n  calendar: XETR\n"),
+            "line 11: the key 'calendar' stands here a second time",
+        ),
         (BINANCE.replace("type: lakehouse.", "type: lakehuose."), "there is no module 'lakehuose.components'; install"),
         ("type: MarketSource\n", "its type is 'MarketSource', and there is no module ''"),
     ],

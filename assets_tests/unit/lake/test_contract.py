@@ -57,6 +57,7 @@ def test_two_contracts_of_one_table_in_a_domain_are_refused(tmp_path: Path) -> N
         ("", "is not a contract; begin it with `table:`"),
         ("- a\n", "is not a contract"),
         ("table: [a\n", "did not find expected"),
+        ("table: a\ntable: b\n", "line 2: the key 'table' stands here a second time"),
         (yaml.safe_dump(MINIMAL | {"colums": []}), "colums: Extra inputs are not permitted"),
         (
             yaml.safe_dump(MINIMAL | {"columns": [MINIMAL["columns"][0] | {"type": "txt"}]}),
