@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.signatures import HEAD_BYTES, not_parquet
+from lakehouse.ingest.times import WITH_OFFSET
 from lakehouse.ingest.unpacked import BLOCK_LINES, LONGEST_LINE
 
 if TYPE_CHECKING:
@@ -97,10 +98,15 @@ def _times(frame: pl.DataFrame, form: RowFormat) -> list[pl.Expr]:
         seconds = microseconds // 1_000_000
         count = pl.when(microseconds % 1_000_000 == 0).then(seconds).otherwise(microseconds)
         return [count.cast(pl.String).alias(name)]
-    if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+    has_zone = isinstance(kind, pl.Datetime) and kind.time_zone is not None
+    if WITH_OFFSET.search(time.format):
+        # The form says which moment it is by itself.
+        moment = (moment if has_zone else moment.dt.replace_time_zone(time.zone)).dt.convert_time_zone("UTC")
+    elif has_zone:
         moment = moment.dt.convert_time_zone(time.zone).dt.replace_time_zone(None)
+    zone = "UTC" if WITH_OFFSET.search(time.format) else None
     written = moment.dt.strftime(time.format)
-    back = written.str.to_datetime(time.format, time_unit="ns", strict=False)
+    back = written.str.to_datetime(time.format, time_unit="ns", time_zone=zone, strict=False)
     return [
         pl.when(back == moment.dt.cast_time_unit("ns"))
         .then(written)

@@ -13,20 +13,18 @@ from lakehouse.lake.lake import Lake
 
 
 def shared_partitions(lake: Lake, dataset: Dataset, partitions: Sequence[date]) -> set[date]:
-    """The other partitions that have rows in the objects which have rows of `partitions`, by the ledger."""
+    """The partitions that have rows in any version of the objects which have rows of `partitions`, by the ledger."""
     import polars as pl
 
     if dataset.part.unit != "day" or not partitions:
         return set()
-    first, last = pl.col("first_session"), pl.col("last_session")
-    about = (pl.col("product") == dataset.name) & (first <= max(partitions)) & (last >= min(partitions))
-    found = (
-        ledger_of(lake, dataset.source)
-        .filter(about & (first < last))
-        .select(parts=pl.col("parts").list.eval(pl.element().struct.field("part")))
-        .filter(pl.col("parts").list.set_intersection(list(partitions)).list.len() > 0)
-        .explode("parts")
-        .unique()
-        .collect()
+    ledger = ledger_of(lake, dataset.source).filter(pl.col("product") == dataset.name)
+    entries = ledger.select(
+        "object", "first_session", "last_session", parts=pl.col("parts").list.eval(pl.element().struct.field("part"))
     )
+    about = (pl.col("first_session") <= max(partitions)) & (pl.col("last_session") >= min(partitions))
+    has_rows = pl.col("parts").list.set_intersection(list(partitions)).list.len() > 0
+    # A former version of an object, or a former reading of it, may have had rows of still other partitions.
+    objects = entries.filter(about & has_rows).select("object").unique()
+    found = entries.join(objects, on="object", how="semi").select("parts").explode("parts").unique().collect()
     return set(found["parts"].drop_nulls().to_list())

@@ -17,7 +17,7 @@ from lakehouse.ingest.row_format import RowTime
 if TYPE_CHECKING:
     import polars as pl
 
-_WITH_OFFSET = re.compile(r"%[:#]*z|%\+|%s|[^%]Z$")
+WITH_OFFSET = re.compile(r"%[:#]*z|%\+|%s|[^%]Z$")
 """Formats whose texts name a moment without a zone's help: an offset, seconds since 1970, a Z at the end."""
 _EPOCH_UNITS = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
 """(limit, microseconds per unit): epoch values below the limit are in that unit. The units differ by a factor of 1,000,
@@ -55,7 +55,7 @@ def moments(text: pl.DataFrame, time: RowTime, series: Sequence[pl.Expr]) -> pl.
     never = pl.lit(False)
     if time.format == "epoch":
         return text.select(label=_of_epoch(time), **{TWICE: never, SKIPPED: never})
-    if _WITH_OFFSET.search(time.format):
+    if WITH_OFFSET.search(time.format):
         label = _joined(time).str.to_datetime(time.format, time_unit="us", time_zone="UTC", strict=False)
         label = in_years(label.dt.replace_time_zone(None)).dt.replace_time_zone("UTC")
         return text.select(label=label, **{TWICE: never, SKIPPED: never})

@@ -85,6 +85,9 @@ def test_a_value_is_the_same_in_every_type(written: dict[str, pa.Array]) -> None
         ("epoch", pa.array([datetime(2024, 3, 8, 14, 30)], pa.timestamp("ms"))),
         ("epoch", pa.array([1_709_908_200])),
         ("%Y-%m-%d %H:%M", pa.array(["2024-03-08 09:30"])),
+        ("%Y-%m-%d %H:%M:%S%z", pa.array([MOMENT], pa.timestamp("us", "Europe/Berlin"))),
+        ("%Y-%m-%d %H:%M:%S%:z", pa.array([datetime(2024, 3, 8, 9, 30)], pa.timestamp("ms"))),
+        ("%+", pa.array([MOMENT], pa.timestamp("ns", "UTC"))),
     ],
 )
 def test_a_timestamp_is_its_moment_whatever_its_unit_and_zone(format: str, written: pa.Array) -> None:

@@ -58,13 +58,14 @@ class CalendarSpec:
     def digest(self) -> str:
         """Digest of everything that decides over the sessions."""
         said = (self.time_zone, sorted(map(str, self.also)), sorted(map(str, self.closed)), str(self.day_starts))
-        return hashlib.sha256(repr((self.code, self.other_name, said)).encode()).hexdigest()[:8]
+        return hashlib.sha256(repr(("breaks", self.code, self.other_name, said)).encode()).hexdigest()[:8]
 
 
 def build_sessions(spec: CalendarSpec, first: date) -> pl.DataFrame:
     """The sessions of a calendar from `first` on, as far ahead as exchange_calendars knows (about a year).
 
-    Returns: calendar, session (date), open_at, close_at (UTC, microseconds), is_early_close; sorted by session.
+    Returns: calendar, session (date), open_at, close_at (UTC, microseconds), is_early_close, resumes_at (end of the
+        lunch break, NULL without one); sorted by session.
 
     Raises:
         SourceError: the calendar doesn't reach back to `first`, ends before it, or has hours of its own beside
@@ -107,9 +108,9 @@ def _exchange_days(code: str, first: date) -> pl.DataFrame:
             "Correct `first_session` or `calendar` in the defs.yaml"
         ) from error
     # By columns: of ten thousand sessions, Python's own objects take twenty times as long.
-    opened, closed = (
+    opened, closed, resumed = (
         pl.Series(moments.dt.tz_convert(None).to_numpy()).dt.cast_time_unit("us").dt.replace_time_zone("UTC")
-        for moments in (made.opens, made.closes)
+        for moments in (made.opens, made.closes, made.break_ends)
     )
     return pl.DataFrame(
         {
@@ -117,6 +118,7 @@ def _exchange_days(code: str, first: date) -> pl.DataFrame:
             "open_at": opened,
             "close_at": closed,
             "is_early_close": made.sessions.isin(made.early_closes),
+            "resumes_at": resumed,
         }
     )
 
@@ -151,7 +153,7 @@ def _venue_days(spec: CalendarSpec, sessions: pl.DataFrame) -> pl.DataFrame:
 
 def _added(
     spec: CalendarSpec, sessions: pl.DataFrame, day: date, hours: tuple[time, time] | None
-) -> tuple[date, datetime, datetime, bool]:
+) -> tuple[date, datetime, datetime, bool, None]:
     """A session that is added to a calendar."""
     import polars as pl
 
@@ -160,12 +162,12 @@ def _added(
         # What opens later than it closes opens on the evening before.
         opening_day = day if hours[0] < hours[1] else day - timedelta(days=1)
         opens, closes = datetime.combine(opening_day, hours[0], zone), datetime.combine(day, hours[1], zone)
-        return day, opens.astimezone(UTC), closes.astimezone(UTC), False
+        return day, opens.astimezone(UTC), closes.astimezone(UTC), False, None
     usual = sessions.filter(~pl.col("is_early_close"))
     before = usual.filter(pl.col("session") < day).tail(1)
-    session, open_at, close_at, _ = (before if before.height else usual.head(1)).row(0)
+    session, open_at, close_at, *_ = (before if before.height else usual.head(1)).row(0)
     opens, closes = (_at_the_same_clock(moment, session, day, zone) for moment in (open_at, close_at))
-    return day, opens, closes, False
+    return day, opens, closes, False, None
 
 
 def _at_the_same_clock(moment: datetime, session: date, day: date, zone: ZoneInfo) -> datetime:

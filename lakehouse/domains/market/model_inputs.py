@@ -141,7 +141,7 @@ def _sessions(sources: Sequence[BarSource]) -> pl.DataFrame:
     moment = pl.Datetime("us", "UTC")
     columns: dict[str, Any] = {"calendar": pl.String, "session": pl.Date, "open_at": moment, "close_at": moment}
     frames = [pl.DataFrame(schema=columns | {"is_early_close": pl.Boolean})]
-    frames += [source.calendar.frame for source in sources]
+    frames += [source.calendar.frame.select(frames[0].columns) for source in sources]
     return pl.concat(frames).unique(["calendar", "session"], keep="first", maintain_order=True)
 
 

@@ -105,7 +105,7 @@ class Sessions:
             length: of each bar.
 
         Returns: date (on the exchange's clock), day (the session, or else the date; NULL where there is no start),
-            open_at and close_at (of the session; NULL without one).
+            open_at, close_at and resumes_at (of the session; NULL without one).
         """
         import numpy as np
         import polars as pl
@@ -125,13 +125,14 @@ class Sessions:
             closing = np.minimum(np.searchsorted(closes, starts, side="right"), last)
             closes_in_it = (closes[closing] > starts) & (closes[closing] <= ends)
             index = np.where(closes_in_it, closing, np.where(is_during, begun, -1))
-        found = frame.select("session", "open_at", "close_at")[np.maximum(index, 0)]
+        found = frame.select("session", "open_at", "close_at", "resumes_at")[np.maximum(index, 0)]
         placed = pl.Series("placed", index >= 0) & start_at.is_not_null()
         return found.with_columns(dates.alias("date"), placed.alias("placed")).select(
             "date",
             pl.when("placed").then("session").otherwise("date").alias("day"),
             pl.when("placed").then("open_at"),
             pl.when("placed").then("close_at"),
+            pl.when("placed").then("resumes_at"),
         )
 
     def _of_dates(self, dates: pl.Series) -> np.ndarray:

@@ -244,11 +244,15 @@ def _off_grid(found: pl.DataFrame, bars: Bars, zone: str) -> pl.Series:
     off = found.select(is_off(label).fill_null(False))["label"]
     if not off.any():
         return off
-    # Bars of less than a day may be counted from the opening; those of a day end with the session.
-    anchor = "close_at" if bars.time.label == "end" and bars.interval_length >= _DAY else "open_at"
-    from_anchor = (label.to_physical() - pl.col(anchor).to_physical()) % step != 0
+    # Bars of less than a day may be counted from the opening, or from the end of the lunch break; those of a day end
+    # with the session.
+    ends_the_day = bars.time.label == "end" and bars.interval_length >= _DAY
+    anchors = ["close_at"] if ends_the_day else ["open_at", "resumes_at"]
+    from_anchors = [
+        ((label.to_physical() - pl.col(anchor).to_physical()) % step != 0).fill_null(True) for anchor in anchors
+    ]
     on_the_clock = is_off(label.dt.convert_time_zone(zone).dt.replace_time_zone(None))
-    return found.select(off & on_the_clock & from_anchor.fill_null(True))["label"]
+    return found.select(pl.all_horizontal(off, on_the_clock, *from_anchors).alias("label"))["label"]
 
 
 def daily_times(product: OfficialDaily, text: pl.DataFrame) -> pl.DataFrame:

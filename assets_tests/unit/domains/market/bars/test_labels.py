@@ -72,11 +72,12 @@ def test_intervals_beyond_a_day_are_refused(interval: str) -> None:
         SourceConfig.model_validate(data)
 
 
-def faults(interval: str, label: str, *texts: str) -> list[bool]:
-    """Of each label at the exchange in New York, whether it is off the grid of the interval."""
-    data = vendor().model_dump(exclude_unset=True)
+def faults(interval: str, label: str, *texts: str, code: str = "XNYS", zone: str = "America/New_York") -> list[bool]:
+    """Of each label at the exchange, whether it is off the grid of the interval."""
+    data = vendor().model_dump(exclude_unset=True) | {"calendar": code, "first_session": date(2024, 1, 4)}
+    data["venue"] |= {"time_zone": zone}
     data["bars"] |= {"interval": interval}
-    data["bars"]["time"] |= {"label": label}
+    data["bars"]["time"] |= {"label": label, "zone": zone}
     source = resolved(SourceConfig.model_validate(data))
     text = pl.DataFrame({"timestamp": list(texts), "named:symbol": "A", "object_number": 0})
     return bar_times(source.bars_config, source.sessions, text)["is_off_grid"].to_list()
@@ -91,6 +92,13 @@ def test_hours_may_be_counted_from_the_hour_or_from_the_opening() -> None:
     assert faults("1h", "start", "2024-03-08 09:00:00", "2024-03-08 09:30:00", "2024-03-08 09:40:00") == [
         False, False, True,
     ]  # fmt: skip
+
+
+def test_hours_may_be_counted_from_the_end_of_a_lunch_break() -> None:
+    """Tokyo traded from 9:00 to 11:30 and from 12:30 to 15:00."""
+    clocks = ("09:00", "11:00", "12:30", "13:30", "12:40")
+    texts = [f"2024-03-08 {clock}:00" for clock in clocks]
+    assert faults("1h", "start", *texts, code="XTKS", zone="Asia/Tokyo") == [False, False, False, False, True]
 
 
 def test_a_daily_bar_begins_at_midnight_or_the_opening_or_ends_at_midnight_or_the_close() -> None:
