@@ -5,7 +5,6 @@ own, loaded, corrected and counted as any other. The dataset has no days, so it 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from assets_tests.support.kernel_lake import PROVENANCE, contract, lake_at, rows_of
-from assets_tests.support.scripted_vendor import Reply, Vendor
+from assets_tests.support.scripted_vendor import Reply, Vendor, running
 from lakehouse.derive.by_partition import derive_whole, partitions_as_of
 from lakehouse.derive.checks import conservation_holds, of_every_dataset, of_every_table
 from lakehouse.derive.rebuild import rebuild
@@ -104,12 +103,8 @@ class Figis(Vendor):
 @pytest.fixture
 def figi_vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Figis]:
     monkeypatch.setattr(connection, "FIRST_WAIT_S", 0.001)
-    with Figis() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(Figis()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def source_of(vendor: Vendor, *isins: str, **entries: Any) -> Source:

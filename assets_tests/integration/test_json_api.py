@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
@@ -12,7 +11,7 @@ import pytest
 import yaml
 
 from assets_tests.support.described import resolved
-from assets_tests.support.scripted_vendor import Reply, Vendor
+from assets_tests.support.scripted_vendor import Reply, Vendor, running
 from lakehouse.api import Lake
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
@@ -74,12 +73,8 @@ class Exchange(Vendor):
 
 @pytest.fixture
 def exchange() -> Iterator[Exchange]:
-    with Exchange() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(Exchange()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

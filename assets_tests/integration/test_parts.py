@@ -5,7 +5,6 @@ for.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.reference import HEADER, csv_line
-from assets_tests.support.scripted_vendor import Reply, Vendor
+from assets_tests.support.scripted_vendor import Reply, Vendor, running
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.derive.conservation import COUNTS
@@ -110,16 +109,12 @@ class Feed:
 
 @pytest.fixture
 def feed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Feed]:
-    with Vendor() as vendor:
-        thread = threading.Thread(target=vendor.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(Vendor()) as vendor:
         monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_URL", vendor.url)
         monkeypatch.setenv("LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS", "AAPL")
         monkeypatch.setenv("ALPHA_VANTAGE_API_KEY", "K3Y-F0R-T3STS")
         settings.cache_clear()
         yield Feed(vendor)
-        vendor.shutdown()
-        thread.join()
 
 
 def test_one_changed_session_is_all_that_is_stored(feed: Feed) -> None:

@@ -10,11 +10,11 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from lakehouse.ingest.http.client import Answer, ApiClient
@@ -67,6 +67,20 @@ class Vendor(ThreadingHTTPServer):
             if self.script:
                 return self.script.pop(0)
         return self.otherwise(asked) if callable(self.otherwise) else self.otherwise
+
+
+AnyServer = TypeVar("AnyServer", bound=ThreadingHTTPServer)
+
+
+@contextmanager
+def running(server: AnyServer) -> Iterator[AnyServer]:
+    """Serves in a thread of its own, which ends with the block."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from assets_tests.support.scripted_vendor import Vendor
+from assets_tests.support.scripted_vendor import Vendor, running
 from lakehouse.ingest.http import connection as api_module
 from lakehouse.settings import PROJECT_ROOT
 
@@ -20,12 +19,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Vendor]:
     monkeypatch.setattr(api_module, "FIRST_WAIT_S", 0.005)
-    with Vendor() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running(Vendor()) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

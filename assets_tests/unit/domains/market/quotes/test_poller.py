@@ -8,7 +8,6 @@ import asyncio
 import codecs
 import json
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, polled
-from assets_tests.support.scripted_vendor import Vendor
+from assets_tests.support.scripted_vendor import Vendor, running
 from lakehouse.catalog import feed_named
 from lakehouse.domains.market.quotes.parse import Heard
 from lakehouse.domains.market.quotes.poller import Poller, PollError, QuoteBatch
@@ -299,17 +298,13 @@ def test_nobody_there_is_told_without_the_token(tmp_path: Path, caplog: pytest.L
 def test_a_key_that_belongs_into_a_header_is_not_in_the_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with vendor(tmp_path) as (_, lake), Vendor() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with vendor(tmp_path) as (_, lake), running(Vendor()) as server:
         monkeypatch.setenv("LAKEHOUSE_IEX_URL", server.url)
         monkeypatch.setenv("LAKEHOUSE_IEX_SYMBOLS", "NIO")
         settings.cache_clear()
         key = lake.config.api.key.model_copy(update={"header": "Authorization"})
         lake.described = lake.described.changed(api=lake.config.api.model_copy(update={"key": key}))
         lake.ask(START)
-        server.shutdown()
-        thread.join()
     sent = {name.lower(): value for name, value in server.headers[0].items()}
     assert sent["authorization"] == f"Bearer {TOKEN}"
     assert server.asked[0] == {}
