@@ -5,18 +5,17 @@ A table that also depends on its own other partitions, such as one with the prev
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.derive.incremental import DeriveResult, changed_partitions, count, derive_until_current
+from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import Source
 from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import Relation, literal, predicate, relation_of
+from lakehouse.lake.sql import Relation, literal, relation_of
 from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
@@ -110,22 +109,13 @@ def _batch(
         raw = lake.table(source.dataset(dataset).table).snapshot().select(wanted)
         known = relation_of(about(ledger, source.name, dataset, partitions))
         derived = rules(source, connection, relation_of(raw), known)
-        order = f"ORDER BY {', '.join(dict.fromkeys((part, *target.table.contract.key)))}"
+        order = ", ".join(dict.fromkeys((part, *target.table.contract.key)))
         rows = None
         if target.files(wanted):
             connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
         else:
             # Nothing is stored yet: write all rows without a comparison.
-            rows = connection.execute(f"{derived} {order}").to_arrow_table()
+            rows = connection.execute(f"{derived} ORDER BY {order}").to_arrow_table()
             connection.register("fresh", rows)
-        made = count(connection, "fresh")
-        changed = changed_partitions(connection, target, part, partitions)
-        if not changed:
-            return DeriveResult(made), (ledger,)
-        where = predicate({part: changed})
-        if rows is None:
-            rows = connection.execute(f"SELECT * FROM fresh WHERE {where} {order}").to_arrow_table()
-        if not verify:
-            target.overwrite(rows, where)
-        by_partition = Counter(rows[part].to_pylist())
-        return DeriveResult(made, frozenset(changed), rows.num_rows, int(not verify), by_partition), (ledger,)
+        made = overwrite_changed(connection, target, part, partitions, order, verify=verify, rows=rows)
+        return made, (ledger,)

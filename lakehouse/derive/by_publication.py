@@ -11,19 +11,18 @@ The dataset is an ordinary one: its objects' names have a date, its `rows` say n
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
 
 from lakehouse.derive.by_partition import Rules
-from lakehouse.derive.incremental import DeriveResult, changed_partitions, count, derive_until_current
+from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import Source
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import newest_publication
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, predicate, relation_of
+from lakehouse.lake.sql import literal, relation_of
 from lakehouse.progress import Progress
 
 
@@ -65,17 +64,7 @@ def _derive(
         parts = {source.dataset(dataset).part.of(day) for day in days}
         if stored == parts and not partitions & days:
             return DeriveResult(), ()
-        order = f"ORDER BY {', '.join(dict.fromkeys((part, *target.table.contract.key)))}"
         derived = rules(source, connection, relation_of(raw.select({part: sorted(parts)})), known)
-        rows = connection.execute(f"{derived} {order}").to_arrow_table()
-        connection.register("fresh", rows)
-        changed = changed_partitions(connection, target, part, sorted(stored | parts))
-        made = count(connection, "fresh")
-        if not changed:
-            return DeriveResult(made), (ledger,)
-        where = predicate({part: changed})
-        fresh = connection.execute(f"SELECT * FROM fresh WHERE {where} {order}").to_arrow_table()
-        if not verify:
-            target.overwrite(fresh, where)
-        by_partition = Counter(fresh[part].to_pylist())
-        return DeriveResult(made, frozenset(changed), fresh.num_rows, int(not verify), by_partition), (ledger,)
+        connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
+        order = ", ".join(dict.fromkeys((part, *target.table.contract.key)))
+        return overwrite_changed(connection, target, part, sorted(stored | parts), order, verify=verify), (ledger,)

@@ -30,7 +30,7 @@ from lakehouse.lake.validation import broken_rules, predicates_of
 if TYPE_CHECKING:
     import polars as pl
 
-_SHOWN = 20
+SHOWN = 20
 """Maximum of rows that a finding lists; its count covers all."""
 
 
@@ -48,7 +48,7 @@ def found(rows: list[dict[str, Any]], one: str, several: str, *, count: int | No
     """Makes a finding from the offending rows; `count` is their number if `rows` holds only the first ones."""
     count = len(rows) if count is None else count
     summary = "nothing found" if count == 0 else one if count == 1 else f"{count:,} {several}"
-    return Finding(count == 0, summary, rows[:_SHOWN], facts)
+    return Finding(count == 0, summary, rows[:SHOWN], facts)
 
 
 def offenders(lake: Lake, query: str, order: str, one: str, several: str) -> Finding:
@@ -56,7 +56,7 @@ def offenders(lake: Lake, query: str, order: str, one: str, several: str) -> Fin
     with lake.connect() as connection:
         connection.execute(f"CREATE TEMP TABLE offenders AS {query}")
         total = connection.execute("SELECT count(*) FROM offenders").fetchone()
-        rows = connection.execute(f"FROM offenders ORDER BY {order} LIMIT {_SHOWN}").to_arrow_table().to_pylist()
+        rows = connection.execute(f"FROM offenders ORDER BY {order} LIMIT {SHOWN}").to_arrow_table().to_pylist()
     return found(rows, one, several, count=total[0] if total else 0)
 
 
@@ -147,7 +147,7 @@ def refusal_finding(refused: Refusal, passed: bool) -> Finding:
     rows += [{"reason": "no row was kept", "object": name} for name in refused.kept_none]
     counts = {"rows_received": refused.received, "rows_refused": refused.refused}
     facts = {**counts, "objects_kept_none": len(refused.kept_none)}
-    return Finding(passed, str(refused), rows[:_SHOWN], facts)
+    return Finding(passed, str(refused), rows[:SHOWN], facts)
 
 
 def unreadable_objects(
@@ -209,7 +209,7 @@ def _objects_known(lake: Lake, source: Source, partitions: Partitions) -> Findin
     passed_over = last_skipped(lake, source.name)
     rows = [{"reason": entry.reason, "object": name} for entry in passed_over for name in entry.examples]
     summary = "; ".join(map(str, passed_over)) or "nothing found"
-    return Finding(not passed_over, summary, rows[:_SHOWN], {"objects": sum(entry.objects for entry in passed_over)})
+    return Finding(not passed_over, summary, rows[:SHOWN], {"objects": sum(entry.objects for entry in passed_over)})
 
 
 def _rows_entered(name: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
@@ -261,5 +261,5 @@ def _readings_current(name: str, lake: Lake, source: Source, partitions: Partiti
         stale = stale.filter(within)
     advice = f"run lakehouse reload {source.name}"
     one, several = "1 object was read by other settings", "objects were read by other settings"
-    rows = stale.head(_SHOWN).to_dicts()
+    rows = stale.head(SHOWN).to_dicts()
     return found(rows, f"{one}: {advice}", f"{several}: {advice}", count=stale.height)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.opening import open_snapshot
 from lakehouse.lake.snapshot import Snapshot
+from lakehouse.lake.sql import predicate
 from lakehouse.lake.table import TRIES, retry_when_stale
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,37 @@ def derive_until_current(derive: Callable[[], tuple[DeriveResult, Sequence[Snaps
             return done
         before = done
     raise StaleSnapshot(f"{outdated[0].table.name} changes faster than anything can be derived from it")
+
+
+def overwrite_changed(
+    connection: duckdb.DuckDBPyConnection,
+    target: Snapshot,
+    partition: str,
+    values: Sequence[date | str],
+    order: str,
+    *,
+    verify: bool,
+    rows: pa.Table | None = None,
+) -> DeriveResult:
+    """Writes those of the partitions whose rows in the relation `fresh` differ from the stored ones; with `verify`,
+    returns what would be written.
+
+    Args:
+        partition: the target's partition column, and `values` those that `fresh` is about.
+        order: columns by which the written rows are sorted.
+        rows: all rows of `fresh` in that order, if the caller has them: nothing is stored in these partitions then.
+    """
+    made = count(connection, "fresh")
+    changed = changed_partitions(connection, target, partition, values)
+    if not changed:
+        return DeriveResult(made)
+    where = predicate({partition: changed})
+    if rows is None:
+        rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
+    if not verify:
+        target.overwrite(rows, where)
+    by_partition = Counter(rows[partition].to_pylist())
+    return DeriveResult(made, frozenset(changed), rows.num_rows, int(not verify), by_partition)
 
 
 def changed_partitions(

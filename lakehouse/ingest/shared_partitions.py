@@ -19,12 +19,10 @@ def shared_partitions(lake: Lake, dataset: Dataset, partitions: Sequence[date]) 
     if dataset.part.unit != "day" or not partitions:
         return set()
     ledger = ledger_of(lake, dataset.source).filter(pl.col("product") == dataset.name)
-    entries = ledger.select(
-        "object", "first_session", "last_session", parts=pl.col("parts").list.eval(pl.element().struct.field("part"))
-    )
     about = (pl.col("first_session") <= max(partitions)) & (pl.col("last_session") >= min(partitions))
-    has_rows = pl.col("parts").list.set_intersection(list(partitions)).list.len() > 0
+    days = pl.col("parts").list.eval(pl.element().struct.field("part"))
+    has_rows = days.list.set_intersection(list(partitions)).list.len() > 0
     # A former version of an object, or a former reading of it, may have had rows of still other partitions.
-    objects = entries.filter(about & has_rows).select("object").unique()
-    found = entries.join(objects, on="object", how="semi").select("parts").explode("parts").unique().collect()
+    objects = ledger.filter(about).filter(has_rows).select("object").unique()
+    found = ledger.join(objects, on="object", how="semi").select(days.explode().unique()).collect()
     return set(found["parts"].drop_nulls().to_list())

@@ -24,6 +24,8 @@ from lakehouse.errors import LakehouseError, SourceError, in_one_line
 if TYPE_CHECKING:
     import polars as pl
 
+_COLUMNS = ("calendar", "session", "open_at", "close_at", "is_early_close", "resumes_at")
+"""Of a calendar's frame. They are part of the digest, so that a frame kept by another release isn't read."""
 _DAY = timedelta(days=1)
 _NOON = time(12)
 
@@ -58,7 +60,7 @@ class CalendarSpec:
     def digest(self) -> str:
         """Digest of everything that decides over the sessions."""
         said = (self.time_zone, sorted(map(str, self.also)), sorted(map(str, self.closed)), str(self.day_starts))
-        return hashlib.sha256(repr(("breaks", self.code, self.other_name, said)).encode()).hexdigest()[:8]
+        return hashlib.sha256(repr((_COLUMNS, self.code, self.other_name, said)).encode()).hexdigest()[:8]
 
 
 def build_sessions(spec: CalendarSpec, first: date) -> pl.DataFrame:
@@ -88,7 +90,7 @@ def build_sessions(spec: CalendarSpec, first: date) -> pl.DataFrame:
         found = pl.concat([kept.join(frame, on="session", how="anti"), frame]).sort("session")
         found = found.filter(pl.col("session") >= first)
     name = spec.code if found.equals(own) else spec.other_name
-    return found.select(pl.lit(name).alias("calendar"), pl.all())
+    return found.select(pl.lit(name).alias("calendar"), pl.all()).select(_COLUMNS)
 
 
 def _has(sessions: pl.DataFrame, day: date) -> bool:

@@ -120,7 +120,9 @@ class Sessions:
         if length < _DAY:
             next_one = np.minimum(begun + 1, last)
             opens_in_it = (opens[next_one] > starts) & (opens[next_one] < ends)
-            index = np.where(is_during, begun, np.where(opens_in_it, next_one, self._of_dates(dates)))
+            index = np.where(is_during, begun, np.where(opens_in_it, next_one, -1))
+            if (index < 0).any():
+                index = np.where(index < 0, self._of_dates(dates), index)
         else:
             closing = np.minimum(np.searchsorted(closes, starts, side="right"), last)
             closes_in_it = (closes[closing] > starts) & (closes[closing] <= ends)

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from lakehouse.derive.checks import (
+    SHOWN,
     conservation_holds,
     enough_rows_kept,
     found,
@@ -30,7 +31,6 @@ from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import predicate
 
 _NAMED = 3
-_SHOWN = 20
 _HISTORY = timedelta(days=92)
 """How far back a comparison with earlier sessions looks: more than twenty sessions and a whole month."""
 
@@ -158,7 +158,7 @@ def _labels_fit_hours(lake: Lake, source: BarSource, sessions: Partitions) -> Fi
         f"bars are one interval too {which}: the YAML says label: {label}, and the vendor seems to stamp a bar's "
         f"{other}. Set label: {other} in the time of {source.name}'s bars, and reload what was read"
     )
-    return Finding(False, summary, [each for each in judged if each[which]][:_SHOWN])
+    return Finding(False, summary, [each for each in judged if each[which]][:SHOWN])
 
 
 def _no_suspect_bars(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-HALF_HOUR = timedelta(minutes=30)
+_HALF_HOUR_S = 1800
 _FINE = timedelta(minutes=15)
 """Only bars of up to that length tell whether extended hours begin and end on a half hour."""
 _COVERED = 0.5
@@ -30,8 +30,7 @@ def labels_against_hours(bars: str, hours: str, interval: timedelta) -> str:
     Returns: session, first_start_at, last_end_at, fit, early, late (how many of the two ends say so: 0 to 2).
     """
     length = f"INTERVAL '{int(interval.total_seconds())} seconds'"
-    half = int(HALF_HOUR.total_seconds())
-    on_half = "false" if interval > _FINE else "epoch({}) % " + str(half) + " = 0"
+    on_half = "false" if interval > _FINE else f"epoch({{}}) % {_HALF_HOUR_S} = 0"
 
     def begins(moment: str) -> str:
         return f"({moment} = open_at OR ({moment} < open_at AND {on_half.format(moment)}))"

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
 
-from lakehouse.derive.incremental import DeriveResult, changed_partitions, count, derive_until_current
+from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import Source
 from lakehouse.domains.market.corporate_actions import rules as official
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import Query, Relation, literal, predicate, relation_of
+from lakehouse.lake.sql import Query, Relation, literal, relation_of
 from lakehouse.progress import Progress
 
 _RULES: dict[str, Callable[[Relation, Relation], Query]] = {
@@ -50,13 +50,5 @@ def _derived(lake: Lake, source: Source, table: str, verify: bool) -> tuple[Deri
         connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({_RULES[table](raw, known)})")
         stored = connection.execute("SELECT DISTINCT year FROM fresh").fetchall()
         years = sorted({str(year) for (year,) in stored} | set(target.partition_values("year")))
-        changed = changed_partitions(connection, target, "year", years)
-        made = count(connection, "fresh")
-        if not changed:
-            return DeriveResult(made), (ledger,)
-        where = predicate({"year": changed})
         order = "instrument_id, currency, year" if table == "corporate_actions" else "session, instrument_id"
-        rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
-        if not verify:
-            target.overwrite(rows, where)
-        return DeriveResult(made, frozenset(changed), rows.num_rows, int(not verify)), (ledger,)
+        return overwrite_changed(connection, target, "year", years, order, verify=verify), (ledger,)
