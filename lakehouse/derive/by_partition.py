@@ -10,12 +10,14 @@ from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.derive.fingerprints import digest, of_entries, of_frames, outdated, said_by
 from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import Source
 from lakehouse.ingest.ledger import LEDGER, about
+from lakehouse.lake.contract import empty_relation
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import Relation, literal, relation_of
+from lakehouse.lake.sql import Query, Relation, literal, relation_of
 from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
@@ -38,12 +40,15 @@ def derive_by_partition(
     source: Source,
     partitions: Sequence[date],
     *,
+    afresh: bool = False,
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
     """Brings the rows of `partitions` in line with the dataset's raw rows and the ledger, oldest first, in batches that
-    fit in memory. With `verify`, writes nothing and returns what would be written.
+    fit in memory (see `lakehouse.derive.source.Derive`).
     """
+    if not afresh and not verify:
+        partitions = _outdated(dataset, table, rules, lake, source, partitions)
     return in_batches(partial(_batch, dataset, table, rules, lake, source), table, partitions, verify, progress)
 
 
@@ -55,12 +60,14 @@ def derive_whole(
     source: Source,
     partitions: Sequence[date],
     *,
+    afresh: bool = False,
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
     """The same for a dataset with a single partition (see `Whole`): derives it, whatever `partitions` are."""
     single = [source.dataset(dataset).partitioning.first]
-    return derive_by_partition(dataset, table, rules, lake, source, single, verify=verify, progress=progress)
+    how: dict[str, Any] = {"afresh": afresh, "verify": verify, "progress": progress}
+    return derive_by_partition(dataset, table, rules, lake, source, single, **how)
 
 
 def in_batches(
@@ -96,6 +103,46 @@ def raw_and_ledger(
     return relation_of(stored), relation_of(f"{ledger} WHERE product = {literal(dataset)}")
 
 
+_RAW = Relation("raw_rows")
+_ENTRIES = Relation("ledger_entries")
+"""What the rules are made with: with the names of files in it, the text of a query would not be that of a rule."""
+
+
+def _outdated(
+    dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: Sequence[date]
+) -> list[date]:
+    """The partitions that were not made from the present inputs."""
+    target = lake.table(source.table(table)).snapshot()
+    with lake.connect() as connection:
+        ledger = lake.table(LEDGER).snapshot()
+        no_rows = Query(f"FROM {empty_relation(source.dataset(dataset).contract)}")
+        _, made_from = _prepared(connection, dataset, rules, source, target, ledger, partitions, no_rows)
+    return [date.fromisoformat(partition) for partition in outdated(target, made_from)]
+
+
+def _prepared(
+    connection: duckdb.DuckDBPyConnection,
+    dataset: str,
+    rules: Rules,
+    source: Source,
+    target: Snapshot,
+    ledger: Snapshot,
+    partitions: Sequence[date],
+    raw: Query,
+) -> tuple[str, dict[str, int]]:
+    """The query for the rows of the partitions, whose inputs it makes in the connection, and their fingerprints."""
+    contract = target.table.contract
+    connection.execute(f"CREATE TEMP VIEW {_RAW} AS {raw}")
+    connection.execute(f"CREATE TEMP TABLE {_ENTRIES} AS {about(ledger, source.name, dataset, partitions)}")
+    derived = rules(source, connection, _RAW, _ENTRIES)
+    entries = of_entries(connection, _ENTRIES)
+    frames = of_frames(connection, contract.partition_by[0], [_RAW])
+    facts = (derived, said_by(contract), frames.get(None))
+    return derived, {
+        partition: digest(entries.get(partition), frames.get(partition), *facts) for partition in map(str, partitions)
+    }
+
+
 def _batch(
     dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: list[date], verify: bool
 ) -> tuple[DeriveResult, Sequence[Snapshot]]:
@@ -107,8 +154,7 @@ def _batch(
         # ledger names has its rows in the raw snapshot.
         ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(source.dataset(dataset).table).snapshot().select(wanted)
-        known = relation_of(about(ledger, source.name, dataset, partitions))
-        derived = rules(source, connection, relation_of(raw), known)
+        derived, made_from = _prepared(connection, dataset, rules, source, target, ledger, partitions, raw)
         order = ", ".join(dict.fromkeys((part, *target.table.contract.key)))
         rows = None
         if target.files(wanted):
@@ -117,5 +163,5 @@ def _batch(
             # Nothing is stored yet: write all rows without a comparison.
             rows = connection.execute(f"{derived} ORDER BY {order}").to_arrow_table()
             connection.register("fresh", rows)
-        made = overwrite_changed(connection, target, part, partitions, order, verify=verify, rows=rows)
+        made = overwrite_changed(connection, target, part, partitions, order, made_from, verify=verify, rows=rows)
         return made, (ledger,)

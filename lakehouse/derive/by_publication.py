@@ -16,13 +16,14 @@ from datetime import date
 from functools import partial
 
 from lakehouse.derive.by_partition import Rules
+from lakehouse.derive.fingerprints import WHOLE, of_whole, outdated
 from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import Source
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import newest_publication
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import literal, relation_of
+from lakehouse.lake.sql import Relation, literal, relation_of
 from lakehouse.progress import Progress
 
 
@@ -34,19 +35,20 @@ def derive_by_publication(
     source: Source,
     partitions: Sequence[date],
     *,
+    afresh: bool = False,
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
-    """Brings the table in line with the newest publication, if that is of one of `partitions` or not the one that is
-    stored. With `verify` nothing is written, and the result says what would be.
+    """Brings the table in line with the newest publication, whatever `partitions` are (see
+    `lakehouse.derive.source.Derive`).
     """
-    made = derive_until_current(partial(_derive, dataset, table, rules, lake, source, frozenset(partitions), verify))
+    made = derive_until_current(partial(_derive, dataset, table, rules, lake, source, afresh, verify))
     progress(f"publications of {table}", 1, 1)
     return made
 
 
 def _derive(
-    dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: frozenset[date], verify: bool
+    dataset: str, table: str, rules: Rules, lake: Lake, source: Source, afresh: bool, verify: bool
 ) -> tuple[DeriveResult, Sequence[Snapshot]]:
     # The ledger's snapshot comes before the raw table's, as a load writes the raw rows first. It comes before the
     # target's too: of two derivations that see different publications, either the one with the newer ledger finds what
@@ -58,13 +60,18 @@ def _derive(
     with lake.connect() as connection:
         raw = lake.table(source.dataset(dataset).table).snapshot()
         of_source = ledger.select({"source": [source.name]})
-        known = relation_of(f"SELECT * FROM ({of_source}) WHERE product = {literal(dataset)}")
+        connection.execute(
+            f"CREATE TEMP TABLE entries AS SELECT * FROM ({of_source}) WHERE product = {literal(dataset)}"
+        )
+        known = Relation("entries")
         found = connection.execute(f"SELECT DISTINCT first_session FROM ({newest_publication(known)})").fetchall()
-        days = {day for (day,) in found}
-        parts = {source.dataset(dataset).part.of(day) for day in days}
-        if stored == parts and not partitions & days:
-            return DeriveResult(), ()
-        derived = rules(source, connection, relation_of(raw.select({part: sorted(parts)})), known)
+        parts = {source.dataset(dataset).part.of(day) for (day,) in found}
+        connection.execute(f"CREATE TEMP VIEW raw_rows AS {raw.select({part: sorted(parts)})}")
+        derived = rules(source, connection, Relation("raw_rows"), known)
+        made_from = {WHOLE: of_whole(connection, relation_of(newest_publication(known)), derived, target, ["raw_rows"])}
+        if not afresh and not verify and not outdated(target, made_from):
+            return DeriveResult(target.row_count()), ()
         connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
         order = ", ".join(dict.fromkeys((part, *target.table.contract.key)))
-        return overwrite_changed(connection, target, part, sorted(stored | parts), order, verify=verify), (ledger,)
+        days = sorted(stored | parts)
+        return overwrite_changed(connection, target, part, days, order, made_from, verify=verify), (ledger,)

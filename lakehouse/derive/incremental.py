@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
+from lakehouse.derive.fingerprints import Fingerprints, marks_of, outdated
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.opening import open_snapshot
 from lakehouse.lake.snapshot import Snapshot
@@ -68,6 +69,7 @@ def overwrite_changed(
     partition: str,
     values: Sequence[date | str],
     order: str,
+    made_from: Fingerprints,
     *,
     verify: bool,
     rows: pa.Table | None = None,
@@ -78,17 +80,20 @@ def overwrite_changed(
     Args:
         partition: the target's partition column, and `values` those that `fresh` is about.
         order: columns by which the written rows are sorted.
+        made_from: what `fresh` is made from, stored with the rows (see `lakehouse.derive.fingerprints`).
         rows: all rows of `fresh` in that order, if the caller has them: nothing is stored in these partitions then.
     """
     made = count(connection, "fresh")
     changed = changed_partitions(connection, target, partition, values)
     if not changed:
+        if not verify and outdated(target, made_from):
+            target.mark(marks_of(target, made_from, ()))
         return DeriveResult(made)
     where = predicate({partition: changed})
     if rows is None:
         rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
     if not verify:
-        target.overwrite(rows, where)
+        target.overwrite(rows, where, checkpoints=marks_of(target, made_from, changed))
     by_partition = Counter(rows[partition].to_pylist())
     return DeriveResult(made, frozenset(changed), rows.num_rows, int(not verify), by_partition)
 

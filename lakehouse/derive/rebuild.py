@@ -41,7 +41,8 @@ def rebuild(lake: Lake, source: Source, *, verify: bool = False, progress: Progr
     reordered = reorder_versions(lake, source.datasets, verify=verify) if source.datasets else 0
     partitions = source.partitions_stored(lake)
     tables = {
-        table.name: table.derive(lake, source, partitions, verify=verify, progress=progress) for table in source.tables
+        table.name: table.derive(lake, source, partitions, afresh=True, verify=verify, progress=progress)
+        for table in source.tables
     }
     return RebuildResult(len(partitions), tables, reordered)
 

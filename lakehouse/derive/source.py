@@ -33,12 +33,24 @@ Partitions = Sequence[date] | None
 
 
 class Derive(Protocol):
-    """Brings partitions of a table in line with its inputs; with `verify`, writes nothing and returns what would be
-    written.
+    """Brings partitions of a table in line with its inputs. Those that were made from the present inputs, by their
+    fingerprints (see `lakehouse.derive.fingerprints`), are left as they are.
+
+    Args:
+        afresh: derives every partition, whatever its fingerprint says.
+        verify: the same, but writes nothing and returns what would be written.
     """
 
     def __call__(
-        self, lake: Lake, source: Any, partitions: Sequence[date], /, *, verify: bool = False, progress: Progress = ...
+        self,
+        lake: Lake,
+        source: Any,
+        partitions: Sequence[date],
+        /,
+        *,
+        afresh: bool = False,
+        verify: bool = False,
+        progress: Progress = ...,
     ) -> DeriveResult: ...
 
 

@@ -12,7 +12,7 @@ from lakehouse.lake.stored_table import StoredTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable
+    from deltalake import CommitProperties, DeltaTable
 
 _RETRIES = 100
 """How often delta-rs repeats a commit when other writers' commits, which don't conflict with it, come first."""
@@ -66,43 +66,57 @@ def write(
         StaleSnapshot: a conflicting commit came first.
         LakeUnavailable: the storage refuses it.
     """
-    from deltalake import CommitProperties, Transaction, write_deltalake
+    from deltalake import write_deltalake
 
-    named = [Transaction(name, number) for name, number in numbers.items()]
     with _explained(table):
         table.location.create(_folders_of(table, rows))
         write_deltalake(
             delta,
             unsliced(rows.select(table.contract.column_names).cast(table.contract.arrow_schema)),
             writer_properties=writer_properties(table.contract),
-            commit_properties=CommitProperties(max_commit_retries=_RETRIES, app_transactions=named or None),
+            commit_properties=_storing(numbers),
             **how,
         )
     return delta.version()
 
 
-def delete(table: StoredTable, delta: DeltaTable, where: str) -> int:
-    """Deletes the rows that fulfil `where` in one commit; returns the new version. Raises as `write` does."""
-    from deltalake import CommitProperties
-
+def delete(table: StoredTable, delta: DeltaTable, where: str, numbers: Mapping[str, int]) -> int:
+    """Deletes the rows that fulfil `where` in one commit; returns the new version. Stores numbers and raises as `write`
+    does.
+    """
     with _explained(table):
-        delta.delete(
-            where,
-            writer_properties=writer_properties(table.contract),
-            commit_properties=CommitProperties(max_commit_retries=_RETRIES),
-        )
+        delta.delete(where, writer_properties=writer_properties(table.contract), commit_properties=_storing(numbers))
     return delta.version()
 
 
-def migrate(table: StoredTable, delta: DeltaTable, rows: pa.RecordBatchReader, folders: Iterable[str]) -> None:
+def restore(table: StoredTable, delta: DeltaTable, version: int, numbers: Mapping[str, int]) -> None:
+    """Restores the files of a version in one commit. Stores numbers and raises as `write` does."""
+    with _explained(table):
+        delta.restore(version, commit_properties=_storing(numbers))
+
+
+def _storing(numbers: Mapping[str, int], retries: int = _RETRIES) -> CommitProperties:
+    from deltalake import CommitProperties, Transaction
+
+    named = [Transaction(name, number) for name, number in numbers.items()]
+    return CommitProperties(max_commit_retries=retries, app_transactions=named or None)
+
+
+def migrate(
+    table: StoredTable,
+    delta: DeltaTable,
+    rows: pa.RecordBatchReader,
+    folders: Iterable[str],
+    numbers: Mapping[str, int],
+) -> None:
     """Replaces all rows, the columns and the partitions by those of the contract in one commit, which any other commit
-    since `delta` makes stale. Raises as `write` does.
+    since `delta` makes stale. Stores numbers and raises as `write` does.
 
     Args:
         rows: of the contract's `stored_schema`.
         folders: of the rows' partitions, directly below the table's own.
     """
-    from deltalake import CommitProperties, write_deltalake
+    from deltalake import write_deltalake
 
     with _explained(table):
         table.location.create(folders)
@@ -114,7 +128,7 @@ def migrate(table: StoredTable, delta: DeltaTable, rows: pa.RecordBatchReader, f
             partition_by=list(table.contract.partition_by),
             writer_properties=writer_properties(table.contract),
             # On a retry delta-rs would put the new columns beside the old partitions.
-            commit_properties=CommitProperties(max_commit_retries=0),
+            commit_properties=_storing(numbers, retries=0),
         )
 
 

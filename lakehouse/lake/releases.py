@@ -269,18 +269,13 @@ def restore_tables(lake: Lake, release: Release) -> None:
 
 
 def _restore(table: LakeTable, release: Release) -> None:
-    from deltalake.exceptions import CommitFailedError
-
     now, then = table.snapshot(), _at(table, release)
     if now.delta is None or set(now.files()) == set(then.files()):
         return
     if then.version is None:
         now.delete("true")
-        return
-    try:
-        now.delta.restore(then.version)
-    except CommitFailedError as error:
-        raise StaleSnapshot(f"{table.name}: {error}") from error
+    else:
+        now.restore(then.version)
 
 
 def _at(table: LakeTable, release: Release) -> Snapshot:

@@ -17,6 +17,7 @@ from lakehouse.errors import LakeUnavailable, TableNewer
 from lakehouse.lake import commits
 from lakehouse.lake.contract import Migration, empty_relation
 from lakehouse.lake.engine import connect
+from lakehouse.lake.marks import ABOUT_ROWS, VOID, marks
 from lakehouse.lake.parquet import version_of
 from lakehouse.lake.sql import Partitions, Query, literal, predicate
 from lakehouse.lake.stored_table import StoredTable
@@ -197,6 +198,18 @@ class Snapshot:
         newest = self.checkpoint(name)
         return 0 if newest is None else newest + 1
 
+    def marks(self, prefix: str) -> dict[str, int]:
+        """The last number under each name with a prefix, by the rest of the name (see `lakehouse.lake.marks`)."""
+        if self.delta is None:
+            return {}
+        location = self.table.location
+        return marks(location.file_name(location.uri), self.delta.version(), prefix)
+
+    def mark(self, checkpoints: Mapping[str, int]) -> int:
+        """Stores numbers, as `append` does, in a commit without rows; returns the new version."""
+        rows = self.table.contract.arrow_schema.empty_table()
+        return self._commit(rows, transactions=(), checkpoints=checkpoints, mode="append")
+
     def _select_from(self, files: Sequence[str]) -> Query:
         contract = self.table.contract
         if not files:
@@ -303,7 +316,15 @@ class Snapshot:
         """Deletes the rows that fulfil `where` in one commit; returns the new version. Raises `StaleSnapshot` if a
         conflicting commit came first.
         """
-        return commits.delete(self.table, self._writable(), where)
+        return commits.delete(self.table, self._writable(), where, self._void())
+
+    def restore(self, version: int) -> None:
+        """Restores the rows of a version in one commit. Raises `StaleSnapshot` if a conflicting commit came first."""
+        commits.restore(self.table, self._writable(), version, self._void())
+
+    def _void(self) -> dict[str, int]:
+        """The numbers that make those void which are about rows (see `lakehouse.lake.marks`)."""
+        return {f"{prefix}{name}": VOID for prefix in ABOUT_ROWS for name in self.marks(prefix)}
 
     def migrate(self, rows: pa.RecordBatchReader, folders: Iterable[str]) -> None:
         """Replaces all rows, the columns and the partitions by those of the contract in one commit. Raises
@@ -314,7 +335,7 @@ class Snapshot:
             folders: of the rows' partitions, directly below the table's own.
         """
         assert self.delta is not None
-        commits.migrate(self.table, self.delta, rows, folders)
+        commits.migrate(self.table, self.delta, rows, folders, self._void())
 
     def _commit(
         self,

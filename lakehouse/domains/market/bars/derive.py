@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.derive.by_partition import derive_by_partition, in_batches
+from lakehouse.derive.fingerprints import contents, digest, marks_of, of_frames, outdated, said_by
 from lakehouse.derive.incremental import DeriveResult, count
 from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.completeness import completeness
@@ -48,13 +49,46 @@ def derive_daily_bars(
     source: BarSource,
     sessions: Sequence[date],
     *,
+    afresh: bool = False,
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
-    """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from
-    them. With `verify` nothing is written, and the result says what would be.
+    """Brings the daily bars of `sessions` in line with bars, and the later rows whose prev_close comes from them (see
+    `lakehouse.derive.source.Derive`).
     """
+    if not afresh and not verify:
+        sessions = _outdated_daily(lake, source, sessions)
     return in_batches(partial(_daily_batch, lake, source), "daily bars", sessions, verify, progress)
+
+
+def _outdated_daily(lake: Lake, source: BarSource, sessions: Sequence[date]) -> list[date]:
+    """The sessions whose daily bars were not made from the present bars."""
+    target = lake.table(source.table("daily_bars")).snapshot()
+    with lake.connect() as connection:
+        ledger = lake.table(LEDGER).snapshot()
+        bars = lake.table(source.table("bars")).snapshot()
+        _, made_from = _prepared(connection, source, target, ledger, bars, sessions)
+    return [date.fromisoformat(session) for session in outdated(target, made_from)]
+
+
+def _prepared(
+    connection: duckdb.DuckDBPyConnection,
+    source: BarSource,
+    target: Snapshot,
+    ledger: Snapshot,
+    bars: Snapshot,
+    sessions: Sequence[date],
+) -> tuple[str, dict[str, int]]:
+    """The query for the daily rows of the sessions' `stored_bars`, whose other input it makes in the connection, and
+    the sessions' fingerprints. A row's prev_* follow from other sessions: whoever changes those writes them.
+    """
+    known = connection.execute(about(ledger, source.name, source.bars.name, sessions)).pl()
+    connection.register("completeness", completeness(source, known, sessions))
+    daily = rules.daily("stored_bars", "completeness", source.config.venue.time_zone)
+    made_of = contents(bars, map(str, sessions))
+    came = of_frames(connection, "session", ["stored_bars"])
+    facts = (daily, rules.with_previous("rows", "closes"), said_by(target.table.contract))
+    return daily, {session: digest(content, came.get(session), *facts) for session, content in made_of.items()}
 
 
 def session_hours(source: BarSource) -> pl.DataFrame:
@@ -79,10 +113,8 @@ def _daily_batch(
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
         bars = lake.table(source.table("bars")).snapshot()
-        known = connection.execute(about(ledger, source.name, source.bars.name, sessions)).pl()
-        connection.register("completeness", completeness(source, known, sessions))
-        stored = bars.select({"session": sessions})
-        daily = rules.daily(f"({stored})", "completeness", source.config.venue.time_zone)
+        connection.execute(f"CREATE TEMP VIEW stored_bars AS {bars.select({'session': sessions})}")
+        daily, made_from = _prepared(connection, source, target, ledger, bars, sessions)
         connection.execute(f"CREATE TEMP TABLE fresh AS {daily}")
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)
@@ -104,6 +136,8 @@ def _daily_batch(
             "SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month"
         ).fetchall()
         if not months:
+            if not verify and outdated(target, made_from):
+                target.mark(marks_of(target, made_from, ()))
             return DeriveResult(count(connection, "fresh")), (ledger, bars)
         where = {"month": [month for (month,) in months]}
         rows = connection.execute(
@@ -126,7 +160,8 @@ def _daily_batch(
         if not verify:
             # A row follows from its neighbours in other months, so that no two derivations may commit from one
             # snapshot, whatever months they write.
-            target.overwrite(rows, predicate(where), transactions=[table.name])
+            marks = marks_of(target, made_from, sorted(result.changed))
+            target.overwrite(rows, predicate(where), transactions=[table.name], checkpoints=marks)
         return result, (ledger, bars)
 
 

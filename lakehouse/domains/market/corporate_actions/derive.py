@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
 
+from lakehouse.derive.fingerprints import WHOLE, of_whole, outdated
 from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import Source
 from lakehouse.domains.market.corporate_actions import rules as official
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import Query, Relation, literal, relation_of
+from lakehouse.lake.sql import Query, Relation, literal
 from lakehouse.progress import Progress
 
 _RULES: dict[str, Callable[[Relation, Relation], Query]] = {
@@ -30,25 +31,35 @@ def derive_official(
     source: Source,
     partitions: Sequence[date] = (),
     *,
+    afresh: bool = False,
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
-    """Brings official_daily or corporate_actions in line with raw_daily and the ledger, over its whole history.
-    With `verify` nothing is written, and the result says what would be.
+    """Brings official_daily or corporate_actions in line with raw_daily and the ledger, over its whole history (see
+    `lakehouse.derive.source.Derive`).
     """
-    return derive_until_current(partial(_derived, lake, source, table, verify))
+    return derive_until_current(partial(_derived, lake, source, table, afresh, verify))
 
 
-def _derived(lake: Lake, source: Source, table: str, verify: bool) -> tuple[DeriveResult, Sequence[Snapshot]]:
+def _derived(
+    lake: Lake, source: Source, table: str, afresh: bool, verify: bool
+) -> tuple[DeriveResult, Sequence[Snapshot]]:
     target = lake.table(source.table(table)).snapshot()
     columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
         entered = ledger.select({"source": [source.name]})
-        known = relation_of(f"SELECT * FROM ({entered}) WHERE product = {literal('official_daily')}")
-        raw = relation_of(lake.table(source.table("raw_daily")).snapshot().select())
-        connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({_RULES[table](raw, known)})")
+        connection.execute(
+            f"CREATE TEMP TABLE entries AS SELECT * FROM ({entered}) WHERE product = {literal('official_daily')}"
+        )
+        raw = lake.table(source.table("raw_daily")).snapshot().select()
+        connection.execute(f"CREATE TEMP VIEW raw_rows AS {raw}")
+        rows = _RULES[table](Relation("raw_rows"), Relation("entries"))
+        made_from = {WHOLE: of_whole(connection, Relation("entries"), rows, target, ["raw_rows"])}
+        if not afresh and not verify and not outdated(target, made_from):
+            return DeriveResult(target.row_count()), ()
+        connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({rows})")
         stored = connection.execute("SELECT DISTINCT year FROM fresh").fetchall()
         years = sorted({str(year) for (year,) in stored} | set(target.partition_values("year")))
         order = "instrument_id, currency, year" if table == "corporate_actions" else "session, instrument_id"
-        return overwrite_changed(connection, target, "year", years, order, verify=verify), (ledger,)
+        return overwrite_changed(connection, target, "year", years, order, made_from, verify=verify), (ledger,)

@@ -161,10 +161,13 @@ def derive_days(
     feed: Feed,
     partitions: Sequence[date],
     *,
+    afresh: bool = False,
     verify: bool = False,
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
-    """Brings the windows that end on the given days (UTC) in line with the quotes."""
+    """Brings the windows that end on the given days (UTC) in line with the quotes. They have no fingerprints, as they
+    are mostly written while the quotes arrive: each of these days is derived.
+    """
     result = DeriveResult()
     for day in partitions:
         result += derive_windows(lake, feed, *feed.config.windows.rule.ends_of(day), verify=verify, progress=progress)
