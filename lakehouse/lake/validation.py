@@ -21,14 +21,14 @@ Predicates = Mapping[str, tuple[str, str]]
 
 
 def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, relation: str) -> Predicates:
-    """The contract's predicates for the rows of `relation`. Formats are checked in Python, once per distinct value."""
+    """The contract's predicates for the rows of `relation`. Formats are judged outside SQL, once per distinct value."""
     found = dict(contract.predicates)
     for column, name in contract.formats.items():
         standard = STANDARDS[name]
-        values = connection.execute(
-            f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL'
-        ).fetchall()
-        wrong = [value for (value,) in values if not standard.follows(value)]
+        values = connection.execute(f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL').pl()[
+            column
+        ]
+        wrong = values.filter(~standard.follow(values)).to_list()
         # There are few wrong values, unless the source is misconfigured, so a list of them stays readable in errors.
         refused = ", ".join(literal(value) for value in wrong if "\x00" not in value)
         tests = [f'"{column}" NOT IN ({refused})'] if refused else []
