@@ -140,7 +140,7 @@ class Dataset:
     def subject_of(self, name: ObjectName) -> str:
         """What a request of an API is about, such as a ticker."""
         assert isinstance(self.origin, ApiOrigin)
-        return name.values[self.origin.requests.subject]
+        return self.origin.requests.subject_of(name)
 
     @property
     def is_asked(self) -> bool:

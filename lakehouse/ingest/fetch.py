@@ -50,7 +50,7 @@ def fetch(
     failed, refused, last_news = _last_news(lake, dataset)
     begun_at = datetime.now(UTC)
     idle = _not_asked_yet(lake, dataset, begun_at)
-    questions = [question for question in origin.requests.questions(partitions) if question.name not in idle]
+    questions = [question for question in origin.requests.questions(lake, partitions) if question.name not in idle]
     newest = _newest_answers(landing, origin, partitions)
     # Unanswered and new requests come first: an answer that adds nothing leaves no trace to continue from.
     questions.sort(key=lambda question: (question.name not in failed, last_news.get(question.name, _NEVER)))

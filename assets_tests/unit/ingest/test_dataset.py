@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import polars as pl
@@ -121,7 +121,8 @@ def daily() -> Requests:
 
 def asked(requests: Requests, subject: str, month: date, **chosen: str) -> Question:
     """The one question about a subject and a month."""
-    (question,) = replace(requests, subjects=lambda: (subject,), chosen=lambda: chosen).questions([month])
+    of_one = replace(requests, subjects=lambda: (subject,), chosen=lambda: chosen)
+    (question,) = of_one.questions(cast("Lake", None), [month])
     return question
 
 

@@ -41,6 +41,13 @@ class ApiKey(Strict):
     variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$", description="Environment variable that holds the key.")
 
 
+class WithoutKey(Strict):
+    """The limits for those who have no key."""
+
+    requests_per_minute: int = Field(ge=1, description="How many requests the vendor allows per minute then.")
+    batch_size: int | None = Field(None, ge=1, description="Most questions in a request then.")
+
+
 class Api(Strict):
     """A vendor's API: an address, what its answers look like, and its limits."""
 
@@ -53,7 +60,10 @@ class Api(Strict):
     url: str = Field(
         pattern=r"^https?://[^/\s]", description="Address without parameters; LAKEHOUSE_<SOURCE>_URL takes precedence."
     )
-    key: ApiKey | None = Field(None, description="The key, if the vendor requires one.")
+    key: ApiKey | None = Field(None, description="The key, if the vendor takes one.")
+    without_key: WithoutKey | None = Field(
+        None, description="The limits of requests without the key; unset: the vendor requires it."
+    )
     requests_per_minute: int = Field(
         ge=1,
         description="How many requests the vendor allows per minute; they are spread evenly, including retries. "
@@ -95,11 +105,25 @@ class Api(Strict):
     def _has_records(self) -> Api:
         if self.paging is not None and self.records is None:
             raise ValueError("paging needs the entry `records`, the path of the records in a page")
+        if self.without_key is not None and self.key is None:
+            raise ValueError("without_key needs the entry `key`, without which these limits apply always")
         if self.batch is not None and self.records is None:
             raise ValueError("batch needs the entry `records`, the path of the records in an answer")
         if self.batch is not None and self.paging is not None:
             raise ValueError("the answers of a batch have no pages: remove `batch` or `paging`")
         return self
+
+    def keyless(self) -> Api:
+        """The API with the limits of those who have no key."""
+        assert self.without_key is not None
+        batch, size = self.batch, self.without_key.batch_size
+        return self.model_copy(
+            update={
+                "key": None,
+                "requests_per_minute": self.without_key.requests_per_minute,
+                "batch": batch.model_copy(update={"size": size}) if batch and size else batch,
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -121,11 +145,12 @@ class Endpoint:
     @classmethod
     def of(cls, source: str, api: Api, variables: Variables) -> Endpoint:
         """The API by its YAML and the settings, which are validated when it is used."""
+        key = variables.secret(api.key.variable) if api.key else None
         return cls(
             source,
-            api,
+            api.keyless() if key is None and api.without_key is not None else api,
             url=variables.source_variable(source, "url"),
-            key=variables.secret(api.key.variable) if api.key else None,
+            key=key,
             rate=variables.source_variable(source, "requests_per_minute"),
             answer_max_bytes=variables.answer_max_bytes,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -11,6 +11,7 @@ from itertools import product
 
 from lakehouse.ingest.names import ObjectName
 from lakehouse.ingest.partitioning import start_of
+from lakehouse.lake.lake import Lake
 
 _DAY = timedelta(days=1)
 _NO_MONTH = "0001-01"
@@ -35,10 +36,12 @@ class Requests:
     Args:
         dataset: its name, with which the names of objects begin.
         declared: the parameters, in which `{month}` and the subject's name in braces are filled in.
-        subject: what subjects are called: `{symbol}` or `{isin}` in the parameters.
+        subject: what subjects are called: `isin` is `{isin}` in the parameters. A subject of several parts is called
+            `isin/mic`, and is given as such a text, or without its last parts: `DE0005190003/XETR`, `DE0005190003`.
         subjects: returns all subjects; raises SourceError if the settings name none.
         kept: parameters whose values stay with the rows: another value is another object.
         chosen: returns the parameters that the settings override; raises SourceError if a value is not allowed.
+        stored: returns further subjects, which the tables of a lake give.
     """
 
     dataset: str
@@ -47,13 +50,14 @@ class Requests:
     subjects: Callable[[], tuple[str, ...]]
     kept: tuple[str, ...]
     chosen: Callable[[], Mapping[str, str]]
+    stored: Callable[[Lake], Iterable[str]] | None = None
 
     @cached_property
     def by_month(self) -> bool:
         """Whether an answer covers a month; otherwise it covers everything."""
         return any("{month}" in value for value in self.declared.values())
 
-    def questions(self, partitions: Sequence[date]) -> list[Question]:
+    def questions(self, lake: Lake, partitions: Sequence[date]) -> list[Question]:
         """The questions whose answers have the rows of some partitions.
 
         Raises:
@@ -65,8 +69,17 @@ class Requests:
             months = [*sorted({start_of("month", partition) for partition in partitions})]
         return [
             Question(self._name(parameters, subject, month), self._filled_in(parameters, subject, month), month)
-            for month, subject in product(months, self.subjects())
+            for month, subject in product(months, self.all_subjects(lake))
         ]
+
+    def all_subjects(self, lake: Lake) -> tuple[str, ...]:
+        """The subjects that the settings name, and those of the lake.
+
+        Raises:
+            SourceError: the settings should name some, and don't.
+        """
+        stored = self.stored(lake) if self.stored is not None else ()
+        return tuple(dict.fromkeys((*self.subjects(), *stored)))
 
     def prefixes(self, partitions: Sequence[date] | None) -> list[str]:
         """The prefixes of the names of the objects about some partitions (None: about any)."""
@@ -75,23 +88,22 @@ class Requests:
         return [f"{self.dataset}/{month}" for month in sorted({f"{partition:%Y-%m}" for partition in partitions})]
 
     def still_asks_for(self, name: str) -> bool:
-        """Whether there is still a question with that object: not if its subject was removed, or a kept parameter has
-        another value now.
+        """Whether there is still a question with that object: not if its subject was removed from the settings, or a
+        kept parameter has another value now.
         """
         named = self.parse_name(name)
         if named is None:
             return True
         parameters = self.parameters()
-        return named.values[self.subject] in self.subjects() and all(
-            named.values[choice] == parameters[choice] for choice in self._choices
-        )
+        is_subject = self.stored is not None or self.subject_of(named) in self.subjects()
+        return is_subject and all(named.values[choice] == parameters[choice] for choice in self._choices)
 
     def parse_name(self, name: str) -> ObjectName | None:
         """Parses an object's name; None for a foreign object."""
         match = self._groups.fullmatch(name)
         if match is None:
             return None
-        values = match.groupdict()
+        values = {name: value for name, value in match.groupdict().items() if value is not None}
         first = datetime.strptime(values.get("month", _NO_MONTH), "%Y-%m").date()
         last = start_of("month", first + timedelta(days=31)) - _DAY if "month" in values else date.max
         return ObjectName(first, last, None, values)
@@ -104,21 +116,34 @@ class Requests:
         """
         return {**self.declared, **self.chosen()}
 
+    def subject_of(self, name: ObjectName) -> str:
+        """The subject that an object is about."""
+        return "/".join(name.values[part] for part in self._parts if part in name.values)
+
+    @cached_property
+    def _parts(self) -> list[str]:
+        return self.subject.split("/")
+
     @cached_property
     def _choices(self) -> list[str]:
-        named = (self.subject, "month")
+        named = (*self._parts, "month")
         return [name for name in dict.fromkeys(self.kept) if name in self.declared and name not in named]
 
     @cached_property
     def _groups(self) -> re.Pattern[str]:
         chosen = "".join(f"{name}=(?P<{name}>[^/]+)/" for name in self._choices)
         month = r"(?P<month>\d{4}-\d{2})/" if self.by_month else ""
-        return re.compile(rf"{self.dataset}/{month}{chosen}(?P<{self.subject}>[^/]+)")
+        first, *others = self._parts
+        further = "".join(f"(?:/(?P<{part}>[^/]+)" for part in others) + ")?" * len(others)
+        return re.compile(rf"{self.dataset}/{month}{chosen}(?P<{first}>[^/]+){further}")
 
     def _name(self, parameters: Mapping[str, str], subject: str, month: date | None) -> str:
         chosen = [f"{name}={parameters[name]}" for name in self._choices]
         return "/".join([self.dataset, *([f"{month:%Y-%m}"] if month else []), *chosen, subject])
 
     def _filled_in(self, parameters: Mapping[str, str], subject: str, month: date | None) -> dict[str, str]:
-        said = {self.subject: subject, "month": f"{month:%Y-%m}" if month else ""}
-        return {name: value.format(**said) for name, value in parameters.items()}
+        said = dict.fromkeys(self._parts, "") | dict(zip(self._parts, subject.split("/", len(self._parts) - 1), strict=False))
+        said["month"] = f"{month:%Y-%m}" if month else ""
+        filled = {name: value.format(**said) for name, value in parameters.items()}
+        # A parameter made of a part that the subject lacks is left out.
+        return {name: value for name, value in filled.items() if value or not parameters[name]}
