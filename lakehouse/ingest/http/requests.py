@@ -142,7 +142,8 @@ class Requests:
         return "/".join([self.dataset, *([f"{month:%Y-%m}"] if month else []), *chosen, subject])
 
     def _filled_in(self, parameters: Mapping[str, str], subject: str, month: date | None) -> dict[str, str]:
-        said = dict.fromkeys(self._parts, "") | dict(zip(self._parts, subject.split("/", len(self._parts) - 1), strict=False))
+        parts = subject.split("/", len(self._parts) - 1)
+        said = dict.fromkeys(self._parts, "") | dict(zip(self._parts, parts, strict=False))
         said["month"] = f"{month:%Y-%m}" if month else ""
         filled = {name: value.format(**said) for name, value in parameters.items()}
         # A parameter made of a part that the subject lacks is left out.
