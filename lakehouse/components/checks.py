@@ -7,6 +7,7 @@ import dagster as dg
 
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
+from lakehouse.derive.evaluation import evaluate
 from lakehouse.derive.held_back import hold_back
 from lakehouse.derive.source import Check, Finding, Source
 from lakehouse.lake.lake import Lake
@@ -16,6 +17,7 @@ _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity
 
 def table_checks(
     resolve: Callable[[], Source],
+    description: str,
     table: str,
     sessions_of: Callable[[Mapping[str, str], Lake], list[date] | None],
 ) -> dg.AssetChecksDefinition:
@@ -23,6 +25,7 @@ def table_checks(
 
     Args:
         resolve: makes the source from the settings at run time.
+        description: the source's, as text.
         sessions_of: maps a run's tags to the sessions or days to check; None means the whole table.
     """
     source = resolve()
@@ -42,7 +45,8 @@ def table_checks(
         opened, present = lake.open(), resolve()
         sessions = sessions_of(context.run.tags, opened)
         names = {key.name for key in context.selected_asset_check_keys}
-        findings = {name: check.run(opened, present, sessions) for name, check in checks.items() if name in names}
+        selected = [check for name, check in checks.items() if name in names]
+        findings = evaluate(opened, present, table, selected, sessions, description)
         hold_back(
             opened,
             present.name,

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.derive.conservation import COUNTS, conservation_of
-from lakehouse.derive.source import Check, DerivedTable, Finding, Partitions, Source
+from lakehouse.derive.source import Check, DerivedTable, Finding, Offences, Partitions, Source
 from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.entered import QUARANTINE, unentered_rows
 from lakehouse.ingest.ledger import failed_objects, ledger_of
@@ -28,15 +29,24 @@ from lakehouse.lake.sql import Relation, literal, predicate, relation_of
 from lakehouse.lake.validation import broken_rules, predicates_of
 
 if TYPE_CHECKING:
+    import duckdb
     import polars as pl
 
+_BROKEN = ("1 rule is broken", "rules are broken")
+_REPEATED = ("1 key occurs more than once", "keys occur more than once")
+_NOT_ADDING_UP = ("1 session does not add up", "sessions do not add up")
 SHOWN = 20
 """Maximum of rows that a finding lists; its count covers all."""
 
 
 def over_all(check: Check) -> Check:
     """Makes a check ignore a run's partitions, for a table that is always derived over its whole history."""
-    return replace(check, run=lambda lake, source, _: check.run(lake, source, None))
+    return replace(unremembered(check), run=lambda lake, source, _: check.run(lake, source, None))
+
+
+def unremembered(check: Check) -> Check:
+    """A check that is evaluated in every run."""
+    return replace(check, counted=None)
 
 
 def relation(lake: Lake, source: Source, table: str, partitions: Partitions) -> Relation:
@@ -51,25 +61,59 @@ def found(rows: list[dict[str, Any]], one: str, several: str, *, count: int | No
     return Finding(count == 0, summary, rows[:SHOWN], facts)
 
 
-def offenders(lake: Lake, query: str, order: str, one: str, several: str) -> Finding:
-    """Makes a finding from a query that returns the offending rows; lists the first by `order`."""
+def offenders(lake: Lake, query: str, order: str, one: str, several: str, part: str | None = None) -> Finding:
+    """Makes a finding from a query that returns the offending rows; lists the first by `order`.
+
+    Args:
+        part: column with an offender's partition, for a check that is evaluated by partition.
+    """
     with lake.connect() as connection:
         connection.execute(f"CREATE TEMP TABLE offenders AS {query}")
         total = connection.execute("SELECT count(*) FROM offenders").fetchone()
         rows = connection.execute(f"FROM offenders ORDER BY {order} LIMIT {SHOWN}").to_arrow_table().to_pylist()
-    return found(rows, one, several, count=total[0] if total else 0)
+        by_partition = {}
+        if part is not None and rows:
+            counts = connection.execute(f"SELECT {part}, count(*) FROM offenders GROUP BY ALL").fetchall()
+            ordered = f"SELECT *, row_number() OVER () AS place FROM (FROM offenders ORDER BY {order})"
+            first = (
+                f"SELECT * FROM ({ordered}) QUALIFY row_number() OVER (PARTITION BY {part} ORDER BY place) <= {SHOWN}"
+            )
+            listed = (
+                connection.execute(f"SELECT * EXCLUDE (place) FROM ({first}) ORDER BY place")
+                .to_arrow_table()
+                .to_pylist()
+            )
+            by_partition = {
+                value: Offences(number, [row for row in listed if row[part] == value]) for value, number in counts
+            }
+    return replace(found(rows, one, several, count=total[0] if total else 0), by_partition=by_partition)
 
 
 def of_every_table(contract: Contract) -> list[Check]:
     """The checks that every table of a source has."""
     table = contract.table
-    checks = {
-        "contract": ("Every stored row fulfils the table's contract.", _contract),
-        "key_is_unique": ("No two stored rows have the same key.", _key_is_unique),
-    }
+    checks = [
+        Check(
+            table,
+            "contract",
+            "Every stored row fulfils the table's contract.",
+            partial(_contract, table),
+            blocking=True,
+            counted=_BROKEN,
+        ),
+        Check(
+            table,
+            "key_is_unique",
+            "No two stored rows have the same key.",
+            partial(_key_is_unique, table),
+            blocking=True,
+            counted=_REPEATED,
+        ),
+    ]
     if any(column.references for column in contract.columns):
-        checks["references"] = ("Every value of a column that refers to another table is there.", _references)
-    return [Check(table, name, text, partial(run, table), blocking=True) for name, (text, run) in checks.items()]
+        what = "Every value of a column that refers to another table is there."
+        checks.append(Check(table, "references", what, partial(_references, table), blocking=True))
+    return checks
 
 
 def of_every_dataset(contract: Contract, dataset: str) -> list[Check]:
@@ -138,6 +182,7 @@ def conservation_holds(table: DerivedTable) -> Check:
         "Rows received = kept + duplicates + superseded + quarantined.",
         partial(_conservation, table),
         blocking=True,
+        counted=_NOT_ADDING_UP,
     )
 
 
@@ -177,20 +222,32 @@ def _contract(table: str, lake: Lake, source: Source, partitions: Partitions) ->
         connection.execute(f"CREATE TEMP VIEW stored AS SELECT * FROM {relation(lake, source, table, partitions)}")
         predicates = predicates_of(source.contract(table), connection, "stored")
         broken = broken_rules(predicates, connection, "stored")
-    rows = [{"rule": name, "reason": predicates[name][1], "rows": count} for name, count in broken.items()]
-    return found(rows, "1 rule is broken", "rules are broken")
+        rows = [{"rule": name, "reason": predicates[name][1], "rows": count} for name, count in broken.items()]
+        by_partition = {}
+        for part in _dates_in(connection, source.contract(table)) if broken else ():
+            inside = f"(FROM stored WHERE {predicate({source.contract(table).date_column: [part]})})"
+            counts = broken_rules({name: predicates[name] for name in broken}, connection, inside)
+            within = [{"rule": name, "reason": predicates[name][1], "rows": count} for name, count in counts.items()]
+            by_partition[part] = Offences(len(within), within)
+    return replace(found(rows, *_BROKEN), by_partition=by_partition)
+
+
+def _dates_in(connection: duckdb.DuckDBPyConnection, contract: Contract) -> list[date]:
+    return [day for (day,) in connection.execute(f"SELECT DISTINCT {contract.date_column} FROM stored").fetchall()]
 
 
 def _key_is_unique(table: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
-    key = ", ".join(source.contract(table).key)
+    contract = source.contract(table)
+    key, part = ", ".join(contract.key), contract.date_column
+    dated = "" if part in contract.key else f", {part}"
     # Grouping numbers is faster than grouping texts: look only at keys whose hash occurs more than once.
     query = f"""
-        WITH stored AS NOT MATERIALIZED (SELECT {key} FROM {relation(lake, source, table, partitions)}),
+        WITH stored AS NOT MATERIALIZED (SELECT {key}{dated} FROM {relation(lake, source, table, partitions)}),
         several AS MATERIALIZED (SELECT hash({key}) AS key_hash FROM stored GROUP BY key_hash HAVING count(*) > 1)
-        SELECT {key}, count(*) AS copies FROM stored WHERE hash({key}) IN (FROM several)
-        GROUP BY {key} HAVING count(*) > 1
+        SELECT {key}{dated and f", any_value({part}) AS {part}"}, count(*) AS copies
+        FROM stored WHERE hash({key}) IN (FROM several) GROUP BY {key} HAVING count(*) > 1
         """
-    return offenders(lake, query, "ALL", "1 key occurs more than once", "keys occur more than once")
+    return offenders(lake, query, "ALL", *_REPEATED, part=part)
 
 
 def _references(table: str, lake: Lake, source: Source, partitions: Partitions) -> Finding:
@@ -237,7 +294,11 @@ def _conservation(table: DerivedTable, lake: Lake, source: Source, partitions: P
         counted = connection.execute(query).to_arrow_table().to_pylist()
     totals = {name: sum(row[name] for row in counted) for name in COUNTS}
     wrong = [row for row in counted if row["received"] != sum(row[name] for name in COUNTS[1:])]
-    return found(wrong, "1 session does not add up", "sessions do not add up", **totals)
+    by_partition = {
+        row["session"]: Offences(int(row in wrong), [row] if row in wrong else [], {name: row[name] for name in COUNTS})
+        for row in counted
+    }
+    return replace(found(wrong, *_NOT_ADDING_UP, **totals), by_partition=by_partition)
 
 
 def _refused(name: str, severe: bool, lake: Lake, source: Source, partitions: Partitions) -> Finding:

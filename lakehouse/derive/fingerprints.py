@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from lakehouse.ingest.versions import held
+from lakehouse.ingest.versions import held, references
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.marks import ABOUT_ROWS
 from lakehouse.lake.snapshot import Snapshot
@@ -56,6 +56,12 @@ def of_entries(connection: duckdb.DuckDBPyConnection, ledger: Relation) -> dict[
     return _summed(
         connection, Query(f"SELECT part, hash(object, object_version, published_at, ingested_at) FROM ({held(ledger)})")
     )
+
+
+def of_references(connection: duckdb.DuckDBPyConnection, ledger: Relation) -> dict[str, int]:
+    """A digest of all that the ledger says of the rows of each partition, of whichever version."""
+    columns = "object, object_version, rows, is_latest, is_first"
+    return _summed(connection, Query(f"SELECT part, hash({columns}) FROM ({references(ledger)})"))
 
 
 def of_whole(
@@ -103,16 +109,13 @@ def outdated(target: Snapshot, made_from: Fingerprints) -> list[str]:
 
 
 def contents(snapshot: Snapshot, partitions: Iterable[str]) -> dict[str, int]:
-    """What partitions of a table contain: equal numbers mean equal rows. Where a table has none, the names of its
-    files stand for it.
+    """What partitions of a table contain: equal numbers mean equal rows. Where a table has none, such as a raw one, the
+    names of the files that may hold a partition stand for it.
     """
-    stored = snapshot.marks(CONTENT)
-    return {partition: stored.get(partition) or _of_files(snapshot, partition) for partition in partitions}
-
-
-def _of_files(snapshot: Snapshot, partition: str) -> int:
-    part = snapshot.table.contract.partition_by[0]
-    return digest(*sorted(snapshot.files({part: [partition]})))
+    wanted, stored = list(partitions), snapshot.marks(CONTENT)
+    lacking = [partition for partition in wanted if not stored.get(partition)]
+    files = snapshot.files_by_date(lacking) if lacking else {}
+    return {partition: stored.get(partition) or digest(*files[partition]) for partition in wanted}
 
 
 def marks_of(target: Snapshot, made_from: Fingerprints, changed: Sequence[object]) -> dict[str, int]:

@@ -83,19 +83,37 @@ class DerivedTable:
 
 
 @dataclass(frozen=True)
+class Offences:
+    """What a check found in one partition: the number of offending rows, the first of them, and further numbers."""
+
+    count: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Finding:
-    """The finding of a check. `rows` are the (first) offending rows, `facts` further numbers."""
+    """The finding of a check. `rows` are the (first) offending rows, `facts` further numbers.
+
+    A check that is evaluated by partition says in `by_partition` what it found in which; the others passed.
+    """
 
     passed: bool
     summary: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, int] = field(default_factory=dict)
+    by_partition: Mapping[date, Offences] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Check:
     """A check of a table. Blocking checks hold back downstream tables; `severity` applies to the others. `run` takes
     the lake, the source and the partitions to check (None: all).
+
+    Args:
+        counted: what is counted, where the result of a partition follows from its rows, those of the same partition in
+            the tables that the table is made from, and the ledger: as "1 key occurs more than once" and "keys occur
+            more than once". Such results are remembered (see `lakehouse.derive.evaluation`).
     """
 
     table: str
@@ -104,6 +122,7 @@ class Check:
     run: Callable[[Lake, Any, Partitions], Finding]
     blocking: bool = False
     severity: str = "error"
+    counted: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +176,15 @@ class Source:
     def none_between(self, first: date, last: date) -> str:
         """The message if there is no partition between two days."""
         return f"{self.name} has had no partition from {first} to {last}"
+
+    def made_of(self, table: str) -> list[str]:
+        """A table's name, and those of all tables that it is made from."""
+        found = [table]
+        for name in found:
+            found += [
+                other for each in self.tables if each.name == name for other in each.depends_on if other not in found
+            ]
+        return found
 
     def is_whole(self, table: str) -> bool:
         """Whether a table is always derived over its whole history, or is loaded only for such tables."""

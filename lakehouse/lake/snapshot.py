@@ -250,6 +250,21 @@ class Snapshot:
         places = {bisect_right(starts, str(day)) - 1 for day in dates}
         return [starts[place] for place in sorted(places) if place >= 0]
 
+    def files_by_date(self, dates: Iterable[str]) -> dict[str, list[str]]:
+        """The names of the files, sorted, that may hold rows of each date."""
+        part = f"partition.{self.table.contract.partition_by[0]}"
+        stored: dict[str, list[str]] = {}
+        for row in self._statistics(part):
+            stored.setdefault(str(row[part]), []).append(row["path"])
+        starts = sorted(stored)
+        exact = self.table.contract.partition_by[0] == self.table.contract.date_column
+        found = {}
+        for day in dates:
+            place = bisect_right(starts, day) - 1
+            holding = starts[place] if place >= 0 and not (exact and starts[place] != day) else None
+            found[day] = sorted(stored[holding]) if holding else []
+        return found
+
     def dates(self) -> list[date]:
         """The partitions that have rows, ascending."""
         part, column = self.table.contract.partition_by[0], self.table.contract.date_column

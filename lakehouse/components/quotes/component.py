@@ -42,7 +42,7 @@ class QuoteFeed(dg.Component):
         return feed_of(self.config, settings())
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        feed = self.resolve()
+        feed, description = self.resolve(), self.config.model_dump_json()
         partitions = dg.DailyPartitionsDefinition(start_date=feed.config.first_day, end_offset=1)
         tables = [dg.AssetSelection.assets([feed.name, table]) for table in (QUOTES, ERRORS, WINDOWS)]
         rounds = dg.define_asset_job(
@@ -65,7 +65,7 @@ class QuoteFeed(dg.Component):
         return dg.Definitions(
             assets=feed_assets(self.resolve, partitions),
             asset_checks=[
-                table_checks(self.resolve, table, lambda tags, _: tagged_days(tags, partitions))
+                table_checks(self.resolve, description, table, lambda tags, _: tagged_days(tags, partitions))
                 for table in dict.fromkeys(check.table for check in feed.checks)
             ],
             jobs=[rounds, day, hour],

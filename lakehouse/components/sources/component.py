@@ -76,7 +76,10 @@ class SourceComponent(dg.Component):
             assets=[*source_assets(self.resolve, partitions, self.shown), *self.further_assets(partitions)],
             asset_checks=[
                 table_checks(
-                    self.resolve, table, lambda tags, lake: tagged_partitions(tags, lake, self.resolve(), partitions)
+                    self.resolve,
+                    self.config.model_dump_json(),
+                    table,
+                    lambda tags, lake: tagged_partitions(tags, lake, self.resolve(), partitions),
                 )
                 for table in dict.fromkeys(check.table for check in source.checks)
             ],

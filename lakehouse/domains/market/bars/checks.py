@@ -30,6 +30,8 @@ from lakehouse.ingest.ledger import ledger_of
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import predicate
 
+_SUSPECT = ("1 bar stands far off its neighbours", "bars stand far off their neighbours")
+_DIFFERING = ("1 daily bar differs from its bars", "daily bars differ from their bars")
 _NAMED = 3
 _HISTORY = timedelta(days=92)
 """How far back a comparison with earlier sessions looks: more than twenty sessions and a whole month."""
@@ -66,6 +68,7 @@ def bar_checks(bars: DerivedTable, *, delivered: bool) -> tuple[Check, ...]:
             "tick.",
             _no_suspect_bars,
             severity="warn",
+            counted=_SUSPECT,
         ),
         *of_every_table(known["daily_bars"]),
         enough_rows_kept("daily_bars", "bars"),
@@ -75,6 +78,7 @@ def bar_checks(bars: DerivedTable, *, delivered: bool) -> tuple[Check, ...]:
             "Each daily bar says what its traded regular bars say.",
             _consistent_with_bars,
             blocking=True,
+            counted=_DIFFERING,
         ),
         Check(
             "daily_bars",
@@ -140,7 +144,7 @@ def _consistent_with_bars(lake: Lake, source: BarSource, sessions: Partitions) -
     daily = relation(lake, source, "daily_bars", sessions)
     bars = f"(SELECT * FROM {relation(lake, source, 'bars', sessions)} WHERE is_traded AND segment = 'regular')"
     query = sanity.daily_differences(daily, bars)
-    return offenders(lake, query, "ALL", "1 daily bar differs from its bars", "daily bars differ from their bars")
+    return offenders(lake, query, "ALL", *_DIFFERING, part="session")
 
 
 def _labels_fit_hours(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:
@@ -163,8 +167,7 @@ def _labels_fit_hours(lake: Lake, source: BarSource, sessions: Partitions) -> Fi
 
 def _no_suspect_bars(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:
     query = suspect_bars(relation(lake, source, "bars", sessions))
-    one, several = "1 bar stands far off its neighbours", "bars stand far off their neighbours"
-    return offenders(lake, query, "abs(deviation_pct) DESC", one, several)
+    return offenders(lake, query, "abs(deviation_pct) DESC", *_SUSPECT, part="session")
 
 
 def _instruments_present(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:

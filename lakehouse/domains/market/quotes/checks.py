@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from lakehouse.derive.checks import of_every_table, refusal_finding
+from lakehouse.derive.checks import of_every_table, refusal_finding, unremembered
 from lakehouse.derive.source import Check, Finding, Partitions
 from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.quotes.derive import derive_windows
@@ -106,10 +106,12 @@ def _days(lake: Lake, feed: Feed) -> list[date]:
 
 
 def feed_checks() -> tuple[Check, ...]:
-    """The checks of a feed's quotes and windows."""
+    """The checks of a feed's quotes and windows. A day changes every few seconds, so that none of their results could
+    be used again.
+    """
     known = contracts()
     return (
-        *of_every_table(known[QUOTES]),
+        *map(unremembered, of_every_table(known[QUOTES])),
         Check(
             QUOTES,
             "polls_answered",
@@ -124,7 +126,7 @@ def feed_checks() -> tuple[Check, ...]:
             _few_refused,
             severity="warn",
         ),
-        *of_every_table(known[WINDOWS]),
+        *map(unremembered, of_every_table(known[WINDOWS])),
         Check(
             WINDOWS,
             "consistent_with_quotes",

@@ -1,0 +1,169 @@
+"""Evaluates checks, and remembers what they found.
+
+The result of a check on a partition belongs to what it read: the partition's content in the table and in those that it
+is made from, the ledger's entries about it, and the code. The table `check_results` keeps it; a run evaluates the
+partitions whose content or code is another one, and reports all. Checks that look at more than that (at other
+partitions, the clock, the settings) are always evaluated, on the run's partitions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from lakehouse.derive.checks import SHOWN, found
+from lakehouse.derive.fingerprints import contents, digest, of_references, said_by
+from lakehouse.derive.source import Check, Finding, Offences, Source
+from lakehouse.ingest.ledger import LEDGER
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.sql import literal, relation_of
+
+RESULTS = "check_results"
+_CODE = ("lake", "ingest", "derive", "domains")
+"""The packages that a check's code may be in."""
+
+Remembered = Mapping[str, Mapping[date, Offences]]
+"""Check -> partition -> what was found in it."""
+
+
+def evaluate(
+    lake: Lake, source: Source, table: str, checks: Iterable[Check], partitions: Sequence[date] | None, description: str
+) -> dict[str, Finding]:
+    """The findings of checks of a table on some partitions (None: all, evaluated afresh), by check.
+
+    Args:
+        description: the source's, as text: a result that another one led to doesn't count.
+    """
+    known = list(checks)
+    remembering = [check for check in known if check.counted is not None]
+    if partitions is None or not remembering:
+        return {check.name: check.run(lake, source, partitions) for check in known}
+    content = contents_read(lake, source, table, partitions)
+    code = digest(_code(), description)
+    stored = _results(lake, source.name, table, content, code)
+    findings, made = {}, {}
+    for check in known:
+        if check.counted is None:
+            findings[check.name] = check.run(lake, source, partitions)
+            continue
+        before = stored.get(check.name, {})
+        if stale := [day for day in partitions if day not in before]:
+            finding = check.run(lake, source, stale)
+            made[check.name] = {day: finding.by_partition.get(day, Offences()) for day in stale}
+            # A row may belong to no partition that was asked for; the finding says so all the same.
+            if len(stale) == len(partitions) or not _is_explained(finding, made[check.name]):
+                findings[check.name] = _counted(finding, len(stale), len(partitions))
+                continue
+        findings[check.name] = _counted(
+            _united(check, {**before, **made.get(check.name, {})}, partitions), len(stale), len(partitions)
+        )
+    _remember(lake, source.name, table, made, content, code)
+    return {check.name: findings[check.name] for check in known}
+
+
+def contents_read(lake: Lake, source: Source, table: str, partitions: Sequence[date]) -> dict[date, int]:
+    """A digest of what the checks of a table read about each partition."""
+    names = [str(day) for day in partitions]
+    parts = []
+    for name in source.made_of(table):
+        snapshot = lake.table(source.table(name)).snapshot()
+        parts.append((said_by(snapshot.table.contract), contents(snapshot, names)))
+    with lake.connect() as connection:
+        ledger = relation_of(lake.table(LEDGER).snapshot().select({"source": [source.name]}))
+        entered = of_references(connection, ledger)
+    return {
+        day: digest(entered.get(str(day)), *((said, number[str(day)]) for said, number in parts)) for day in partitions
+    }
+
+
+@cache
+def _code() -> str:
+    """A digest of the code that checks may run, and of the contracts beside it."""
+    hashed, root = blake2b(digest_size=16), Path(__file__).parents[1]
+    for package in _CODE:
+        for path in sorted((root / package).rglob("*")):
+            if path.suffix in (".py", ".yaml"):
+                hashed.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return hashed.hexdigest()
+
+
+def _results(lake: Lake, source: str, table: str, content: Mapping[date, int], code: int) -> Remembered:
+    """The stored results about the present content, by the present code."""
+    snapshot = lake.table(RESULTS).snapshot()
+    if snapshot.delta is None:
+        return {}
+    with lake.connect() as connection:
+        rows = connection.execute(
+            f"""
+            SELECT check_name, session, content, offenders, rows, facts FROM ({snapshot.select({"source": [source]})})
+            WHERE table_name = {literal(table)} AND code = {code}
+            """
+        ).fetchall()
+    known: dict[str, dict[date, Offences]] = {}
+    for check, day, number, count, offending, facts in rows:
+        if content.get(day) == number:
+            known.setdefault(check, {})[day] = Offences(count, json.loads(offending), json.loads(facts))
+    return known
+
+
+def _remember(
+    lake: Lake,
+    source: str,
+    table: str,
+    made: Remembered,
+    content: Mapping[date, int],
+    code: int,
+) -> None:
+    import pyarrow as pa
+
+    moment = datetime.now(UTC)
+    rows = [
+        {
+            "source": source,
+            "table_name": table,
+            "check_name": check,
+            "session": day,
+            "content": content[day],
+            "code": code,
+            "passed": offences.count == 0,
+            "offenders": offences.count,
+            "rows": json.dumps(offences.rows, default=str),
+            "facts": json.dumps(offences.facts),
+            "evaluated_at": moment,
+        }
+        for check, by_partition in made.items()
+        for day, offences in by_partition.items()
+    ]
+    if rows:
+        results = lake.table(RESULTS)
+        # Two runs may evaluate the same: then it is there twice.
+        results.snapshot().append(pa.Table.from_pylist(rows, schema=results.contract.arrow_schema), ())
+
+
+def _is_explained(finding: Finding, by_partition: Mapping[date, Offences]) -> bool:
+    return finding.passed == (not any(offences.count for offences in by_partition.values()))
+
+
+def _united(check: Check, by_partition: Mapping[date, Offences], partitions: Sequence[date]) -> Finding:
+    """What was found in all of the partitions."""
+    assert check.counted is not None
+    of_all = [by_partition[day] for day in partitions]
+    rows = [row for offences in of_all for row in offences.rows][:SHOWN]
+    facts: dict[str, int] = {}
+    for offences in of_all:
+        for name, number in offences.facts.items():
+            facts[name] = facts.get(name, 0) + number
+    one, several = check.counted
+    return found(rows, one, several, count=sum(offences.count for offences in of_all), **facts)
+
+
+def _counted(finding: Finding, evaluated: int, of: int) -> Finding:
+    """Says on how many partitions the check was evaluated now."""
+    facts: dict[str, Any] = {"partitions_checked": of, "partitions_evaluated_now": evaluated}
+    return replace(finding, facts={**finding.facts, **facts})
