@@ -18,6 +18,7 @@ from lakehouse.derive.source import Source
 from lakehouse.domains.market import domain as market
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import Feed
+from lakehouse.domains.reference import domain as reference
 from lakehouse.errors import SourceError
 from lakehouse.ingest.defs_yaml import OWN_COMPONENTS, Descriptions, described
 from lakehouse.ingest.entered import entered_rows
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DOMAINS: tuple[Domain, ...] = (market.DOMAIN,)
+DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 _OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse")
 
@@ -61,9 +62,10 @@ def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
     reserved = [
         *_OWN_SCHEMAS,
         *(kind.name for kind in known),
+        *(domain.name for domain in domains),
         *(name for domain in domains for name in domain.reserved),
     ]
-    return described(models, folder, reserved)
+    return described(models, folder, list(dict.fromkeys(reserved)))
 
 
 def broken_files() -> dict[Path, SourceError]:
@@ -161,10 +163,21 @@ def registry_of(config: Settings) -> Registry:
     shared["conservation"] = Entry(
         shared_contracts()["conservation"], query=partial(conservation, list(known.values()))
     )
+    domains: dict[str, dict[str, Entry]] = {}
+    macros = {
+        name: {macro: partial(_made, make, source) for macro, make in source.macros.items()}
+        for name, source in known.items()
+    }
     for domain in DOMAINS:
         of_domain = [source for source in known.values() if source.kind in {kind.name for kind in domain.kinds}]
         for name, (contract, over_all) in domain.views().items():
             shared[name] = Entry(contract, query=partial(over_all, of_domain))
+        if own := domain.own_views():
+            domains[domain.name] = {
+                name: Entry(contract, query=partial(over_all, of_domain)) for name, (contract, over_all) in own.items()
+            }
+        if made := domain.own_macros():
+            macros[domain.name] = {name: partial(make, of_domain) for name, make in made.items()}
     return Registry(
         shared=shared,
         kinds=tuple(
@@ -172,10 +185,8 @@ def registry_of(config: Settings) -> Registry:
             for kind in kinds().values()
         ),
         sources={name: (source.kind, _entries(source)) for name, source in known.items()},
-        macros={
-            name: {macro: partial(_made, make, source) for macro, make in source.macros.items()}
-            for name, source in known.items()
-        },
+        domains=domains,
+        macros=macros,
     )
 
 

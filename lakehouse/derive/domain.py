@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.derive.source import Source
 from lakehouse.ingest.strict import Description
 from lakehouse.ingest.variables import Variables
-from lakehouse.lake.contract import Contract
+from lakehouse.lake.contract import Contract, empty_relation
 from lakehouse.lake.lake import Lake
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 OverAll = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection"], str]
 """Makes the DuckDB query of a view over all sources of a domain, as of `lake.as_of`."""
+
+OverAllMacro = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection"], None]
+"""Creates a table macro over all sources of a domain in a connection."""
 
 Attach = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection", str], None]
 """Attaches further tables, made of all sources of a kind, to the named catalog that dbt's models read."""
@@ -57,10 +60,28 @@ class Domain:
 
     Args:
         views: name of a view in the schema `lake` -> its contract and its query over the domain's sources.
+        own_views: the same in the schema of the domain's own name, such as `reference.markets`: tables that its sources
+            share (see `union_of`), and what is made of them.
+        own_macros: name of a table macro in the schema of the domain's own name -> the function that creates it.
         reserved: further schema names that its models read, which no source may have.
     """
 
     name: str
     kinds: tuple[Kind, ...]
     views: Callable[[], Mapping[str, tuple[Contract, OverAll]]] = dict
+    own_views: Callable[[], Mapping[str, tuple[Contract, OverAll]]] = dict
+    own_macros: Callable[[], Mapping[str, OverAllMacro]] = dict
     reserved: tuple[str, ...] = ()
+
+
+def union_of(table: str, contract: Contract) -> tuple[Contract, OverAll]:
+    """The view of a table (or view) over all sources of a domain that have it, for `Domain.own_views`. Columns that a
+    source's own lacks are NULL.
+    """
+
+    def rows(sources: Sequence[Source], lake: Lake, connection: duckdb.DuckDBPyConnection) -> str:
+        having = [source for source in sources if table in (*source.views, *(each.name for each in source.tables))]
+        stored = [f"({lake.select(source.table(table), connection)})" for source in having]
+        return " UNION ALL BY NAME ".join([f"(FROM {empty_relation(contract)})", *stored])
+
+    return contract, rows

@@ -14,6 +14,7 @@ from lakehouse.lake.types import ColumnType
 if TYPE_CHECKING:
     import polars as pl
 
+_ISO = "%Y-%m-%d"
 PROVENANCE = frozenset({"object", "object_version", "row_number", "published_at", "ingested_at"})
 """Columns with a row's origin, filled by the load and not by the vendor."""
 
@@ -86,7 +87,7 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
     if name in rows.upper:
         source = source.str.to_uppercase()
     if kind.kind not in ("bigint", "decimal", "double"):
-        return from_text(kind, source).alias(name)
+        return from_text(kind, source, rows.date_format if name in rows.columns else _ISO).alias(name)
     if dataset.rows.decimal == ",":
         # A point is not a decimal sign then: 1.234 would be a thousand and more, so it is not typed rather
         # than guessed.

@@ -145,7 +145,7 @@ def _csv_blocks(name: str, blocks: Iterator[Lines], form: RowFormat) -> Iterator
     if not first:
         why = "even an hour without trades has a header" if form.header is None else "it has no row"
         raise CorruptObject(f"{name} is empty; {why}. Have it sent again")
-    columns = _header(name, first if not start.is_cut else None, form)
+    columns = form.named_as_here(_header(name, first if not start.is_cut else None, form))
     headless = form.header is not None and columns[0] != form.header[0]
     if form.header is not None and headless:
         columns = list(form.header)

@@ -23,11 +23,11 @@ _PLAIN = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"
 _WITH_EXPONENT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+$"
 
 
-def from_text(kind: ColumnType, text: pl.Expr) -> pl.Expr:
+def from_text(kind: ColumnType, text: pl.Expr, date_format: str = "%Y-%m-%d") -> pl.Expr:
     """Converts texts to a type; NULL if a text isn't a value of that type.
 
-    A decimal must not have more digits than the type, except trailing zeros. Dates are YYYY-MM-DD, timestamps ISO 8601
-    with an offset, booleans true or false. JSON is kept as text: a rule of its column validates it.
+    A decimal must not have more digits than the type, except trailing zeros. Dates are of `date_format`, timestamps ISO
+    8601 with an offset, booleans true or false. JSON is kept as text: a rule of its column validates it.
 
     Raises:
         ValueError: no text can be read as that type (binary, lists, structs).
@@ -45,7 +45,7 @@ def from_text(kind: ColumnType, text: pl.Expr) -> pl.Expr:
     if kind.kind == "bigint":
         return text.cast(pl.Int64, strict=False)
     if kind.kind == "date":
-        return in_years(text.str.to_date("%Y-%m-%d", strict=False))
+        return in_years(text.str.to_date(date_format, strict=False))
     if kind.kind == "timestamp":
         moment = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
         return in_years(moment.dt.replace_time_zone(None)).dt.replace_time_zone("UTC")

@@ -12,11 +12,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lakehouse.ingest.entry_types import Zone
+from lakehouse.ingest.entry_types import DateFormat, Zone
 from lakehouse.ingest.strict import Strict
 
 _WRITTEN_OFFSET = re.compile(r"(?<![%A-Za-z])(UTC|GMT)$|(?<=%[SMfT])[+-]\d{2}:?\d{2}$")
 """An offset that a format has as text, so that it says nothing."""
+
+
+def _loosely(heading: str) -> str:
+    return re.sub(r"\(.*?\)|[^0-9a-z]", "", heading.lower())
 
 
 def _is_zero(offset: str) -> bool:
@@ -72,6 +76,12 @@ class RowFormat(Strict):
         description="Encoding of the text, such as latin-1 or cp1252; a row that is not in it is refused. A byte order "
         "mark of UTF-16 or UTF-32 takes precedence.",
     )
+    loose_headings: bool = Field(
+        False,
+        description="Compare the header's names by their letters and digits alone, without what stands in parentheses: "
+        "for files that spell them now OPERATING MIC and now OPERATING_MIC.",
+    )
+    date_format: DateFormat = Field("%Y-%m-%d", description="strptime format of the dates in `columns`.")
     nulls: tuple[str, ...] = Field(("",), description="Texts that mean NULL.")
     time: RowTime | None = Field(None, description="The time of a row; without one, rows are of their object's day.")
     columns: dict[str, str] = Field(description="Column of the raw table -> column of the object.")
@@ -96,6 +106,13 @@ class RowFormat(Strict):
                 "cp1252 or utf-16"
             ) from None
         return "utf-8" if name in ("utf-8", "utf-8-sig") else encoding
+
+    def named_as_here(self, headings: list[str]) -> list[str]:
+        """An object's headings, those of `object_columns` as they are spelled there."""
+        if not self.loose_headings:
+            return headings
+        spelled = {_loosely(column): column for column in self.object_columns}
+        return [spelled.get(_loosely(heading), heading) for heading in headings]
 
     @cached_property
     def object_columns(self) -> list[str]:

@@ -189,6 +189,11 @@ class Lake:
             if kind is None or any(found.name == kind for found in kinds)
         ]
 
+    @property
+    def _schemas(self) -> list[str]:
+        """The SQL schemas of sources and domains."""
+        return [*self.registry.domains, *self.sources()]
+
     @cached_property
     def _sources(self) -> dict[str, list[Kind]]:
         """Source -> the kinds whose tables it has, by the lake's folders and the ledger."""
@@ -206,7 +211,8 @@ class Lake:
 
     def tables(self) -> list[tuple[str, str]]:
         """Every (schema, table) of the lake, by their SQL names."""
-        return [(SHARED_SCHEMA, name) for name in self.registry.shared] + [
+        of_all = {SHARED_SCHEMA: self.registry.shared, **self.registry.domains}
+        return [(schema, name) for schema, views in of_all.items() for name in views] + [
             (source, name) for source, kinds in self._sources.items() for kind in kinds for name in kind.tables
         ]
 
@@ -227,7 +233,7 @@ class Lake:
 
         query = _KEYWORD_ARGUMENT.sub(lambda found: found["apart"] or '"interval"', query)
         if self.limits is not None:
-            known = self.sources()
+            known = self._schemas
             check_query(
                 query,
                 [*known, SHARED_SCHEMA, MARTS_SCHEMA, *(schema for schema, _ in self.tables())],
@@ -240,7 +246,7 @@ class Lake:
         stored = [] if named == [] else self.tables()
         self.attach(connection, stored if named is None else [pair for pair in named if pair in stored])
         for source, name in {(source.lower(), name.lower()) for source, name in self._calls_in(query)}:
-            if source in self.sources() and (make := self.registry.macros.get(source, {}).get(name)):
+            if source in self._schemas and (make := self.registry.macros.get(source, {}).get(name)):
                 make(self, connection)
         if self.limits is not None:
             lock(connection, self.uri, self.limits)
@@ -255,7 +261,7 @@ class Lake:
             has_marts = self.as_of or (self.warehouse is not None and self.warehouse.exists())
             published = "" if has_marts else " No marts are published yet."
             asked = [f"{schema}.{table}" for schema, table in [*(named or []), *self._calls_in(query)]]
-            macros = [f"{source}.{name}" for source in self.sources() for name in self.registry.macros.get(source, ())]
+            macros = [f"{schema}.{name}" for schema in self._schemas for name in self.registry.macros.get(schema, ())]
             meant = "".join(did_you_mean(name, [*tables, *macros]) for name in asked if name not in tables)
             raise duckdb.CatalogException(
                 f"{error}\nThe lake at {self.uri} has {', '.join(tables)}{meant or '.'} A source's tables appear with "

@@ -75,13 +75,15 @@ class Registry(Generic[LakeT]):
         shared: tables directly below the lake's root, in the SQL schema `lake`.
         kinds: tell the tables of a stored source that has no description any more.
         sources: source -> its kind's name and its tables.
-        macros: source -> name of a table macro -> the function that creates it.
+        domains: SQL schema -> the views over several sources in it.
+        macros: source, or SQL schema of a domain -> name of a table macro -> the function that creates it.
         marts_as_of: builds the marts as of a moment.
     """
 
     shared: Mapping[str, Entry[LakeT]] = field(default_factory=dict)
     kinds: tuple[Kind[LakeT], ...] = ()
     sources: Mapping[str, tuple[str, Mapping[str, Entry[LakeT]]]] = field(default_factory=dict)
+    domains: Mapping[str, Mapping[str, Entry[LakeT]]] = field(default_factory=dict)
     macros: Mapping[str, Mapping[str, Macro[LakeT]]] = field(default_factory=dict)
     marts_as_of: MartsAsOf | None = None
 
@@ -93,12 +95,14 @@ class Registry(Generic[LakeT]):
             ContractError: no contract has that table name.
         """
         source, _, table = path.rpartition("/")
+        if source in self.domains and table in self.domains[source]:
+            return self.domains[source][table]
         _, own = self.sources.get(source, ("", {}))
         of_kinds = {name: entry for kind in reversed(self.kinds) for name, entry in kind.tables.items()}
         for known in (own, of_kinds, self.shared) if source else (self.shared, of_kinds):
             if table in known:
                 return known[table]
-        names = {*self.shared, *(name for kind in self.kinds for name in kind.tables)}
+        names = {*self.shared, *self.domains.get(source, ()), *(name for kind in self.kinds for name in kind.tables)}
         raise ContractError(
             f"no contract for table '{path}'; the lake has contracts for {', '.join(sorted(names))}"
             f"{did_you_mean(table, names)}"

@@ -1,0 +1,1 @@
+"""The components of sources of reference data."""

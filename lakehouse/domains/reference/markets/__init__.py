@@ -1,0 +1,1 @@
+"""Markets and their identification codes (MIC, ISO 10383)."""
