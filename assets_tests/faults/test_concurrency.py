@@ -151,29 +151,31 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, table: str, other: Callable[[], o
 
 
 JUNE, JULY, LATER = SESSIONS[3], SESSIONS[4], SESSIONS[5]
+YEAR_END, NEW_YEAR = date(2017, 12, 29), date(2018, 1, 2)
 
 
-@pytest.mark.parametrize(("mine", "others"), [(JUNE, JULY), (JULY, JUNE)])
+@pytest.mark.parametrize(("mine", "others"), [(YEAR_END, NEW_YEAR), (NEW_YEAR, YEAR_END)])
 @pytest.mark.parametrize("already", [False, True], ids=["new table", "existing table"])
-def test_daily_bars_of_neighbouring_months_derived_at_once_are_linked(
+def test_daily_bars_of_neighbouring_years_derived_at_once_are_linked(
     mine: date, others: date, already: bool, small: Callable[[str, date, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each derivation alone sees no row of the other's session, and they write different partitions."""
     source, lake = source_named("xetra"), Lake.open()
+    sessions = [SESSIONS[0], YEAR_END, NEW_YEAR]
     if already:
         small("08:00", SESSIONS[0], 9.0)
-        load(lake, source.bars, SESSIONS)
-        derive_bars(lake, source, SESSIONS)
-        derive_daily_bars(lake, source, SESSIONS)
-    small("08:00", JUNE, 10.0)
-    small("08:00", JULY, 11.0)
-    load(lake, source.bars, SESSIONS)
-    derive_bars(lake, source, SESSIONS)
+        load(lake, source.bars, sessions)
+        derive_bars(lake, source, sessions)
+        derive_daily_bars(lake, source, sessions)
+    small("08:00", YEAR_END, 10.0)
+    small("08:00", NEW_YEAR, 11.0)
+    load(lake, source.bars, sessions)
+    derive_bars(lake, source, sessions)
     meanwhile(monkeypatch, "xetra/daily_bars", lambda: derive_daily_bars(lake, source, [others]))
     derive_daily_bars(lake, source, [mine])
     first = [(SESSIONS[0], 9.0, None, None)] if already else []
     link = (SESSIONS[0], 9.0) if already else (None, None)
-    assert daily(lake) == [*first, (JUNE, 10.0, *link), (JULY, 11.0, JUNE, 10.0)]
+    assert daily(lake) == [*first, (YEAR_END, 10.0, *link), (NEW_YEAR, 11.0, YEAR_END, 10.0)]
 
 
 @pytest.mark.parametrize("table", ["xetra/bars", "xetra/daily_bars"])

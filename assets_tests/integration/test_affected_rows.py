@@ -108,3 +108,33 @@ def test_a_damaged_version_leaves_the_older_one_in_force(take: Take) -> None:
     assert take(FIRST, -1.0) == 0
     assert links() == [(FIRST, 1.0, None, None)]
     assert take(FIRST, 1.25) == 1
+
+
+def test_a_correction_opens_no_file_of_years_without_its_neighbours(take: Take) -> None:
+    for session in (FIRST, date(2018, 5, 2), date(2018, 5, 3), date(2018, 5, 4), date(2019, 5, 3)):
+        take(session, float(session.year))
+    folder = Path(Lake.open().table("xetra/daily_bars").uri)
+    years = [folder / f"year={year}-01-01" for year in (2017, 2019)]
+    for year in years:
+        year.rename(f"{year}.away")
+    assert take(date(2018, 5, 3), 3.0) == 2
+    for year in years:
+        Path(f"{year}.away").rename(year)
+    assert links()[1:] == [
+        (date(2018, 5, 2), 2018.0, FIRST, 2017.0),
+        (date(2018, 5, 3), 3.0, date(2018, 5, 2), 2018.0),
+        (date(2018, 5, 4), 2018.0, date(2018, 5, 3), 3.0),
+        (date(2019, 5, 3), 2019.0, date(2018, 5, 4), 2018.0),
+    ]
+
+
+def test_daily_bars_of_several_years_are_one_commit_each(take: Take) -> None:
+    days = (FIRST, SECOND, MUCH_LATER, date(2018, 2, 2))
+    for day in days:
+        take(day, 1.0)
+    lake, source = Lake.open(), source_named("xetra")
+    lake.table("xetra/daily_bars").snapshot().delete("true")
+    made = derive_daily_bars(lake, source, days)
+    assert (made.commits, made.rows_changed) == (2, 4)
+    assert len(lake.table("xetra/daily_bars").snapshot().files()) == 2
+    assert [row[2] for row in links()] == [None, FIRST, SECOND, MUCH_LATER]

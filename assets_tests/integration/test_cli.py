@@ -229,7 +229,7 @@ def tamper(table: str) -> pl.DataFrame:
     stored = Lake.open().table(f"xetra/{table}")
     before = stored.to_polars()
     partition = stored.contract.partition_by[0]
-    value = SESSIONS[1].replace(day=1) if partition == "month" else SESSIONS[1]
+    value = SESSIONS[1].replace(month=1, day=1) if partition == "year" else SESSIONS[1]
     rows = before.filter(pl.col(partition) == value).with_columns(pl.col("close") * 1.01)
     arrow = rows.to_arrow().cast(stored.contract.arrow_schema)
     write_deltalake(stored.uri, arrow, mode="overwrite", predicate=f"{partition} = '{value}'")

@@ -214,7 +214,7 @@ def test_a_corrected_bar_writes_its_sessions_rows_and_the_next_change(
     partitions = {
         RAW: {f"session={session}"},
         BARS: {f"session={session}"},
-        DAILY_BARS: {f"month={day.replace(day=1)}" for day in days},
+        DAILY_BARS: {f"year={day.replace(month=1, day=1)}" for day in days},
         LEDGER: {f"source={SOURCE}"},
     }
     assert_written(lake, old, new, partitions)

@@ -291,7 +291,7 @@ class Lakes(RuleBasedStateMachine):
         changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         assert result.rows_changed == len(changed)
         assert result.changed == {session for *_, session in changed}
-        self.untouched(files, self.files("daily_bars"), {session.replace(day=1) for *_, session in changed})
+        self.untouched(files, self.files("daily_bars"), {session.replace(month=1, day=1) for *_, session in changed})
         # Outside the sessions only the row that follows may change: its own session's numbers don't.
         own = ("open", "high", "low", "close", "volume", "bar_count", "is_complete")
         for key in changed:

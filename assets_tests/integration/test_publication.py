@@ -32,11 +32,11 @@ _LONG = "SELECT a.close, b.session FROM marts.fct_daily_bar AS a, marts.fct_dail
 def break_a_daily_bar() -> None:
     """Stores a daily bar of the first session whose high lies below its low, past every check of the lake."""
     table = Lake.open().table("xetra/daily_bars")
-    march = pl.col("month") == FIRST.replace(day=1)
+    year = FIRST.replace(month=1, day=1)
     high = pl.when((pl.col("session") == FIRST) & (pl.int_range(pl.len()) == 0)).then(pl.col("low") / 2)
-    rows = table.scan().filter(march).sort("session").with_columns(high.otherwise(pl.col("high")).alias("high"))
+    rows = table.scan().filter(year=year).sort("session").with_columns(high.otherwise(pl.col("high")).alias("high"))
     arrow = rows.collect().to_arrow().cast(table.contract.arrow_schema)
-    write_deltalake(table.uri, arrow, mode="overwrite", predicate=f"month = '{FIRST.replace(day=1)}'")
+    write_deltalake(table.uri, arrow, mode="overwrite", predicate=f"year = '{year}'")
 
 
 def test_a_failed_test_leaves_the_published_file_and_its_readers_alone(

@@ -139,7 +139,7 @@ def test_a_changed_bar_changes_its_session_and_the_next_change(
         assert partitions == {
             f"{SOURCE}.raw_bars": {f"session={DAY}"},
             f"{SOURCE}.bars": {f"session={DAY}"},
-            f"{SOURCE}.daily_bars": {"month=2020-10-01", "month=2020-11-01"},
+            f"{SOURCE}.daily_bars": {"year=2020-01-01"},
             "lake.ingest_ledger": {f"source={SOURCE}"},
         }.get(name, set()), name
     losers = lake.lake.sql(

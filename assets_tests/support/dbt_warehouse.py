@@ -114,7 +114,7 @@ def write(bars: Bars, source: str = FILES) -> None:
         first = datetime.combine(key.session, time(8), UTC)
         rows.append(
             {
-                "month": key.session.replace(day=1),
+                "year": key.session.replace(month=1, day=1),
                 **key._asdict(),
                 "symbol": bar.symbol,
                 "name": f"{bar.symbol} AG",

@@ -234,7 +234,7 @@ class Reference:
             close = contents[-1][7]
             prev_session, prev_close = last.get(key[:2], (None, None))
             found[key] = {
-                "month": key[2].replace(day=1),
+                "year": key[2].replace(month=1, day=1),
                 "symbol": contents[-1][0],
                 "name": contents[-1][1],
                 "instrument_type": contents[-1][2],

@@ -107,7 +107,7 @@ def _migrated(lake: Lake, table: LakeTable, progress: Progress) -> int:
         _require_sound(connection, contract)
         part = contract.partition_by[0]
         values = connection.execute(f'SELECT DISTINCT "{part}"::VARCHAR FROM migrated').fetchall()
-        order = ", ".join(f'"{name}"' for name in contract.partition_by)
+        order = ", ".join(f'"{name}"' for name in dict.fromkeys((*contract.partition_by, *contract.key)))
         rows = connection.execute(f"FROM migrated ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
         stored.migrate(
             _counted(rows, contract, table.name, total, progress), [f"{part}={value}" for (value,) in values]

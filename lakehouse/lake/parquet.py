@@ -32,6 +32,12 @@ def version_of(table: DeltaTable) -> int:
     return next((int(version) for version in found if version is not None), 1)
 
 
+_ROW_GROUP_ROWS = 20_000
+"""Where rows are sorted, a reader of few of them decodes a row group or two. Of 3,000 instruments' ten years of daily
+bars, one is read in 50 ms; in 80 ms with three times the rows in a group, which takes 13% less space.
+"""
+
+
 def writer_properties(contract: Contract) -> WriterProperties:
     """The properties of a table's Parquet files.
 
@@ -46,7 +52,11 @@ def writer_properties(contract: Contract) -> WriterProperties:
         exact = [column.name for column in contract.columns if column.type.is_simple and column.type.kind != "decimal"]
         kept = {name: ColumnProperties(statistics_enabled="PAGE") for name in exact}
     return WriterProperties(
-        compression="ZSTD", compression_level=1, default_column_properties=default, column_properties=kept
+        compression="ZSTD",
+        compression_level=1,
+        max_row_group_size=_ROW_GROUP_ROWS,
+        default_column_properties=default,
+        column_properties=kept,
     )
 
 

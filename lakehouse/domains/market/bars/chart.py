@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.domains.market.prices import daily_bars
 from lakehouse.errors import LakehouseError
+from lakehouse.ingest.partitioning import start_of
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal, predicate
 
@@ -238,8 +239,8 @@ def _series(
     two names differ by it; a series whose symbol changed comes whole.
     """
     sessions = source.calendar.between(first, last)
-    months = sorted({session.replace(day=1) for session in sessions})
-    stored = lake.select(source.table("daily_bars"), connection, {"month": months})
+    years = sorted({start_of("year", session) for session in sessions})
+    stored = lake.select(source.table("daily_bars"), connection, {"year": years})
     name = literal(instrument)
     rows = connection.execute(
         f"""

@@ -28,13 +28,13 @@ from lakehouse.domains.market.bars.suspect import suspect_bars
 from lakehouse.domains.market.contracts import contracts
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import predicate
+from lakehouse.lake.sql import literal, predicate, relation_of
 
 _SUSPECT = ("1 bar stands far off its neighbours", "bars stand far off their neighbours")
 _DIFFERING = ("1 daily bar differs from its bars", "daily bars differ from their bars")
 _NAMED = 3
 _HISTORY = timedelta(days=92)
-"""How far back a comparison with earlier sessions looks: more than twenty sessions and a whole month."""
+"""How far back a comparison with earlier sessions looks: more than twenty sessions."""
 
 
 def bar_checks(bars: DerivedTable, *, delivered: bool) -> tuple[Check, ...]:
@@ -220,15 +220,14 @@ def _early_end(row: dict[str, Any]) -> str:
 
 
 def _with_history(lake: Lake, source: BarSource, sessions: Partitions) -> str:
-    """The daily bars of `sessions` and of the months before that a comparison needs: a long history must not
-    slow a day.
+    """The daily bars up to the last of `sessions`, from as long before the first as a comparison needs: a long history
+    must not slow a day.
     """
     snapshot = lake.table(source.table("daily_bars")).snapshot()
     if not sessions:
-        return f"({snapshot.select()})"
-    first, last = str(min(sessions) - _HISTORY), str(max(sessions))
-    months = [month for month in snapshot.partition_values("month") if first <= month <= last]
-    return f"({snapshot.select({'month': months} if months else None)})"
+        return relation_of(snapshot.select())
+    first, last = literal(min(sessions) - _HISTORY), literal(max(sessions))
+    return relation_of(snapshot.select_where(f"session >= {first} AND session <= {last}"))
 
 
 def _inside(sessions: Partitions) -> str:

@@ -12,25 +12,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.by_partition import derive_by_partition, in_batches
+from lakehouse.derive.by_partition import PARTITIONS_AT_ONCE, derive_by_partition
 from lakehouse.derive.fingerprints import contents, digest, marks_of, of_frames, outdated, said_by
-from lakehouse.derive.incremental import DeriveResult, count
+from lakehouse.derive.incremental import DeriveResult, count, derive_until_current
 from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.completeness import completeness
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import Relation, predicate
+from lakehouse.lake.sql import Query, Relation, literal, predicate, relation_of
 from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
-_LOOK_BACK = timedelta(days=62)
+_NEAR = timedelta(days=62)
+"""How far before and after a session the neighbours of its rows are looked for first: few series pause longer."""
+_SERIES = "instrument_id, currency"
+_KEY = ", ".join(rules.DAILY_KEY)
 
 
 def bar_rows(source: BarSource, connection: duckdb.DuckDBPyConnection, raw: Relation, ledger: Relation) -> str:
@@ -58,7 +62,13 @@ def derive_daily_bars(
     """
     if not afresh and not verify:
         sessions = _outdated_daily(lake, source, sessions)
-    return in_batches(partial(_daily_batch, lake, source), "daily bars", sessions, verify, progress)
+    result, ordered = DeriveResult(), sorted(sessions)
+    # A year is a partition of daily_bars: several commits to one would each write all of its rows.
+    for _, of_year in groupby(ordered, lambda session: session.year):
+        batch = list(of_year)
+        result += derive_until_current(partial(_daily_batch, lake, source, batch, verify))
+        progress("partitions of daily bars", ordered.index(batch[-1]) + 1, len(ordered))
+    return result
 
 
 def _outdated_daily(lake: Lake, source: BarSource, sessions: Sequence[date]) -> list[date]:
@@ -113,37 +123,42 @@ def _daily_batch(
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
         bars = lake.table(source.table("bars")).snapshot()
-        connection.execute(f"CREATE TEMP VIEW stored_bars AS {bars.select({'session': sessions})}")
+        connection.execute(f"CREATE TEMP VIEW stored_bars AS {bars.select({'session': sessions[:1]})}")
         daily, made_from = _prepared(connection, source, target, ledger, bars, sessions)
-        connection.execute(f"CREATE TEMP TABLE fresh AS {daily}")
+        connection.execute(f"CREATE TEMP TABLE fresh AS FROM ({daily}) LIMIT 0")
+        for start in range(0, len(sessions), PARTITIONS_AT_ONCE):
+            wanted = {"session": sessions[start : start + PARTITIONS_AT_ONCE]}
+            connection.execute(f"CREATE OR REPLACE TEMP VIEW stored_bars AS {bars.select(wanted)}")
+            connection.execute(f"INSERT INTO fresh {daily}")
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)
-        key = ", ".join(rules.DAILY_KEY)
         # Duplicate rows don't change the set of rows, but must be rewritten all the same.
         changes = connection.execute(
             f"""
             SELECT {columns} FROM recomputed SEMI JOIN (
-                SELECT {key} FROM (SELECT {columns} FROM recomputed EXCEPT SELECT {columns} FROM before)
-                UNION ALL SELECT {key} FROM before_inside GROUP BY {key} HAVING count(*) > 1
-            ) USING ({key})
+                SELECT {_KEY} FROM (SELECT {columns} FROM recomputed EXCEPT SELECT {columns} FROM before)
+                UNION ALL SELECT {_KEY} FROM before_inside GROUP BY {_KEY} HAVING count(*) > 1
+            ) USING ({_KEY})
             """
         ).to_arrow_table()
         connection.register("changes", changes)
         connection.execute(
-            f"CREATE TEMP TABLE gone AS SELECT {key}, month FROM before ANTI JOIN recomputed USING ({key})"
+            f"CREATE TEMP TABLE gone AS SELECT {_KEY}, year FROM before ANTI JOIN recomputed USING ({_KEY})"
         )
-        months = connection.execute(
-            "SELECT DISTINCT month FROM (SELECT month FROM changes UNION ALL SELECT month FROM gone) ORDER BY month"
+        years = connection.execute(
+            "SELECT DISTINCT year FROM (SELECT year FROM changes UNION ALL SELECT year FROM gone) ORDER BY year"
         ).fetchall()
-        if not months:
+        if not years:
             if not verify and outdated(target, made_from):
                 target.mark(marks_of(target, made_from, ()))
             return DeriveResult(count(connection, "fresh")), (ledger, bars)
-        where = {"month": [month for (month,) in months]}
+        where = {"year": [year for (year,) in years]}
+        # Sorted by instrument, so that the history of one is read from few row groups.
         rows = connection.execute(
             f"""
-            SELECT {columns} FROM ({target.select(where)}) ANTI JOIN changes USING ({key}) ANTI JOIN gone USING ({key})
-            UNION ALL SELECT {columns} FROM changes ORDER BY session, instrument_id, currency
+            SELECT {columns} FROM ({target.select(where)})
+            ANTI JOIN changes USING ({_KEY}) ANTI JOIN gone USING ({_KEY})
+            UNION ALL SELECT {columns} FROM changes ORDER BY year, {_KEY}
             """
         ).to_arrow_table()
         by_session = connection.execute(
@@ -158,8 +173,8 @@ def _daily_batch(
             dict(by_session),
         )
         if not verify:
-            # A row follows from its neighbours in other months, so that no two derivations may commit from one
-            # snapshot, whatever months they write.
+            # A row follows from its neighbours in other years, so that no two derivations may commit from one
+            # snapshot, whatever years they write.
             marks = marks_of(target, made_from, sorted(result.changed))
             target.overwrite(rows, predicate(where), transactions=[table.name], checkpoints=marks)
         return result, (ledger, bars)
@@ -169,57 +184,75 @@ def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions
     """Makes `recomputed` (the fresh rows and the later rows that follow a changed one, with prev_* filled in)
     and `before` (the same rows as stored).
     """
+    first, last = sessions[0], sessions[-1]
     inside = predicate({"session": sessions})
-    key = ", ".join(rules.DAILY_KEY)
-    series = "instrument_id, currency"
-    months = [date.fromisoformat(month) for month in target.partition_values("month")]
-    later = [month for month in months if month >= sessions[0].replace(day=1)]
-    recent = [month for month in months if month >= (sessions[0] - _LOOK_BACK).replace(day=1)]
-    older = [month for month in months if month not in recent]
-    near = f"({target.select({'month': recent})})"
-
-    connection.execute(f"CREATE TEMP TABLE before_inside AS SELECT * FROM {near} WHERE {inside}")
-    # A later row is touched when the row before it appeared, went, or closes elsewhere: it is the next row of
-    # its series outside the sessions.
-    connection.execute(
-        f"""
-        CREATE TEMP TABLE touched AS SELECT {key}, close FROM fresh EXCEPT SELECT {key}, close FROM before_inside;
-        INSERT INTO touched SELECT {key}, close FROM before_inside ANTI JOIN fresh USING ({key})
-        """
-    )
-    # Their keys first: in a long history few of the later months have any.
-    connection.execute(
-        f"""
-        CREATE TEMP TABLE following AS SELECT {series}, later.session, later.month
-        FROM ({target.select({"month": later})}) AS later
-        JOIN (
-            SELECT {series}, min(session) AS first_touched, max(session) AS last_touched FROM touched GROUP BY {series}
-        ) AS span USING ({series})
-        WHERE NOT later.{inside} AND later.session > span.first_touched
-        QUALIFY later.session <= last_touched
-        OR row_number() OVER (PARTITION BY {series}, later.session > last_touched ORDER BY later.session) = 1
-        """
-    )
-    found = [month for (month,) in connection.execute("SELECT DISTINCT month FROM following").fetchall()]
-    after = target.select({"month": found})
-    connection.execute(f"CREATE TEMP TABLE followers AS SELECT * FROM ({after}) SEMI JOIN following USING ({key})")
+    stored = target.select_where(f"session >= {literal(first)} AND session <= {literal(last)}")
+    connection.execute(f"CREATE TEMP TABLE before_inside AS SELECT * FROM ({stored}) WHERE {inside}")
+    _find_followers(connection, target, first, last, inside)
     connection.execute("CREATE TEMP VIEW before AS FROM before_inside UNION ALL FROM followers")
     connection.execute(
         "CREATE TEMP VIEW unlinked AS FROM fresh UNION ALL BY NAME "
         "FROM (SELECT * EXCLUDE (prev_session, prev_close, change_pct) FROM followers)"
     )
-    closes = f"SELECT {key}, close FROM {near} WHERE NOT {inside} UNION ALL SELECT {key}, close FROM fresh"
-    connection.execute(f"CREATE TEMP TABLE closes AS {closes}")
-    if older:
-        # Only the series that have no close in the last two months are looked up in the rest of the history.
+    row = connection.execute("SELECT max(session) FROM followers").fetchone()
+    since, until = literal(first - _NEAR), literal(max(last, row[0]) if row and row[0] else last)
+    near = target.select_where(f"session >= {since} AND session <= {until}")
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE closes AS
+        SELECT {_KEY}, close FROM ({near}) WHERE NOT {inside} UNION ALL SELECT {_KEY}, close FROM fresh;
+        CREATE TEMP TABLE without_close AS
+        SELECT DISTINCT unlinked.instrument_id, unlinked.currency FROM unlinked ASOF LEFT JOIN closes AS earlier
+        ON unlinked.instrument_id = earlier.instrument_id AND unlinked.currency = earlier.currency
+        AND unlinked.session > earlier.session
+        WHERE earlier.session IS NULL
+        """
+    )
+    if count(connection, "without_close"):
+        older = target.select_where(f"session < {since}")
         connection.execute(
-            f"""
-            INSERT INTO closes SELECT {key}, close FROM ({target.select({"month": older})}) SEMI JOIN (
-                SELECT DISTINCT unlinked.instrument_id, unlinked.currency FROM unlinked ASOF LEFT JOIN closes AS earlier
-                ON unlinked.instrument_id = earlier.instrument_id AND unlinked.currency = earlier.currency
-                AND unlinked.session > earlier.session
-                WHERE earlier.session IS NULL
-            ) USING ({series})
-            """
+            f"INSERT INTO closes SELECT {_KEY}, close FROM ({older}) SEMI JOIN without_close USING ({_SERIES})"
         )
     connection.execute(f"CREATE TEMP TABLE recomputed AS {rules.with_previous('unlinked', 'closes')}")
+
+
+def _find_followers(
+    connection: duckdb.DuckDBPyConnection, target: Snapshot, first: date, last: date, inside: str
+) -> None:
+    """Makes `followers`: the stored rows outside the sessions that follow a touched one. A row is touched if it
+    appeared, went, or closes elsewhere.
+    """
+    near = literal(last + _NEAR)
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE touched AS SELECT {_KEY}, close FROM fresh EXCEPT SELECT {_KEY}, close FROM before_inside;
+        INSERT INTO touched SELECT {_KEY}, close FROM before_inside ANTI JOIN fresh USING ({_KEY});
+        CREATE TEMP TABLE spans AS
+        SELECT {_SERIES}, min(session) AS first_touched, max(session) AS last_touched FROM touched GROUP BY {_SERIES};
+        CREATE TEMP TABLE following AS
+        {_following(target.select_where(f"session >= {literal(first)} AND session <= {near}"), inside)};
+        DELETE FROM spans USING following WHERE spans.instrument_id = following.instrument_id
+        AND spans.currency = following.currency AND following.session > spans.last_touched
+        """
+    )
+    if count(connection, "spans"):
+        connection.execute(f"INSERT INTO following {_following(target.select_where(f'session > {near}'), inside)}")
+    years = [year for (year,) in connection.execute("SELECT DISTINCT year FROM following").fetchall()]
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE followers AS
+        SELECT * FROM ({target.select({"year": years})}) SEMI JOIN following USING ({_KEY})
+        """
+    )
+
+
+def _following(rows: Query, inside: str) -> Query:
+    """The keys of the rows that follow the `spans` of their series: those within a span, and the first one after it."""
+    return Query(
+        f"""
+        SELECT {_SERIES}, later.session, later.year FROM {relation_of(rows)} AS later JOIN spans USING ({_SERIES})
+        WHERE NOT later.{inside} AND later.session > first_touched
+        QUALIFY later.session <= last_touched
+        OR row_number() OVER (PARTITION BY {_SERIES}, later.session > last_touched ORDER BY later.session) = 1
+        """
+    )

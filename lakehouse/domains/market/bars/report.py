@@ -13,7 +13,7 @@ from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.errors import SourceError
 from lakehouse.ingest.object_store import put_if_changed, store_at
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import predicate
+from lakehouse.lake.sql import literal, predicate
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,8 +53,7 @@ def export_report(lake: Lake, source: BarSource, sessions: Sequence[date]) -> Re
         return result
     columns = ", ".join(f'"{column}" AS "{target}"' for target, column in report.columns.items())
     with lake.connect() as connection:
-        snapshot, first = table.snapshot(), str(min(sessions).replace(day=1))
-        stored = snapshot.select({"month": [month for month in snapshot.partition_values("month") if month >= first]})
+        stored = table.snapshot().select_where(f"session >= {literal(min(sessions))}")
         rows = connection.execute(
             f"""
             SELECT session AS report_session, {columns} FROM ({stored})

@@ -89,7 +89,7 @@ def daily(bars_relation: str, completeness: str, time_zone: str) -> str:
         "epoch(any_value(close_at) - max(end_at))",
     )
     return f"""
-        SELECT date_trunc('month', session)::DATE AS month, instrument_id,
+        SELECT date_trunc('year', session)::DATE AS year, instrument_id,
             arg_max_null(symbol, start_at) AS symbol, arg_max_null(name, start_at) AS name,
             arg_max_null(instrument_type, start_at) AS instrument_type,
             currency, session, {OF_TRADED_BARS},

@@ -173,7 +173,7 @@ def test_change_goes_back_to_the_latest_session_that_has_a_daily_bar(connection:
     first, second = daily_of(connection, raw)
     assert (first["prev_session"], first["prev_close"], first["change_pct"]) == (None, None, None)
     assert (second["prev_session"], second["prev_close"], second["change_pct"]) == (SESSIONS[0], 8.0, 25.0)
-    assert second["month"] == date(2017, 7, 1)
+    assert second["year"] == date(2017, 1, 1)
 
 
 def test_vwap_is_exact_or_null(connection: duckdb.DuckDBPyConnection) -> None:
