@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -151,28 +151,42 @@ def bound_contracts(config: SourceConfig) -> dict[str, Contract]:
     """The contracts of the source's tables as they bind it: identifier standard, currencies, rules that it waives, and
     whether it has volumes.
     """
-    waived, further = {"negative_prices"} if config.negative_prices else set(), {}
-    if config.currencies is not None:
-        codes = ", ".join(f"'{code}'" for code in config.currencies)
+    # A source of bars may be reconciled with another's daily series: its own is empty then.
+    tables = TABLES if config.bars is not None else OFFICIAL_TABLES
+    bars, daily = config.bars, config.official_daily
+    unit = Fraction(str(bars.volume_unit_before)) if bars else Fraction(1)
+
+    def bound(name: str) -> Contract:
+        product = daily if name in OFFICIAL_TABLES else bars
+        has_volumes = product is not None and product.volume is None
+        return _bound(name, config.identifier, config.currencies, config.negative_prices, has_volumes, unit)
+
+    return {name: bound(name) for name in (*tables, SYMBOLS)}
+
+
+@cache
+def _bound(
+    name: str,
+    identifier: str | None,
+    currencies: tuple[str, ...] | None,
+    negative_prices: bool,
+    has_volumes: bool,
+    volume_unit: Fraction,
+) -> Contract:
+    """One of the contracts, made once a process: sources are resolved each time that they are looked up."""
+    waived, further = {"negative_prices"} if negative_prices else set(), {}
+    if currencies is not None:
+        codes = ", ".join(f"'{code}'" for code in currencies)
         further["known_currency"] = (
             f"currency IN ({codes})",
             f"currency is none of {codes.replace(chr(39), '')}",
         )
         waived.add("currency")
-    formats = {"instrument_id": config.identifier}
-    # A source of bars may be reconciled with another's daily series: its own is empty then.
-    tables = TABLES if config.bars is not None else OFFICIAL_TABLES
-    bars, daily = config.bars, config.official_daily
-    unit = Fraction(str(bars.volume_unit_before)) if bars else Fraction(1)
+    required = ("volume", "turnover") if has_volumes else ()
     # Exactly rounded: a power of ten is a double, and its inverse is not.
-    parameters = {"volume": f"volume * {unit.numerator}::DOUBLE / {unit.denominator}::DOUBLE"}
-
-    def bound(name: str) -> Contract:
-        product = daily if name in OFFICIAL_TABLES else bars
-        required = () if product is None or product.volume else ("volume", "turnover")
-        return contracts()[name].bound(formats, waived, required=required, parameters=parameters, **further)
-
-    return {name: bound(name) for name in (*tables, SYMBOLS)}
+    parameters = {"volume": f"volume * {volume_unit.numerator}::DOUBLE / {volume_unit.denominator}::DOUBLE"}
+    formats = {"instrument_id": identifier}
+    return contracts()[name].bound(formats, waived, required=required, parameters=parameters, **further)
 
 
 OFFICIAL_TABLES = ("raw_daily", "official_daily", "corporate_actions")
