@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lakehouse.derive.source import Source, TableQuery
 from lakehouse.domains.reference.config import SourceConfig
 from lakehouse.domains.reference.contracts import contracts
+from lakehouse.domains.reference.listings.product import listings
 from lakehouse.domains.reference.markets.product import markets
 from lakehouse.domains.reference.product import Product
 from lakehouse.ingest.variables import Variables
@@ -49,6 +50,8 @@ def reference_source(config: SourceConfig, variables: Variables) -> Source:
 def _products(config: SourceConfig, variables: Variables) -> Iterator[Product]:
     if config.markets is not None:
         yield markets(config, config.markets, variables)
+    if config.listings is not None:
+        yield listings(config, config.listings, variables)
 
 
 def _identifiers(

@@ -1,0 +1,20 @@
+"""Lakes that tests fill from the mapping API: loading, deriving and checking its source as a run does."""
+
+from __future__ import annotations
+
+from lakehouse.api import Lake
+from lakehouse.catalog import described_source
+from lakehouse.ingest.load import LoadResult, load
+
+
+def take(name: str = "openfigi") -> LoadResult:
+    """Asks the source's API, loads its answers and derives its tables; its blocking checks hold."""
+    lake, source = Lake.open(), described_source(name)
+    loaded = LoadResult()
+    for dataset in source.datasets:
+        loaded = load(lake, dataset, [dataset.partitioning.first])
+    for table in source.tables:
+        table.derive(lake, source, [])
+    failed = [check.name for check in source.checks if check.blocking and not check.run(lake, source, None).passed]
+    assert failed == []
+    return loaded

@@ -1,0 +1,1 @@
+"""Listings of instruments, by FIGI: what a mapping API answers about ISINs and markets."""

@@ -1,0 +1,106 @@
+"""Listings of a mapping API, from its section in a `defs.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lakehouse.derive.checks import conservation_holds, of_every_dataset, of_every_table
+from lakehouse.domains.reference.contracts import contracts
+from lakehouse.domains.reference.listings import derive
+from lakehouse.domains.reference.listings.config import Instruments, Listings
+from lakehouse.domains.reference.product import Product
+from lakehouse.errors import SourceError
+from lakehouse.ingest.dataset import ApiOrigin, Dataset
+from lakehouse.ingest.http.config import Endpoint
+from lakehouse.ingest.http.requests import Requests
+from lakehouse.ingest.partitioning import Part, Whole
+from lakehouse.ingest.reading import reading_digest
+from lakehouse.ingest.variables import Variables
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.standards import STANDARDS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lakehouse.domains.reference.config import SourceConfig
+
+
+def listings(config: SourceConfig, said: Listings, variables: Variables) -> Product:
+    """The datasets, tables, views and checks of the section `listings`."""
+    contract = contracts()["raw_listings"]
+    named = partial(_named, config.source, variables.source_variable(config.source, "instruments"))
+    requests = Requests(
+        derive.DATASET, said.request, "isin/mic", named, ("isin", "mic"), dict, partial(_stored, said.instruments)
+    )
+    dataset = Dataset(
+        source=config.source,
+        name=derive.DATASET,
+        description=f"{config.description}: listings",
+        table=f"{config.source}/{contract.table}",
+        contract=contract,
+        rows=said,
+        origin=ApiOrigin(Endpoint.of(config.source, said.api, variables), requests),
+        partitioning=Whole(),
+        partition_column="part",
+        part=Part("part"),
+        times=_no_times,
+        reading=reading_digest(
+            contract,
+            {"rows": said.model_dump(mode="json", exclude={"api", "instruments", "request"}, exclude_defaults=True)},
+        ),
+        refusals=config.refusals,
+        object_max_bytes=variables.object_max_bytes,
+    )
+    checks = (
+        *of_every_dataset(contract, derive.DATASET),
+        *of_every_table(contracts()["mapped_listings"]),
+        conservation_holds(derive.MAPPED_LISTINGS),
+    )
+    views = {
+        "listings": derive.listings,
+        "instruments": derive.instruments,
+        "figi": derive.figi,
+        "mapping_requests": derive.mapping_requests,
+    }
+    return Product((dataset,), (derive.MAPPED_LISTINGS,), checks, views, derive.identifiers)
+
+
+def _no_times(text: pl.DataFrame) -> pl.DataFrame:
+    """Rows have no time: they are of the single partition."""
+    return text.select()
+
+
+def _named(source: str, text: str | None) -> tuple[str, ...]:
+    """The subjects that the settings name.
+
+    Raises:
+        SourceError: one is not an ISIN, or its market not a MIC.
+    """
+    subjects = tuple(each.strip() for each in (text or "").split(",") if each.strip())
+    for subject in subjects:
+        isin, _, mic = subject.partition("/")
+        if not STANDARDS["isin"].follows(isin) or (mic and not STANDARDS["mic"].follows(mic)):
+            expected = STANDARDS["isin"].expected(isin)
+            digit = f" (its check digit would be {expected})" if expected else ""
+            raise SourceError(
+                f"LAKEHOUSE_{source.upper()}_INSTRUMENTS names {subject!r}, which is no ISIN or ISIN/MIC{digit}; "
+                "correct it, as in DE0005190003/XETR"
+            )
+    return subjects
+
+
+def _stored(instruments: Sequence[Instruments], lake: Lake) -> Iterator[str]:
+    """The subjects that the lake's tables have: their ISINs, each with the table's market."""
+    stored = {f"{schema}/{name}" for schema, name in lake.tables()}
+    for each in instruments:
+        if each.table not in stored:
+            continue
+        with lake.connect() as connection:
+            found = connection.execute(
+                f'SELECT DISTINCT "{each.isin}" AS isin FROM ({lake.select(each.table, connection)}) '
+                f"WHERE length(isin) = 12 ORDER BY isin"
+            ).pl()["isin"]
+        sound = found.filter(STANDARDS["isin"].follow(found))
+        yield from (isin if each.mic is None else f"{isin}/{each.mic}" for isin in sound)
