@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog import registry_of
 from lakehouse.domains.market.prices import Adjustment, Convention, bars, daily_bars
+from lakehouse.domains.reference.resolution import resolve as resolution
 from lakehouse.errors import LakeUnavailable
 from lakehouse.lake import lake as kernel
 from lakehouse.lake.folders import require_folder
@@ -31,6 +32,7 @@ from lakehouse.warehouse.publish import marts_as_of
 
 if TYPE_CHECKING:
     import duckdb
+    import polars as pl
 
 
 class Lake(kernel.Lake):
@@ -142,6 +144,38 @@ class Lake(kernel.Lake):
         `lakehouse.domains.market.prices.bars`).
         """
         return bars(self, source, interval, symbols=symbols, start=start, end=end)
+
+    def resolve(
+        self,
+        value: str,
+        *,
+        mic: str | None = None,
+        to: str | None = None,
+        on: date | None = None,
+        known: datetime | None = None,
+    ) -> resolution.Resolution:
+        """What an identifier stands for, with every answer there is (see
+        `lakehouse.domains.reference.resolution.resolve.resolve`).
+
+        Args:
+            on: the day on which the answer is true; today by default.
+            known: as of when its publishers had said so; now by default.
+        """
+        return resolution.resolve(self, value, mic=mic, to=to, times=resolution.Times(on, known))
+
+    def crosswalk(
+        self,
+        rows: pl.DataFrame,
+        start: str,
+        targets: Collection[str],
+        *,
+        on: date | None = None,
+        known: datetime | None = None,
+    ) -> pl.DataFrame:
+        """The rows with further identifiers and a status (see
+        `lakehouse.domains.reference.resolution.resolve.crosswalk`).
+        """
+        return resolution.crosswalk(self, rows, start, list(targets), times=resolution.Times(on, known))
 
 
 def open_lake(place: Settings | str | os.PathLike[str] | None = None, **how: Any) -> Lake:

@@ -12,6 +12,7 @@ import typer
 
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
+from lakehouse.cli.identifiers import crosswalk, resolve
 from lakehouse.cli.loading import backfill, reload, update
 from lakehouse.cli.queries import plot, sql
 from lakehouse.cli.release import release_app
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(release_app)
-for command in (backfill, update, reload, sql, plot, status, rebuild, migrate, stream, watch):
+for command in (backfill, update, reload, sql, resolve, crosswalk, plot, status, rebuild, migrate, stream, watch):
     app.command()(command)
 
 

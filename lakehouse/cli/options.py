@@ -18,7 +18,7 @@ def day(text: str) -> date:
         raise typer.BadParameter(f"'{text}' is not a date; write it as 2017-06-20") from None
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
     from lakehouse.lake.sql import parse_moment
 
     try:
@@ -31,7 +31,7 @@ AsOfOption = Annotated[
     datetime | None,
     typer.Option(
         "--as-of",
-        parser=_moment,
+        parser=moment,
         metavar="TIMESTAMP",
         help="Answer with what the lake knew then (UTC unless an offset is given).",
     ),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lakehouse.derive.domain import Domain, Kind, OverAll, union_of
+from lakehouse.derive.domain import Domain, Kind, OverAll, OverAllMacro, union_of
 from lakehouse.domains.reference.config import SourceConfig
 from lakehouse.domains.reference.contracts import contracts
+from lakehouse.domains.reference.resolution import macros
 from lakehouse.domains.reference.shared import codes
 from lakehouse.domains.reference.shared.conflicts import conflicts
 from lakehouse.domains.reference.source import KIND, reference_source
@@ -34,6 +35,10 @@ def _views() -> Mapping[str, tuple[Contract, OverAll]]:
     return united | {name: (contracts()[name], query) for name, query in _OVER_ALL.items()}
 
 
+def _macros() -> Mapping[str, OverAllMacro]:
+    return {"resolve": macros.resolve, "crosswalk": macros.crosswalk}
+
+
 DOMAIN = Domain(
     name="reference",
     kinds=(
@@ -46,4 +51,5 @@ DOMAIN = Domain(
         ),
     ),
     own_views=_views,
+    own_macros=_macros,
 )

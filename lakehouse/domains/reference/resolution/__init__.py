@@ -1,0 +1,1 @@
+"""From one identifier to another: `resolve` one, `crosswalk` many."""
