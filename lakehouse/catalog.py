@@ -19,6 +19,7 @@ from lakehouse.domains.market import domain as market
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.reference import domain as reference
+from lakehouse.domains.retail import domain as retail
 from lakehouse.errors import SourceError
 from lakehouse.ingest.defs_yaml import OWN_COMPONENTS, Descriptions, described
 from lakehouse.ingest.entered import entered_rows
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN)
+DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 _OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse")
 
@@ -62,7 +63,7 @@ def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
     reserved = [
         *_OWN_SCHEMAS,
         *(kind.name for kind in known),
-        *(domain.name for domain in domains),
+        *(domain.name for domain in domains if domain.has_own_schema),
         *(name for domain in domains for name in domain.reserved),
     ]
     return described(models, folder, list(dict.fromkeys(reserved)))

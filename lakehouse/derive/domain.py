@@ -73,6 +73,11 @@ class Domain:
     own_macros: Callable[[], Mapping[str, OverAllMacro]] = dict
     reserved: tuple[str, ...] = ()
 
+    @property
+    def has_own_schema(self) -> bool:
+        """Whether there are tables or macros in the schema of the domain's own name, which no source may have then."""
+        return self.own_views is not dict or self.own_macros is not dict
+
 
 def union_of(table: str, contract: Contract) -> tuple[Contract, OverAll]:
     """The view of a table (or view) over all sources of a domain that have it, for `Domain.own_views`. Columns that a

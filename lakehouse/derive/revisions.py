@@ -26,10 +26,18 @@ class RevisionRule:
     """Columns that rank before the time of publication: the vendor's own revision number."""
     only_newest_publication: bool = False
     """Whether each object is a publication of all rows that are true as of its day: then only the newest one counts."""
+    equal_rows_count: bool = False
+    """Whether equal rows of one object are as many rows, not repetitions. They are numbered in the column `occurrence`,
+    which belongs to the key; the same row in another object is a repetition even so."""
 
     @property
     def key_hash(self) -> str:
         return f"hash({', '.join(self.key)})"
+
+    @property
+    def numbering(self) -> str:
+        """The SQL expression for a row's number among the equal rows of its object version."""
+        return f"row_number() OVER (PARTITION BY object, object_version, {', '.join(self.key)} ORDER BY row_number)"
 
     def held(self, ledger: Relation) -> Query:
         """Where the rows that count are stored (see `lakehouse.ingest.versions.held`)."""
@@ -37,7 +45,7 @@ class RevisionRule:
 
 
 def winners(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
-    """The winning revision of each key, with all columns of the raw table.
+    """The winning revision of each key, with all columns of the raw table, and `occurrence` where equal rows count.
 
     Of several revisions, the highest by (vendor's revision, published_at, ingested_at, object, row_number) wins. The
     times are those of the object's current version, even for rows that an earlier version already had.
@@ -50,6 +58,11 @@ def winners(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
             *(f"{column} DESC" for column in ("said_at", "heard_at", "object", "row_number")),
         ]
     )
+    without, key = "* EXCLUDE (said_at, heard_at)", ", ".join(rows.key)
+    once, ranked = without, f"known WHERE {rows.key_hash} IN (FROM several)"
+    if rows.equal_rows_count:
+        once, key = f"{without}, 1::BIGINT AS occurrence", f"{key}, occurrence"
+        ranked = f"(SELECT *, {rows.numbering} AS occurrence FROM {ranked})"
     return Query(f"""
         WITH known AS NOT MATERIALIZED (
             SELECT raw.*, held.published_at AS said_at, held.ingested_at AS heard_at FROM {raw} AS raw
@@ -57,10 +70,10 @@ def winners(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
             ON raw.object = held.object AND raw.object_version = held.object_version AND raw.{rows.part} = held.part
         ),
         several AS MATERIALIZED ({_repeated(Relation("known"), rows)})
-        SELECT * EXCLUDE (said_at, heard_at) FROM known WHERE {rows.key_hash} NOT IN (FROM several)
+        SELECT {once} FROM known WHERE {rows.key_hash} NOT IN (FROM several)
         UNION ALL
-        SELECT * EXCLUDE (said_at, heard_at) FROM known WHERE {rows.key_hash} IN (FROM several)
-        QUALIFY row_number() OVER (PARTITION BY {", ".join(rows.key)} ORDER BY {ranking}) = 1
+        SELECT {without} FROM {ranked}
+        QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {ranking}) = 1
     """)
 
 
@@ -69,7 +82,10 @@ def losers(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
     or superseded (other content, withdrawn, or read again by other rules).
     """
     same = " AND ".join(f"raw.{column} IS NOT DISTINCT FROM won.{column}" for column in rows.content)
-    on = " AND ".join(f"raw.{column} = won.{column}" for column in rows.key)
+    key, numbered, number = rows.key, "", ""
+    if rows.equal_rows_count:
+        key, numbered, number = (*key, "occurrence"), f", {rows.numbering} AS occurrence", ", occurrence"
+    on = " AND ".join(f"raw.{column} IS NOT DISTINCT FROM won.{column}" for column in key)
     # A current row whose key occurs once has won; the others are few.
     return Query(f"""
         WITH readable AS NOT MATERIALIZED (
@@ -85,9 +101,10 @@ def losers(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
                 SELECT (object, object_version, part) FROM ({rows.held(ledger)})
             )
         )
-        SELECT raw.* EXCLUDE (is_latest),
+        SELECT raw.* EXCLUDE (is_latest{number}),
             CASE WHEN won.object IS NOT NULL AND {same} AND raw.is_latest THEN 'duplicate' ELSE 'superseded' END AS fate
-        FROM contested AS raw LEFT JOIN ({winners(Relation("contested"), ledger, rows)}) AS won ON {on}
+        FROM (SELECT *{numbered} FROM contested) AS raw
+        LEFT JOIN ({winners(Relation("contested"), ledger, rows)}) AS won ON {on}
         WHERE won.object IS NULL
         OR (raw.object, raw.object_version, raw.row_number) <> (won.object, won.object_version, won.row_number)
     """)

@@ -86,6 +86,8 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
         return pl.lit(None, kind.polars).alias(name)
     if name in rows.upper:
         source = source.str.to_uppercase()
+    if name in rows.identifiers:
+        source = source.str.replace(r"^([0-9]+)\.0+$", "${1}")
     if kind.kind not in ("bigint", "decimal", "double"):
         return from_text(kind, source, rows.date_format if name in rows.columns else _ISO).alias(name)
     if dataset.rows.decimal == ",":

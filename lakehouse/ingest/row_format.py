@@ -92,6 +92,9 @@ class RowFormat(Strict):
         "asked for stays with the rows.",
     )
     upper: tuple[str, ...] = Field((), description="Columns of the raw table whose texts are converted to upper case.")
+    identifiers: tuple[str, ...] = Field(
+        (), description="Columns of the raw table whose texts some writers spell as numbers: 17850.0 becomes 17850."
+    )
 
     @field_validator("encoding")
     @classmethod

@@ -73,7 +73,7 @@ def test_a_broken_file_is_named_with_its_line_and_the_others_go_on(
     path = folder / "market" / "binance" / "defs.yaml"
     path.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
     found_in = descriptions(folder)
-    assert sorted(found_in.found) == ["alpha_vantage", "iex", "wiki", "xetra"]
+    assert sorted(found_in.found) == sorted({*descriptions().found} - {"binance"})
     assert list(found_in.broken) == [path]
     with pytest.raises(SourceError) as found:
         found_in.require("binance", "source", found_in.found)
@@ -86,7 +86,7 @@ def test_a_broken_file_is_named_with_its_line_and_the_others_go_on(
 def test_a_component_that_is_none_of_ours_is_left_to_dagster(folder: Path) -> None:
     path = folder / "market" / "binance" / "defs.yaml"
     path.write_text("type: dagster.DefsFolderComponent\n")
-    assert sorted(descriptions(folder).found) == ["alpha_vantage", "iex", "wiki", "xetra"]
+    assert sorted(descriptions(folder).found) == sorted({*descriptions().found} - {"binance"})
     assert descriptions(folder).broken == {}
 
 

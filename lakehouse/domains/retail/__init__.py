@@ -1,0 +1,1 @@
+"""Retail: invoice lines, and items and customers over time."""

@@ -1,0 +1,23 @@
+"""The models of a retail source's `defs.yaml`: only data and its validation. `resolve` makes a source of them."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pydantic import Field
+
+from lakehouse.ingest.entry_types import Zone
+from lakehouse.ingest.names import Objects
+from lakehouse.ingest.row_format import RowFormat
+from lakehouse.ingest.strict import Description
+from lakehouse.ingest.thresholds import Refusals
+
+
+class RetailConfig(Description):
+    """A shop's invoice lines."""
+
+    first_day: date = Field(description="Day from which on the source has partitions; a month is one.")
+    time_zone: Zone = Field("UTC", description="The shop's clock, on which an invoice's day is.")
+    objects: Objects
+    rows: RowFormat
+    refusals: Refusals = Refusals()

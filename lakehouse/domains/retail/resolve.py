@@ -1,0 +1,100 @@
+"""A retail source made of its YAML and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakehouse.derive.source import Source
+from lakehouse.domains.retail.checks import retail_checks
+from lakehouse.domains.retail.config import RetailConfig
+from lakehouse.domains.retail.tables import LINES, TABLES
+from lakehouse.errors import SourceError
+from lakehouse.ingest.dataset import Dataset, ObjectOrigin
+from lakehouse.ingest.object_store import ObjectSource, objects_at
+from lakehouse.ingest.partitioning import Part, Periods
+from lakehouse.ingest.reading import reading_digest
+from lakehouse.ingest.row_format import RowTime
+from lakehouse.ingest.times import faults_of, moments
+from lakehouse.ingest.variables import Variables
+from lakehouse.lake.contract import Contract, read_contracts
+
+if TYPE_CHECKING:
+    import polars as pl
+
+KIND = "shop"
+"""Also the schema with the domain's tables over all sources; `retail` is the name of a source."""
+
+
+def contracts() -> Mapping[str, Contract]:
+    """Every contract of the domain, by its table's name."""
+    return read_contracts(Path(__file__).parent, "retail")
+
+
+def retail_source(config: RetailConfig, variables: Variables) -> Source:
+    """The source that a `defs.yaml` describes."""
+    return Source(
+        name=config.source,
+        kind=KIND,
+        description=config.description,
+        owners=tuple(config.owners),
+        tags=config.tags,
+        contracts=contracts(),
+        datasets=(_lines(config, variables),),
+        tables=TABLES,
+        checks=retail_checks(contracts()),
+    )
+
+
+def _lines(config: RetailConfig, variables: Variables) -> Dataset:
+    contract, time = contracts()["raw_lines"], config.rows.time
+    assert time is not None
+    decides = {
+        "rows": config.rows.model_dump(mode="json", exclude_defaults=True),
+        "first_day": str(config.first_day),
+        "time_zone": config.time_zone,
+    }
+    return Dataset(
+        source=config.source,
+        name=LINES,
+        description="Invoice lines",
+        table=f"{config.source}/raw_lines",
+        contract=contract,
+        rows=config.rows,
+        origin=ObjectOrigin(partial(_place, config, variables), config.objects, (config.objects,)),
+        partitioning=Periods("month", config.first_day, config.time_zone),
+        partition_column="month",
+        part=Part("month"),
+        times=partial(_times, time, config.time_zone),
+        faults=faults_of(time),
+        reading=reading_digest(contract, decides),
+        refusals=config.refusals,
+    )
+
+
+def _place(config: RetailConfig, variables: Variables) -> ObjectSource:
+    """Opens the place of the daily files.
+
+    Raises:
+        SourceError: the settings name none.
+    """
+    url = variables.source_variable(config.source, "url") or config.objects.url
+    if url is None:
+        raise SourceError(
+            f"no location configured for {config.source}: set LAKEHOUSE_{config.source.upper()}_URL to a folder or "
+            "bucket of daily files, or objects.url in its defs.yaml"
+        )
+    return objects_at(url)
+
+
+def _times(time: RowTime, zone: str, text: pl.DataFrame) -> pl.DataFrame:
+    """The moment and the day of each line."""
+    import polars as pl
+
+    return moments(text, time, ()).select(
+        pl.col("label").alias("invoiced_at"),
+        pl.col("label").dt.convert_time_zone(zone).dt.date().alias("day"),
+        *faults_of(time),
+    )
