@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from lakehouse.errors import SourceError
@@ -25,6 +25,9 @@ from lakehouse.lake.contract import Contract
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from lakehouse.ingest.discover import ObjectVersion
+    from lakehouse.ingest.formats import BlockReader
 
 _NEAR = timedelta(days=3)
 
@@ -94,6 +97,8 @@ class Dataset:
         part: the raw table's storage partitions.
         reading: digest of everything that decides which rows an object gives (see `lakehouse.ingest.reading`).
         object_max_bytes: bytes that an object may unpack to.
+        reader: makes the reader of an object's rows from its place, the object and its bytes; by default it gives all
+            rows of the object (see `lakehouse.ingest.differences` for another).
     """
 
     source: str
@@ -113,6 +118,7 @@ class Dataset:
     clock: str | None = None
     units: Mapping[str, Fraction] = field(default_factory=dict)
     object_max_bytes: int = 8 * 2**30
+    reader: Callable[[Any, ObjectVersion, IO[bytes], Dataset], BlockReader] | None = None
 
     def parse_name(self, name: str) -> ObjectName | None:
         """Parses an object's name; None for a foreign object."""

@@ -63,8 +63,11 @@ class Received:
             lines = self._body.split(b"\n")
             return [lines[place].removesuffix(b"\r").decode() for place in places]
         assert self.frame is not None
-        rows = self.frame.drop("row_number")
-        return [str(rows.row(place, named=True)) for place in places]
+        rows = {row["row_number"]: row for row in self.frame.iter_rows(named=True) if row["row_number"] in row_numbers}
+        return [
+            str({column: value for column, value in rows[number].items() if column != "row_number"})
+            for number in row_numbers
+        ]
 
 
 class BlockReader:
@@ -88,6 +91,9 @@ class BlockReader:
         if self.form.format == "parquet":
             return self._parquet_blocks()
         text, form = plain_text(self.name, self.file, self.form, self.limit)
+        if self.form.format == "json":
+            lines = iter([Lines(_rows_of_document(self.name, b"".join(self._digested(text)), form))])
+            return _json_blocks(lines, form)
         lines = lines_of(self._digested(text))
         return _json_blocks(lines, form) if form.format == "jsonl" else _csv_blocks(self.name, lines, form)
 
@@ -120,7 +126,7 @@ def read_whole(reader: BlockReader) -> Received | None:
 
 
 def _require_columns(name: str, found: list[str], form: RowFormat) -> None:
-    missing = [column for column in form.object_columns if column not in found]
+    missing = [column for column in form.object_columns if column not in found and column not in form.optional]
     if missing:
         raise CorruptObject(
             f"{name} lacks the column {', '.join(missing)}; its header has {listed(found)}. "
@@ -149,7 +155,9 @@ def _csv_blocks(name: str, blocks: Iterator[Lines], form: RowFormat) -> Iterator
     headless = form.header is not None and columns[0] != form.header[0]
     if form.header is not None and headless:
         columns = list(form.header)
-    elif set(form.object_columns) - set(columns) and (mistake := header_mistaken(first.decode(form.encoding), form)):
+    elif set(form.object_columns) - set(columns) - set(form.optional) and (
+        mistake := header_mistaken(first.decode(form.encoding), form)
+    ):
         raise CorruptObject(f"{name} lacks the columns that the product {form.name} has: {mistake}")
     _require_columns(name, columns, form)
     block = _csv_block(columns, start.data if headless else rest, form, 0)
@@ -174,6 +182,23 @@ def _cut_row(lines: Lines, form: RowFormat, before: int) -> Received:
     reason = f"the row is longer than {LONGEST_LINE:,} bytes"
     text = _as_text(lines.data[:_QUOTED_OF_A_LONG_LINE], form)
     return Received(1, None, {before + 1: (f"{text}...", reason)}, before, len(lines.data))
+
+
+def _rows_of_document(name: str, text: bytes, form: RowFormat) -> bytes:
+    """The rows of a JSON document as JSON Lines, each with the document's other members."""
+    try:
+        document = json_lines.parse(text.decode(form.encoding))
+    except ValueError as error:
+        raise CorruptObject(f"{name} is no JSON document ({said(error)}); have it sent again") from error
+    records = json_lines.at(document, form.records)
+    if not isinstance(records, list | dict):
+        raise CorruptObject(
+            f"{name} has no rows at its member {form.records}; have it sent again, or correct `records` of the product "
+            f"{form.name} in its defs.yaml"
+        )
+    others = {key: value for key, value in document.items() if key != form.records} if form.records else {}
+    rows = records if isinstance(records, list) else [records]
+    return json_lines.lines({**row, "document": others} if isinstance(row, dict) else row for row in rows)
 
 
 def _json_blocks(blocks: Iterator[Lines], form: RowFormat) -> Iterator[Received]:
@@ -247,7 +272,8 @@ def _csv_block(columns: list[str], data: bytes, form: RowFormat, before: int) ->
         return _read_line_by_line(columns, data, form, before)
     if _is_guessed(body, form.delimiter.encode()):
         return _read_line_by_line(columns, data, form, before)
-    rows = frame.select(form.object_columns).with_row_index("row_number", 1 + before)
+    lacking = [pl.lit(None, pl.String).alias(column) for column in form.object_columns if column not in columns]
+    rows = frame.with_columns(lacking).select(form.object_columns).with_row_index("row_number", 1 + before)
     return Received(frame.height, rows, before=before, size=len(data), _body=body)
 
 
@@ -271,14 +297,14 @@ def _read_line_by_line(columns: list[str], data: bytes, form: RowFormat, before:
     """The careful way, for lines of which some don't fit their header: only those rows are refused."""
     # An empty field is no value whatever the texts, as it is when the object is read in one go.
     nulls = {"", *form.nulls}
-    places = [columns.index(column) for column in form.object_columns]
+    places = [columns.index(column) if column in columns else None for column in form.object_columns]
 
     def placed(fields: list[str] | str) -> list[str | None] | str:
         if isinstance(fields, str):
             return fields
         if len(fields) != len(columns):
             return f"the row has {len(fields)} fields where the header has {len(columns)}"
-        return [None if fields[place] in nulls else fields[place] for place in places]
+        return [None if place is None or fields[place] in nulls else fields[place] for place in places]
 
     return _collected(((line, placed(fields)) for line, fields in _records(data, form)), form, before, len(data))
 

@@ -23,8 +23,13 @@ def plain_text(name: str, file: IO[bytes], form: RowFormat, limit: int) -> tuple
     Raises (here or while iterating):
         CorruptObject: it is truncated, damaged, too large or no text.
     """
-    packing = packing_of(file.read(HEAD_BYTES)) or _said_packing(name, form)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
+    found, stated = packing_of(head), _said_packing(name, form)
+    packing = found or stated
+    if found is None and stated is not None:
+        # What should be packed and isn't may be an error page that was saved as the file.
+        require_text(name, head, form)
     pieces = _with_head(unpacked(name, file, packing, limit))
     head = next(pieces)
     encoding = marked_encoding(head) or (None if keeps_ascii(form.encoding) else form.encoding)

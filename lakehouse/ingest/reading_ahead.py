@@ -94,7 +94,10 @@ def _read(store: ObjectSource | Landing, item: ObjectVersion, dataset: Dataset) 
     """An object's content, or its reader if it is larger than a block; None if it was replaced since it was listed."""
     try:
         file = store.fetch(item.path, item.tag)
-        reader = BlockReader(item.path, file, dataset.rows, dataset.object_max_bytes)
+        if dataset.reader is not None:
+            reader = dataset.reader(store, item, file, dataset)
+        else:
+            reader = BlockReader(item.path, file, dataset.rows, dataset.object_max_bytes)
         whole = read_whole(reader)
         if whole is None:
             return reader

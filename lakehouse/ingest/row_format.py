@@ -62,9 +62,18 @@ class RowFormat(Strict):
     name: ClassVar[str] = "rows"
     """The entry's name in the defs.yaml, for error messages."""
 
-    format: Literal["csv", "csv.gz", "csv.zip", "parquet", "jsonl"] = Field(
+    format: Literal["csv", "csv.gz", "csv.zip", "parquet", "jsonl", "json"] = Field(
         description="With csv and jsonl, objects whose names end in .gz are unpacked; a csv.zip holds one CSV file. A "
-        "jsonl object has a JSON object per line, whose values `columns` name by paths such as price.close."
+        "jsonl object has a JSON object per line, whose values `columns` name by paths such as price.close. A json "
+        "object is one JSON document, whose member `records` has the rows."
+    )
+    records: str = Field(
+        "data",
+        description="With json: path of the member with the rows, an array of objects or a single one. A row's member "
+        "`document` has the document's other members, such as document.meta.",
+    )
+    optional: tuple[str, ...] = Field(
+        (), description="Columns of the object that may be missing: then the rows have no value there."
     )
     header: tuple[str, ...] | None = Field(
         None, description="The columns' names where objects come without a header line (one that comes is recognised)."

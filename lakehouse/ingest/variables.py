@@ -14,6 +14,10 @@ class Variables(Protocol):
         """Folder with all of the installation's files."""
 
     @property
+    def lake(self) -> str:
+        """The lake's root: an absolute folder or an s3:// URI."""
+
+    @property
     def answer_max_bytes(self) -> int:
         """Bytes that an answer of an API may have."""
 

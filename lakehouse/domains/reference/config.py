@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 from pydantic import Field, model_validator
 
+from lakehouse.domains.reference.config_base import PublisherConfig
 from lakehouse.domains.reference.listings.config import Listings
 from lakehouse.domains.reference.markets.config import Markets
-from lakehouse.ingest.strict import Description
-from lakehouse.ingest.thresholds import Refusals
+from lakehouse.domains.reference.publications import Publications
 
 
-class SourceConfig(Description):
+class SourceConfig(PublisherConfig):
     """A source of reference data."""
 
-    first_day: date = Field(description="Day of the oldest publication that is loaded.")
-    cron: str | None = Field(None, description="When the source is updated (UTC), besides what its sensor finds.")
-    refusals: Refusals = Refusals()
     markets: Markets | None = Field(None, description="A register of markets, every object a whole publication.")
     listings: Listings | None = Field(None, description="A mapping API that is asked about ISINs.")
+    entities: Publications | None = Field(None, description="Legal entities: snapshots and changes.")
+    relationships: Publications | None = Field(None, description="Relationships between them.")
+    exceptions: Publications | None = Field(None, description="Why entities don't report a parent.")
+    isins: Publications | None = Field(None, description="Pairs of ISIN and LEI.")
+    bics: Publications | None = Field(None, description="Pairs of BIC and LEI.")
+    answered_entities: Publications | None = Field(None, description="Legal entities, as an API answers.")
+    answered_relationships: Publications | None = Field(None, description="Relationships, as an API answers.")
+    answered_exceptions: Publications | None = Field(None, description="Reporting exceptions, as an API answers.")
+    answered_isins: Publications | None = Field(None, description="Pairs of ISIN and LEI, as an API answers.")
+    answered_bics: Publications | None = Field(None, description="Pairs of BIC and LEI, as an API answers.")
 
     @model_validator(mode="after")
     def _delivers_something(self) -> SourceConfig:
-        if self.markets is None and self.listings is None:
-            raise ValueError("the source delivers nothing: describe `markets` or `listings`")
+        sections = type(self).model_fields.keys() - PublisherConfig.model_fields.keys()
+        if all(getattr(self, name) is None for name in sections):
+            raise ValueError(f"the source delivers nothing: describe one of {', '.join(sorted(sections))}")
         return self

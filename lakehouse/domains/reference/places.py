@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lakehouse.errors import SourceError
 from lakehouse.ingest.names import Objects
 from lakehouse.ingest.object_store import ObjectSource, objects_at
 from lakehouse.ingest.variables import Variables
 
 
-def place_of(source: str, objects: Objects, variables: Variables, what: str = "url") -> ObjectSource:
-    """The place of a source's objects, by `LAKEHOUSE_<SOURCE>_<WHAT>` or `objects.url`.
+def place_of(
+    source: str, objects: Objects, variables: Variables, what: str = "url", others: Sequence[str] = ()
+) -> ObjectSource:
+    """The place of a source's objects, by `LAKEHOUSE_<SOURCE>_<WHAT>` or `objects.url`. Without either, it is empty if
+    one of the source's `others` is set.
 
     Raises:
-        SourceError: neither is set.
+        SourceError: none is set.
     """
     url = variables.source_variable(source, what) or objects.url
-    if url is None:
-        raise SourceError(
-            f"No location configured for {source}: set LAKEHOUSE_{source.upper()}_{what.upper()} to a folder or an "
-            "s3:// URL, or `url` of its objects in the defs.yaml"
-        )
-    return objects_at(url, objects.access.resolve(variables.secret)) if objects.access else objects_at(url)
+    if url is not None:
+        return objects_at(url, objects.access.resolve(variables.secret)) if objects.access else objects_at(url)
+    if any(variables.source_variable(source, other) for other in others):
+        return objects_at(str(variables.home / "nowhere"), may_lack=True)
+    raise SourceError(
+        f"No location configured for {source}: set LAKEHOUSE_{source.upper()}_{what.upper()} to a folder or an s3:// "
+        "URL, or `url` of its objects in the defs.yaml"
+    )

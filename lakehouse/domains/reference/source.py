@@ -12,6 +12,7 @@ from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.listings.product import listings
 from lakehouse.domains.reference.markets.product import markets
 from lakehouse.domains.reference.product import Product
+from lakehouse.domains.reference.publisher import published
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.lake import Lake
 
@@ -52,6 +53,7 @@ def _products(config: SourceConfig, variables: Variables) -> Iterator[Product]:
         yield markets(config, config.markets, variables)
     if config.listings is not None:
         yield listings(config, config.listings, variables)
+    yield from published(config, variables)
 
 
 def _identifiers(

@@ -1,0 +1,1 @@
+"""Mappings of other identifiers to legal entities: ISIN and BIC."""
