@@ -17,7 +17,8 @@ from typing import IO, TYPE_CHECKING
 
 from lakehouse.ingest import json_lines
 from lakehouse.ingest.parquet import damages, frames, opened
-from lakehouse.ingest.plain_text import BOM, plain_text
+from lakehouse.ingest.plain_text import plain_text
+from lakehouse.ingest.quoting import is_guessed
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.signatures import header_mistaken, listed, said
 from lakehouse.ingest.unpacked import LONGEST_LINE, CorruptObject, Lines, lines_of, too_large, unpacked
@@ -249,7 +250,7 @@ def _csv_block(columns: list[str], data: bytes, form: RowFormat, before: int) ->
 
     if not data.strip() and form.delimiter.encode() not in data:
         return Received(0, None, before=before, size=len(data))
-    if data.count(b"\r") != data.count(b"\r\n"):
+    if b"\r" in data and data.count(b"\r") != data.count(b"\r\n"):
         # The fast reader would take such a line break for text.
         return _read_line_by_line(columns, data, form, before)
     try:
@@ -270,27 +271,11 @@ def _csv_block(columns: list[str], data: bytes, form: RowFormat, before: int) ->
     # are read slowly, too.
     if frame.columns != columns or frame.height != lines or frame.to_series(-1).null_count():
         return _read_line_by_line(columns, data, form, before)
-    if _is_guessed(body, form.delimiter.encode()):
+    if is_guessed(body, form.delimiter.encode()):
         return _read_line_by_line(columns, data, form, before)
     lacking = [pl.lit(None, pl.String).alias(column) for column in form.object_columns if column not in columns]
     rows = frame.with_columns(lacking).select(form.object_columns).with_row_index("row_number", 1 + before)
     return Received(frame.height, rows, before=before, size=len(data), _body=body)
-
-
-def _is_guessed(body: bytes, delimiter: bytes) -> bool:
-    """Whether the fast reader makes something of lines that the careful way refuses or reads otherwise; no last field
-    is empty.
-    """
-    ends = (b"\n", b"\r\n")
-    too_many = (delimiter, delimiter + b'""')
-    if body.startswith(BOM) or body.endswith(too_many) or any(last + end in body for last in too_many for end in ends):
-        return True
-    if b'"' not in body:
-        return False
-    # A quoted field that goes on behind its quote. What begins like one inside a field costs time only.
-    separator = re.escape(delimiter)
-    goes_on = rb'(?:\A|[\n%b])"[^"]*+(?:""[^"]*+)*+(?:\Z|"(?!%b|\r?\n|\r?\Z))' % (separator, separator)
-    return re.search(goes_on, body) is not None
 
 
 def _read_line_by_line(columns: list[str], data: bytes, form: RowFormat, before: int) -> Received:

@@ -5,14 +5,17 @@ concurrent loads of the same objects: a table accepts only those rows of an obje
 and of two writers that decide this on the same snapshot, the second must decide again (`Snapshot.append`). The ledger
 is written last: readers ignore an object version's rows until its ledger row exists, so they may be written in several
 commits to limit memory.
+
+A batch is committed while the next one is read and typed. Commits keep the order of the objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.ingest.dataset import ApiOrigin, Dataset, ObjectOrigin
@@ -93,11 +96,46 @@ def load(
     record_skipped(lake, dataset.source, found.skipped)
     store = store_of(lake, dataset)
     loader = _Loader(lake, dataset, store, run_id)
-    for read in read_ahead(store, found.pending, dataset, progress):
-        entries = loader.load_batch(read) if isinstance(read, Batch) else loader.load_large(read)
-        for entry in entries:
-            result.add(entry)
+    with ThreadPoolExecutor(1) as pool:
+        behind = _Committing(pool, result)
+        for read in read_ahead(store, found.pending, dataset, progress):
+            if isinstance(read, Batch):
+                objects = frozenset(item.name for item in read.objects)
+                behind.wait_for(objects)
+                rows = loader.stage(read)
+                behind.start(objects, partial(loader.commit, read, rows))
+            else:
+                behind.finish()
+                for entry in loader.load_large(read):
+                    result.add(entry)
+        behind.finish()
     return result
+
+
+@dataclass
+class _Committing:
+    """Commits a batch while the next one is read and typed; adds its entries to the load's result."""
+
+    pool: ThreadPoolExecutor
+    result: LoadResult
+    _objects: frozenset[str] = frozenset()
+    _commit: Future[list[Entry]] | None = None
+
+    def start(self, objects: frozenset[str], commit: Callable[[], list[Entry]]) -> None:
+        """Starts a commit of these objects (by name), once the one before is done."""
+        self.finish()
+        self._objects, self._commit = objects, self.pool.submit(commit)
+
+    def wait_for(self, objects: frozenset[str]) -> None:
+        """Finishes a commit of earlier versions of the objects, since the ledger then says which parts are stored."""
+        if not self._objects.isdisjoint(objects):
+            self.finish()
+
+    def finish(self) -> None:
+        if self._commit is not None:
+            commit, self._commit = self._commit, None
+            for entry in commit.result():
+                self.result.add(entry)
 
 
 @dataclass(frozen=True)
@@ -109,14 +147,17 @@ class _Loader:
     store: ObjectSource | Landing
     run_id: str | None
 
-    def load_batch(self, batch: Batch) -> list[Entry]:
-        """Stores objects that fit in memory together; returns the new entries of the ledger."""
+    def stage(self, batch: Batch) -> Rows:
+        """The rows of objects that fit in memory together."""
         chunk = Chunk(self.dataset, batch.objects, batch.read, datetime.now(UTC))
         known = self._known(chunk.objects)
         with self.lake.connect() as connection:
-            rows = rows_of(chunk, connection, known, self.run_id)
-        rows = _without(rows, _replaced(self.store, chunk.objects))
-        names = _names(self.dataset, [item.first_partition for item in chunk.objects])
+            return rows_of(chunk, connection, known, self.run_id)
+
+    def commit(self, batch: Batch, rows: Rows) -> list[Entry]:
+        """Stores a batch's rows; returns the new entries of the ledger."""
+        rows = _without(rows, _replaced(self.store, batch.objects))
+        names = _names(self.dataset, [item.first_partition for item in batch.objects])
         return _commit(self.lake, self.dataset, rows, rows.ledger, names)
 
     def load_large(self, large: LargeObject) -> list[Entry]:
@@ -206,16 +247,24 @@ def append_new_objects(lake: Lake, name: str, rows: pa.Table, partition: str, tr
         if snapshot.files(partitions):
             with lake.connect() as connection:
                 connection.register("incoming", rows)
-                # Read only rows that may match, since the table has millions of others.
-                fresh = connection.execute(
+                stored = snapshot.select(partitions)
+                connection.execute(
                     f"""
-                    SELECT * FROM incoming ANTI JOIN (
-                        SELECT object, object_version, row_number FROM ({snapshot.select(partitions)})
-                        WHERE row_number BETWEEN {span["min"]} AND {span["max"]}
-                        AND object IN (SELECT DISTINCT object FROM incoming)
-                    ) USING (object, object_version, row_number)
+                    CREATE TEMP TABLE known AS SELECT DISTINCT object, object_version FROM ({stored})
+                    SEMI JOIN (SELECT DISTINCT object, object_version FROM incoming) USING (object, object_version)
                     """
-                ).to_arrow_table()
+                )
+                # Read only rows that may match, since the table has millions of others.
+                if connection.execute("SELECT 1 FROM known LIMIT 1").fetchone():
+                    fresh = connection.execute(
+                        f"""
+                        SELECT * FROM incoming ANTI JOIN (
+                            SELECT object, object_version, row_number FROM ({stored})
+                            WHERE row_number BETWEEN {span["min"]} AND {span["max"]}
+                            AND object IN (SELECT object FROM known)
+                        ) USING (object, object_version, row_number)
+                        """
+                    ).to_arrow_table()
         if fresh.num_rows:
             snapshot.append(fresh, transactions)
 

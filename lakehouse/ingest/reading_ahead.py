@@ -1,7 +1,8 @@
-"""Reads ahead: while one batch of objects is loaded, a few of the next ones are fetched and unpacked.
+"""Reads ahead: while one batch of objects is loaded, the next ones are fetched and unpacked.
 
-Batches are limited by the unpacked size, since that determines memory: a batch ends at a number of bytes or rows. An
-object larger than a block is returned as its reader, to be loaded block by block.
+Batches are limited by the unpacked size, since that determines memory: from a number of bytes or rows on, a batch ends
+with its partition, so that a partition's rows are in one file, and in any case at twice that number. An object larger
+than a block is returned as its reader, to be loaded block by block.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from lakehouse.progress import Progress
 _THREADS = 4
 _BATCH_BYTES = 48_000_000
 _BATCH_ROWS = 300_000
+_AHEAD_BYTES = 4_000_000
+"""Packed bytes of small objects that are read ahead: about half a batch."""
+_AHEAD_OBJECTS = 256
 
 
 @dataclass
@@ -42,9 +46,11 @@ class Batch:
             self.size += read.size
             self.rows += read.rows
 
-    @property
-    def is_full(self) -> bool:
-        return self.size >= _BATCH_BYTES or self.rows >= _BATCH_ROWS
+    def ends_before(self, following: ObjectVersion | None) -> bool:
+        """Whether it is complete without the object that follows its last one."""
+        filled = max(self.size / _BATCH_BYTES, self.rows / _BATCH_ROWS)
+        is_same = following is not None and following.first_partition == self.objects[-1].first_partition
+        return filled >= (2 if is_same else 1)
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,16 @@ def read_ahead(
     Raises:
         SourceUnavailable: the source doesn't answer.
     """
-    batch = Batch()
+    batch, size = Batch(), 0
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting: deque[tuple[ObjectVersion, Future[Read | BlockReader | None]]] = deque()
         ahead = iter(objects)
         for done in range(1, len(objects) + 1):
-            while len(waiting) < _THREADS and (item := next(ahead, None)) is not None:
+            while _may_read(size, len(waiting)) and (item := next(ahead, None)) is not None:
                 waiting.append((item, pool.submit(_read, store, item, dataset)))
+                size += item.size
             item, future = waiting.popleft()
+            size -= item.size
             read = future.result()
             progress("objects read", done, len(objects))
             if isinstance(read, BlockReader):
@@ -83,11 +91,16 @@ def read_ahead(
                 batch = Batch()
             elif read is not None:
                 batch.add(item, read)
-                if batch.is_full:
+                if batch.ends_before(objects[done] if done < len(objects) else None):
                     yield batch
                     batch = Batch()
     if batch.objects:
         yield batch
+
+
+def _may_read(size: int, objects: int) -> bool:
+    """Whether another object may be read ahead, beside `objects` of that packed size."""
+    return objects < _THREADS or (size < _AHEAD_BYTES and objects < _AHEAD_OBJECTS)
 
 
 def _read(store: ObjectSource | Landing, item: ObjectVersion, dataset: Dataset) -> Read | BlockReader | None:
