@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 from lakehouse.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
-from lakehouse.lake.engine import connect, prepare
+from lakehouse.lake.engine import connect, opened, prepare
 from lakehouse.lake.folders import folders
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
 from lakehouse.lake.published import attach_published
@@ -164,7 +164,8 @@ class Lake:
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """An in-memory DuckDB that can read this lake's files, without views (see `attach`); closed at the end.
+        """A connection to an in-memory DuckDB that can read this lake's files, for temporary tables and registered
+        frames alone; closed at the end.
 
         Raises:
             LakeUnavailable: in the block, if a file can't be read.
@@ -173,7 +174,7 @@ class Lake:
 
         try:
             if self._connections is None:
-                with connect(self.uri) as connection:
+                with opened(self.uri) as connection:
                     yield connection
             else:
                 with self._connections() as connection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from lakehouse.lake.engine import connect
+from lakehouse.lake.engine import opened
 from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def marks(uri: str, version: int, prefix: str) -> dict[str, int]:
     import duckdb
 
     log = f"{uri}/_delta_log"
-    with connect(uri) as connection:
+    with opened(uri) as connection:
         first, queries = _checkpoint(connection, log)
         commits = [literal(f"{log}/{number:020}.json") for number in range(first, version + 1)]
         if commits:

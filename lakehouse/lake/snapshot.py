@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.errors import LakeUnavailable, TableNewer
 from lakehouse.lake import commits
 from lakehouse.lake.contract import Migration, empty_relation
-from lakehouse.lake.engine import connect
+from lakehouse.lake.engine import opened
 from lakehouse.lake.marks import ABOUT_ROWS, VOID, marks
 from lakehouse.lake.parquet import version_of
 from lakehouse.lake.sql import Partitions, Query, literal, predicate
@@ -281,7 +281,7 @@ class Snapshot:
             return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
         types = pl.Schema(contract.arrow_schema)
         if self._steps:
-            with connect(self.table.uri) as connection:
+            with opened(self.table.uri) as connection:
                 return connection.execute(self.select()).pl().lazy()
         if self.table.location.is_plain:
             added = [pl.lit(None, types[name]).alias(name) for name in self.lacking]

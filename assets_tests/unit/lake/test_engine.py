@@ -1,0 +1,47 @@
+"""The connections to a lake in folders: those of a process share one DuckDB, and nothing that they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from lakehouse.lake.engine import opened
+
+
+def test_opened__starts_one_duckdb_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(str(tmp_path)).close()
+
+    def refused(*_: object, **__: object) -> duckdb.DuckDBPyConnection:
+        raise AssertionError("another DuckDB was started")
+
+    monkeypatch.setattr(duckdb, "connect", refused)
+    for _ in range(2):
+        with opened(str(tmp_path)) as connection:
+            assert connection.execute("SELECT current_setting('TimeZone')").fetchone() == ("UTC",)
+
+
+def test_opened__connections_see_nothing_of_each_other(tmp_path: Path) -> None:
+    with opened(str(tmp_path)) as one, opened(str(tmp_path)) as other:
+        for number, connection in enumerate((one, other)):
+            connection.execute(f"CREATE TEMP TABLE made AS SELECT {number} AS number")
+            connection.execute(f"CREATE TEMP VIEW shown AS SELECT {number} AS number")
+            connection.register("given", pa.table({"number": [number]}))
+        for number, connection in enumerate((one, other)):
+            for name in ("made", "shown", "given"):
+                assert connection.execute(f"FROM {name}").fetchall() == [(number,)]
+    with opened(str(tmp_path)) as later:
+        for name in ("made", "shown", "given"):
+            with pytest.raises(duckdb.CatalogException):
+                later.execute(f"FROM {name}")
+
+
+def test_opened__a_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    for number in range(3):
+        with opened(str(tmp_path)) as connection:
+            connection.execute(f"COPY (SELECT {number} AS number) TO '{path}'")
+        with opened(str(tmp_path)) as connection:
+            assert connection.execute(f"FROM '{path}'").fetchall() == [(number,)]
