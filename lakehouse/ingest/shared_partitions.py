@@ -13,7 +13,9 @@ from lakehouse.lake.lake import Lake
 
 
 def shared_partitions(lake: Lake, dataset: Dataset, partitions: Sequence[date]) -> set[date]:
-    """The partitions that have rows in any version of the objects which have rows of `partitions`, by the ledger."""
+    """The partitions that have rows in any version of the objects which have rows of `partitions`, or are loaded by one
+    of them, by the ledger.
+    """
     import polars as pl
 
     if dataset.part.unit != "day" or not partitions:
@@ -23,6 +25,7 @@ def shared_partitions(lake: Lake, dataset: Dataset, partitions: Sequence[date]) 
     days = pl.col("parts").list.eval(pl.element().struct.field("part"))
     has_rows = days.list.set_intersection(list(partitions)).list.len() > 0
     # A former version of an object, or a former reading of it, may have had rows of still other partitions.
-    objects = ledger.filter(about).filter(has_rows).select("object").unique()
+    loaded_by = pl.col("first_session").is_in(list(partitions))
+    objects = ledger.filter(about).filter(has_rows | loaded_by).select("object").unique()
     found = ledger.join(objects, on="object", how="semi").select(days.explode().unique()).collect()
     return set(found["parts"].drop_nulls().to_list())
