@@ -126,6 +126,18 @@ def test_a_full_file_after_a_gap_corrects_what_changes_said(gleif: Gleif, place:
     assert now() == truth(gleif, MOMENTS[3])
 
 
+def test_changes_with_a_gap_are_found_until_a_full_file_follows(gleif: Gleif, place: Path) -> None:
+    for path in [*gleif.publish_full(MOMENTS[0]), *gleif.publish_delta(MOMENTS[3], MOMENTS[2])]:
+        shutil.copy(path, place)
+    take("gleif")
+    assert failed_checks("gleif") == {"changes_without_gap"}
+    for path in gleif.publish_full(MOMENTS[4]):
+        shutil.copy(path, place)
+    take("gleif")
+    assert failed_checks("gleif") == set()
+    assert now() == truth(gleif, MOMENTS[4])
+
+
 def test_relationships_are_valid_for_their_period_and_one_query_gives_a_group(gleif: Gleif, place: Path) -> None:
     child, parent = lei_of(4), gleif.rows["rr"]
     (direct,) = [key[1] for key in parent if key[0] == child and "DIRECTLY" in key[2]]

@@ -13,6 +13,8 @@ from pathlib import Path
 from lakehouse.lake.contract import Contract, read_contracts
 
 PUBLISHED, ANSWERED = "published", "answered"
+_LEFT_OUT = {"object_version", "published_at"}
+"""Columns of the raw tables that nothing reads of the rows that count: with millions of them, texts take memory."""
 
 
 @cache
@@ -38,6 +40,7 @@ def contracts() -> Mapping[str, Contract]:
                 key=("published_on", "published", *key),
                 known_at=None,
                 by_ledger=False,
+                columns=tuple(column for column in raw.columns if column.name not in _LEFT_OUT),
             )
     return made
 
