@@ -10,7 +10,7 @@ from lakehouse.settings import settings
 
 
 class MongoSource(SourceComponent):
-    """A shop's invoice lines: daily files in a folder or bucket.
+    """A shop's invoice lines: a collection of MongoDB, or daily files in a folder or bucket.
 
     The attributes are those of `lakehouse.domains.retail.config.RetailConfig`. The component makes raw_lines and
     sale_lines, partitioned by month, and items, item_prices, customers and cancellations of them.

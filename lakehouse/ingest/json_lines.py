@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_WRAPPERS = {"$numberInt", "$numberLong", "$numberDouble", "$numberDecimal", "$oid", "$date", "$symbol"}
 NESTED = "."
 """Between the members of a path, such as `data.items`."""
 
@@ -82,7 +83,8 @@ def _is_encodable(text: str) -> bool:
 
 def fields(line: str | bytes, paths: Sequence[str]) -> list[str | None]:
     """The values at `paths` of the object in a line, as text: a number as it was written, true and false by their
-    names, arrays and objects as JSON. None for null, and for a member that is missing.
+    names, arrays and objects as JSON. None for null, and for a member that is missing. Values of extended JSON, such as
+    {"$numberDouble": "2.55"}, are what they hold.
 
     Raises:
         ValueError: the line is not a JSON object (see `parse`).
@@ -94,6 +96,14 @@ def fields(line: str | bytes, paths: Sequence[str]) -> list[str | None]:
 
 
 def _as_text(value: Any) -> str | None:
+    value = _unwrapped(value)
     if value is None or isinstance(value, str):
         return None if value is None else str(value)
     return _written(value)
+
+
+def _unwrapped(value: Any) -> Any:
+    """The value in a wrapper of extended JSON, which says a type that JSON lacks."""
+    while isinstance(value, dict) and len(value) == 1 and (name := next(iter(value))) in _WRAPPERS:
+        value = value[name]
+    return value

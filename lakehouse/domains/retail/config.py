@@ -9,8 +9,15 @@ from pydantic import Field
 from lakehouse.ingest.entry_types import Zone
 from lakehouse.ingest.names import Objects
 from lakehouse.ingest.row_format import RowFormat
-from lakehouse.ingest.strict import Description
+from lakehouse.ingest.strict import Description, Strict
 from lakehouse.ingest.thresholds import Refusals
+
+
+class Collection(Strict):
+    """The lines as a collection of MongoDB, where the source's URL is one of `mongodb://`."""
+
+    name: str = Field(description="Name of the collection; the database is that of the URL.")
+    rows: RowFormat = Field(description="The format of documents, as jsonl.")
 
 
 class RetailConfig(Description):
@@ -20,4 +27,5 @@ class RetailConfig(Description):
     time_zone: Zone = Field("UTC", description="The shop's clock, on which an invoice's day is.")
     objects: Objects
     rows: RowFormat
+    collection: Collection | None = None
     refusals: Refusals = Refusals()

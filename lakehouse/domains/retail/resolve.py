@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.derive.source import Source
 from lakehouse.domains.retail.checks import retail_checks
-from lakehouse.domains.retail.config import RetailConfig
+from lakehouse.domains.retail.config import Collection, RetailConfig
 from lakehouse.domains.retail.tables import LINES, TABLES
 from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
+from lakehouse.ingest.mirror import Mirror
+from lakehouse.ingest.mongo import MongoCollection, day_in
+from lakehouse.ingest.names import Objects
 from lakehouse.ingest.object_store import ObjectSource, objects_at
 from lakehouse.ingest.partitioning import Part, Periods
 from lakehouse.ingest.reading import reading_digest
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
 KIND = "shop"
 """Also the schema with the domain's tables over all sources; `retail` is the name of a source."""
+
+_MONGO = ("mongodb://", "mongodb+srv://")
+_DAYS = Objects(pattern=r"(?P<date>\d{4}-\d{2}-\d{2})\.jsonl\.gz", holds="day")
+"""The names of a mirror's objects."""
 
 
 def contracts() -> Mapping[str, Contract]:
@@ -49,10 +56,16 @@ def retail_source(config: RetailConfig, variables: Variables) -> Source:
 
 
 def _lines(config: RetailConfig, variables: Variables) -> Dataset:
-    contract, time = contracts()["raw_lines"], config.rows.time
+    url = variables.source_variable(config.source, "url") or config.objects.url
+    if config.collection is not None and url is not None and url.startswith(_MONGO):
+        rows, objects = config.collection.rows, _DAYS
+        place: Callable[[], ObjectSource] = partial(_mirror, config.collection, config, variables, url)
+    else:
+        rows, objects, place = config.rows, config.objects, partial(_files, config.source, url)
+    contract, time = contracts()["raw_lines"], rows.time
     assert time is not None
     decides = {
-        "rows": config.rows.model_dump(mode="json", exclude_defaults=True),
+        "rows": rows.model_dump(mode="json", exclude_defaults=True),
         "first_day": str(config.first_day),
         "time_zone": config.time_zone,
     }
@@ -62,8 +75,8 @@ def _lines(config: RetailConfig, variables: Variables) -> Dataset:
         description="Invoice lines",
         table=f"{config.source}/raw_lines",
         contract=contract,
-        rows=config.rows,
-        origin=ObjectOrigin(partial(_place, config, variables), config.objects, (config.objects,)),
+        rows=rows,
+        origin=ObjectOrigin(place, objects, (objects,)),
         partitioning=Periods("month", config.first_day, config.time_zone),
         partition_column="month",
         part=Part("month"),
@@ -74,19 +87,27 @@ def _lines(config: RetailConfig, variables: Variables) -> Dataset:
     )
 
 
-def _place(config: RetailConfig, variables: Variables) -> ObjectSource:
+def _files(source: str, url: str | None) -> ObjectSource:
     """Opens the place of the daily files.
 
     Raises:
         SourceError: the settings name none.
     """
-    url = variables.source_variable(config.source, "url") or config.objects.url
     if url is None:
         raise SourceError(
-            f"no location configured for {config.source}: set LAKEHOUSE_{config.source.upper()}_URL to a folder or "
-            "bucket of daily files, or objects.url in its defs.yaml"
+            f"no location configured for {source}: set LAKEHOUSE_{source.upper()}_URL to a folder or bucket of daily "
+            "files or to mongodb://host/database, or objects.url in its defs.yaml"
         )
     return objects_at(url)
+
+
+def _mirror(collection: Collection, config: RetailConfig, variables: Variables, url: str) -> Mirror:
+    """The mirror of a collection, whose days are on the clock of its dates."""
+    time = collection.rows.time
+    assert time is not None
+    day = partial(day_in, time.columns[0], time.format)
+    connect = partial(MongoCollection, url, collection.name, day)
+    return Mirror(f"{variables.lake}/landing/{config.source}", connect, str(config.first_day))
 
 
 def _times(time: RowTime, zone: str, text: pl.DataFrame) -> pl.DataFrame:
