@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -18,6 +19,8 @@ from assets_tests.support.daily_files import history, write_history
 from assets_tests.support.exchange_lake import FIRST, LAST, ExchangeLake
 from assets_tests.support.vendor_lake import KEY, small_market
 from lakehouse.settings import settings
+from lakehouse.simulators.gleif import Gleif
+from lakehouse.simulators.market_register import MarketRegister
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import RandomQuotes
 from lakehouse.simulators.truth import Stage
@@ -73,6 +76,7 @@ def placeholders(
         yield {
             "/data/xetra-pds": str(exchange_lake.feed),
             "/data/wiki": str(daily),
+            **reference_places(tmp_path / "reference"),
             "2017-06-20": str(FIRST),
             "2017-07-14": str(LAST),
             "2017-07-12": str(LAST),
@@ -86,6 +90,22 @@ def placeholders(
             "version=3": "version=1",
             "lakehouse watch": "lakehouse watch --once",
         }
+
+
+def reference_places(folder: Path) -> dict[str, str]:
+    """Publications of a register of markets and of a publisher of legal entities."""
+    day = datetime(2024, 10, 28, tzinfo=UTC)
+    register, gleif = MarketRegister(folder / "mic"), Gleif(folder / "gleif")
+    register.add("XETR", day.date())
+    register.publish(day.date())
+    register.write(day.date())
+    gleif.grow(3, day, Random(1))
+    gleif.tick(day)
+    gleif.publish_full(day)
+    mappings = Gleif(folder / "mappings", pairs=gleif.pairs)
+    mappings.publish_pairs("isin", day)
+    (folder / "answers").mkdir()
+    return {f"/data/{name}": str(folder / name) for name in ("mic", "gleif", "mappings", "answers")}
 
 
 def filled(text: str, placeholders: dict[str, str]) -> str:
