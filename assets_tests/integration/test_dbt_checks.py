@@ -46,6 +46,29 @@ TAMPERING = {
     "update marts.dim_instrument set valid_to = valid_to - 1 where not is_current": {"dim_instrument_versions"},
     "update marts.dim_instrument set is_current = true": {"dim_instrument_versions"},
     "update marts.dim_instrument set is_current = false": {"dim_instrument_versions"},
+    """
+    insert into marts.dim_issuer by name
+    select 'a' as issuer_key, 'A' as lei, 'A' as legal_name, date '2024-01-01' as valid_from,
+        date '2025-01-01' as valid_to, false as is_current
+    from range(2)
+    """: {"dim_issuer_key"},
+    """
+    insert into marts.dim_issuer by name
+    select 'a' as issuer_key, 'A' as lei, 'A' as legal_name, date '2024-01-01' as valid_from,
+        date '2024-01-01' as valid_to, false as is_current
+    """: {"dim_issuer_is_valid_forwards"},
+    """
+    insert into marts.bridge_instrument_identifier by name
+    select distinct source, instrument_id, currency, 'isin' as scheme, 'A' as value
+    from marts.dim_instrument where instrument_id = 'A'
+    union all
+    select distinct source, instrument_id, currency, 'isin' as scheme, 'A' as value
+    from marts.dim_instrument where instrument_id = 'A'
+    """: {"bridge_instrument_identifier_key"},
+    """
+    insert into marts.bridge_instrument_identifier by name
+    select 'none' as source, 'none' as instrument_id, 'EUR' as currency, 'isin' as scheme, 'A' as value
+    """: {"bridge_instrument_identifier_instrument"},
     "update marts.fct_daily_bar set instrument_key = 'none'": {"fct_daily_bar_instrument"},
     "update marts.fct_daily_bar set session = '2024-01-06' where session = '2024-01-05'": {"fct_daily_bar_session"},
     "update marts.fct_daily_bar set mic = 'XXXX'": {"fct_daily_bar_venue", "fct_daily_bar_session"},
@@ -135,4 +158,4 @@ def test_unit_tests_pass(warehouse: Warehouse) -> None:
     warehouse.run()
     result = warehouse.dbt("test", "--resource-type", "unit_test")
     assert result.success, [(r.node.name, r.message) for r in result.result if r.message]
-    assert len(result.result) == 11
+    assert len(result.result) == 13

@@ -43,6 +43,20 @@ MARTS = tuple(
         "returns",
         "dim_resolution",
         "fct_quote_window",
+        "bridge_instrument_identifier",
+        "dim_issuer",
+        "customer_cohort",
+        "customer_value",
+        "item_price_response",
+        "revenue",
+        "dim_country",
+        "dim_customer",
+        "dim_item",
+        "fct_invoice",
+        "fct_sale_line",
+        "dim_customers",
+        "dim_items",
+        "fact_transactions",
     )
 )
 VIEWS = ("marts.top_stocks", "marts.percentage_gains")

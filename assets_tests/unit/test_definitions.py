@@ -41,9 +41,11 @@ lake/maintenance                <- ()                                    lake   
 lake/quarantine                 <- (RAW_TABLES)                          lake       deltalake
 lake/skipped_objects            <- (RAW_TABLES)                          lake       deltalake
 marts/average_range             <- (marts/dim_instrument, marts/fct_daily_bar) warehouse dbt duckdb
+marts/bridge_instrument_identifier <- (marts/dim_instrument) warehouse dbt duckdb
 marts/daily_movers              <- (marts/daily_summary)                 warehouse  dbt duckdb
 marts/daily_summary             <- (marts/dim_instrument, marts/fct_daily_bar, marts/returns) warehouse dbt duckdb
-marts/dim_instrument            <- (ALL_ACTIONS, DAILY_BARS)             warehouse  dbt duckdb
+marts/dim_instrument            <- (ALL_ACTIONS, DAILY_BARS, calendar/venues) warehouse dbt duckdb
+marts/dim_issuer                <- ()                                    warehouse  dbt duckdb
 marts/dim_resolution            <- ()                                    feed_warehouse dbt duckdb
 marts/dim_session               <- (calendar/sessions, calendar/venues)  warehouse  dbt duckdb
 marts/dim_venue                 <- (calendar/venues)                     warehouse  dbt duckdb
@@ -174,7 +176,7 @@ def test_the_checks_are_these(graph: dg.AssetGraph) -> None:
         found.setdefault(key.asset_key.to_user_string(), []).append(key.name + "!" * blocking)
     marts = {asset: found.pop(asset) for asset in list(found) if asset.startswith("marts/")}
     assert found == wanted
-    assert len(marts) == 14
+    assert len(marts) == 16
     assert all(check.endswith("!") for checks in marts.values() for check in checks)
 
 

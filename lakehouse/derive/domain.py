@@ -41,6 +41,7 @@ class Kind:
         marts: folder of its models in `dbt_project/models/marts`, and their group in Dagster.
         attach: attaches the other tables that the models read.
         reads: the tables that `attach` reads, besides those over all sources.
+        joins: further kinds whose tables its models join.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Kind:
     marts: tuple[str, str] | None = None
     attach: Attach | None = None
     reads: tuple[str, ...] = ()
+    joins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,18 @@ class Part:
         name: the models' folder.
         schema: name of the kind, and of the dbt source with its tables over all sources.
         group: the group of the part's assets in Dagster.
+        joins: names of the other kinds whose tables the models join.
     """
 
     name: str
     schema: str
     group: str
+    joins: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of sources whose tables the models read."""
+        return (self.schema, *self.joins)
 
     @property
     def selector(self) -> str:
@@ -44,12 +51,12 @@ class Part:
 
 def parts() -> tuple[Part, ...]:
     """The parts of all kinds of sources."""
-    return tuple(Part(kind.marts[0], kind.name, kind.marts[1]) for kind in kinds().values() if kind.marts)
+    return tuple(Part(kind.marts[0], kind.name, kind.marts[1], kind.joins) for kind in kinds().values() if kind.marts)
 
 
 def part_of(kind: str) -> Part:
-    """The part of a kind of sources."""
-    return next(part for part in parts() if part.schema == kind)
+    """The part whose models read the tables of a kind of sources."""
+    return next(part for part in parts() if kind in part.kinds)
 
 
 MARKET_MARTS = part_of("market")

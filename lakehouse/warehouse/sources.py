@@ -88,9 +88,9 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog
 
 def part_tables(part: Part) -> dict[str, list[str]]:
     """The paths of the tables that a part's models read, by source."""
-    kind = kinds()[part.schema]
     return {
         source.name: sorted(source.table(table) for table in tables_of(source, (*kind.over_all, *kind.reads)))
+        for kind in (kinds()[name] for name in part.kinds)
         for source in sources_in_marts(kind.name, settings())
     }
 

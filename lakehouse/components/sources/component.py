@@ -56,7 +56,7 @@ class SourceComponent(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         source = self.resolve()
         partitions = time_windows(source.stepwise[0].partitioning) if source.stepwise else None
-        marts = [part.group for part in parts() if part.schema == source.kind]
+        marts = [part.group for part in parts() if source.kind in part.kinds]
         everything = dg.AssetSelection.groups(source.name, *marts)
         job = dg.define_asset_job(
             f"{source.name}_update",

@@ -33,6 +33,7 @@ DOMAIN = Domain(
             over_all=("daily_bars", "official_daily", "corporate_actions"),
             marts=("market", "warehouse"),
             attach=model_inputs.attach_market,
+            joins=("reference",),
         ),
         Kind(
             name=quotes.KIND,

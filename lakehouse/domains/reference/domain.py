@@ -6,9 +6,11 @@ Its tables have the name of their source (`mic.markets`) and, over all sources, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lakehouse.derive.domain import Domain, Kind, OverAll, OverAllMacro, union_of
+from lakehouse.derive.source import Source
 from lakehouse.domains.reference.config import SourceConfig
 from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.resolution import macros
@@ -16,6 +18,10 @@ from lakehouse.domains.reference.shared import codes
 from lakehouse.domains.reference.shared.conflicts import conflicts
 from lakehouse.domains.reference.source import KIND, reference_source
 from lakehouse.lake.contract import Contract
+from lakehouse.lake.lake import Lake
+
+if TYPE_CHECKING:
+    import duckdb
 
 _OVER_ALL = {
     "countries": codes.countries,
@@ -24,6 +30,13 @@ _OVER_ALL = {
     "conflicts": conflicts,
 }
 """Views that no single source has."""
+_IN_MODELS = ("markets", "listings", "identifiers", "entities")
+_READ_BY_MODELS = (
+    "published_markets",
+    "mapped_listings",
+    *(f"{how}_{what}" for what in ("entities", "isins", "bics") for how in ("published", "answered")),
+)
+"""The stored tables behind them."""
 
 
 def _of_sources() -> dict[str, Contract]:
@@ -39,6 +52,11 @@ def _macros() -> Mapping[str, OverAllMacro]:
     return {"resolve": macros.resolve, "crosswalk": macros.crosswalk}
 
 
+def _attach(sources: Sequence[Source], lake: Lake, connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
+    """Attaches the views over all sources that dbt's models join."""
+    lake.attach(connection, [("reference", name) for name in _IN_MODELS], catalog)
+
+
 DOMAIN = Domain(
     name="reference",
     kinds=(
@@ -48,6 +66,8 @@ DOMAIN = Domain(
             model=SourceConfig,
             resolve=reference_source,
             contracts=_of_sources,
+            attach=_attach,
+            reads=_READ_BY_MODELS,
         ),
     ),
     own_views=_views,

@@ -1,38 +1,63 @@
--- Versions follow the sessions of the data, not the time of loading, so backfills and rebuilds in any order give the
--- same dimension.
-with named as (
-    select source, instrument_id, currency, session, symbol, name, instrument_type from {{ ref('stg_daily_bars') }}
-    union all by name
-    -- Instruments with corporate actions but without daily bars: fct_corporate_action refers to them.
-    select source, instrument_id, currency, min(ex_date) as session, arg_min_null(symbol, ex_date) as symbol
-    from {{ ref('stg_corporate_actions') }}
-    anti join {{ ref('stg_daily_bars') }} using (source, instrument_id, currency)
-    group by source, instrument_id, currency
-),
-
-observed as (
+-- The versions come from the sessions alone. What reference data says about each is joined; without them it is unknown.
+with versions as (
     select
         *,
-        lag(session) over sessions is null
-            or symbol is distinct from lag(symbol) over sessions
-            or name is distinct from lag(name) over sessions
-            or instrument_type is distinct from lag(instrument_type) over sessions as is_new_version
-    from named
-    window sessions as (partition by source, instrument_id, currency order by session)
+        case when regexp_full_match(instrument_id, '[A-Z]{2}[A-Z0-9]{9}[0-9]') then instrument_id end as own_isin,
+        valid_from as since
+    from {{ ref('stg_instrument_versions') }} left join (select source, mic from {{ ref('stg_venues') }}) using (source)
+),
+
+listed as (
+    select versions.instrument_key, versions.since, listing.*
+    from versions join {{ ref('stg_listings') }} as listing on listing.mic = versions.mic
+    and coalesce(listing.isin = versions.own_isin, listing.ticker = versions.symbol)
+),
+
+listing as (
+    {{ only_in_force('listed', 'instrument_key', ['isin', 'figi', 'composite_figi', 'share_class_figi'], 'since') }}
+),
+
+identified as (
+    select versions.*, coalesce(versions.own_isin, listing.isin) as isin, figi, composite_figi, share_class_figi
+    from versions left join listing using (instrument_key)
+),
+
+issued as (
+    select identified.instrument_key, identified.since, link.subject as issuer_lei, link.valid_from, link.valid_to
+    from identified join {{ ref('stg_identifiers') }} as link
+    on link.scheme = 'isin' and link.subject_scheme = 'lei' and link.value = identified.isin
+),
+
+issuer as (
+    {{ only_in_force('issued', 'instrument_key', ['issuer_lei'], 'since') }}
+),
+
+named as (
+    select identified.instrument_key, identified.since, entity.legal_name as issuer_name, entity.valid_from, entity.valid_to
+    from identified join issuer using (instrument_key)
+    join {{ ref('stg_entities') }} as entity on entity.lei = issuer.issuer_lei
+),
+
+issuer_name as (
+    {{ only_in_force('named', 'instrument_key', ['issuer_name'], 'since') }}
 )
 
 select
-    md5(concat_ws('|', source, instrument_id, currency, session)) as instrument_key,
+    instrument_key,
     source,
     instrument_id,
     currency,
     symbol,
     name,
     instrument_type,
-    session as valid_from,
-    coalesce(lead(session) over versions, date '9999-12-31') as valid_to,
-    lead(session) over versions is null as is_current
-from observed
-where is_new_version
-window versions as (partition by source, instrument_id, currency order by session)
+    isin,
+    figi,
+    composite_figi,
+    share_class_figi,
+    issuer_lei,
+    issuer_name,
+    valid_from,
+    valid_to,
+    is_current
+from identified left join issuer using (instrument_key) left join issuer_name using (instrument_key)
 order by source, instrument_id, currency, valid_from
