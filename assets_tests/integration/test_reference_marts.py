@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 
 from assets_tests.integration.test_dbt_models import Bar, Key, write
+from assets_tests.support.exchange_lake import code_location
 from assets_tests.support.listings_lake import take
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
+from lakehouse.components.resources import lake_resources
 from lakehouse.ingest.load import load
 from lakehouse.settings import settings
 from lakehouse.simulators.mapping_api import MappingApi, invented
@@ -95,3 +98,24 @@ def test_instruments_and_venues_show_what_reference_data_says(
         ("isin",),
         ("share_class_figi",),
     ]
+
+
+def test_a_sensor_asks_about_new_instruments_alone(mapping: MappingApi) -> None:
+    defs = code_location()
+    sensor = defs.resolve_sensor_def("openfigi_subjects")
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def asked() -> list[dg.RunRequest]:
+            with dg.build_sensor_context(instance=instance, resources=lake_resources()) as context:
+                return list(sensor.evaluate_tick(context).run_requests or ())
+
+        (request,) = asked()
+        job = defs.resolve_job_def("openfigi_update")
+        asset = [dg.AssetKey(["openfigi", "raw_listings"])]
+        assert job.execute_in_process(instance=instance, tags=request.tags, asset_selection=asset).success
+        assert asked() == []
+        write({Key("US4592001014", DAY, "EUR"): Bar(100, "IBM")})
+        (request,) = asked()
+        mapping.requests.clear()
+        assert job.execute_in_process(instance=instance, tags=request.tags, asset_selection=asset).success
+    assert mapping.requests == [[{"idType": "ID_ISIN", "idValue": "US4592001014", "micCode": "XETR"}]]

@@ -37,8 +37,10 @@ def fetch(
     *,
     run_id: str | None,
     progress: Progress,
+    only_new: bool = False,
 ) -> list[dict[str, Any]]:
-    """Requests all subjects and the months of `partitions`, and lands what is new.
+    """Requests all subjects and the months of `partitions`, and lands what is new. With `only_new`, leaves out the
+    questions that were answered before.
 
     Returns: a ledger row with the error for each unanswered request, unless its last ledger entry has the same error.
 
@@ -51,6 +53,8 @@ def fetch(
     begun_at = datetime.now(UTC)
     idle = _not_asked_yet(lake, dataset, begun_at)
     questions = [question for question in origin.requests.questions(lake, partitions) if question.name not in idle]
+    if only_new:
+        questions = [question for question in questions if question.name in failed or question.name not in last_news]
     newest = _newest_answers(landing, origin, partitions)
     # Unanswered and new requests come first: an answer that adds nothing leaves no trace to continue from.
     questions.sort(key=lambda question: (question.name not in failed, last_news.get(question.name, _NEVER)))

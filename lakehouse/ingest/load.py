@@ -68,6 +68,7 @@ def load(
     *,
     run_id: str | None = None,
     reread: bool = False,
+    only_new: bool = False,
     progress: Progress = lambda *_: None,
 ) -> LoadResult:
     """Loads every pending object of `partitions`, in chunks that fit into memory. An API is requested first, and its
@@ -79,6 +80,7 @@ def load(
 
     Args:
         reread: also reload objects that were read with other settings; landed answers are reused without a request.
+        only_new: ask an API only what it hasn't answered yet.
 
     Raises:
         SourceError: the API's settings are wrong (no key).
@@ -86,7 +88,9 @@ def load(
     """
     result = LoadResult()
     if isinstance(dataset.origin, ApiOrigin) and not reread:
-        unanswered = fetch(lake, dataset, dataset.origin, partitions, run_id=run_id, progress=progress)
+        unanswered = fetch(
+            lake, dataset, dataset.origin, partitions, run_id=run_id, progress=progress, only_new=only_new
+        )
         names = _names(dataset, [entry["first_session"] for entry in unanswered])
         for entry in _commit(lake, dataset, None, unanswered, names):
             result.add(entry)

@@ -19,7 +19,7 @@ from lakehouse.components.retries import (
     report_shared_tables,
     transient_faults_retried,
 )
-from lakehouse.components.sources.run_tags import RELOAD_TAG, asset_partitions
+from lakehouse.components.sources.run_tags import ONLY_NEW_TAG, RELOAD_TAG, asset_partitions
 from lakehouse.derive.conservation import conservation_totals
 from lakehouse.derive.source import DerivedTable, Source
 from lakehouse.ingest.load import load
@@ -83,6 +83,7 @@ def _raw_asset(resolve: Resolve, name: str, partitions: dg.PartitionsDefinition 
                 wanted,
                 run_id=context.run_id,
                 reread=RELOAD_TAG in context.run.tags,
+                only_new=ONLY_NEW_TAG in context.run.tags,
                 progress=progress(context.log.debug),
             )
         report_shared_tables(context, opened, result)

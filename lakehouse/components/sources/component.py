@@ -14,6 +14,7 @@ from lakehouse.components.sources.assets import Shown, source_assets
 from lakehouse.components.sources.partitions import time_windows
 from lakehouse.components.sources.run_tags import PARTITION_TAG, RELOAD_TAG, tagged_partitions
 from lakehouse.components.sources.sensor import source_sensor
+from lakehouse.components.sources.subjects_sensor import asks_of_lake, subjects_sensor
 from lakehouse.derive.source import Source
 from lakehouse.ingest.partitioning import today
 from lakehouse.ingest.strict import Description
@@ -84,7 +85,10 @@ class SourceComponent(dg.Component):
                 for table in dict.fromkeys(check.table for check in source.checks)
             ],
             jobs=[job, reload],
-            sensors=[source_sensor(self.resolve, partitions, job.name)] if is_delivered else [],
+            sensors=[
+                *([source_sensor(self.resolve, partitions, job.name)] if is_delivered else []),
+                *([subjects_sensor(self.resolve, job.name)] if asks_of_lake(source) else []),
+            ],
             schedules=self.schedules(source, job.name),
         )
 

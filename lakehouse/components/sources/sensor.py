@@ -103,7 +103,7 @@ def source_sensor(
         if lacking := next(filter(None, (dataset.lacks for dataset in delivered)), None):
             yield dg.SkipReason(lacking)
             return
-        opened, now, busy = lake.open(), _now(), _runs_in_progress(context.instance, source)
+        opened, now, busy = lake.open(), _now(), runs_in_progress(context.instance, source)
         ask_again = False if busy else Asking(_asked_until(context.cursor), now)
         found = [discover(opened, dataset, retry_failed=ask_again) for dataset in delivered]
         if not busy:
@@ -229,7 +229,7 @@ def _request(source: Source, stretch: PartitionRange, tries: int) -> dg.RunReque
     )
 
 
-def _runs_in_progress(instance: dg.DagsterInstance, source: Source) -> list[dg.DagsterRun]:
+def runs_in_progress(instance: dg.DagsterInstance, source: Source) -> list[dg.DagsterRun]:
     """Unfinished runs that load the source: the sensor's own, and those started manually or by backfills."""
     raw = {dg.AssetKey(dataset.table.split("/")) for dataset in source.datasets}
     runs = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS), limit=_RUNS_LOOKED_AT)
