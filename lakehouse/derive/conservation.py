@@ -69,6 +69,10 @@ def conservation_of(
             SELECT part AS session, rows AS received, CASE WHEN is_first THEN 0 ELSE rows END AS duplicates
             FROM ({references(ledger)})
             UNION ALL BY NAME
+            SELECT {dataset.part.in_sql("first_session")} AS session, rows_repeated AS received,
+                rows_repeated AS duplicates
+            FROM {ledger} WHERE rows_repeated > 0
+            UNION ALL BY NAME
             SELECT {part} AS session, count(*) AS kept FROM {stored} GROUP BY ALL
             UNION ALL BY NAME
             SELECT {part} AS session, count(*) FILTER (fate = 'duplicate') AS duplicates,

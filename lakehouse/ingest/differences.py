@@ -130,7 +130,7 @@ def reads_differences(key: Sequence[str]) -> Callable[[SnapshotPlace, ObjectVers
 
 
 class DifferingRows(BlockReader):
-    """The rows of a snapshot that differ from the snapshot before. `repeated` counts the others."""
+    """The rows of a snapshot that differ from the snapshot before."""
 
     def __init__(
         self, place: SnapshotPlace, path: str, file: IO[bytes], form: RowFormat, limit: int, key: Sequence[str]
@@ -173,6 +173,11 @@ class DifferingRows(BlockReader):
             connection.execute(
                 f"COPY (SELECT * FROM {query} ORDER BY row_number) TO {literal(str(target))} (FORMAT parquet)"
             )
+            if compared is not None:
+                stated = f"(SELECT count(*) FROM {_relation(str(target))} WHERE {REMOVED} IS NULL)"
+                counted = connection.execute(f"SELECT (SELECT count(*) FROM {_relation(own)}) - {stated}").fetchone()
+                assert counted is not None
+                self.repeated = counted[0]
         return target
 
     def _differing(

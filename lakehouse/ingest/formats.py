@@ -43,6 +43,8 @@ class Received:
         before: how many rows of the object come before these.
         size: bytes that the rows take.
         digest: of all that the object says, where these are all of its rows.
+        repeated: how many further rows the object has that equal those of another (see `differences`), where these are
+            all of its other rows.
     """
 
     rows: int
@@ -51,6 +53,7 @@ class Received:
     before: int = 0
     size: int = 0
     digest: str = ""
+    repeated: int = 0
     _body: bytes | None = None
     """The lines of all rows, UTF-8; None if the rows are not lines."""
     _lines: list[str] | None = None
@@ -78,6 +81,9 @@ class BlockReader:
     Iterating raises CorruptObject: the object is cut, no gzip, zip or Parquet, has no header, lacks a column, or
     unpacks to more than `limit` bytes.
     """
+
+    repeated: int = 0
+    """Rows that it leaves out, since they equal those of another object; known once it is at its end."""
 
     def __init__(self, name: str, file: IO[bytes], form: RowFormat, limit: int) -> None:
         self.name = name
@@ -123,7 +129,7 @@ def read_whole(reader: BlockReader) -> Received | None:
     """
     blocks = iter(reader)
     first = next(blocks)
-    return replace(first, digest=reader.digest) if next(blocks, None) is None else None
+    return replace(first, digest=reader.digest, repeated=reader.repeated) if next(blocks, None) is None else None
 
 
 def _require_columns(name: str, found: list[str], form: RowFormat) -> None:

@@ -109,7 +109,8 @@ class BlockwiseObject:
         self, parts: list[Stored], quarantined: int, run_id: str | None, error: CorruptObject | None = None
     ) -> dict[str, Any]:
         """The object's ledger record, to be written once all of its rows are stored."""
-        read = Received(sum(part.rows for part in parts), None) if error is None else error
+        rows = sum(part.rows for part in parts)
+        read = Received(rows, None, repeated=self.reader.repeated) if error is None else error
         counts = {(self.item.name, self.item.version): quarantined}
         return _ledger_row(self._chunk(read), 0, parts, counts, run_id)
 
@@ -321,7 +322,8 @@ def _ledger_row(
     # Parts by day are partitions; an object may hold rows of others than its name says.
     partitions = [item.first_partition, item.last_partition]
     partitions += [part.part for part in parts if chunk.dataset.part.unit == "day"]
-    count = 0 if isinstance(received, CorruptObject) else received.rows
+    repeated = 0 if isinstance(received, CorruptObject) else received.repeated
+    count = 0 if isinstance(received, CorruptObject) else received.rows + repeated
     return {
         "source": chunk.dataset.source,
         "object": item.name,
@@ -336,6 +338,7 @@ def _ledger_row(
         "first_session": min(partitions),
         "last_session": max(partitions),
         "rows_received": count,
+        "rows_repeated": repeated or None,
         "rows_quarantined": quarantined[item.name, item.version],
         "parts": [part.record() for part in parts],
         "published_at": item.published_at,
