@@ -376,7 +376,7 @@ SYDNEY = Market("XASX", "Australia/Sydney", "1h", "start", "zulu", first=date(20
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(soak_count(3, 40)))
+@pytest.mark.parametrize("seed", range(soak_count(1, 40)))
 def test_corrections_of_objects_with_two_sessions_leave_what_one_load_would(seed: int, folder: Path) -> None:
     """Objects change, lose and gain bars, and runs take some sessions at a time, as a sensor's do: of the objects that
     changed. At the end the lake is the reference, and a rebuild changes nothing.
