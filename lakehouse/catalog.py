@@ -23,6 +23,7 @@ from lakehouse.domains.retail import domain as retail
 from lakehouse.errors import SourceError
 from lakehouse.ingest.defs_yaml import OWN_COMPONENTS, Descriptions, described
 from lakehouse.ingest.entered import entered_rows
+from lakehouse.ingest.noted import Remembered
 from lakehouse.lake import registry
 from lakehouse.lake.contract import Contract, shared_contracts
 from lakehouse.lake.lake import MARTS_SCHEMA, Connections, Lake
@@ -97,9 +98,12 @@ def warn_of(error: SourceError) -> None:
 
 def sources(config: Settings | None = None) -> dict[str, Source]:
     """Every source that a `defs.yaml` describes, by name; broken files are left out."""
-    config = config or settings()
+    config, known = config or settings(), descriptions()
     by_component = {component_of(kind): kind for kind in kinds().values()}
-    return {name: by_component[kind].resolve(said, config) for name, (kind, said) in descriptions().found.items()}
+    return {
+        name: known.made.setdefault(name, Remembered()).of(partial(by_component[kind].resolve, said), config)
+        for name, (kind, said) in known.found.items()
+    }
 
 
 def sources_of(kind: str, config: Settings | None = None) -> list[Any]:

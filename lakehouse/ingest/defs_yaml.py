@@ -22,6 +22,8 @@ from lakehouse.lake.strict_yaml import yaml_documents
 if TYPE_CHECKING:
     import yaml
 
+    from lakehouse.ingest.noted import Remembered
+
 OWN_COMPONENTS = "lakehouse.components."
 """Prefix of the project's own component types."""
 
@@ -33,6 +35,8 @@ class Descriptions:
     found: dict[str, tuple[str, Description]] = field(default_factory=dict)
     broken: dict[Path, SourceError] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    made: dict[str, Remembered[Any]] = field(default_factory=dict, compare=False, repr=False)
+    """Source name -> what was made of its description: sources are looked up hundreds of times in a run."""
 
     def require(self, name: str, kind: str, known: Collection[str]) -> None:
         """Checks that `name` is among the `known` names of a kind.
