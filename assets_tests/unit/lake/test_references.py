@@ -125,7 +125,7 @@ def test_dagster_shows_references_as_a_check_and_what_contracts_say_of_columns(l
     checked = tuple(of_every_table(contract))
     source = Source(name="shop", kind="shops", contracts={"orders": contract}, checks=checked)
     with with_contract(CUSTOMERS), with_contract(contract):
-        checks = table_checks(lambda: source, "orders", lambda tags: None)
+        checks = table_checks(lambda: source, "A shop", "orders", lambda tags, opened: None)
         assert {key.name for key in checks.check_keys} == {"contract", "key_is_unique", "references"}
         metadata = definition_metadata(contract, lake, "shop/orders")
     assert metadata["classification"] == "internal"
