@@ -8,6 +8,7 @@ from lakehouse.domains.reference.config_base import PublisherConfig
 from lakehouse.domains.reference.listings.config import Listings
 from lakehouse.domains.reference.markets.config import Markets
 from lakehouse.domains.reference.publications import Publications
+from lakehouse.domains.reference.searches.config import Searches
 
 
 class SourceConfig(PublisherConfig):
@@ -15,6 +16,7 @@ class SourceConfig(PublisherConfig):
 
     markets: Markets | None = Field(None, description="A register of markets, every object a whole publication.")
     listings: Listings | None = Field(None, description="A mapping API that is asked about ISINs.")
+    searches: Searches | None = Field(None, description="A search API for organisations, instruments and quotes.")
     entities: Publications | None = Field(None, description="Legal entities: snapshots and changes.")
     relationships: Publications | None = Field(None, description="Relationships between them.")
     exceptions: Publications | None = Field(None, description="Why entities don't report a parent.")

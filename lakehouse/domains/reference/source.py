@@ -13,6 +13,7 @@ from lakehouse.domains.reference.listings.product import listings
 from lakehouse.domains.reference.markets.product import markets
 from lakehouse.domains.reference.product import Product
 from lakehouse.domains.reference.publisher import published
+from lakehouse.domains.reference.searches.product import searches
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.lake import Lake
 
@@ -53,6 +54,8 @@ def _products(config: SourceConfig, variables: Variables) -> Iterator[Product]:
         yield markets(config, config.markets, variables)
     if config.listings is not None:
         yield listings(config, config.listings, variables)
+    if config.searches is not None:
+        yield searches(config, config.searches, variables)
     yield from published(config, variables)
 
 

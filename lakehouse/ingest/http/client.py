@@ -135,13 +135,14 @@ class ApiClient:
         if refusal is not None:
             said = self._connection.explained(refusal, asked)
             return Unanswered(said, ends_run=refusal.kind == "quota", is_verdict=refusal.is_verdict)
-        records = batch.records_in(element, self._api.records or "")
+        path = self._api.records if isinstance(self._api.records, str) else ""
+        records = batch.records_in(element, path)
         if records is None:
-            missing = Refusal("permanent", f"no records at {self._api.records or 'its top'} of the answer")
+            missing = Refusal("permanent", f"no records at {path or 'its top'} of the answer")
             return Unanswered(self._connection.explained(missing, asked))
         return Answer(json_lines.lines(records), published_at)
 
-    def _pages(self, parameters: Mapping[str, str], path: str) -> Iterator[tuple[datetime, Page]]:
+    def _pages(self, parameters: Mapping[str, str], path: str | tuple[str, ...]) -> Iterator[tuple[datetime, Page]]:
         """The pages of an answer, each with the moment when it was made.
 
         Raises:
@@ -173,16 +174,17 @@ class ApiClient:
             else:
                 sent |= following
 
-    def _read_page(self, number: int, body: bytes, link: str | None, path: str, asked: str) -> Page:
+    def _read_page(self, number: int, body: bytes, link: str | None, path: str | tuple[str, ...], asked: str) -> Page:
         document = self._parsed(body, asked)
-        records = json_lines.at(document, path)
-        if not isinstance(records, list):
-            source = self._connection.source
+        found = [json_lines.at(document, each) for each in ((path,) if isinstance(path, str) else path)]
+        arrays = [each for each in found if isinstance(each, list)]
+        if not arrays:
+            source, where = self._connection.source, path if isinstance(path, str) else " or ".join(path)
             raise AnswerRefused(
-                f"{source}: the answer about {asked} has no array at {path or 'its top'}: {self._quoted(body)}. Check "
+                f"{source}: the answer about {asked} has no array at {where or 'its top'}: {self._quoted(body)}. Check "
                 f"api.records in the defs.yaml of {source}"
             )
-        return Page(number, document, records, link)
+        return Page(number, document, [record for each in arrays for record in each], link)
 
     def _own_page(self, link: str) -> httpx.URL:
         """The address of a next page. It gets the key, so it must be the vendor's own.

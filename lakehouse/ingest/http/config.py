@@ -69,10 +69,11 @@ class Api(Strict):
         description="How many requests the vendor allows per minute; they are spread evenly, including retries. "
         "LAKEHOUSE_<SOURCE>_REQUESTS_PER_MINUTE takes precedence, as plans differ.",
     )
-    records: str | None = Field(
+    records: str | tuple[str, ...] | None = Field(
         None,
         description="Path of the array of records in a JSON answer, such as data.items; an empty text if the answer "
-        "itself is the array. Records are landed as JSON Lines, and read by the format jsonl.",
+        "itself is the array. Several paths, where an answer has several arrays, one of which may be missing. Records "
+        "are landed as JSON Lines, and read by the format jsonl.",
     )
     paging: AnyPaging | None = Field(
         None, description="How an answer is divided into pages. All pages of an answer are landed as one object."
@@ -107,7 +108,7 @@ class Api(Strict):
             raise ValueError("paging needs the entry `records`, the path of the records in a page")
         if self.without_key is not None and self.key is None:
             raise ValueError("without_key needs the entry `key`, without which these limits apply always")
-        if self.batch is not None and self.records is None:
+        if self.batch is not None and not isinstance(self.records, str):
             raise ValueError("batch needs the entry `records`, the path of the records in an answer")
         if self.batch is not None and self.paging is not None:
             raise ValueError("the answers of a batch have no pages: remove `batch` or `paging`")
