@@ -13,13 +13,17 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.listings_lake import take
+from assets_tests.support.reference_lake import take as take_publications
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.domains.reference.resolution.schemes import InvalidIdentifier
 from lakehouse.simulators.mapping_api import MappingApi, invented
 
 IBM, SAP = "US4592001014", "DE0007164600"
+PUMA, PUMA_SE = "DE0006969603", "529900GRZ2BQY5ZM9N49"
+GLEIF = PROJECT_ROOT.parent / "shared" / "data" / "reference" / "gleif" / "gleif-rs"
 
 
 @pytest.fixture
@@ -150,3 +154,17 @@ def test_macros_answer_in_sql(mapping: MappingApi) -> None:
 def test_python_raises_what_is_no_identifier(own_environment: None, text: str, why: str) -> None:
     with pytest.raises(InvalidIdentifier, match=why):
         Lake.open().resolve(text, on=date(2024, 1, 2))
+
+
+@pytest.mark.skipif(not GLEIF.exists(), reason="needs ../shared/data/reference")
+def test_an_isin_leads_to_its_issuer(own_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the sample answers of GLEIF's API, which are of days long before now."""
+    monkeypatch.setenv("LAKEHOUSE_GLEIF_API_URL", str(GLEIF))
+    take_publications("gleif")
+    assert run("resolve", PUMA, "--to", "lei") == (0, f"{PUMA_SE}\n")
+    code, output = run("resolve", PUMA_SE)
+    assert (code, PUMA in output) in ((0, True), (3, True))
+    code, output = run("resolve", PUMA, "--to", "lei", "--explain")
+    assert f"isin {PUMA} -> lei {PUMA_SE}: gleif, " in " ".join(output.split())
+    walked = Lake.open().crosswalk(pl.DataFrame({"isin": [PUMA, "DE0005190003"]}), "isin", ["lei"])
+    assert walked["status"].to_list() == ["found", "none"]
