@@ -19,6 +19,7 @@ from assets_tests.support.reference_lake import take as take_publications
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.domains.reference.resolution.schemes import InvalidIdentifier
+from lakehouse.simulators.gleif import Gleif, lei_of
 from lakehouse.simulators.mapping_api import MappingApi, invented
 
 IBM, SAP = "US4592001014", "DE0007164600"
@@ -164,7 +165,34 @@ def test_an_isin_leads_to_its_issuer(own_environment: None, tmp_path: Path, monk
     assert run("resolve", PUMA, "--to", "lei") == (0, f"{PUMA_SE}\n")
     code, output = run("resolve", PUMA_SE)
     assert (code, PUMA in output) in ((0, True), (3, True))
-    code, output = run("resolve", PUMA, "--to", "lei", "--explain")
+    _, output = run("resolve", PUMA, "--to", "lei", "--explain")
     assert f"isin {PUMA} -> lei {PUMA_SE}: gleif, " in " ".join(output.split())
     walked = Lake.open().crosswalk(pl.DataFrame({"isin": [PUMA, "DE0005190003"]}), "isin", ["lei"])
     assert walked["status"].to_list() == ["found", "none"]
+
+
+def test_an_entity_leads_to_its_successors(
+    own_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its status says; one that isn't in the store is an answer too, and a cycle leads nowhere."""
+    start = datetime(2024, 10, 28, tzinfo=UTC)
+    publisher = Gleif(tmp_path / "gleif")
+    monkeypatch.setenv("LAKEHOUSE_GLEIF_URL", str(tmp_path / "gleif"))
+    following = {1: 2, 2: 3, 4: 9, 5: 6, 6: 5}
+    for number in range(1, 7):
+        merged = {}
+        if number in following:
+            merged = {"Entity__SuccessorEntity__1__SuccessorLEI": lei_of(following[number])}
+        publisher.put_entity(number, f"Company {number}", start, **merged)
+    publisher.tick(start)
+    publisher.publish_full(start)
+    take_publications("gleif")
+    assert run("resolve", lei_of(1), "--to", "lei") == (0, f"{lei_of(3)}\n")
+    assert run("resolve", lei_of(3), "--to", "lei") == (0, f"{lei_of(3)}\n")
+    assert run("resolve", lei_of(4), "--to", "lei") == (0, f"{lei_of(9)}\n")
+    assert run("resolve", lei_of(5), "--to", "lei")[0] == 4
+    assert run("resolve", lei_of(8), "--to", "lei")[0] == 4
+    assert run("resolve", lei_of(1), "--to", "lei", "--known", "2020-01-01")[0] == 4
+    _, output = run("resolve", lei_of(1), "--to", "lei", "--explain")
+    assert "rule: its last successor, or itself" in " ".join(output.split())
+    assert f"lei {lei_of(1)} -> lei {lei_of(3)}: gleif, " in " ".join(output.split())

@@ -114,6 +114,8 @@ def _explained(found: Resolution, answer: Answer, mic: str | None) -> list[str]:
         own, subject = (step["scheme"], step["value"]), (step["subject_scheme"], step["subject"])
         far = subject if near == own else own
         rule = f"{own[0]} stands for {subject[0]}" + (f", listings on {mic}" if mic and far[0] == "figi" else "")
+        if own[0] == subject[0] == "lei":
+            rule = "its last successor, or itself"
         lines.append(
             f"{near[0]} {near[1]} -> {far[0]} {far[1]}: {step['source']}, {step['object']}, row {step['row_number']}; "
             f"valid from {step['valid_from']}, known from {step['known_from']:%Y-%m-%d %H:%M}; rule: {rule}"

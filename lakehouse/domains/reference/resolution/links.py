@@ -43,8 +43,7 @@ def reached(identifiers: Relation, seeds: Relation, schemes: list[str] | None, o
             SELECT * FROM {identifiers}
             WHERE scheme IN ({through}, 'mic_ticker') AND subject_scheme IN ({through})
             AND valid_from <= {on} AND (valid_to IS NULL OR valid_to > {on})
-            AND CASE WHEN {known} IS NULL THEN known_to IS NULL
-                ELSE known_from <= {known} AND (known_to IS NULL OR known_to > {known}) END
+            AND {known_at(known)}
         ),
         edges AS NOT MATERIALIZED (
             SELECT scheme AS near, value AS near_value, subject_scheme AS far, subject AS far_value, {step}}} AS step
@@ -66,6 +65,14 @@ def reached(identifiers: Relation, seeds: Relation, schemes: list[str] | None, o
         )
         SELECT seed, scheme, value, min_by(steps, len(steps)) AS steps FROM ways GROUP BY seed, scheme, value
     """)
+
+
+def known_at(moment: str) -> str:
+    """The SQL condition that a row is known at a moment (an SQL expression); NULL: now."""
+    return (
+        f"CASE WHEN {moment} IS NULL THEN known_to IS NULL "
+        f"ELSE known_from <= {moment} AND (known_to IS NULL OR known_to > {moment}) END"
+    )
 
 
 _STEPS = (

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from lakehouse.domains.reference.resolution.links import reached, schemes_between
+from lakehouse.domains.reference.entities.rules import successor_chains
+from lakehouse.domains.reference.resolution.links import known_at, reached, schemes_between
 from lakehouse.domains.reference.resolution.schemes import (
     Identifier,
     InvalidIdentifier,
@@ -67,7 +68,7 @@ def resolve(
         value: an identifier; or a ticker, with its market.
         mic: market of the listings that count.
         to: kind of identifiers that is asked for; by default listings (figi) of an ISIN, ISINs of a FIGI and of an LEI,
-            and else the legal entity (lei).
+            and else the legal entity (lei). For an LEI, lei asks for the entities that have succeeded it, or itself.
 
     Raises:
         InvalidIdentifier: the text or the market is no identifier, or `to` no kind of them.
@@ -75,6 +76,8 @@ def resolve(
     mic = of_scheme(mic, "mic") if mic is not None else None
     asked = identified(value, mic)
     target = require_target(to) if to is not None else asked.default_target
+    if target == asked.scheme == "lei":
+        return Resolution(asked, target, _successors(lake, asked.value, times))
     if target == asked.scheme:
         return Resolution(asked, target, (Answer(asked.scheme, asked.value, ()),))
     import polars as pl
@@ -162,15 +165,55 @@ def _canonical(text: str | None, scheme: str) -> tuple[str | None, str | None]:
         return None, str(fault)
 
 
-def _reached(lake: Lake, seeds: pl.DataFrame, start: str, target: str, times: Times) -> pl.DataFrame:
-    """The answers of a kind to some seeds, ordered by seed and value."""
+def _successors(lake: Lake, lei: str, times: Times) -> tuple[Answer, ...]:
+    """The entities to which an entity's successors lead, whatever its status says; itself, if it is known and has none.
+    A cycle leads to none.
+    """
+    on, known = _conditions(times)
+    in_force = f"valid_from <= {on} AND (valid_to IS NULL OR valid_to > {on}) AND {known_at(known)}"
+    with lake.connect() as connection:
+        stored = lake.select("reference/entities", connection)
+        entities = relation_of(
+            f"SELECT * REPLACE (NULL::DATE AS valid_to, NULL::TIMESTAMPTZ AS known_to) FROM ({stored}) WHERE {in_force}"
+        )
+        rows = connection.execute(
+            f"""
+            WITH chain AS (FROM ({successor_chains(entities)}) WHERE lei = {literal(lei)}),
+            last AS (
+                SELECT DISTINCT successor AS value FROM chain
+                WHERE successor NOT IN (
+                    SELECT lei FROM {entities}
+                    WHERE coalesce(successor_1, successor_2, successor_3, successor_4, successor_5) IS NOT NULL
+                )
+            )
+            SELECT value FROM last
+            UNION ALL
+            SELECT DISTINCT lei FROM {entities} WHERE lei = {literal(lei)} AND NOT EXISTS (FROM chain)
+            ORDER BY value
+            """
+        ).fetchall()
+        columns = "source, object, row_number, valid_from, known_from"
+        records = connection.execute(f"SELECT {columns} FROM {entities} WHERE lei = {literal(lei)} LIMIT 1").pl()
+    origin = next(iter(records.to_dicts()), {})
+    step = {"scheme": "lei", "value": lei, "subject_scheme": "lei", **origin}
+    return tuple(Answer("lei", value, ({**step, "subject": value},)) for (value,) in rows)
+
+
+def _conditions(times: Times) -> tuple[str, str]:
+    """The day and the moment as SQL expressions."""
     day = times.on or datetime.now(UTC).date()
     known = "NULL::TIMESTAMPTZ" if times.known is None else f"{timestamp_literal(times.known)}::TIMESTAMPTZ"
+    return f"DATE {literal(str(day))}", known
+
+
+def _reached(lake: Lake, seeds: pl.DataFrame, start: str, target: str, times: Times) -> pl.DataFrame:
+    """The answers of a kind to some seeds, ordered by seed and value."""
+    on, known = _conditions(times)
     with lake.connect() as connection:
         identifiers = relation_of(lake.select("reference/identifiers", connection))
         connection.register("seeds", seeds)
         schemes = schemes_between(start, target)
-        ways = reached(identifiers, Relation("seeds"), schemes, f"DATE {literal(str(day))}", known)
+        ways = reached(identifiers, Relation("seeds"), schemes, on, known)
         return connection.execute(
             f"SELECT seed, value, steps FROM ({ways}) WHERE scheme = {literal(target)} ORDER BY seed, value"
         ).pl()
