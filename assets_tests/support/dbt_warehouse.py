@@ -290,7 +290,8 @@ class Warehouse:
 
     def content(self, marts: Iterable[str] = (*MARTS, *VIEWS)) -> dict[str, list[tuple]]:
         """Every row of the marts, sorted."""
-        return {mart: self.query(f"select * from marts.{mart} order by all") for mart in marts}
+        with duckdb.connect(str(self.path), read_only=True) as file:
+            return {mart: file.execute(f"select * from marts.{mart} order by all").fetchall() for mart in marts}
 
 
 @contextmanager

@@ -118,15 +118,15 @@ class VendorLake:
 
     def rows(self, name: str, as_of: datetime | None = None) -> pl.DataFrame:
         """A table's rows in the order of its key."""
-        lake = Lake.open(as_of=as_of)
-        return lake.sql(f"SELECT * FROM {name}").pl().sort(lake.table(name).contract.key)  # type: ignore[union-attr]
+        return _rows(Lake.open(as_of=as_of), name)
 
     def everything(self, as_of: datetime | None = None) -> dict[str, pl.DataFrame]:
         """Every table, and both series on the basis of the last of DAYS, by the names that SQL knows them by."""
-        found = {name: self.rows(name, as_of) for name in TABLES}
+        lake = Lake.open(as_of=as_of)
+        found = {name: _rows(lake, name) for name in TABLES}
         for name in ("adjusted_daily_bars", "adjusted_official_daily"):
             query = f"FROM {SOURCE}.{name}(as_of := DATE '{DAYS[-1]}')"
-            found[name] = Lake.open(as_of=as_of).sql(query).pl().sort("instrument_id", "session")  # type: ignore[union-attr]
+            found[name] = lake.sql(query).pl().sort("instrument_id", "session")  # type: ignore[union-attr]
         return found
 
     def versions(self) -> dict[str, int | None]:
@@ -141,6 +141,10 @@ class VendorLake:
     def asked(self, since: int = 0) -> list[Request]:
         """The requests that came to the vendor, from the one of that number on."""
         return self.api.requests[since:]
+
+
+def _rows(lake: Lake, name: str) -> pl.DataFrame:
+    return lake.sql(f"SELECT * FROM {name}").pl().sort(lake.table(name).contract.key)  # type: ignore[union-attr]
 
 
 def object_name(symbol: str, month: str | None = None, *, adjusted: bool = False) -> str:
