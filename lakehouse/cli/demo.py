@@ -1,6 +1,7 @@
-"""The demo: a simulated exchange publishes a month of files and a simulated vendor serves its API. Both run through the
-whole pipeline, followed by the exchange's late, repaired and corrected files and the vendor's corrections. Finally two
-minutes of a quote feed are played at forty times their speed.
+"""The demo: a simulated exchange publishes a month of files and a simulated vendor serves its API, after publishers of
+reference data have named the exchange's market and the issuers of its instruments. All run through the whole pipeline,
+followed by the exchange's late, repaired and corrected files and the vendor's corrections. Finally two minutes of a
+quote feed are played at forty times their speed.
 
 The demo has its own home below the usual one, so that simulated prices never mix with real ones.
 """
@@ -27,14 +28,17 @@ from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source, 
 from lakehouse.local_dagster.dev import is_shown
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
+from lakehouse.simulators.gleif import Gleif, lei_of
+from lakehouse.simulators.market_register import MarketRegister
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import RandomQuotes
 from lakehouse.simulators.truth import Stage
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_api import VendorApi
 
-EXCHANGE, VENDOR, FEED = "xetra", "alpha_vantage", "iex"
+EXCHANGE, VENDOR, FEED, REFERENCE = "xetra", "alpha_vantage", "iex", ("mic", "gleif")
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
+_PUBLISHED_ON = date(2024, 2, 1)
 _DAILY_FROM = date(2023, 9, 1)
 _LATER: tuple[Stage, ...] = ("late", "repaired", "corrected")
 _SYMBOLS = 8
@@ -106,6 +110,8 @@ def _empty(home: Path) -> None:
 def _use(home: Path) -> None:
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
+    os.environ["LAKEHOUSE_MIC_URL"] = str(home / "register")
+    os.environ["LAKEHOUSE_GLEIF_URL"] = os.environ["LAKEHOUSE_GLEIF_MAPPINGS_URL"] = str(home / "gleif")
     # The demo must not use the user's own lake and keys, which `.env` may name.
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     for name in (
@@ -115,6 +121,7 @@ def _use(home: Path) -> None:
         "LAKEHOUSE_XETRA_REPORT_URL",
         "LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED",
         "LAKEHOUSE_IEX_SYMBOLS",
+        "LAKEHOUSE_GLEIF_API_URL",
         "DAGSTER_HOME",
     ):
         os.environ.pop(name, None)
@@ -126,6 +133,7 @@ def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outc
     calendar = source_named(EXCHANGE).calendar
     sessions = calendar.between(FIRST, LAST)
     exchange = Exchange([(session, *calendar.hours(session)) for session in sessions], seed=seed)
+    _reference(console, display, feed.parent, exchange)
     display.show("the exchange publishes its month", 0, 0)
     published = len(exchange.write(feed))
     console.print(
@@ -139,6 +147,25 @@ def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outc
     second = backfill_source(EXCHANGE, FIRST, LAST, display)
     _print_stage(console, "After them", second)
     return second
+
+
+def _reference(console: Console, display: Display, home: Path, exchange: Exchange) -> None:
+    """Publishes, before the exchange's month, the register of markets and the issuers of the exchange's instruments."""
+    day = datetime.combine(_PUBLISHED_ON, time(), UTC)
+    register, gleif = MarketRegister(home / "register"), Gleif(home / "gleif")
+    register.add("XETR", day.date(), lei=lei_of(1), name="XETRA")
+    register.add("XNYS", day.date(), name="NEW YORK STOCK EXCHANGE, INC.")
+    register.publish(day.date())
+    register.write(day.date())
+    names = {listing.isin: listing.description for listing in exchange.market.listings}
+    for number, (isin, name) in enumerate(sorted(names.items()), 2):
+        gleif.pairs["isin"].add((isin, gleif.put_entity(number, f"{name.title()} Issuer", day)))
+    gleif.tick(day)
+    gleif.publish_full(day)
+    gleif.publish_pairs("isin", day)
+    console.print(f"Publishers of reference data name the issuers of {len(names)} instruments", highlight=False)
+    for source in REFERENCE:
+        _print_stage(console, source, backfill_source(source, day.date(), day.date(), display))
 
 
 def _market(seed: int) -> UsMarket:
@@ -256,6 +283,7 @@ def _print_next(console: Console, home: Path, instrument: str) -> None:
     console.print("\nTry next:")
     for command in (
         f'{prefix} {_lakehouse()} sql "FROM marts.daily_movers WHERE gain_rank = 1 ORDER BY session"',
+        f'{prefix} {_lakehouse()} sql "SELECT isin, issuer_lei, issuer_name FROM marts.dim_instrument LIMIT 9"',
         f'{prefix} {_lakehouse()} sql "FROM lake.reconciliation_breaks"',
         f'{prefix} {_lakehouse()} sql "FROM {FEED}.top_stocks LIMIT 9"',
         f"{prefix} {_lakehouse()} plot {instrument} --from {LAST} --to {LAST}",
