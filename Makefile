@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without bytecode every process compiles Lakehouse and the tests again: eight seconds of a core for each of pytest's.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install install-dev demo dev test test-fast test-all test-unit soak check lock clean
+.PHONY: install install-dev demo dev test test-fast test-all test-unit soak bench check lock clean
 
 install: $(VENV)/.runtime
 install-dev: $(VENV)/.development
@@ -41,6 +41,10 @@ test-unit: install-dev
 # The full counts of kills, mutations, properties and large loads, of which `make test` runs a sample.
 soak: install-dev
 	LAKEHOUSE_SOAK=1 $(BIN)/python -m pytest assets_tests -n 2 -m soak
+
+# Each figure of docs/performance.md beside its rival; BENCH="--data FOLDER --rounds 5" takes other objects.
+bench: install-dev
+	$(BIN)/python benchmarks/run.py --write $(BENCH)
 
 check: install-dev
 	$(BIN)/ruff check .
