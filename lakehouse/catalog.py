@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lakehouse.derive.conservation import conservation
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.derive.source import Source
+from lakehouse.domains.documents import domain as documents
 from lakehouse.domains.market import domain as market
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import Feed
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN)
+DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN, documents.DOMAIN)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 _OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse")
 

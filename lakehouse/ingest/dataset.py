@@ -48,12 +48,15 @@ class ObjectOrigin:
         beside: the names of all datasets that share the place, including this one.
         land: brings to the place what is new at a system that is read by a cursor (see `lakehouse.ingest.cursor`); a
             load calls it first.
+        withdraws_vanished: the rows of an object that is removed from the place are withdrawn (see
+            `lakehouse.ingest.vanished`).
     """
 
     place: Callable[[], ObjectSource]
     names: Names
     beside: tuple[Beside, ...]
     land: Callable[[], object] | None = None
+    withdraws_vanished: bool = False
 
     def is_foreign(self, name: str, partitioning: Partitioning) -> bool:
         """Whether no dataset takes or ignores an object of that name."""

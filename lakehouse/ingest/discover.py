@@ -12,6 +12,7 @@ from lakehouse.ingest.ledger import ledger_of, pending, stored_version
 from lakehouse.ingest.object_store import ObjectSource
 from lakehouse.ingest.partitioning import today
 from lakehouse.ingest.skipped import Skipped, skipped
+from lakehouse.ingest.vanished import WithVanished
 from lakehouse.ingest.withheld import Asking, readable_again
 from lakehouse.lake.lake import Lake
 
@@ -55,7 +56,8 @@ def store_of(lake: Lake, dataset: Dataset) -> ObjectSource | Landing:
     """
     if isinstance(dataset.origin, ApiOrigin):
         return Landing(lake.uri, dataset.source)
-    return dataset.origin.place()
+    place = dataset.origin.place()
+    return WithVanished(place, lake, dataset.source, dataset.name) if dataset.origin.withdraws_vanished else place
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Documents: the pages of files, and search in them."""

@@ -1,0 +1,79 @@
+"""The rules of documents: pages that count, chunks, postings, and BM25 over them.
+
+Pure functions that make DuckDB queries. Search needs no extension: Okapi BM25 (Robertson and Zaragoza 2009) with
+k1 = 1.2 and b = 0.75 over tables of postings, so that any DuckDB can run it.
+"""
+
+from __future__ import annotations
+
+from lakehouse.derive.revisions import RevisionRule, winners
+from lakehouse.lake.sql import Query, Relation
+
+PAGES = RevisionRule(key=("sha256", "page"), content=("page_count", "body"), part="part")
+_CHUNK_WORDS = 120
+_K1, _B = 1.2, 0.75
+
+
+def terms(text: str) -> str:
+    """The SQL expression for the list of terms in a text: of two characters and more, without accents."""
+    parts = f"string_split_regex(lower(strip_accents({text})), '[^a-z0-9]+')"
+    return f"list_filter({parts}, lambda term: length(term) > 1)"
+
+
+def pages(raw: Relation, ledger: Relation) -> Query:
+    """The pages of the documents that are there now."""
+    return Query(f"SELECT part, sha256, name, page, page_count, body FROM ({winners(raw, ledger, PAGES)})")
+
+
+def chunks(pages: Relation) -> Query:
+    """The pages' words, some at a time."""
+    return Query(f"""
+        WITH words AS (
+            SELECT part, sha256, name, page, regexp_extract_all(body, '\\S+') AS words
+            FROM {pages} WHERE body IS NOT NULL
+        ),
+        numbered AS (
+            SELECT *, unnest(generate_series(1, (len(words) + {_CHUNK_WORDS - 1}) // {_CHUNK_WORDS})) AS number
+            FROM words
+        ),
+        divided AS (
+            SELECT part, sha256, name, page, number, array_to_string(
+                words[(number - 1) * {_CHUNK_WORDS} + 1:number * {_CHUNK_WORDS}], ' '
+            ) AS body FROM numbered
+        )
+        SELECT part, md5(concat_ws('|', sha256, page, number)) AS chunk_id, sha256, name, page, number,
+            len({terms("body")}) AS term_count, body
+        FROM divided
+    """)
+
+
+def postings(chunks: Relation) -> Query:
+    """How often each term is in each chunk."""
+    return Query(f"""
+        SELECT part, term, chunk_id, count(*) AS term_count
+        FROM (SELECT part, chunk_id, unnest({terms("body")}) AS term FROM {chunks}) GROUP BY ALL
+    """)
+
+
+def search(chunks: Relation, postings: Relation, query: str, limit: str) -> Query:
+    """The chunks that have terms of a query, best first: document, page, score, body.
+
+    Args:
+        query: SQL text of the searched text.
+        limit: SQL text of how many chunks to return.
+    """
+    return Query(f"""
+        WITH asked AS (SELECT DISTINCT unnest({terms(query)}) AS term),
+        corpus AS (SELECT count(*) AS chunk_count, avg(term_count) AS mean_length FROM {chunks}),
+        found AS (SELECT * FROM {postings} SEMI JOIN asked USING (term)),
+        rarity AS (
+            SELECT term, ln(1 + (any_value(chunk_count) - count(*) + 0.5) / (count(*) + 0.5)) AS weight
+            FROM found, corpus GROUP BY term
+        )
+        SELECT name, page, round(sum(
+            weight * found.term_count * {_K1 + 1}
+            / (found.term_count + {_K1} * ({1 - _B} + {_B} * chunks.term_count / mean_length))
+        ), 6) AS score, body, sha256
+        FROM found JOIN rarity USING (term) JOIN {chunks} AS chunks USING (chunk_id), corpus
+        GROUP BY name, page, number, body, sha256 ORDER BY score DESC, name, page, number LIMIT {limit}
+    """)

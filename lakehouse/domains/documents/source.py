@@ -1,0 +1,103 @@
+"""A source of documents made of its YAML and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lakehouse.derive.checks import conservation_holds, objects_known, of_every_dataset, of_every_table, over_all
+from lakehouse.derive.source import Check, Source
+from lakehouse.domains.documents.config import DocumentConfig
+from lakehouse.domains.documents.tables import FILES, PAGES, PRODUCT, TABLES, files, search_macro
+from lakehouse.errors import SourceError
+from lakehouse.ingest.dataset import Dataset, ObjectOrigin
+from lakehouse.ingest.file_server import FileServer
+from lakehouse.ingest.object_store import ObjectSource, objects_at
+from lakehouse.ingest.partitioning import Part, Whole
+from lakehouse.ingest.pdf import PAGES as PAGE_ROWS
+from lakehouse.ingest.pdf import PageReader
+from lakehouse.ingest.reading import reading_digest
+from lakehouse.ingest.thresholds import Refusals
+from lakehouse.ingest.variables import Variables
+from lakehouse.lake.contract import Contract, read_contracts
+
+if TYPE_CHECKING:
+    from lakehouse.ingest.discover import ObjectVersion
+
+KIND = "library"
+"""Also the schema with the domain's tables over all sources; `documents` is the name of a source."""
+
+
+def contracts() -> Mapping[str, Contract]:
+    """Every contract of the domain, by its table's name."""
+    return read_contracts(Path(__file__).parent, "documents")
+
+
+def document_source(config: DocumentConfig, variables: Variables) -> Source:
+    """The source that a `defs.yaml` describes."""
+    return Source(
+        name=config.source,
+        kind=KIND,
+        description=config.description,
+        owners=tuple(config.owners),
+        tags=config.tags,
+        contracts=contracts(),
+        datasets=(_pages(config, variables),),
+        tables=TABLES,
+        views={FILES: files},
+        macros={"search": search_macro},
+        checks=_checks(contracts()),
+    )
+
+
+def place_of(config: DocumentConfig, variables: Variables) -> ObjectSource:
+    """Opens the place of the files.
+
+    Raises:
+        SourceError: the settings name none.
+    """
+    url = variables.source_variable(config.source, "url") or config.objects.url
+    if url is None:
+        raise SourceError(
+            f"no location configured for {config.source}: set LAKEHOUSE_{config.source.upper()}_URL to a folder, a "
+            "bucket or a file server (http://host), or objects.url in its defs.yaml"
+        )
+    return FileServer(url.rstrip("/")) if url.startswith(("http://", "https://")) else objects_at(url)
+
+
+def _pages(config: DocumentConfig, variables: Variables) -> Dataset:
+    contract = contracts()["raw_pages"]
+    place = partial(place_of, config, variables)
+    return Dataset(
+        source=config.source,
+        name=PRODUCT,
+        description="Pages of documents",
+        table=f"{config.source}/raw_pages",
+        contract=contract,
+        rows=PAGE_ROWS,
+        origin=ObjectOrigin(place, config.objects, (config.objects,), withdraws_vanished=True),
+        partitioning=Whole(),
+        partition_column=None,
+        part=Part("part"),
+        times=lambda text: text.select(),
+        reading=reading_digest(contract, {"format": "pdf"}),
+        refusals=Refusals(),
+        object_max_bytes=variables.object_max_bytes,
+        reader=_reader,
+    )
+
+
+def _reader(store: Any, item: ObjectVersion, file: IO[bytes], dataset: Dataset) -> PageReader:
+    return PageReader(item.path, file, dataset.object_max_bytes)
+
+
+def _checks(known: Mapping[str, Contract]) -> tuple[Check, ...]:
+    checks = [
+        *of_every_dataset(known["raw_pages"], PRODUCT),
+        objects_known("raw_pages"),
+        *[check for table in TABLES for check in of_every_table(known[table.name])],
+        conservation_holds(PAGES),
+    ]
+    return tuple(over_all(check) for check in checks)
