@@ -107,6 +107,11 @@ def sources(config: Settings | None = None) -> dict[str, Source]:
     }
 
 
+def description_of(source: str) -> str:
+    """The attributes of a source's `defs.yaml`, as text."""
+    return descriptions().found[source][1].model_dump_json()
+
+
 def sources_of(kind: str, config: Settings | None = None) -> list[Any]:
     """The sources of a kind."""
     return [source for source in sources(config).values() if source.kind == kind]

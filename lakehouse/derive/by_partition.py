@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 # A partition of a large dataset has some 100,000 rows: with twenty of them DuckDB needs about 2 GB.
 PARTITIONS_AT_ONCE = 20
 
+_RAW = Relation("raw_rows")
+_ENTRIES = Relation("ledger_entries")
+"""What the rules are made with: with the names of files in it, the text of a query would not be that of a rule."""
+
 Rules = Callable[[Any, "duckdb.DuckDBPyConnection", Relation, Relation], str]
 """Makes the query of a source's table from relations of the raw rows and of the dataset's ledger rows; registers any
 other inputs in the connection.
@@ -48,7 +52,7 @@ def derive_by_partition(
     fit in memory (see `lakehouse.derive.source.Derive`).
     """
     if not afresh and not verify:
-        partitions = _outdated(dataset, table, rules, lake, source, partitions)
+        partitions = outdated_partitions(dataset, table, rules, lake, source, partitions)
     return in_batches(partial(_batch, dataset, table, rules, lake, source), table, partitions, verify, progress)
 
 
@@ -68,6 +72,18 @@ def derive_whole(
     single = [source.dataset(dataset).partitioning.first]
     how: dict[str, Any] = {"afresh": afresh, "verify": verify, "progress": progress}
     return derive_by_partition(dataset, table, rules, lake, source, single, **how)
+
+
+def outdated_partitions(
+    dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: Sequence[date]
+) -> list[date]:
+    """The partitions that were not made from the present inputs, ascending."""
+    target = lake.table(source.table(table)).snapshot()
+    with lake.connect() as connection:
+        ledger = lake.table(LEDGER).snapshot()
+        no_rows = Query(f"FROM {empty_relation(source.dataset(dataset).contract)}")
+        _, made_from = _prepared(connection, dataset, rules, source, target, ledger, partitions, no_rows)
+    return sorted(date.fromisoformat(partition) for partition in outdated(target, made_from))
 
 
 def in_batches(
@@ -101,23 +117,6 @@ def raw_and_ledger(
     ledger = f"SELECT * FROM ({lake.select(LEDGER, connection, {'source': [source.name]})})"
     stored = lake.table(source.dataset(dataset).table).snapshot().select()
     return relation_of(stored), relation_of(f"{ledger} WHERE product = {literal(dataset)}")
-
-
-_RAW = Relation("raw_rows")
-_ENTRIES = Relation("ledger_entries")
-"""What the rules are made with: with the names of files in it, the text of a query would not be that of a rule."""
-
-
-def _outdated(
-    dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: Sequence[date]
-) -> list[date]:
-    """The partitions that were not made from the present inputs."""
-    target = lake.table(source.table(table)).snapshot()
-    with lake.connect() as connection:
-        ledger = lake.table(LEDGER).snapshot()
-        no_rows = Query(f"FROM {empty_relation(source.dataset(dataset).contract)}")
-        _, made_from = _prepared(connection, dataset, rules, source, target, ledger, partitions, no_rows)
-    return [date.fromisoformat(partition) for partition in outdated(target, made_from)]
 
 
 def _prepared(

@@ -67,6 +67,18 @@ def evaluate(
     return {check.name: findings[check.name] for check in known}
 
 
+def unevaluated(lake: Lake, source: Source, partitions: Sequence[date], description: str) -> set[date]:
+    """The partitions on whose present content some check that remembers was never evaluated."""
+    code, found_in = digest(_code(), description), set()
+    for table in dict.fromkeys(check.table for check in source.checks if check.counted is not None):
+        content = contents_read(lake, source, table, partitions)
+        stored = _results(lake, source.name, table, content, code)
+        for check in source.checks:
+            if check.table == table and check.counted is not None:
+                found_in |= {*partitions} - stored.get(check.name, {}).keys()
+    return found_in
+
+
 def contents_read(lake: Lake, source: Source, table: str, partitions: Sequence[date]) -> dict[date, int]:
     """A digest of what the checks of a table read about each partition."""
     names = [str(day) for day in partitions]

@@ -69,6 +69,7 @@ class DerivedTable:
     Args:
         depends_on: names of the tables that it is derived from.
         as_of: makes its rows as of a past moment.
+        outdated: finds the partitions that were not made from the present inputs; without it, any may be.
         keeps: set if the table holds the winning rows of a dataset.
         is_whole: it is always derived over its whole history, whichever partitions changed.
     """
@@ -78,6 +79,7 @@ class DerivedTable:
     depends_on: tuple[str, ...]
     derive: Derive
     as_of: TableQuery
+    outdated: Callable[[Lake, Any, Sequence[date]], list[date]] | None = None
     keeps: Winners | None = None
     is_whole: bool = False
 
@@ -137,6 +139,7 @@ class Source:
         contracts: contracts of its tables and views, as they apply to this source.
         views: name of a table that is not stored -> its query.
         macros: name of a table macro -> the function that creates it.
+        unreported: finds the partitions of which something lacks that the source writes outside of the lake.
     """
 
     name: str
@@ -151,6 +154,7 @@ class Source:
     views: Mapping[str, TableQuery] = field(default_factory=dict)
     macros: Mapping[str, Macro] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    unreported: Callable[[Lake, Any, Sequence[date]], list[date]] = lambda lake, source, partitions: []
 
     def table(self, name: str) -> str:
         """The path of a table, such as `xetra/daily_bars`."""

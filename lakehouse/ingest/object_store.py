@@ -107,6 +107,20 @@ def require_known(url: str, places: Mapping[str, str]) -> None:
         raise SourceError(f"{without_password(url)}: {fault}")
 
 
+def names_in(store: ObjectStore) -> set[str]:
+    """The names of a target's objects.
+
+    Raises:
+        SourceUnavailable: the target can't be listed.
+    """
+    import obstore
+
+    try:
+        return {entry["path"] for entries in obstore.list(store) for entry in entries}
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise SourceUnavailable(f"the target can't be listed: {error}") from error
+
+
 def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:
     """Writes an object atomically, unless it exists with the same content. Returns whether it was written.
 

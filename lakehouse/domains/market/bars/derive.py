@@ -15,7 +15,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.by_partition import PARTITIONS_AT_ONCE, derive_by_partition
+from lakehouse.derive.by_partition import PARTITIONS_AT_ONCE, derive_by_partition, outdated_partitions
 from lakehouse.derive.fingerprints import contents, digest, marks_of, of_frames, outdated, said_by
 from lakehouse.derive.incremental import DeriveResult, count, derive_until_current
 from lakehouse.domains.market.bars import rules
@@ -46,6 +46,8 @@ def bar_rows(source: BarSource, connection: duckdb.DuckDBPyConnection, raw: Rela
 
 derive_bars = partial(derive_by_partition, "bars", "bars", bar_rows)
 """Brings the table bars of some sessions in line with raw_bars and the ledger."""
+outdated_bars = partial(outdated_partitions, "bars", "bars", bar_rows)
+"""The sessions whose bars were not made from the present raw_bars and ledger."""
 
 
 def derive_daily_bars(
@@ -61,7 +63,7 @@ def derive_daily_bars(
     `lakehouse.derive.source.Derive`).
     """
     if not afresh and not verify:
-        sessions = _outdated_daily(lake, source, sessions)
+        sessions = outdated_daily_bars(lake, source, sessions)
     result, ordered = DeriveResult(), sorted(sessions)
     # A year is a partition of daily_bars: several commits to one would each write all of its rows.
     for _, of_year in groupby(ordered, lambda session: session.year):
@@ -71,14 +73,14 @@ def derive_daily_bars(
     return result
 
 
-def _outdated_daily(lake: Lake, source: BarSource, sessions: Sequence[date]) -> list[date]:
-    """The sessions whose daily bars were not made from the present bars."""
+def outdated_daily_bars(lake: Lake, source: BarSource, sessions: Sequence[date]) -> list[date]:
+    """The sessions whose daily bars were not made from the present bars, ascending."""
     target = lake.table(source.table("daily_bars")).snapshot()
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
         bars = lake.table(source.table("bars")).snapshot()
         _, made_from = _prepared(connection, source, target, ledger, bars, sessions)
-    return [date.fromisoformat(session) for session in outdated(target, made_from)]
+    return sorted(date.fromisoformat(session) for session in outdated(target, made_from))
 
 
 def _prepared(

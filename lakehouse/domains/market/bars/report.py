@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lakehouse.domains.market.bars.config import Report
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.errors import SourceError
-from lakehouse.ingest.object_store import put_if_changed, store_at
+from lakehouse.ingest.object_store import names_in, put_if_changed, store_at
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal, predicate
 
@@ -69,6 +69,23 @@ def export_report(lake: Lake, source: BarSource, sessions: Sequence[date]) -> Re
             result.unchanged += 1
         result.rows += frame.height
     return result
+
+
+def unreported(lake: Lake, source: BarSource, sessions: Sequence[date]) -> list[date]:
+    """The sessions with daily bars whose object the target of the report lacks.
+
+    Raises:
+        SourceUnavailable: the target can't be listed.
+    """
+    report = source.config.report
+    if report is None:
+        return []
+    there = names_in(store_at(source.report_url, source.report_access))
+    stored = lake.table(source.table("daily_bars")).snapshot().select_dates(sessions)
+    with lake.connect() as connection:
+        days = connection.execute(f"SELECT DISTINCT session FROM ({stored}) ORDER BY session").fetchall()
+    keys = {day: report.key.format(session=day.strftime(report.date_format)) for (day,) in days}
+    return [day for day, key in keys.items() if key not in there]
 
 
 def _rendered(frame: pl.DataFrame, report: Report) -> bytes:

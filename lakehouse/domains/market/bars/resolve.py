@@ -8,6 +8,7 @@ from lakehouse.derive.source import Check, DerivedTable, Macro
 from lakehouse.domains.market.bars.checks import bar_checks, official_checks
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.longer import bars_of_interval
+from lakehouse.domains.market.bars.report import unreported
 from lakehouse.domains.market.bars.source import KIND, SYMBOLS, BarSource, bound_contracts, datasets_of
 from lakehouse.domains.market.bars.symbols import symbols
 from lakehouse.domains.market.bars.tables import (
@@ -45,6 +46,7 @@ def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
         views={SYMBOLS: symbols},
         macros=macros,
         checks=checks,
+        unreported=unreported,
         config=config,
         sessions=sessions,
         report_url=report_url or str(variables.home / "reports" / config.source),

@@ -6,7 +6,7 @@ from functools import partial
 
 from lakehouse.derive.source import DerivedTable, Winners
 from lakehouse.domains.market.bars import as_of
-from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
+from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars, outdated_bars, outdated_daily_bars
 from lakehouse.domains.market.bars.rules import BARS
 from lakehouse.domains.market.corporate_actions.derive import derive_official
 from lakehouse.domains.market.corporate_actions.rules import OFFICIAL
@@ -17,6 +17,7 @@ BARS_TABLE = DerivedTable(
     depends_on=("raw_bars",),
     derive=derive_bars,
     as_of=as_of.bars,
+    outdated=outdated_bars,
     keeps=Winners("bars", BARS),
 )
 DAILY_BARS_TABLE = DerivedTable(
@@ -25,6 +26,7 @@ DAILY_BARS_TABLE = DerivedTable(
     depends_on=("bars",),
     derive=derive_daily_bars,
     as_of=as_of.daily_bars,
+    outdated=outdated_daily_bars,
 )
 OFFICIAL_DAILY_TABLE = DerivedTable(
     name="official_daily",
