@@ -177,7 +177,18 @@ def write_actions(actions: list[Action], source: str = VENDOR) -> None:
 
 def write_windows(windows: Windows, feed: str = "iex") -> None:
     """Makes `windows` the whole content of a feed's closed windows, each with the mean of its first and last price."""
-    rows = [
+    _overwrite(f"{feed}/quote_windows", _rows_of(windows))
+
+
+def append_windows(windows: Windows, feed: str = "iex") -> None:
+    """Adds `windows` to those of a feed."""
+    table = Lake.open().table(f"{feed}/quote_windows")
+    rows = pa.Table.from_pylist(_rows_of(windows), schema=table.contract.arrow_schema)
+    table.snapshot().append(rows, ["windows"])
+
+
+def _rows_of(windows: Windows) -> list[dict[str, Any]]:
+    return [
         {
             "resolution_minutes": place.minutes,
             "window_end": place.window_end,
@@ -195,7 +206,6 @@ def write_windows(windows: Windows, feed: str = "iex") -> None:
         }
         for place, window in windows.items()
     ]
-    _overwrite(f"{feed}/quote_windows", rows)
 
 
 def _overwrite(name: str, rows: list[dict[str, Any]]) -> None:

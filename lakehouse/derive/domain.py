@@ -4,7 +4,7 @@ sources.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,13 @@ OverAllMacro = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection"], None
 Attach = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection", str], None]
 """Attaches further tables, made of all sources of a kind, to the named catalog that dbt's models read."""
 
+Reach = Callable[["duckdb.DuckDBPyConnection", str, str], "Collection[str] | None"]
+"""Follows changes to the models. Called with a connection to the marts as they were published, the catalog that the
+models read, and a schema with a table (source, day) for each table that models read over all sources: its partitions
+that changed. Adds there what the models ask for to restrict themselves. Returns the models that the changes don't reach
+though they read a changed table; None if every model must be built in full.
+"""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -42,6 +49,8 @@ class Kind:
         attach: attaches the other tables that the models read.
         reads: the tables that `attach` reads, besides those over all sources.
         joins: further kinds whose tables its models join.
+        of_days_over: whether the models see only days (UTC) that are over of these tables.
+        reach: follows changes to the models; without it, the models are built in full when anything changed.
     """
 
     name: str
@@ -54,6 +63,8 @@ class Kind:
     attach: Attach | None = None
     reads: tuple[str, ...] = ()
     joins: tuple[str, ...] = ()
+    of_days_over: bool = False
+    reach: Reach | None = None
 
 
 @dataclass(frozen=True)

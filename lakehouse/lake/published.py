@@ -21,6 +21,8 @@ from lakehouse.lake.sql import literal
 if TYPE_CHECKING:
     import duckdb
 
+NOTES = "reading"
+"""The schema, in a file of marts that is being built, with what its models need to know of this run."""
 _REPLACED = "the next publication replaces it: run `lakehouse rebuild` for any source"
 _LOCKED = "Could not set lock on file"
 _log = logging.getLogger(__name__)
@@ -110,11 +112,18 @@ def _attach_copy(connection: duckdb.DuckDBPyConnection, path: Path, name: str, w
 
 def has_table(connection: duckdb.DuckDBPyConnection, database: str, schema: str, table: str) -> bool:
     """Whether an attached database has a table."""
+    named = ", ".join(map(literal, (database, schema, table)))
     found = connection.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE (database_name, schema_name, table_name) = (?, ?, ?)",
-        [database, schema, table],
+        f"SELECT 1 FROM duckdb_tables() WHERE (database_name, schema_name, table_name) = ({named})"
     )
     return found.fetchone() is not None
+
+
+def noted(connection: duckdb.DuckDBPyConnection, name: str) -> str | None:
+    """The relation of a note in the file that a connection is opened on; None if there is none."""
+    row = connection.execute("SELECT current_database()").fetchone()
+    assert row is not None
+    return f'"{row[0]}".{NOTES}.{name}' if has_table(connection, row[0], NOTES, name) else None
 
 
 def recorded_versions(path: Path) -> dict[tuple[str, str], dict[str, int | None]] | None:
@@ -122,7 +131,7 @@ def recorded_versions(path: Path) -> dict[tuple[str, str], dict[str, int | None]
     written). None if an earlier version of Lakehouse published it; empty if the file is damaged.
     """
     found: dict[tuple[str, str], dict[str, int | None]] = {}
-    rows = _rows_of(path, "SELECT part, source, table_name, version FROM published.publication.inputs")
+    rows = recorded(path, "inputs", "SELECT part, source, table_name, version FROM published.publication.inputs")
     for part, source, name, version in rows or []:
         found.setdefault((part, source), {})[name] = version
     return None if rows is None else found
@@ -136,13 +145,13 @@ def kept_versions(path: Path) -> dict[str, set[int]]:
         WHERE inputs.version IS NOT NULL
     """
     found: dict[str, set[int]] = {}
-    for name, version in _rows_of(path, query) or []:
+    for name, version in recorded(path, "inputs", query) or []:
         found.setdefault(name, set()).add(version)
     return found
 
 
-def _rows_of(path: Path, query: str) -> list[tuple[Any, ...]] | None:
-    """The rows of a query over a published file; None if it has no record of its inputs."""
+def recorded(path: Path, table: str, query: str) -> list[tuple[Any, ...]] | None:
+    """The rows of a query over `published.publication.<table>` of a published file; None if it has no such record."""
     import duckdb
 
     if not path.is_file():
@@ -150,7 +159,7 @@ def _rows_of(path: Path, query: str) -> list[tuple[Any, ...]] | None:
     with duckdb.connect() as connection:
         try:
             attach_published(connection, path, "published")
-            if not has_table(connection, "published", "publication", "inputs"):
+            if not has_table(connection, "published", "publication", table):
                 return None
             return connection.execute(query).fetchall()
         except (MartsUnavailable, duckdb.Error):

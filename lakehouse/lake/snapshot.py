@@ -97,6 +97,13 @@ class Snapshot:
             )
         )
 
+    def files_by(self, column: str) -> dict[str, list[str]]:
+        """The names of all Parquet files, by the value of a partition column."""
+        found: dict[str, list[str]] = {}
+        for row in self._statistics(f"partition.{column}"):
+            found.setdefault(str(row[f"partition.{column}"]), []).append(row["path"])
+        return found
+
     def refreshed(self) -> Snapshot:
         """The newest version, unless the table is pinned. Reads only the new entries of the log."""
         if self.delta is not None and self.table.pin is None:
@@ -183,11 +190,13 @@ class Snapshot:
         return self.table.location.file_name(f"{self.table.location.uri}/{path}")
 
     def _statistics(self, *columns: str) -> list[dict[str, Any]]:
-        import pyarrow as pa
-
         if self.delta is None or not self.files():
             return []
-        return pa.table(self.delta.get_add_actions(flatten=True)).select(["path", *columns]).to_pylist()
+        found = self.delta.get_add_actions(flatten=True)
+        # Not by pyarrow, which imports pandas to tell what it is given.
+        names = ("path", *columns)
+        of_columns = [[value for chunk in found.column(name).chunks for value in chunk.to_pylist()] for name in names]
+        return [dict(zip(names, values, strict=True)) for values in zip(*of_columns, strict=True)]
 
     def checkpoint(self, name: str) -> int | None:
         """The last number that commits stored under `name` by `checkpoints`."""

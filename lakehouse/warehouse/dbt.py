@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ def manifest_path(config: Settings) -> Path:
     from filelock import FileLock
 
     manifest = target_folder(config) / "manifest.json"
-    made_of, project = manifest.with_name("made_of"), _digest_of_project()
+    made_of, project = manifest.with_name("made_of"), digest_of_project()
 
     def is_current() -> bool:
         return manifest.exists() and made_of.exists() and made_of.read_text() == project
@@ -116,10 +116,15 @@ def manifest_path(config: Settings) -> Path:
     return manifest
 
 
-def _digest_of_project() -> str:
-    """A digest of the names and contents of the project's files."""
+def digest_of_project() -> str:
+    """A digest of the names and contents of the dbt project's files."""
+    return digest_of_files(PROJECT, (path for path in PROJECT.rglob("*") if path.is_file()))
+
+
+def digest_of_files(folder: Path, files: Iterable[Path]) -> str:
+    """A digest of the names, from `folder` on, and the contents of files."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in PROJECT.rglob("*") if path.is_file()):
+    for path in sorted(files):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(PROJECT).as_posix()}\0{content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()

@@ -14,16 +14,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lakehouse.derive.held_back import Hold, holds
 from lakehouse.errors import TableMissing
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.published import recorded_versions
+from lakehouse.lake.sql import literal, timestamp_literal
 from lakehouse.lake.stored_table import Pin
 from lakehouse.settings import settings
 from lakehouse.warehouse.last_descriptions import last_described
 from lakehouse.warehouse.parts import Part
 from lakehouse.warehouse.sources import part_tables
+
+if TYPE_CHECKING:
+    import duckdb
 
 Versions = Mapping[str, int | None]
 """Table -> the version that is read; None if it was never written."""
@@ -80,30 +85,32 @@ def _version_at(lake: Lake, name: str, moment: datetime) -> int | None:
         return None
 
 
-def record(build: Path, inputs: Inputs) -> None:
+def record(connection: duckdb.DuckDBPyConnection, inputs: Inputs) -> None:
     """Records in the private file the inputs of the parts that were built."""
-    import duckdb
-
-    with duckdb.connect(str(build)) as connection:
-        connection.execute(
-            """
-            CREATE SCHEMA IF NOT EXISTS publication;
-            CREATE TABLE IF NOT EXISTS publication.inputs (
-                part VARCHAR, source VARCHAR, table_name VARCHAR, version BIGINT
-            );
-            CREATE SCHEMA IF NOT EXISTS marts;
-            CREATE TABLE IF NOT EXISTS marts.held_back (
-                part VARCHAR, source VARCHAR, since TIMESTAMPTZ, table_name VARCHAR, check_name VARCHAR, found VARCHAR
-            )
-            """
+    connection.execute(
+        """
+        CREATE SCHEMA IF NOT EXISTS publication;
+        CREATE TABLE IF NOT EXISTS publication.inputs (
+            part VARCHAR, source VARCHAR, table_name VARCHAR, version BIGINT
+        );
+        CREATE SCHEMA IF NOT EXISTS marts;
+        CREATE TABLE IF NOT EXISTS marts.held_back (
+            part VARCHAR, source VARCHAR, since TIMESTAMPTZ, table_name VARCHAR, check_name VARCHAR, found VARCHAR
         )
-        for part in {part for part, _ in inputs.versions}:
-            connection.execute("DELETE FROM publication.inputs WHERE part = ?", [part])
-            connection.execute("DELETE FROM marts.held_back WHERE part = ?", [part])
-        for (part, source), versions in inputs.versions.items():
-            for name, version in versions.items():
-                connection.execute("INSERT INTO publication.inputs VALUES (?, ?, ?, ?)", [part, source, name, version])
-            for hold in inputs.held:
-                if hold.source == source:
-                    values = [part, source, hold.since, hold.table, hold.check, hold.found]
-                    connection.execute("INSERT INTO marts.held_back VALUES (?, ?, ?, ?, ?, ?)", values)
+        """
+    )
+    for part in {part for part, _ in inputs.versions}:
+        connection.execute(f"DELETE FROM publication.inputs WHERE part = {literal(part)}")
+        connection.execute(f"DELETE FROM marts.held_back WHERE part = {literal(part)}")
+    for (part, source), versions in inputs.versions.items():
+        for name, version in versions.items():
+            texts = ", ".join(map(literal, (part, source, name)))
+            number = "NULL" if version is None else version
+            connection.execute(f"INSERT INTO publication.inputs VALUES ({texts}, {number})")
+        for hold in inputs.held:
+            if hold.source == source:
+                texts = ", ".join(map(literal, (hold.table, hold.check, hold.found)))
+                connection.execute(
+                    f"INSERT INTO marts.held_back VALUES ({literal(part)}, {literal(source)}, "
+                    f"{timestamp_literal(hold.since)}, {texts})"
+                )

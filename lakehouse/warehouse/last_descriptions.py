@@ -21,15 +21,22 @@ from lakehouse.settings import Settings
 _log = logging.getLogger(__name__)
 
 
-def keep_descriptions(config: Settings) -> None:
-    """Keeps the descriptions that are in use, and those kept before for files that have a fault now."""
+def in_use(config: Settings) -> dict[str, Any]:
+    """The descriptions that publications use, by source: those of the files, and for files that have a fault now those
+    that were kept before.
+    """
     known, faulty = descriptions(), faulty_files()
     kept = {name: entry for name, entry in _kept(config).items() if Path(entry["file"]) in faulty}
     for name, (component, said) in known.found.items():
         if (file := known.files.get(name)) is not None and file not in faulty:
             attributes = said.model_dump(mode="json", exclude_unset=True)
             kept[name] = {"file": str(file), "component": component, "attributes": attributes}
-    written = json.dumps(kept, indent=1, sort_keys=True)
+    return kept
+
+
+def keep_descriptions(config: Settings) -> None:
+    """Keeps the descriptions that are in use."""
+    written = json.dumps(in_use(config), indent=1, sort_keys=True)
     path = _path(config)
     if path.exists() and path.read_text() == written:
         return

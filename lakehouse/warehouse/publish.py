@@ -1,5 +1,5 @@
-"""Write, audit, publish: dbt builds into a private copy, which replaces the published file in one atomic step when
-every model and test has passed.
+"""Write, audit, publish: dbt builds what changed into a private copy, which replaces the published file in one atomic
+step when every model and test has passed. `news` tells what changed, `differences` which models it reaches.
 
 Readers keep the file that they opened: a new publication is another file of the same name. One publisher works at a
 time. The file is read-only; `lake.published` describes what other programs may do to it.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.catalog import lake_of
 from lakehouse.errors import LakehouseError, MartsUnavailable
+from lakehouse.lake.lake import Lake
 from lakehouse.lake.published import attach_published, log_of
 from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.lake.releases import keep_log, present_marts
@@ -26,10 +27,13 @@ from lakehouse.lake.sql import literal
 from lakehouse.lake.stored_table import Pins
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
-from lakehouse.warehouse.inputs import HELD_BACK_MART, inputs_of, record
+from lakehouse.warehouse.differences import selected
+from lakehouse.warehouse.inputs import HELD_BACK_MART, Inputs, inputs_of, record
 from lakehouse.warehouse.last_descriptions import keep_descriptions, last_described
+from lakehouse.warehouse.news import news_of, record_contents
 from lakehouse.warehouse.parts import Part, parts
 from lakehouse.warehouse.reading import reading
+from lakehouse.warehouse.soundness import is_sound, remember_sound
 from lakehouse.warehouse.sources import part_tables, require_descriptions
 
 if TYPE_CHECKING:
@@ -46,25 +50,32 @@ class AuditFailed(LakehouseError):
 
 
 @contextmanager
-def publication(config: Settings, *, from_scratch: bool = False, base: Path | None = None) -> Iterator[Path]:
-    """The private file to build into. It is published at the end of the block, unless the block raises.
-
-    It starts as a copy of `base`, by default the published file. If there is none, or it is damaged, or `from_scratch`
-    is set, the private file doesn't exist yet.
+def publication(config: Settings, *, base: Path | None = None) -> Iterator[Path]:
+    """Publishes at the end of the block the private file that was built in it (see `build_part`), whose path it yields,
+    unless the block raises. Where nothing was built, the published file stays, but `base` replaces it.
     """
     with _private_build(config) as build:
         # Under the lock, since the path is another one while a release is served.
         published = present_marts(config)
-        copied = base or published
-        if copied.exists() and not from_scratch:
-            shutil.copyfile(copied, build)
-            if not _is_sound(build):
-                _log.warning("%s is damaged: the marts are built from scratch", copied)
-                build.unlink()
         yield build
-        _settle(build)
-        replace_marts(published, _beside(published, build))
+        if not build.exists() and (base is not None or log_of(published).exists()):
+            shutil.copyfile(base or published, build)
+        if build.exists():
+            _settle(build)
+            replace_marts(published, _beside(published, build))
+            remember_sound(config, published)
         keep_descriptions(config)
+
+
+def start_of(config: Settings, base: Path | None = None) -> Path | None:
+    """The file that a build starts from: `base`, by default the published one; None if it is missing or damaged."""
+    start = base or present_marts(config)
+    if not start.exists():
+        return None
+    if not is_sound(config, start):
+        _log.warning("%s is damaged: the marts are built from scratch", start)
+        return None
+    return start
 
 
 def _beside(warehouse: Path, build: Path) -> Path:
@@ -75,20 +86,6 @@ def _beside(warehouse: Path, build: Path) -> Path:
     staged.unlink(missing_ok=True)
     shutil.copyfile(build, staged)
     return staged
-
-
-def _is_sound(build: Path) -> bool:
-    """Whether a DuckDB file can be opened and all of its rows read. dbt's tests read as much."""
-    import duckdb
-
-    try:
-        with duckdb.connect(str(build), read_only=True) as connection:
-            tables = connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall()
-            for schema, table in tables:
-                connection.execute(f'SELECT bit_xor(hash(*COLUMNS(*))) FROM "{schema}"."{table}"').fetchall()
-    except duckdb.Error:
-        return False
-    return True
 
 
 def replace_marts(published: Path, build: Path) -> None:
@@ -114,25 +111,27 @@ def _sync(path: Path) -> None:
 
 
 def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] | None = None) -> list[str]:
-    """Builds and tests a part of the models inside a `publication`; returns what failed. The other parts stay as
-    published, unless the publication starts without a file: then all are built.
+    """Builds and tests inside a `publication` what changed of a part of the models; returns what failed. The other
+    parts stay as published, unless the publication starts without a file: then all are built.
 
     Raises:
         SourceError: see `require_descriptions`.
     """
-    return _build(config, [part] if build_path(config).exists() else parts(), BUILD, on_event)
+    start = start_of(config)
+    return _build(config, [part] if start else parts(), BUILD, start, on_event)
 
 
 def publish(config: Settings, *, full_refresh: bool = False, base: Path | None = None) -> None:
-    """Builds each model, runs each test, and publishes. `base` is a file to start from instead of the published one.
+    """Builds and tests what changed, or (`full_refresh`) everything, and publishes. `base` is a file to start from
+    instead of the published one.
 
     Raises:
         AuditFailed: a model or test failed; nothing was published.
         SourceError: see `require_descriptions`.
     """
     require_descriptions(lake_of(config), parts())
-    with publication(config, from_scratch=full_refresh, base=base):
-        failures = _build(config, parts(), BUILD, published=base)
+    with publication(config, base=base):
+        failures = _build(config, parts(), BUILD, None if full_refresh else start_of(config, base))
         if failures:
             raise AuditFailed("not published: " + "; ".join(failures))
 
@@ -141,27 +140,41 @@ def _build(
     config: Settings,
     parts: Sequence[Part],
     command: Sequence[str],
+    start: Path | None,
     on_event: Callable[[Event], None] | None = None,
-    published: Path | None = None,
 ) -> list[str]:
-    """Runs a dbt command on some parts in the private file, from their current inputs, which are recorded in the file;
-    returns what failed. `published` is the file with the rows of sources that are held back, by default the present
-    one.
+    """Runs a dbt command in the private file, a copy of `start`, on what changed of some parts; records their inputs in
+    the file, and returns what failed. Without changes there is no private file, and dbt is not even imported.
     """
+    import duckdb
+
     lake = lake_of(config)
     require_descriptions(lake, parts)
-    inputs, build = inputs_of(lake, parts, published or present_marts(config)), build_path(config)
+    inputs, build = inputs_of(lake, parts, start or present_marts(config)), build_path(config)
+    _tell_of_held(lake, config, parts, inputs)
+    found = [news_of(lake, config, part, inputs, start) for part in parts]
+    if not any(news.is_any for news in found):
+        return []
+    if start is not None:
+        shutil.copyfile(start, build)
+    with reading(build, inputs.pins):
+        wanted = selected(config, build, found)
+        failures = run_dbt((*command, "--select", *wanted), config, on_event) if wanted else []
+    with duckdb.connect(str(build)) as connection:
+        record(connection, inputs)
+        record_contents(connection, found)
+    return failures
+
+
+def _tell_of_held(lake: Lake, config: Settings, parts: Sequence[Part], inputs: Inputs) -> None:
+    """Logs which sources keep their published rows, and keeps the log of their tables, so that they can be read."""
     for source in {hold.source for hold in inputs.held}:
         for name in {name for part in parts for name in part_tables(part).get(source, [])}:
             keep_log(lake.table(name))
-    with reading(build, inputs.pins):
-        failures = run_dbt((*command, "--select", *(part.selector for part in parts)), config, on_event)
     for hold in inputs.held:
         _log.warning("The marts show the rows of %s as they were published before: %s", hold.source, hold)
     for source in {source.name for part in parts for source in last_described(part.schema, config)}:
         _log.warning("The marts show the rows of %s as they were published before: its defs.yaml has a fault", source)
-    record(build, inputs)
-    return failures
 
 
 class MartsAsOf:
@@ -231,7 +244,7 @@ def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
     import duckdb
 
     with _private_build(config) as build:
-        failures = _build(config, [part] if part else parts(), ["run"])
+        failures = _build(config, [part] if part else parts(), ["run"], None)
         if failures:
             raise AuditFailed("; ".join(failures))
         _settle(build)

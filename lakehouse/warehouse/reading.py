@@ -1,7 +1,8 @@
 """How dbt's models read the lake in one run: as of which moment, and which tables at which versions.
 
 It is noted in the private file that dbt builds, where the plugin that attaches the lake reads it: dbt would parse its
-project again if a variable changed. The notes are removed before the file is published.
+project again if a variable changed. What changed is noted there, too, for models that restrict themselves to it
+(see `differences`). The notes are removed before the file is published.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse.lake.published import has_table
+from lakehouse.lake.published import NOTES, noted
+from lakehouse.lake.sql import literal
 from lakehouse.lake.stored_table import Pin
 
 if TYPE_CHECKING:
     import duckdb
 
-_SCHEMA = "reading"
 _PINS = "pins"
 _MOMENT = "moment"
 
@@ -33,19 +34,20 @@ def reading(build: Path, pins: Mapping[str, Pin], as_of: datetime | None = None)
     with duckdb.connect(str(build)) as connection:
         connection.execute(
             f"""
-            CREATE SCHEMA {_SCHEMA};
-            CREATE TABLE {_SCHEMA}.{_PINS} (path VARCHAR, version BIGINT);
-            CREATE TABLE {_SCHEMA}.{_MOMENT} (as_of VARCHAR)
+            CREATE SCHEMA {NOTES};
+            CREATE TABLE {NOTES}.{_PINS} (path VARCHAR, version BIGINT);
+            CREATE TABLE {NOTES}.{_MOMENT} (as_of VARCHAR)
             """
         )
         rows = [(path, pin.version) for path, pin in pins.items()]
         if rows:
-            connection.executemany(f"INSERT INTO {_SCHEMA}.{_PINS} VALUES (?, ?)", rows)
+            values = ", ".join(f"({literal(path)}, {'NULL' if version is None else version})" for path, version in rows)
+            connection.execute(f"INSERT INTO {NOTES}.{_PINS} VALUES {values}")
         if as_of is not None:
-            connection.execute(f"INSERT INTO {_SCHEMA}.{_MOMENT} VALUES (?)", [as_of.isoformat()])
+            connection.execute(f"INSERT INTO {NOTES}.{_MOMENT} VALUES ({literal(as_of.isoformat())})")
     yield
     with duckdb.connect(str(build)) as connection:
-        connection.execute(f"DROP SCHEMA {_SCHEMA} CASCADE")
+        connection.execute(f"DROP SCHEMA {NOTES} CASCADE")
 
 
 def pins_in(connection: duckdb.DuckDBPyConnection) -> dict[str, Pin]:
@@ -59,8 +61,5 @@ def moment_in(connection: duckdb.DuckDBPyConnection) -> datetime | None:
 
 
 def _noted(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple]:
-    row = connection.execute("SELECT current_database()").fetchone()
-    assert row is not None
-    if not has_table(connection, row[0], _SCHEMA, table):
-        return []
-    return connection.execute(f"FROM {_SCHEMA}.{table}").fetchall()
+    relation = noted(connection, table)
+    return connection.execute(f"FROM {relation}").fetchall() if relation else []

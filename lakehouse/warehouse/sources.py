@@ -66,7 +66,7 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog
     (see their `model_inputs`); and `lake.ingest_ledger`. The moment as of which the lake is read, and the versions of
     tables, are those noted in the file that dbt builds (see `reading`).
     """
-    if connection.execute("SELECT 1 FROM duckdb_databases() WHERE database_name = ?", [catalog]).fetchone():
+    if connection.execute(f"SELECT 1 FROM duckdb_databases() WHERE database_name = {literal(catalog)}").fetchone():
         return
     present = lake_of(config, as_of=moment_in(connection))
     lake = present.pinned(pins_in(connection).get, present.warehouse)

@@ -38,7 +38,7 @@ def load(symbol: str) -> None:
 
 
 def publish(price: int) -> None:
-    with publication(settings(), from_scratch=True) as build, duckdb.connect(str(build)) as connection:
+    with publication(settings()) as build, duckdb.connect(str(build)) as connection:
         connection.execute(f"CREATE SCHEMA marts; CREATE TABLE marts.prices AS SELECT {price} AS price")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from lakehouse.derive.domain import Domain, Kind
-from lakehouse.domains.market import model_inputs
+from lakehouse.domains.market import model_inputs, model_reach
 from lakehouse.domains.market.bars import source as bars
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.resolve import bar_source
@@ -34,6 +34,7 @@ DOMAIN = Domain(
             marts=("market", "warehouse"),
             attach=model_inputs.attach_market,
             joins=("reference",),
+            reach=model_reach.reach,
         ),
         Kind(
             name=quotes.KIND,
@@ -44,6 +45,8 @@ DOMAIN = Domain(
             marts=("quotes", "feed_warehouse"),
             attach=model_inputs.attach_feeds,
             reads=(quotes.WINDOWS,),
+            of_days_over=True,
+            reach=lambda *_: (),
         ),
     ),
     views=lambda: {"reconciliation_breaks": (contracts()["reconciliation_breaks"], reconciliation_breaks)},

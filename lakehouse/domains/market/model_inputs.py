@@ -18,6 +18,7 @@ from lakehouse.domains.market.quotes import feed as quotes
 from lakehouse.domains.market.quotes.feed import WINDOWS, Feed
 from lakehouse.lake.contract import empty_relation
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.published import noted
 from lakehouse.lake.sql import Query, Relation, literal, relation_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def attach_market(
     connection.execute(f"CREATE VIEW {schema}.adjustment_factors AS {over_all(partial(_factors, CONVENTION), having)}")
     both = [source for source in having if source.has_bars]
     connection.execute(f"CREATE VIEW {schema}.closes_as_traded AS {over_all(_closes_as_traded, both)}")
-    connection.execute(f"CREATE VIEW {schema}.session_splits AS {session_splits}")
+    # Where only changes are built, they are computed already (see `model_reach`).
+    known = noted(connection, "session_splits")
+    connection.execute(f"CREATE VIEW {schema}.session_splits AS {f'FROM {known}' if known else session_splits}")
     connection.execute(f"CREATE SCHEMA {catalog}.{CALENDAR}")
     for name, frame in (("sessions", _sessions(sources)), ("venues", _venues(sources))):
         connection.register("attached_frame", frame)

@@ -1,3 +1,11 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='changed_groups',
+    unique_key=['source', 'session'],
+    on_schema_change='append_new_columns',
+) }}
+{%- set restricted = affected(['daily_summary'], 'from ' ~ note('daily_summary')) %}
+
 select
     source,
     session,
@@ -17,6 +25,7 @@ select
 from {{ ref('daily_summary') }}
 -- A source without volumes has no turnover to rank.
 where turnover is not null
+{% if restricted %}    and (source, session) in (from {{ affected_groups() }}){% endif %}
 window
     market as (partition by source, session, currency),
     -- Sums of floating-point numbers depend on their order.

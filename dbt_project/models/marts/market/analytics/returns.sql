@@ -1,3 +1,35 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='changed_groups',
+    unique_key=['source', 'session'],
+    on_schema_change='append_new_columns',
+) }}
+{#- The convention is the same on all rows of a series with a dividend that counts. -#}
+{%- set conventions %}
+    select actions.source, actions.instrument_id, actions.currency, max(actions.dividend_convention) as dividend_convention
+    from {{ ref('fct_corporate_action') }} as actions
+    join (
+        select source, instrument_id, currency, min(session) as first_session, max(session) as last_session
+        from {{ ref('fct_daily_bar') }}
+        group by source, instrument_id, currency
+    ) as series using (source, instrument_id, currency)
+    where actions.kind = 'dividend' and actions.ex_date > first_session and actions.ex_date <= last_session
+    group by actions.source, actions.instrument_id, actions.currency
+{%- endset %}
+{%- set groups %}
+from {{ note('fct_daily_bar') }}
+union
+select source, session
+from {{ ref('fct_daily_bar') }}
+where (source, prev_session) in (from {{ note('fct_daily_bar') }})
+union
+select stored.source, stored.session
+from {{ this }} as stored
+left join ({{ conventions }}) as conventions using (source, instrument_id, currency)
+where stored.dividend_convention is distinct from conventions.dividend_convention
+{% endset %}
+{%- set restricted = affected(['fct_daily_bar'], groups) %}
+
 with closes as (
     -- `grown` is the closing value of the shares that one share of the previous session has become.
     select
@@ -6,6 +38,14 @@ with closes as (
         lag(session) over sessions as prev_session,
         lag(close_as_traded) over sessions as prev_close
     from {{ ref('fct_daily_bar') }}
+    {% if restricted %}
+    where (source, session) in (from {{ affected_groups() }})
+        or (source, instrument_id, currency, session) in (
+            select source, instrument_id, currency, prev_session
+            from {{ ref('fct_daily_bar') }}
+            where (source, session) in (from {{ affected_groups() }})
+        )
+    {% endif %}
     window sessions as (partition by source, instrument_id, currency order by session)
 ),
 
@@ -13,8 +53,7 @@ with closes as (
 dividends as (
     select
         closes.source, closes.instrument_id, closes.currency, closes.session,
-        product(actions.price_factor order by actions.ex_date) as price_factor,
-        max(actions.dividend_convention) as dividend_convention
+        product(actions.price_factor order by actions.ex_date) as price_factor
     from {{ ref('fct_corporate_action') }} as actions
     asof join closes
         on actions.source = closes.source
@@ -37,9 +76,11 @@ select
     if(prev_close > 0, (close / prev_close - 1) * 100, null) as return_pct,
     if(prev_close > 0, (grown / prev_close - 1) * 100, null) as split_adjusted_return_pct,
     if(prev_close > 0, (grown / (prev_close * coalesce(dividends.price_factor, 1)) - 1) * 100, null) as total_return_pct,
-    max(dividends.dividend_convention) over (partition by source, instrument_id, currency) as dividend_convention,
+    conventions.dividend_convention,
     suspected_split,
     is_complete
 from closes
 left join dividends using (source, instrument_id, currency, session)
+left join ({{ conventions }}) as conventions using (source, instrument_id, currency)
+{% if restricted %}where (source, session) in (from {{ affected_groups() }}){% endif %}
 order by source, session, instrument_id, currency

@@ -1,3 +1,11 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='changed_groups',
+    unique_key=['source', 'instrument_id', 'currency'],
+    on_schema_change='append_new_columns',
+) }}
+{%- set restricted = affected(['instruments'], 'from ' ~ note('instruments')) %}
+
 -- The versions come from the sessions alone. What reference data says about each is joined; without them it is unknown.
 with versions as (
     select
@@ -5,6 +13,7 @@ with versions as (
         case when regexp_full_match(instrument_id, '[A-Z]{2}[A-Z0-9]{9}[0-9]') then instrument_id end as own_isin,
         valid_from as since
     from {{ ref('stg_instrument_versions') }} left join (select source, mic from {{ ref('stg_venues') }}) using (source)
+    {% if restricted %}where (source, instrument_id, currency) in (from {{ affected_groups() }}){% endif %}
 ),
 
 listed as (

@@ -5,6 +5,27 @@
     on_schema_change='append_new_columns',
 ) }}
 
+{%- set groups %}
+select source, day as session from {{ note('daily_bars') }}
+union
+select source, day from {{ note('official_daily') }}
+union
+from {{ note('changed_splits') }}
+union
+-- A version that begins or ends elsewhere is the one in force of other rows.
+select stored.source, stored.session
+from {{ this }} as stored
+semi join {{ note('dim_instrument') }} using (source, instrument_id, currency)
+left join {{ ref('dim_instrument') }} as versions
+    on stored.source = versions.source
+    and stored.instrument_id = versions.instrument_id
+    and stored.currency = versions.currency
+    and stored.session >= versions.valid_from
+    and stored.session < versions.valid_to
+where stored.instrument_key is distinct from versions.instrument_key
+{% endset %}
+{%- set restricted = affected(['daily_bars', 'official_daily', 'changed_splits', 'dim_instrument'], groups) %}
+
 -- Left joins: a bar without an instrument or venue breaks the contract's NOT NULL instead of going missing.
 select
     dim_instrument.instrument_key,
@@ -58,4 +79,5 @@ left join {{ source('market', 'session_splits') }} as splits
     and bars.instrument_id = splits.instrument_id
     and bars.currency = splits.currency
     and bars.session = splits.session
+{% if restricted %}where (bars.source, bars.session) in (from {{ affected_groups() }}){% endif %}
 order by bars.source, bars.session, bars.instrument_id, bars.currency

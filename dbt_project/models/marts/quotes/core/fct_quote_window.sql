@@ -5,6 +5,8 @@
     on_schema_change='append_new_columns',
 ) }}
 
+{%- set restricted = affected(['quote_windows'], 'select source, day from ' ~ note('quote_windows')) %}
+
 -- Not sorted: this is by far the largest table of the warehouse, and the lake stores it by day and window_end.
 select
     source,
@@ -22,3 +24,4 @@ select
     revision,
     closed_at
 from {{ ref('stg_quote_windows') }}
+{% if restricted %}where (source, day) in (from {{ affected_groups() }}){% endif %}

@@ -1,0 +1,106 @@
+"""How far changes of the market's tables reach into the marts: which instruments may have other versions, and in which
+sessions another split counts or is suspected.
+
+What a row of the marts depends on besides its own session is found here, from the marts as they were published and the
+changed sessions of the lake alone. The models find what else a change reaches from the rows that they replace (the
+strategy `changed_groups` of the dbt project).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from lakehouse.domains.market.corporate_actions.splits import SERIES, USUAL_SESSIONS, session_splits
+from lakehouse.lake.sql import Relation, relation_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+_BEFORE = USUAL_SESSIONS + 2
+"""Sessions before a change that say what is a split in it: the usual ones, and the close before the first of them."""
+
+
+def reach(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> Collection[str] | None:
+    """Notes `instruments` (source, instrument_id, currency), which may have other versions than the published ones,
+    `session_splits`, as the models read it, and `changed_splits` (source, session), where it differs. See
+    `derive.domain.Reach`; everything must be built when corporate actions changed, or official closes before them,
+    by which dividends are weighed.
+    """
+    actions_reached = f"""
+        SELECT 1 FROM {notes}.corporate_actions UNION ALL
+        SELECT 1 FROM (SELECT source, min(day) AS day FROM {notes}.official_daily GROUP BY source)
+        JOIN {catalog}.market.corporate_actions USING (source) WHERE ex_date >= day
+    """
+    if connection.execute(f"{actions_reached} LIMIT 1").fetchone():
+        return None
+    _note_splits(connection, catalog, notes)
+    _note_instruments(connection, catalog, notes)
+    if connection.execute(f"SELECT 1 FROM {notes}.instruments LIMIT 1").fetchone():
+        return ()
+    connection.execute(f"CREATE TABLE {notes}.dim_instrument AS FROM {notes}.instruments")
+    return ("dim_instrument",)
+
+
+def _changed(relation: str, notes: str) -> str:
+    return f"FROM {relation} WHERE (source, session) IN (SELECT source, day FROM {notes}.daily_bars)"
+
+
+def _note_splits(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> None:
+    """Computes the splits again from the first changed session of each series on; the others are as published."""
+    bars = f"{catalog}.market.daily_bars"
+    columns = f"{SERIES}, session, close, volume, adjusted_as_of"
+    one, other = (f"SELECT {columns} {_changed(rows, notes)}" for rows in (bars, "marts.fct_daily_bar"))
+    connection.execute(f"""
+        CREATE TEMP TABLE moved AS
+        SELECT {SERIES}, min(session) AS since
+        FROM (({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one})) GROUP BY ALL;
+        CREATE TEMP TABLE windows AS
+        SELECT {SERIES}, since, coalesce(list_min(max(session, {_BEFORE}) FILTER (session < since)), since) AS first
+        FROM {bars} JOIN moved USING ({SERIES}) GROUP BY {SERIES}, since
+    """)
+    closes = relation_of(f"""
+        SELECT {SERIES}, session, coalesce(as_traded.close, bars.close) AS close, volume, adjusted_as_of
+        FROM (SELECT {columns} FROM {bars}) AS bars JOIN windows USING ({SERIES})
+        LEFT JOIN {catalog}.market.closes_as_traded AS as_traded USING ({SERIES}, session) WHERE session >= first
+    """)
+    splits = session_splits(closes, Relation(f"{catalog}.market.adjustment_factors"))
+    published = "source, instrument_id, currency, session, split_factor, suspected_split"
+    connection.execute(f"""
+        CREATE TEMP TABLE known AS
+        SELECT {published} FROM marts.fct_daily_bar WHERE split_factor <> 1 OR suspected_split IS NOT NULL;
+        CREATE TABLE {notes}.session_splits AS
+        SELECT {published} FROM ({splits}) JOIN moved USING ({SERIES}) WHERE session >= since
+        UNION ALL
+        SELECT {published} FROM known LEFT JOIN moved USING ({SERIES}) WHERE since IS NULL OR session < since;
+        CREATE TABLE {notes}.changed_splits AS
+        WITH fresh AS (FROM {notes}.session_splits)
+        SELECT DISTINCT source, session
+        FROM ((FROM known EXCEPT ALL FROM fresh) UNION ALL (FROM fresh EXCEPT ALL FROM known));
+        DROP TABLE known; DROP TABLE windows; DROP TABLE moved
+    """)
+
+
+def _note_instruments(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> None:
+    """Finds the series whose versions may differ. A row leaves them as they are if it repeats the attributes of the
+    version in force; so does one that goes, unless the version begins with it.
+    """
+    old, new = (_changed(rows, notes) for rows in ("marts.fct_daily_bar", f"{catalog}.market.daily_bars"))
+    connection.execute(f"""
+        CREATE TABLE {notes}.instruments AS
+        WITH fresh AS (SELECT {SERIES}, session, symbol, name, instrument_type {new}),
+        gone AS (SELECT {SERIES}, session {old} EXCEPT SELECT {SERIES}, session FROM fresh)
+        SELECT DISTINCT fresh.source, fresh.instrument_id, fresh.currency
+        FROM fresh LEFT JOIN marts.dim_instrument AS versions
+            ON fresh.source = versions.source AND fresh.instrument_id = versions.instrument_id
+            AND fresh.currency = versions.currency AND session >= valid_from AND session < valid_to
+        WHERE valid_from IS NULL OR fresh.symbol IS DISTINCT FROM versions.symbol
+            OR fresh.name IS DISTINCT FROM versions.name
+            OR fresh.instrument_type IS DISTINCT FROM versions.instrument_type
+        UNION
+        SELECT {SERIES} FROM gone JOIN marts.dim_instrument USING ({SERIES}) WHERE session = valid_from
+        UNION
+        -- An instrument of corporate actions alone has a version that ends with its first bar.
+        SELECT {SERIES} FROM fresh SEMI JOIN {catalog}.market.corporate_actions USING ({SERIES})
+        ANTI JOIN marts.fct_daily_bar USING ({SERIES})
+    """)

@@ -1,0 +1,90 @@
+"""Notes in the private file what changed, and selects the models that the changes reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lakehouse.catalog import kinds
+from lakehouse.lake.published import NOTES
+from lakehouse.lake.sql import literal
+from lakehouse.settings import Settings
+from lakehouse.warehouse.dbt import manifest_path
+from lakehouse.warehouse.news import Changes, News
+from lakehouse.warehouse.parts import Part
+from lakehouse.warehouse.sources import attach_lake
+
+_CATALOG = "lakehouse"
+
+
+def selected(config: Settings, build: Path, found: Sequence[News]) -> list[str]:
+    """What dbt must build in the private file, as its selectors: of parts with changes the models that these reach,
+    and parts that must be built in full by one selector each.
+    """
+    whole = [news.part.selector for news in found if news.is_whole]
+    changed = [news for news in found if news.changes and any(news.changes.values())]
+    models: list[str] = []
+    manifest = json.loads(manifest_path(config).read_bytes()) if changed else {}
+    for news in changed:
+        assert news.changes is not None
+        unreached = _noted(config, build, news.part, news.changes)
+        if unreached is None:
+            whole.append(news.part.selector)
+        else:
+            names = [name for name, partitions in news.changes.items() if partitions]
+            models += models_reached(manifest, news.part, names, unreached)
+    return [*whole, *models]
+
+
+def _noted(config: Settings, build: Path, part: Part, changes: Changes) -> Collection[str] | None:
+    """Notes the changes of a part in the private file; returns what `derive.domain.Reach` does."""
+    import duckdb
+
+    kind = kinds()[part.schema]
+    own = (*kind.over_all, *kind.reads)
+    if kind.reach is None or any(changes[name] for name in changes.keys() - set(own)):
+        # How far news of another kind's tables reaches, the kind doesn't know.
+        return None
+    with duckdb.connect(str(build)) as connection:
+        attach_lake(connection, config, _CATALOG)
+        for name in own:
+            connection.execute(f"CREATE TABLE {NOTES}.{name} (source VARCHAR, day DATE)")
+            if partitions := changes.get(name):
+                values = ", ".join(f"({literal(source)}, {literal(day)})" for source, day in partitions)
+                connection.execute(f"INSERT INTO {NOTES}.{name} VALUES {values}")
+        unreached = kind.reach(connection, _CATALOG, NOTES)
+        if unreached is None:
+            for name in own:
+                connection.execute(f"DROP TABLE {NOTES}.{name}")
+        return unreached
+
+
+def models_reached(
+    manifest: Mapping[str, Any], part: Part, tables: Collection[str], unreached: Collection[str] = ()
+) -> list[str]:
+    """The models of a part that are built from some tables over all sources, by dbt's graph.
+
+    Args:
+        tables: names of tables, also of those from which the lake's other tables for models are made (`made_from`).
+        unreached: models that stay as they are, though they are built from them.
+    """
+    reached = [
+        name
+        for name, source in manifest["sources"].items()
+        if source["source_name"] == part.schema and {source["name"], *_made_from(source)} & set(tables)
+    ]
+    models: dict[str, str] = {}
+    while reached:
+        for child in manifest["child_map"].get(reached.pop(), []):
+            node = manifest["nodes"].get(child, {})
+            if node.get("resource_type") == "model" and child not in models and node["name"] not in unreached:
+                models[child] = node["name"] if part.has(node["fqn"]) else ""
+                reached.append(child)
+    return sorted(name for name in models.values() if name)
+
+
+def _made_from(source: Mapping[str, Any]) -> Iterable[str]:
+    found: Iterable[str] = source["config"]["meta"].get("made_from", [])
+    return found

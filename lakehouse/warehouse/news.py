@@ -1,0 +1,155 @@
+"""What a part of the marts must be built from, compared with what the published file was built from.
+
+The file records, beside the versions of tables (see `inputs`), each part's recipe and the content of each table that
+its models read, by partition: `publication.recipes` and `publication.contents`. Equal ones mean equal marts, whatever
+was committed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.catalog import kinds
+from lakehouse.derive.held_back import Hold
+from lakehouse.lake.contents import Content, Stored, content_of, differing
+from lakehouse.lake.lake import Lake
+from lakehouse.lake.published import recorded
+from lakehouse.lake.sql import literal
+from lakehouse.lake.stored_table import Pin
+from lakehouse.settings import Settings
+from lakehouse.warehouse.inputs import Inputs
+from lakehouse.warehouse.parts import Part
+from lakehouse.warehouse.recipe import recipe_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+Changes = Mapping[str, Collection[tuple[str, str]]]
+"""Name of a table over all sources -> the partitions (source, day) of it that changed."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What changed for a part since a file was published.
+
+    Attributes:
+        changes: None if everything must be built, since the recipe is another one, or the file has no record of it.
+        is_recorded: whether the file says the same of sources that are held back.
+    """
+
+    part: Part
+    recipe: str
+    contents: Mapping[tuple[str, str], Content]
+    changes: Changes | None
+    is_recorded: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all models are to be built from all rows."""
+        return self.changes is None
+
+    @property
+    def is_any(self) -> bool:
+        """Whether the file differs from what would be published now."""
+        return self.is_whole or any(self.changes.values()) or not self.is_recorded  # type: ignore[union-attr]
+
+
+def news_of(lake: Lake, config: Settings, part: Part, inputs: Inputs, start: Path | None) -> News:
+    """What changed for a part since `start` was published; everything, without a file to start from."""
+    recipe = recipe_of(part, config)
+    known: dict[tuple[str, str], dict[str, Stored]] | None = None
+    if start is not None and _recipe(start, part) == recipe:
+        known = _contents(start, part)
+    of_days_over = kinds()[part.schema].of_days_over
+    until = datetime.now(UTC).date() if of_days_over else None
+    contents = {
+        (source, name): _content(lake, name, version, (known or {}).get((source, name), {}), until)
+        for (of_part, source), versions in inputs.versions.items()
+        if of_part == part.name
+        for name, version in versions.items()
+    }
+    holds = [hold for hold in inputs.held if (part.name, hold.source) in inputs.versions]
+    if known is None or start is None:
+        return News(part, recipe, contents, None, is_recorded=False)
+    changes: dict[str, set[tuple[str, str]]] = {}
+    for source, name in known.keys() | contents.keys():
+        days = differing(known.get((source, name), {}), contents.get((source, name), {}))
+        changes.setdefault(name.rpartition("/")[2], set()).update((source, day) for day in days)
+    return News(part, recipe, contents, changes, _held(start, part) == {_row(hold) for hold in holds})
+
+
+def _content(lake: Lake, name: str, version: int | None, known: Content, until: date | None) -> Content:
+    snapshot = lake.table(name).pinned(Pin(version)).snapshot()
+    if snapshot.delta is None:
+        return {}
+    with lake.connect() as connection:
+        return content_of(snapshot, connection, known, until)
+
+
+def _recipe(start: Path, part: Part) -> str | None:
+    query = f"SELECT recipe FROM published.publication.recipes WHERE part = {literal(part.name)}"
+    return next((recipe for (recipe,) in recorded(start, "recipes", query) or []), None)
+
+
+def _contents(start: Path, part: Part) -> dict[tuple[str, str], dict[str, Stored]]:
+    query = f"""
+        SELECT source, table_name, storage, any_value(files), list(day), list(rows)
+        FROM published.publication.contents WHERE part = {literal(part.name)} GROUP BY ALL
+    """
+    found: dict[tuple[str, str], dict[str, Stored]] = {}
+    for source, name, storage, files, days, rows in recorded(start, "contents", query) or []:
+        of_days = {day: of_rows for day, of_rows in zip(days, rows, strict=True) if day is not None}
+        found.setdefault((source, name), {})[storage] = Stored(files, of_days)
+    return found
+
+
+def _held(start: Path, part: Part) -> set[tuple[Any, ...]]:
+    query = f"""
+        SELECT source, epoch_us(since), table_name, check_name, found FROM published.marts.held_back
+        WHERE part = {literal(part.name)}
+    """
+    return set(recorded(start, "inputs", query) or [])
+
+
+def _row(hold: Hold) -> tuple[Any, ...]:
+    since = (hold.since - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+    return (hold.source, since, hold.table, hold.check, hold.found)
+
+
+def record_contents(connection: duckdb.DuckDBPyConnection, found: Iterable[News]) -> None:
+    """Records in the private file what each part was built from."""
+    connection.execute(
+        """
+        CREATE SCHEMA IF NOT EXISTS publication;
+        CREATE TABLE IF NOT EXISTS publication.recipes (part VARCHAR, recipe VARCHAR);
+        CREATE TABLE IF NOT EXISTS publication.contents (
+            part VARCHAR, source VARCHAR, table_name VARCHAR, storage VARCHAR, files VARCHAR, day VARCHAR, rows VARCHAR
+        )
+        """
+    )
+    for news in found:
+        part = literal(news.part.name)
+        connection.execute(f"DELETE FROM publication.recipes WHERE part = {part}")
+        connection.execute(f"DELETE FROM publication.contents WHERE part = {part}")
+        connection.execute(f"INSERT INTO publication.recipes VALUES ({part}, {literal(news.recipe)})")
+        _insert(connection, news.part.name, news.contents)
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, part: str, contents: Mapping[tuple[str, str], Content]) -> None:
+    import pyarrow as pa
+
+    rows: list[Sequence[str | None]] = [
+        (part, source, name, storage, stored.files, day, of_rows)
+        for (source, name), content in contents.items()
+        for storage, stored in content.items()
+        for day, of_rows in (stored.rows.items() or [(None, None)])
+    ]
+    names = ("part", "source", "table_name", "storage", "files", "day", "rows")
+    columns = [pa.array([row[place] for row in rows], pa.string()) for place in range(len(names))]
+    connection.register("recorded_contents", pa.table(columns, names))
+    connection.execute("INSERT INTO publication.contents FROM recorded_contents")
+    connection.unregister("recorded_contents")
