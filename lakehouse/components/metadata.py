@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
@@ -86,26 +86,38 @@ def stored_metadata(lake: Lake, name: str, sessions: Sequence[date] | None, dura
 def partition_metadata(
     lake: Lake, name: str, partitions: Sequence[date], span: tuple[str, str] | None
 ) -> dict[date, dict[str, Any]]:
-    """Metadata of each partition, read from the stored table: its rows and the time that they span.
+    """Metadata of each partition: its rows and the time that they span. Of a table with a file or more for each
+    partition, Delta's statistics say so.
 
     Args:
         span: the columns with the start and the end of a row's time.
     """
     snapshot = lake.table(name).snapshot()
     dated = snapshot.table.contract.date_column
+    if dated == snapshot.table.contract.partition_by[0]:
+        rows, spans = snapshot.rows_by(dated), snapshot.spans_by(dated, *span) if span else {}
+        return {
+            partition: {"dagster/partition_row_count": rows.get(str(partition), 0), **_times(spans.get(str(partition)))}
+            for partition in partitions
+        }
     first, last = span or ("NULL", "NULL")
     with lake.connect() as connection:
         stored = connection.execute(
             f"""
-            SELECT {dated}, count(*), min({first})::VARCHAR, max({last})::VARCHAR
+            SELECT {dated}, count(*), min({first}), max({last})
             FROM ({snapshot.select_dates(partitions)}) GROUP BY {dated}
             """
         ).fetchall()
     found: dict[date, dict[str, Any]] = {partition: {"dagster/partition_row_count": 0} for partition in partitions}
-    for partition, rows, time_from, time_to in stored:
-        times = {"time_from": time_from, "time_to": time_to} if span else {}
-        found[partition] = {"dagster/partition_row_count": rows, **times}
+    for partition, count, time_from, time_to in stored:
+        times = _times((time_from, time_to)) if span else {}
+        found[partition] = {"dagster/partition_row_count": count, **times}
     return found
+
+
+def _times(span: tuple[datetime, datetime] | None) -> dict[str, str]:
+    names = ("time_from", "time_to")
+    return {name: f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00" for name, at in zip(names, span or (), strict=False)}
 
 
 def _sizes(delta: Any) -> dict[str, Any]:

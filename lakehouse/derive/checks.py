@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _BROKEN = ("1 rule is broken", "rules are broken")
 _REPEATED = ("1 key occurs more than once", "keys occur more than once")
 _NOT_ADDING_UP = ("1 session does not add up", "sessions do not add up")
+CONSERVATION = "conservation"
+"""Name of the check of the conservation law."""
 SHOWN = 20
 """Maximum of rows that a finding lists; its count covers all."""
 
@@ -178,7 +180,7 @@ def conservation_holds(table: DerivedTable) -> Check:
     """The check of the conservation law, on the table with the winning rows of a dataset."""
     return Check(
         table.name,
-        "conservation",
+        CONSERVATION,
         "Rows received = kept + duplicates + superseded + quarantined.",
         partial(_conservation, table),
         blocking=True,

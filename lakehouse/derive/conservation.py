@@ -86,21 +86,3 @@ def conservation_of(
             AND {dataset.part.in_sql("session")} = stored.part AND stored.is_first GROUP BY ALL
         ) WHERE {inside} GROUP BY session
     """
-
-
-def conservation_totals(lake: Lake, source: Source, partitions: Sequence[date]) -> dict[str, int]:
-    """The law's counts for `partitions`, by name, over the tables that are derived by partition; over all rows if the
-    source has only whole tables.
-    """
-    totals = dict.fromkeys(COUNTS, 0)
-    keeping = [table for table in source.tables if table.keeps is not None]
-    stepwise = [table for table in keeping if not table.is_whole]
-    within = partitions if stepwise else None
-    sums = ", ".join(f"coalesce(sum({name}), 0)::BIGINT" for name in COUNTS)
-    with lake.connect() as connection:
-        for table in stepwise or keeping:
-            query = conservation_of(lake, connection, source, table, within)
-            row = connection.execute(f"SELECT {sums} FROM ({query})").fetchone()
-            assert row is not None
-            totals = {name: totals[name] + count for name, count in zip(COUNTS, row, strict=True)}
-    return totals

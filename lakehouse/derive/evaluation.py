@@ -17,7 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from lakehouse.derive.checks import SHOWN, found
+from lakehouse.derive.checks import CONSERVATION, SHOWN, found
+from lakehouse.derive.conservation import COUNTS
 from lakehouse.derive.fingerprints import contents, digest, of_references, said_by
 from lakehouse.derive.source import Check, Finding, Offences, Source
 from lakehouse.ingest.ledger import LEDGER
@@ -65,6 +66,20 @@ def evaluate(
         )
     _remember(lake, source.name, table, made, content, code)
     return {check.name: findings[check.name] for check in known}
+
+
+def conservation_totals(lake: Lake, source: Source, partitions: Sequence[date], description: str) -> dict[str, int]:
+    """The conservation law's counts for `partitions`, by name, over the tables that are derived by partition; over all
+    rows if the source has only whole tables. They are those of the check, which counts what it hasn't counted yet.
+    """
+    keeping = [table for table in source.tables if table.keeps is not None]
+    stepwise = [table for table in keeping if not table.is_whole]
+    totals = dict.fromkeys(COUNTS, 0)
+    for table in stepwise or keeping:
+        checks = [check for check in source.checks if (check.table, check.name) == (table.name, CONSERVATION)]
+        for finding in evaluate(lake, source, table.name, checks, partitions, description).values():
+            totals = {name: totals[name] + finding.facts[name] for name in COUNTS}
+    return totals
 
 
 def unevaluated(lake: Lake, source: Source, partitions: Sequence[date], description: str) -> set[date]:

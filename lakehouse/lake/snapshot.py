@@ -166,6 +166,17 @@ class Snapshot:
             found[value] = found.get(value, 0) + row["num_records"]
         return dict(sorted(found.items()))
 
+    def spans_by(self, column: str, first: str, last: str) -> dict[str, tuple[datetime, datetime]]:
+        """The minimum of a column of moments and the maximum of another for each value of a partition column, by
+        Delta's statistics (in whole milliseconds).
+        """
+        found: dict[str, tuple[datetime, datetime]] = {}
+        for row in self._statistics(f"partition.{column}", f"min.{first}", f"max.{last}"):
+            value, span = str(row[f"partition.{column}"]), (row[f"min.{first}"], row[f"max.{last}"])
+            known = found.get(value, span)
+            found[value] = (min(known[0], span[0]), max(known[1], span[1]))
+        return found
+
     def min_where(self, column: str, by: str, moment: datetime) -> tuple[datetime | None, Query]:
         """The minimum of a column of moments over the files whose rows all have `by` >= `moment`, by Delta's statistics
         (in whole milliseconds); and a DuckDB query for the rows of the files in which only some have.

@@ -23,10 +23,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from lakehouse.api import Lake
-from lakehouse.catalog import loaded_source
-from lakehouse.derive.conservation import conservation_totals
+from lakehouse.catalog import description_of, loaded_source
+from lakehouse.derive.evaluation import conservation_totals
 from lakehouse.derive.held_back import Hold, holds
 from lakehouse.derive.source import Source
+from lakehouse.derive.unfinished import unfinished
 from lakehouse.errors import SourceError
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.partitioning import begun
@@ -36,6 +37,7 @@ from lakehouse.lake.location import plain_folder
 from lakehouse.local_dagster.instance import event_log_kept_open, opened_instance, storage_faults_explained
 from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
+from lakehouse.warehouse.publish import is_current
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -50,7 +52,7 @@ class Outcome:
     with its number of rows in the run's partitions.
     """
 
-    run_id: str
+    run_id: str | None
     success: bool
     partitions: int
     rows: dict[str, int]
@@ -127,15 +129,19 @@ def reload_source(source: str, first: date | None, last: date | None, display: D
 
 
 def backfill_source(source: str, first: date, last: date, display: Display, *, reread: bool = False) -> Outcome:
-    """Runs the whole chain of a source over the partitions from `first` to `last` in this process.
+    """Brings the partitions of a source from `first` to `last` through the whole chain to the marts, in this process.
+    Runs over those for which something is left to do (see `unfinished`); the outcome is that of all. An outcome without
+    a run says that nothing was left to do.
 
     Args:
         reread: also reload objects that were read with other settings.
 
     Raises:
         SourceError: the source is unknown, the settings lack something, or there is no partition in between.
+        SourceUnavailable: the source doesn't answer.
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
+    started = time.monotonic()
     described = loaded_source(source)
     if last < first:
         raise SourceError(f"the last session, {last}, is before the first, {first}; swap them")
@@ -148,11 +154,31 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
         if not partitions:
             before = f"; {source} begins with {partitioning.first}" if last < partitioning.first else ""
             raise SourceError(described.none_between(first, last) + before)
-    return run_chain(described, partitions, display, reread=reread)
+    if reread or not partitions:
+        return run_chain(described, partitions, display, reread=reread)
+    display.show(f"looking at {source}", 0, 0)
+    left = unfinished(Lake.present(), described, partitions, description_of(source))
+    if left or not is_current(settings(), described.kind):
+        # One run over the range: what in between is finished costs next to nothing.
+        within = [day for day in partitions if left and left[0] <= day <= left[-1]]
+        return run_chain(described, within, display, about=partitions)
+    rows, made = _stored(described, partitions)
+    return Outcome(None, True, len(partitions), rows, made, seconds={"look": time.monotonic() - started})
 
 
-def run_chain(source: Source, partitions: Sequence[date], display: Display, *, reread: bool = False) -> Outcome:
+def run_chain(
+    source: Source,
+    partitions: Sequence[date],
+    display: Display,
+    *,
+    about: Sequence[date] | None = None,
+    reread: bool = False,
+) -> Outcome:
     """Loads, derives, checks and publishes adjacent partitions of a source, or the whole of an unpartitioned source.
+    Without partitions of a partitioned one it only publishes.
+
+    Args:
+        about: the partitions that the outcome is about, by default those of the run.
 
     Raises:
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
@@ -178,7 +204,10 @@ def run_chain(source: Source, partitions: Sequence[date], display: Display, *, r
         fail_dead_runs(instance)
         prune(instance)
         # Two runs, since Dagster would plan an unpartitioned asset once per partition of a partitioned run.
-        chain = [(str(uuid4()), *each) for each in ((partitioned, range_tags), (others, about_tags)) if each[0]]
+        stages = [(partitioned, range_tags), (others, about_tags)]
+        if source.stepwise and not partitions:
+            del stages[0]
+        chain = [(str(uuid4()), *each) for each in stages if each[0]]
         following = {run[0]: {NEXT_RUN_TAG: after[0]} for run, after in pairwise(chain)}
         for run_id, assets, tags in chain:
             with running_here(instance, run_id):
@@ -197,14 +226,9 @@ def run_chain(source: Source, partitions: Sequence[date], display: Display, *, r
             results.append(result)
             if not result.success:
                 break
-    lake = Lake.present()
+    held, told = holds(Lake.present(), source.name), partitions if about is None else about
     outcome = Outcome(
-        results[-1].run_id,
-        results[-1].success,
-        len(partitions),
-        conservation_totals(lake, source, partitions),
-        _last_made(lake, source, partitions),
-        held=holds(lake, source.name),
+        results[-1].run_id, results[-1].success, len(told), *_stored(source, told), held=held
     )
     for result in results:
         _add(outcome, result)
@@ -254,6 +278,13 @@ def _collect_garbage_rarely() -> None:
     atexit.register(gc.freeze)
 
 
+def _stored(source: Source, partitions: Sequence[date]) -> tuple[dict[str, int], tuple[str, int]]:
+    """The terms of the conservation law, and the last table with its rows, of some partitions."""
+    lake = Lake.present()
+    totals = conservation_totals(lake, source, partitions, description_of(source.name))
+    return totals, _last_made(lake, source, partitions)
+
+
 def _last_made(lake: Lake, source: Source, partitions: Sequence[date]) -> tuple[str, int]:
     """The table that is derived last, and its number of rows in the partitions (all rows if it is unpartitioned)."""
     table = ([each for each in source.tables if not each.is_whole] or list(source.tables))[-1]
@@ -277,9 +308,12 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     made, count = outcome.made
     table.add_row(made.replace("_", " "), f"{count:,}")
     passed = sum(check[2] for check in outcome.checks)
-    table.add_row("checks passed", f"{passed} of {len(outcome.checks)}")
+    if outcome.run_id is not None:
+        table.add_row("checks passed", f"{passed} of {len(outcome.checks)}")
     table.add_row("seconds", f"{sum(outcome.seconds.values()):.1f}")
     console.print(table)
+    if outcome.run_id is None:
+        console.print("Nothing is new: all is loaded, derived, checked and published.")
     for where, name, ok, is_warning, found in outcome.checks:
         if not ok:
             label = "[yellow]warning[/]" if is_warning else "[bold red]failed[/]"

@@ -121,6 +121,14 @@ def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] |
     return _build(config, [part] if start else parts(), BUILD, start, on_event)
 
 
+def is_current(config: Settings, kind: str) -> bool:
+    """Whether a publication of what is made from a kind of sources would change nothing."""
+    lake, start = lake_of(config), start_of(config)
+    of_kind = [part for part in parts() if part.schema == kind]
+    inputs = inputs_of(lake, of_kind, start or present_marts(config))
+    return not any(news_of(lake, config, part, inputs, start).is_any for part in of_kind)
+
+
 def publish(config: Settings, *, full_refresh: bool = False, base: Path | None = None) -> None:
     """Builds and tests what changed, or (`full_refresh`) everything, and publishes. `base` is a file to start from
     instead of the published one.

@@ -20,7 +20,6 @@ from lakehouse.components.retries import (
     transient_faults_retried,
 )
 from lakehouse.components.sources.run_tags import ONLY_NEW_TAG, RELOAD_TAG, asset_partitions
-from lakehouse.derive.conservation import conservation_totals
 from lakehouse.derive.source import DerivedTable, Source
 from lakehouse.ingest.load import load
 from lakehouse.lake.lake import Lake
@@ -121,10 +120,7 @@ def _derived_asset(
             return dg.MaterializeResult(metadata=metadata | counts)
         metadata = stored_metadata(opened, path, own, time.monotonic() - started)
         metadata |= {"rows_changed_by_run": result.rows_changed, "sessions_changed": len(result.changed)}
-        if table.keeps is not None:
-            totals = conservation_totals(opened, present, own)
-            metadata |= {f"rows_{count}": rows for count, rows in totals.items()}
-        if name in shown.figures:
+        if result.changed and name in shown.figures:
             metadata |= shown.figures[name](opened, present, own)
         reported = partition_metadata(opened, path, sorted({*own, *result.changed}), present.span_of(name))
         for partition, facts in reported.items():
