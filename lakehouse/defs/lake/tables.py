@@ -6,6 +6,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import sources
 from lakehouse.components.metadata import definition_metadata, records_table
 from lakehouse.components.resources import LakeResource, lake_resources
+from lakehouse.components.run_history import prune
 from lakehouse.lake.contract import shared_contracts
 
 _GROUP = "lake"
@@ -33,7 +34,6 @@ def _shared(table: str, deps: list[list[str]]) -> dg.AssetSpec:
     "version within the retention needs, and deletes Dagster's old runs.",
 )
 def maintenance(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
-    from lakehouse.components.run_history import prune
     from lakehouse.ingest.entered import remove_unentered
     from lakehouse.lake.maintenance import maintain
 
