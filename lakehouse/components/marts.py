@@ -203,8 +203,9 @@ def mart_assets(part: Part, manifest: Path) -> dg.AssetsDefinition:
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=_TRANSLATOR, name=f"{part.name}_marts", select=part.selector)
     def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        """Builds and tests all models of the part in a copy of the published file, which replaces that file once all
-        have passed. All models are built whichever ones a run selects, since they are published together.
+        """Builds and tests the models of the part that changes of the lake reach in a copy of the published file, which
+        replaces that file once all have passed. They are built whichever ones a run selects, since they are published
+        together.
         """
         yield from _published(context, part, manifest)
 
@@ -239,6 +240,11 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
     published = present_marts(config)
     context.log.info(f"published {published} ({os.path.getsize(published):,} bytes)")
     yield from outputs
+    built = {output.output_name for output in outputs}
+    for key in sorted(context.selected_asset_keys):
+        if key.to_python_identifier() not in built:
+            # No change reached the model: it stands as it was published, with the results of its tests.
+            yield dg.MaterializeResult(key, metadata={"unchanged": True})
 
 
 def _sorted(
