@@ -227,9 +227,7 @@ def run_chain(
             if not result.success:
                 break
     held, told = holds(Lake.present(), source.name), partitions if about is None else about
-    outcome = Outcome(
-        results[-1].run_id, results[-1].success, len(told), *_stored(source, told), held=held
-    )
+    outcome = Outcome(results[-1].run_id, results[-1].success, len(told), *_stored(source, told), held=held)
     for result in results:
         _add(outcome, result)
     outcome.seconds["start"] = time.monotonic() - started - sum(outcome.seconds.values())

@@ -124,7 +124,7 @@ def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] |
 def is_current(config: Settings, kind: str) -> bool:
     """Whether a publication of what is made from a kind of sources would change nothing."""
     lake, start = lake_of(config), start_of(config)
-    of_kind = [part for part in parts() if part.schema == kind]
+    of_kind = [part for part in parts() if kind in part.kinds]
     inputs = inputs_of(lake, of_kind, start or present_marts(config))
     return not any(news_of(lake, config, part, inputs, start).is_any for part in of_kind)
 
