@@ -20,7 +20,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.cli.app import app
 from lakehouse.components.resources import lake_resources
-from lakehouse.derive.conservation import conservation_totals
+from lakehouse.derive.evaluation import conservation_totals
 from lakehouse.derive.incremental import DeriveResult
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.status import status
@@ -82,7 +82,7 @@ def queried(lake: Lake, query: str) -> list[tuple[object, ...]]:
 
 
 def counts(lake: Lake) -> tuple[int, ...]:
-    return tuple(conservation_totals(lake, source_named("wiki"), []).values())
+    return tuple(conservation_totals(lake, source_named("wiki"), [], "as described").values())
 
 
 def files(lake: Lake, table: str) -> dict[date, list[str]]:

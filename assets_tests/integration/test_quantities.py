@@ -15,7 +15,7 @@ from assets_tests.support.old_lake import KLINES, put_klines
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.cli.plot import draw
-from lakehouse.derive.conservation import conservation_totals
+from lakehouse.derive.evaluation import conservation_totals
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.market.bars.chart import read_chart
 from lakehouse.domains.market.bars.config import SourceConfig
@@ -84,7 +84,7 @@ def take(lake: Lake, source: BarSource, days: list[date]) -> LoadResult:
     for check in source.checks:
         check.run(lake, source, days)
     assert not rebuild(lake, source, verify=True).differs
-    assert conservation_totals(lake, source, days)["received"] == loaded.rows_received
+    assert conservation_totals(lake, source, days, "as described")["received"] == loaded.rows_received
     return loaded
 
 
