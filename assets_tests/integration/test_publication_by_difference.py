@@ -144,7 +144,11 @@ def test_publish__builds_versions_where_an_instrument_is_renamed(builds: list[Bu
     publish(settings())
     write(bars | {Key("A", day, "USD"): bars[Key("A", day, "USD")]._replace(symbol="C") for day in DAYS[6:8]})
     publish(settings())
-    assert builds[-1].models == CHANGED_BARS | {"dim_instrument", "fct_corporate_action"}
+    assert builds[-1].models == CHANGED_BARS | {
+        "bridge_instrument_identifier",
+        "dim_instrument",
+        "fct_corporate_action",
+    }
     assert builds[-1].replaced["dim_instrument"] == {(FILES, "A", "USD")}
     assert builds[-1].replaced["fct_daily_bar"] == {(FILES, DAYS[6]), (FILES, DAYS[7])}
     assert differing_marts(settings()) == []

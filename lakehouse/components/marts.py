@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -239,12 +240,17 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
             context.log.warning(f"The marts show the rows of {hold.source} as they were published before: {hold}")
     published = present_marts(config)
     context.log.info(f"published {published} ({os.path.getsize(published):,} bytes)")
-    yield from outputs
-    built = {output.output_name for output in outputs}
-    for key in sorted(context.selected_asset_keys):
-        if key.to_python_identifier() not in built:
-            # No change reached the model: it stands as it was published, with the results of its tests.
-            yield dg.MaterializeResult(key, metadata={"unchanged": True})
+    built = {output.output_name: output for output in outputs}
+    for key in _in_order(context):
+        # A model that no change reached stands as it was published, with the results of its tests.
+        unchanged: dg.MaterializeResult[Any] = dg.MaterializeResult(key, metadata={"unchanged": True})
+        yield built.get(key.to_python_identifier(), unchanged)
+
+
+def _in_order(context: dg.AssetExecutionContext) -> list[dg.AssetKey]:
+    """The selected models, each after those that it reads, as Dagster asks for."""
+    order = TopologicalSorter(context.assets_def.asset_deps).static_order()
+    return [key for key in order if key in context.selected_asset_keys]
 
 
 def _sorted(
