@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from assets_tests.support.described import contract_of
+from lakehouse.lake.maintenance import maintain_table
 from lakehouse.lake.marks import marks
 from lakehouse.lake.table import LakeTable
 
@@ -42,3 +46,26 @@ def test_a_log_that_cannot_be_read_has_none(table: LakeTable) -> None:
     log = Path(table.uri, "_delta_log")
     (log / "_last_checkpoint").write_text('{"version": 0, "size": 1}')
     assert marks(table.uri, 1, "a:") == {}
+
+
+def test_rows_that_another_writer_changed_are_of_unknown_origin(table: LakeTable) -> None:
+    row = {
+        "source": "a",
+        "seen_at": datetime(2024, 1, 1, tzinfo=UTC),
+        "reason": "no pattern",
+        "objects": 1,
+        "examples": [],
+    }
+    rows = pa.Table.from_pylist([row], schema=table.contract.arrow_schema)
+    table.snapshot().append(rows, (), {"made-from:1": 5, "content:1": 6, "other:1": 7})
+    assert table.snapshot().marks("made-from:") == {"1": 5}
+    # A commit without changes, such as a compaction, leaves them as they are.
+    maintain_table(table)
+    table.snapshot().append(rows, (), {"made-from:2": 8})
+    maintain_table(table)
+    assert table.snapshot().marks("made-from:") == {"1": 5, "2": 8}
+    write_deltalake(table.uri, rows, mode="append")
+    found = table.snapshot()
+    assert (found.marks("made-from:"), found.marks("content:"), found.marks("other:")) == ({}, {}, {"1": 7})
+    found.mark({"made-from:2": 9})
+    assert table.snapshot().marks("made-from:") == {"2": 9}
