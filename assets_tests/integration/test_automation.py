@@ -87,7 +87,7 @@ def test_daily_bars_made_by_hand_are_published_when_they_are_checked(tick: Tick,
     check(instance, consistent=True)
     # All that follows from daily_bars, together; venues and calendars have no news.
     assert tick() == {
-        *("dim_instrument", "fct_daily_bar", "fct_corporate_action", "daily_summary"),
+        *("dim_instrument", "bridge_instrument_identifier", "fct_daily_bar", "fct_corporate_action", "daily_summary"),
         *("daily_movers", "average_range", "most_traded_by_value", "returns"),
     }
     assert tick() == set()

@@ -136,7 +136,10 @@ def test_every_check_notices_what_it_is_for(tmp_path: Path) -> None:
     write_windows({Place(symbol, end, minutes): Window() for symbol in "AB" for end in ends for minutes in (1, 5)})
     warehouse = Warehouse(tmp_path / "warehouse", FILES, VENDOR, feeds=[feed_named("iex")])
     checks = warehouse.build()
-    assert checks.keys() == {node.name for node in manifest().nodes.values() if node.resource_type == "test"}
+    # The shop's checks are of other tables, which this warehouse doesn't have.
+    tests = {node.name: node.fqn for node in manifest().nodes.values() if node.resource_type == "test"}
+    assert checks.keys() == tests.keys()
+    checks = {name: query for name, query in checks.items() if "retail" not in tests[name]}
 
     noticed = {}
     with warehouse.opened() as file:

@@ -47,7 +47,8 @@
     Returns false where not all of these are there: then the model computes all its rows.
 #}
 {% macro affected(needed, groups) %}
-    {%- if not execute or not is_incremental() -%}{{ return(false) }}{%- endif -%}
+    {#- A unit test has no table. -#}
+    {%- if not execute or not this or not is_incremental() -%}{{ return(false) }}{%- endif -%}
     {%- for name in needed -%}
         {%- if not has_note(name) -%}{{ return(false) }}{%- endif -%}
     {%- endfor -%}

@@ -78,7 +78,7 @@ def conservation_totals(lake: Lake, source: Source, partitions: Sequence[date], 
     for table in stepwise or keeping:
         checks = [check for check in source.checks if (check.table, check.name) == (table.name, CONSERVATION)]
         for finding in evaluate(lake, source, table.name, checks, partitions, description).values():
-            totals = {name: totals[name] + finding.facts[name] for name in COUNTS}
+            totals = {name: totals[name] + finding.facts.get(name, 0) for name in COUNTS}
     return totals
 
 
