@@ -123,7 +123,8 @@ def test_a_run_builds_the_marts_of_feeds_alone(instance: dg.DagsterInstance) -> 
     assert materialized == {*OF_FEEDS, "dim_resolution"}
     assert failed_checks(result) == {}
     checked = {evaluation.asset_key.path[-1] for evaluation in result.get_asset_check_evaluations()}
-    assert checked == materialized
+    # No change reached the resolutions: they were reported as unchanged, and not tested again.
+    assert checked == {*OF_FEEDS}
 
     write_windows({Place("A", NOON): Window(), Place("B", NOON): Window(quote_count=0)})
     before = settings().warehouse.read_bytes()

@@ -273,7 +273,7 @@ def _append_to_ledger(listed: pl.DataFrame) -> None:
     session = pl.col("name").str.head(10).str.to_date()
     rows = listed.select(
         *(pl.lit(value).alias(name) for name, value in constant.items()),
-        *(pl.lit(0, pl.Int64).alias(name) for name in ("rows_received", "rows_quarantined")),
+        *(pl.lit(0, pl.Int64).alias(name) for name in ("rows_received", "rows_repeated", "rows_quarantined")),
         pl.lit(1, pl.Int64).alias("sequence"),
         *(pl.lit(None, pl.String).alias(name) for name in ("error", "reading", "run_id")),
         pl.lit(False).alias("is_withheld"),

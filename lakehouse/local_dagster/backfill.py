@@ -156,6 +156,8 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
             raise SourceError(described.none_between(first, last) + before)
     if reread or not partitions:
         return run_chain(described, partitions, display, reread=reread)
+    # Report an unwritable home before anything else is written below it.
+    prepared_home(settings())
     display.show(f"looking at {source}", 0, 0)
     left = unfinished(Lake.present(), described, partitions, description_of(source))
     if left or not is_current(settings(), described.kind):
