@@ -57,8 +57,11 @@ def evaluate(
         if stale := [day for day in partitions if day not in before]:
             finding = check.run(lake, source, stale)
             made[check.name] = {day: finding.by_partition.get(day, Offences()) for day in stale}
-            # A row may belong to no partition that was asked for; the finding says so all the same.
-            if len(stale) == len(partitions) or not _is_explained(finding, made[check.name]):
+            is_explained = _is_explained(finding, made[check.name])
+            if not is_explained:
+                # A row belongs to no partition that was asked for: the finding tells of it, and is not remembered.
+                del made[check.name]
+            if len(stale) == len(partitions) or not is_explained:
                 findings[check.name] = _counted(finding, len(stale), len(partitions))
                 continue
         findings[check.name] = _counted(

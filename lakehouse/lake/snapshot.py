@@ -272,10 +272,7 @@ class Snapshot:
 
     def files_by_date(self, dates: Iterable[str]) -> dict[str, list[str]]:
         """The names of the files, sorted, that may hold rows of each date."""
-        part = f"partition.{self.table.contract.partition_by[0]}"
-        stored: dict[str, list[str]] = {}
-        for row in self._statistics(part):
-            stored.setdefault(str(row[part]), []).append(row["path"])
+        stored = self.files_by(self.table.contract.partition_by[0])
         starts = sorted(stored)
         exact = self.table.contract.partition_by[0] == self.table.contract.date_column
         found = {}
