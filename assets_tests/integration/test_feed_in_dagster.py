@@ -389,7 +389,10 @@ def test_the_service_tells_dagster_and_when_it_ends_freshness_fails(
     with dg.DagsterInstance.get() as instance:
         events = {table: instance.fetch_materializations(dg.AssetKey([SOURCE, table]), limit=10).records
                   for table in TABLES}  # fmt: skip
-        assert events["poll_errors"] == []
+        # A busy machine may be too slow for some polls; then these are reported, and stored.
+        tries = [record.asset_materialization for record in events["poll_errors"]]
+        missed = sum(event.metadata["tries_without_an_answer"].value for event in tries if event)
+        assert missed == lake.errors.height
         assert events["quote_windows"]
         told = [record.asset_materialization for record in events["quotes"]]
         assert {record.event_log_entry.run_id for record in events["quotes"]} == {""}
