@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
 from lakehouse.cli.identifiers import crosswalk, resolve
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(release_app)
+app.add_typer(documents_app)
 for command in (backfill, update, reload, sql, resolve, crosswalk, plot, status, rebuild, migrate, stream, watch):
     app.command()(command)
 

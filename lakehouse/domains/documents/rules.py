@@ -12,12 +12,22 @@ from lakehouse.lake.sql import Query, Relation
 PAGES = RevisionRule(key=("sha256", "page"), content=("page_count", "body"), part="part")
 _CHUNK_WORDS = 120
 _K1, _B = 1.2, 0.75
+_EXCERPT, _EXCERPT_BEFORE = 160, 40
+"""Characters of an excerpt, and those before its first term."""
 
 
 def terms(text: str) -> str:
     """The SQL expression for the list of terms in a text: of two characters and more, without accents."""
     parts = f"string_split_regex(lower(strip_accents({text})), '[^a-z0-9]+')"
     return f"list_filter({parts}, lambda term: length(term) > 1)"
+
+
+def excerpt(text: str, query: str) -> str:
+    """The SQL expression for the part of a text around the first of a query's terms in it."""
+    line = f"regexp_replace({text}, '\\s+', ' ', 'g')"
+    places = f"list_transform({terms(query)}, lambda term: strpos(lower(strip_accents({line})), term))"
+    first = f"coalesce(list_min(list_filter({places}, lambda place: place > 0)), 1)"
+    return f"substr({line}, greatest({first} - {_EXCERPT_BEFORE}, 1), {_EXCERPT})"
 
 
 def pages(raw: Relation, ledger: Relation) -> Query:
