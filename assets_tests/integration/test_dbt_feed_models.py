@@ -113,11 +113,11 @@ def test_ties_share_a_rank_and_ranks_end_where_the_settings_say(tmp_path: Path) 
 def test_a_length_that_is_not_listed_any_more_leaves_the_marts(warehouse: Warehouse, few: Path) -> None:
     write_windows(FEW)
     warehouse.begin_with(few)
-    warehouse.feeds = {"iex": feed(lengths=(1, 15))}
+    warehouse.sources = [feed(lengths=(1, 15))]
     warehouse.build(*QUOTE_MARTS.selection)
     assert warehouse.query("select distinct resolution_minutes from marts.fct_quote_window") == [(1,)]
     assert warehouse.query("select resolution_minutes from marts.dim_resolution order by all") == [(1,), (15,)]
-    warehouse.feeds = {}
+    warehouse.sources = []
     warehouse.build(*QUOTE_MARTS.selection)
     for mart in FEED_MARTS:
         assert warehouse.query(f"select count(*) from marts.{mart}") == [(0,)]

@@ -22,7 +22,7 @@ import pytest
 from assets_tests.support import lakes
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
-from lakehouse.domains.market.bars.source import BarSource
+from lakehouse.derive.source import Source
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.warehouse import sources as connection
@@ -214,15 +214,21 @@ def _overwrite(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 class Warehouse:
-    """Builds a DuckDB file with dbt, in this process, over the tables of the named sources, and of `feeds`, as of a
-    moment or now.
+    """Builds a DuckDB file with dbt, in this process, over the tables of the named sources of market data, of `feeds`
+    and of `others`, as of a moment or now.
     """
 
-    def __init__(self, folder: Path, *sources: str, feeds: Sequence[Feed] = (), as_of: datetime | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *sources: str,
+        feeds: Sequence[Feed] = (),
+        others: Sequence[Source] = (),
+        as_of: datetime | None = None,
+    ) -> None:
         folder.mkdir()
         self.folder = folder
-        self.sources: dict[str, BarSource] = {name: source_named(name) for name in sources or (FILES,)}
-        self.feeds = {feed.name: feed for feed in feeds}
+        self.sources = [*(source_named(name) for name in sources or (FILES,)), *feeds, *others]
         # The file's name is the name of its catalogue, which the manifest holds.
         self.path = folder / "warehouse.duckdb"
         self.as_of = as_of
@@ -246,13 +252,12 @@ class Warehouse:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """In the block the plugin knows the warehouse's sources and its feeds, and no others."""
+        """In the block the plugin knows the warehouse's sources, and no others."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(connection, "sources_of", lambda kind, _: list(self._of(kind).values()))
+            patch.setattr(
+                connection, "sources_of", lambda kind, _: [each for each in self.sources if each.kind == kind]
+            )
             yield
-
-    def _of(self, kind: str) -> Mapping[str, BarSource | Feed]:
-        return self.sources if kind == "market" else self.feeds
 
     def build(self, *arguments: str) -> dict[str, str]:
         """Builds and checks everything, or fails with what dbt said.

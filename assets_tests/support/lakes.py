@@ -57,6 +57,9 @@ MARTS = tuple(
         "dim_customers",
         "dim_items",
         "fact_transactions",
+        "dim_document",
+        "document_chunk",
+        "document_posting",
     )
 )
 VIEWS = ("marts.top_stocks", "marts.percentage_gains")

@@ -122,7 +122,7 @@ def _schema(source: str | None) -> str:
         SourceError: there is none of that name, none at all, or several.
     """
     from lakehouse.catalog import sources_of
-    from lakehouse.domains.documents.source import KIND
+    from lakehouse.domains.documents.tables import KIND
     from lakehouse.errors import SourceError, did_you_mean
 
     names = [each.name for each in sources_of(KIND)]

@@ -60,6 +60,7 @@ def test_models_are_the_ones_promised(manifest: Manifest) -> None:
         *("dim_item", "dim_customer", "dim_country", "fct_sale_line", "fct_invoice"),
         *("revenue", "customer_value", "customer_cohort", "item_price_response"),
         *("dim_customers", "dim_items", "fact_transactions"),
+        *("dim_document", "document_chunk", "document_posting"),
         "dim_resolution",
         "fct_quote_window",
         "top_stocks",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.domains.documents.config import DocumentConfig
-from lakehouse.domains.documents.source import KIND, contracts, document_source
+from lakehouse.domains.documents.source import contracts, document_source
+from lakehouse.domains.documents.tables import KIND, TABLES, marts_macro
 
 DOMAIN = Domain(
     name="documents",
@@ -15,6 +16,9 @@ DOMAIN = Domain(
             model=DocumentConfig,
             resolve=document_source,
             contracts=contracts,
+            over_all=tuple(table.name for table in TABLES),
+            marts=("documents", "documents_warehouse"),
+            attach=marts_macro,
         ),
     ),
 )

@@ -84,6 +84,6 @@ def search(chunks: Relation, postings: Relation, query: str, limit: str) -> Quer
             weight * found.term_count * {_K1 + 1}
             / (found.term_count + {_K1} * ({1 - _B} + {_B} * chunks.term_count / mean_length))
         ), 6) AS score, body, sha256
-        FROM found JOIN rarity USING (term) JOIN {chunks} AS chunks USING (chunk_id), corpus
-        GROUP BY name, page, number, body, sha256 ORDER BY score DESC, name, page, number LIMIT {limit}
+        FROM found JOIN rarity USING (term) JOIN {chunks} AS chunks ON chunks.chunk_id = found.chunk_id, corpus
+        GROUP BY chunks.chunk_id, name, page, number, body, sha256 ORDER BY score DESC, name, page, number LIMIT {limit}
     """)

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 from lakehouse.derive.checks import conservation_holds, objects_known, of_every_dataset, of_every_table, over_all
 from lakehouse.derive.source import Check, Source
 from lakehouse.domains.documents.config import DocumentConfig
-from lakehouse.domains.documents.tables import FILES, PAGES, PRODUCT, TABLES, files, search_macro
+from lakehouse.domains.documents.tables import FILES, KIND, PAGES, PRODUCT, TABLES, files, search_macro
 from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.file_server import FileServer
@@ -25,9 +25,6 @@ from lakehouse.lake.contract import Contract, read_contracts
 
 if TYPE_CHECKING:
     from lakehouse.ingest.discover import ObjectVersion
-
-KIND = "library"
-"""Also the schema with the domain's tables over all sources; `documents` is the name of a source."""
 
 
 def contracts() -> Mapping[str, Contract]:

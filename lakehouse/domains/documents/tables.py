@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from lakehouse.lake.sql import Query, Relation, literal, relation_of
 if TYPE_CHECKING:
     import duckdb
 
+KIND = "library"
+"""Also the schema with the domain's tables over all sources; `documents` is the name of a source."""
 FILES = "files"
 PRODUCT = "pages"
 """The dataset: the ledger calls it the product."""
@@ -79,6 +82,16 @@ def files(lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> 
 def search_macro(lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> None:
     """Makes the table macro `<source>.search(query, k := 10)` in `connection`."""
     chunks, postings = (relation_of(lake.select(source.table(name), connection)) for name in ("chunks", "postings"))
-    found = rules.search(chunks, postings, "query", "k")
     connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{source.name}"')
-    connection.execute(f'CREATE OR REPLACE MACRO "{source.name}".search(query, k := 10) AS TABLE {found}')
+    connection.execute(_statement(f'"{source.name}".search', chunks, postings))
+
+
+def marts_macro(sources: Sequence[Source], lake: Lake, connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
+    """Gives dbt, as the table `search_macro`, the statement for the table macro `marts.search_documents`."""
+    made = _statement("marts.search_documents", Relation("marts.document_chunk"), Relation("marts.document_posting"))
+    connection.execute(f"CREATE TABLE {catalog}.{KIND}.search_macro AS SELECT {literal(made)} AS statement")
+
+
+def _statement(name: str, chunks: Relation, postings: Relation) -> str:
+    found = rules.search(chunks, postings, "query", "k")
+    return f"CREATE OR REPLACE MACRO {name}(query, k := 10) AS TABLE {found}"
