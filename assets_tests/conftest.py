@@ -21,12 +21,14 @@ from xdist.remote import Producer
 from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.servers.nats import NatsServer
+from assets_tests.support.servers.postgres import DebianPostgres, EmbeddedPostgres, new_database
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.s3 import S3Server
 from assets_tests.support.soak import soak_count
 from assets_tests.support.worker_groups import FileGroupScheduling, place_of
+from lakehouse.servers.postgres import Database
 
-AnyServer = TypeVar("AnyServer", bound=S3Server | NatsServer)
+AnyServer = TypeVar("AnyServer", bound=S3Server | NatsServer | EmbeddedPostgres | DebianPostgres)
 
 TESTS = Path(__file__).parent
 PROJECT_ROOT = TESTS.parent
@@ -142,6 +144,32 @@ def ministack_s3() -> Iterator[MinistackS3]:
 def nats_server() -> Iterator[NatsServer]:
     """A NATS server with JetStream, new for every test: tests kill it."""
     yield from _serve(NatsServer())
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres() -> Iterator[EmbeddedPostgres]:
+    """The embedded PostgreSQL, one for all tests of a process; each test has a database of its own."""
+    yield from _serve(EmbeddedPostgres())
+
+
+@pytest.fixture(scope="session")
+def debian_postgres() -> Iterator[DebianPostgres]:
+    """Debian's PostgreSQL 15, one for all tests of a process; each test has a database of its own."""
+    yield from _serve(DebianPostgres())
+
+
+@pytest.fixture
+def empty_database(embedded_postgres: EmbeddedPostgres) -> Iterator[Database]:
+    """An empty database on the embedded PostgreSQL."""
+    with new_database(embedded_postgres.server) as made:
+        yield made
+
+
+@pytest.fixture(params=["embedded_postgres", "debian_postgres"])
+def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database on each PostgreSQL that is supported."""
+    with new_database(request.getfixturevalue(request.param).server) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

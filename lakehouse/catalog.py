@@ -31,6 +31,7 @@ from lakehouse.lake.lake import MARTS_SCHEMA, Connections, Lake
 from lakehouse.lake.locked import Limits
 from lakehouse.lake.registry import SHARED_SCHEMA, Entry, Registry
 from lakehouse.lake.releases import present_marts
+from lakehouse.servers.postgres import Place
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ _log = logging.getLogger(__name__)
 DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN, documents.DOMAIN)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 _OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse")
+
+
+def database_place(config: Settings) -> Place:
+    """Where the relational systems' PostgreSQL is."""
+    return Place(config.postgres, config.database_url)
 
 
 def kinds() -> dict[str, Kind]:

@@ -96,6 +96,10 @@ class TableMissing(LakehouseError):
     """A table was asked for that has never been written."""
 
 
+class DatabaseUnavailable(LakehouseError):
+    """PostgreSQL can't be started, doesn't answer, or refuses the user; the message says why and what to do."""
+
+
 class QueryNotAllowed(LakehouseError):
     """A query asks for more than a locked lake answers; the message says what."""
 

@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     lake_uri: str | None = Field(
         default=None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake."
     )
+    database_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="Your own PostgreSQL, as postgresql://user@host/database. Default: embedded, in <home>/postgres.",
+    )
     answer_max_bytes: int = Field(
         default=64 * 2**20, gt=0, description="Bytes that an answer of an API may have; a larger one is refused."
     )
@@ -75,6 +80,16 @@ class Settings(BaseSettings):
     locked_seconds: float = Field(
         default=60.0, gt=0, le=86_400, description="Longest time of a query on a locked lake."
     )
+
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _require_postgresql(cls, value: object) -> object:
+        """Takes an empty value as unset, and rejects other databases."""
+        if isinstance(value, str) and not value.strip():
+            return None
+        if isinstance(value, str) and scheme_of(value) != "postgresql":
+            raise ValueError("it is no URL as postgresql://user@host/database")
+        return value
 
     @field_validator("home", "lake_uri", mode="before")
     @classmethod
@@ -104,6 +119,11 @@ class Settings(BaseSettings):
     def warehouse(self) -> Path:
         """The published DuckDB file."""
         return self.home / "warehouse.duckdb"
+
+    @property
+    def postgres(self) -> Path:
+        """Folder of the embedded PostgreSQL."""
+        return self.home / "postgres"
 
     @property
     def dagster_home(self) -> Path:
@@ -136,6 +156,9 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [f"LAKEHOUSE_{'_'.join(map(str, each['loc'])).upper()} is {each['input']!r}" for each in error.errors()]
+        wrong = [
+            f"LAKEHOUSE_{'_'.join(map(str, each['loc'])).upper()} is {without_password(str(each['input']))!r}"
+            for each in error.errors()
+        ]
         why = "; ".join(each["msg"] for each in error.errors())
         raise SettingsError(f"{', '.join(wrong)}: {why}", "Correct or unset it") from None

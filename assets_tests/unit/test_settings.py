@@ -68,6 +68,8 @@ def test_a_lake_may_be_given_as_a_file_url() -> None:
         ("LOCKED_SECONDS", "abc"),
         ("LOCKED_SECONDS", "inf"),
         ("OBJECT_MAX_BYTES", "8GiB"),
+        ("DATABASE_URL", "mysql://host/bank"),
+        ("DATABASE_URL", "host=/tmp dbname=bank"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,3 +103,15 @@ def test_a_lake_at_a_url_of_another_kind_is_refused_by_name(
 def test_a_lake_without_a_name_is_not_the_current_folder() -> None:
     with pytest.raises(SettingsError, match="it names no place; write file:///folder"):
         Settings(lake_uri="file://").lake  # noqa: B018
+
+
+def test_a_database_url_is_never_shown_with_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "s3cret" not in repr(Settings(database_url="postgresql://bank:s3cret@host/bank"))
+    monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", "mysql://bank:s3cret@host/bank")
+    with pytest.raises(SettingsError) as refused:
+        settings()
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_blank_database_url_means_the_embedded_server() -> None:
+    assert Settings(database_url=" ").database_url is None
