@@ -22,6 +22,7 @@ from lakehouse.ingest.partitioning import Part, Partitioning, begun, start_of
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.thresholds import Refusals
 from lakehouse.lake.contract import Contract
+from lakehouse.lake.lake import Lake
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,6 +49,7 @@ class ObjectOrigin:
         beside: the names of all datasets that share the place, including this one.
         land: brings to the place what is new at a system that is read by a cursor (see `lakehouse.ingest.cursor`); a
             load calls it first.
+        in_lake: opens the place for a lake, where what it offers depends on what the ledger says of its objects.
         withdraws_vanished: the rows of an object that is removed from the place are withdrawn (see
             `lakehouse.ingest.vanished`).
     """
@@ -56,6 +58,7 @@ class ObjectOrigin:
     names: Names
     beside: tuple[Beside, ...]
     land: Callable[[], object] | None = None
+    in_lake: Callable[[Lake], ObjectSource] | None = None
     withdraws_vanished: bool = False
 
     def is_foreign(self, name: str, partitioning: Partitioning) -> bool:

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import IO, TYPE_CHECKING
 
-from lakehouse.errors import SourceUnavailable
+from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
 from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.discover import ObjectVersion
 from lakehouse.ingest.formats import BlockReader, Received
@@ -109,11 +109,22 @@ class SnapshotPlace:
         return f"{item.version}~{digest.hexdigest()}"
 
     def item(self, path: str) -> _Listed:
-        return next(item for item in self._ordered if item.path == path)
+        """The listed object at a path.
+
+        Raises:
+            ObjectReplaced: it is listed no more.
+        """
+        return self._ordered[self._number(path)]
+
+    def _number(self, path: str) -> int:
+        found = next((number for number, item in enumerate(self._ordered) if item.path == path), None)
+        if found is None:
+            raise ObjectReplaced(f"{path} is no longer listed; the next load takes what replaced it")
+        return found
 
     def before(self, path: str) -> Sequence[_Listed]:
         """The snapshot before an object, and the changes between the two; without such a snapshot, all changes."""
-        earlier = self._ordered[: next(number for number, item in enumerate(self._ordered) if item.path == path)]
+        earlier = self._ordered[: self._number(path)]
         snapshots = [number for number, item in enumerate(earlier) if not item.is_delta]
         return earlier[snapshots[-1] if snapshots else 0 :]
 
@@ -222,7 +233,7 @@ class DifferingRows(BlockReader):
                 with self._place.fetch(item.path, item.tag) as file:
                     blocks = BlockReader(item.path, file, self.form, self.limit)
                     found += [block.frame.select(self._key) for block in blocks if block.frame is not None]
-            except CorruptObject:
+            except (CorruptObject, ObjectUnreadable):
                 continue
         return pl.concat(found).unique()
 
@@ -231,7 +242,7 @@ class DifferingRows(BlockReader):
         try:
             with self._place.fetch(item.path, item.tag) as file:
                 return self._keep(item, BlockReader(item.path, file, self.form, self.limit))
-        except CorruptObject:
+        except (CorruptObject, ObjectUnreadable):
             return None
 
     def _keep(self, item: _Listed, reader: BlockReader) -> str:

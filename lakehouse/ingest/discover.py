@@ -56,8 +56,9 @@ def store_of(lake: Lake, dataset: Dataset) -> ObjectSource | Landing:
     """
     if isinstance(dataset.origin, ApiOrigin):
         return Landing(lake.uri, dataset.source)
-    place = dataset.origin.place()
-    return WithVanished(place, lake, dataset.source, dataset.name) if dataset.origin.withdraws_vanished else place
+    origin = dataset.origin
+    place = origin.place() if origin.in_lake is None else origin.in_lake(lake)
+    return WithVanished(place, lake, dataset.source, dataset.name) if origin.withdraws_vanished else place
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,28 @@ every kind of them has. What the rows mean belongs in `entities` and `mappings`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from lakehouse.derive.by_partition import derive_by_partition, partitions_as_of
 from lakehouse.derive.checks import conservation_holds, objects_known, of_every_dataset, of_every_table
 from lakehouse.derive.revisions import RevisionRule, winners
 from lakehouse.derive.source import Check, DerivedTable, Source, Winners
+from lakehouse.domains.reference.chains import due
 from lakehouse.domains.reference.config_base import PublisherConfig
 from lakehouse.domains.reference.contracts import ANSWERED, PUBLISHED, contracts
 from lakehouse.domains.reference.places import place_of
 from lakehouse.ingest.coerce import PROVENANCE
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.differences import REMOVED, SnapshotPlace, reads_differences
+from lakehouse.ingest.ledger import ledger_of, newest_entries
 from lakehouse.ingest.names import Objects
+from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.offered import OfferedFiles
 from lakehouse.ingest.partitioning import Part, Periods
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.row_format import RowFormat
@@ -43,6 +47,9 @@ class Publications(RowFormat):
     """
 
     objects: Objects
+    index: str = Field(
+        "", description="Where the index of the objects is, below a place with an http(s) URL; empty: there itself."
+    )
 
     @model_validator(mode="after")
     def _says_when(self) -> Publications:
@@ -101,9 +108,9 @@ class Rows:
         """The dataset of publications, or of answers."""
         contract = contracts()[f"raw_{self.dataset_name(said.are_answers)}"]
         here, others = self.settings[said.are_answers], ("url", "mappings_url", "api_url")
-        place = partial(place_of, config.source, said.objects, variables, here, others)
+        answers = partial(place_of, config.source, said.objects, variables, here, others)
+        snapshots = partial(_snapshots, answers, self.name, said, config.source, variables, here)
         rows = said if said.are_answers else _with_removals(said)
-        kept = f"{variables.lake}/landing/{config.source}/{self.name}"
         return Dataset(
             source=config.source,
             name=self.dataset_name(said.are_answers),
@@ -112,16 +119,17 @@ class Rows:
             contract=contract,
             rows=rows,
             origin=ObjectOrigin(
-                place if said.are_answers else lambda: SnapshotPlace(place(), said.objects, kept),
+                answers if said.are_answers else snapshots,
                 said.objects,
                 tuple(beside),
+                in_lake=None if said.are_answers else snapshots,
             ),
             partitioning=Periods("day", config.first_day),
             partition_column="published_on",
             part=Part("published_on"),
             times=partial(_answered, said) if said.are_answers else _named,
             reading=reading_digest(
-                contract, {"rows": said.model_dump(mode="json", exclude={"objects"}, exclude_defaults=True)}
+                contract, {"rows": said.model_dump(mode="json", exclude={"objects", "index"}, exclude_defaults=True)}
             ),
             refusals=config.refusals,
             object_max_bytes=variables.object_max_bytes,
@@ -157,6 +165,32 @@ class Rows:
                 PARTITION BY {key}, published ORDER BY object DESC, row_number DESC
             ) = 1
         """)
+
+
+def _snapshots(
+    place: Callable[[], ObjectSource],
+    name: str,
+    said: Publications,
+    source: str,
+    variables: Variables,
+    here: str,
+    lake: Lake | None = None,
+) -> SnapshotPlace:
+    """The place of publications: a folder or a bucket, or what the index at an http(s) URL offers."""
+    kept, url = f"{variables.lake}/landing/{source}", variables.source_variable(source, here) or said.objects.url or ""
+    if not url.startswith(("http://", "https://")):
+        return SnapshotPlace(place(), said.objects, f"{kept}/{name}")
+    index = f"{url.rstrip('/')}/{said.index}" if said.index else url
+    offered = OfferedFiles(index, f"{kept}/files/{name}", said.objects, due, partial(_loaded, lake, source))
+    return SnapshotPlace(offered, said.objects, f"{kept}/{name}")
+
+
+def _loaded(lake: Lake | None, source: str) -> dict[str, bool]:
+    """The source's objects by their names, and whether they could be loaded."""
+    if lake is None:
+        return {}
+    entries = newest_entries(ledger_of(lake, source)).select("object", "status").collect()
+    return {name: status != "failed" for name, status in entries.iter_rows()}
 
 
 def _winning(rows: Rows, columns: list[str], source: Any, connection: object, raw: Relation, ledger: Relation) -> str:

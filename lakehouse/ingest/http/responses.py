@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 _LONGEST_PAUSE_S = 120.0
 # Besides 5xx: the server's own time-out, "too early", and "too many requests".
-_PASSING_STATUS = {408, 425, 429}
+PASSING_STATUS = {408, 425, 429}
 _VERDICT_STATUS = {400, 404, 410, 422}
 
 
@@ -69,7 +69,7 @@ def _refused_status(status: int, body: bytes, quota_patterns: Sequence[str]) -> 
     text = f"status {status}: {_quoted(body) or 'no text'}"
     if status == 402 or (400 <= status < 500 and _is_quota(text, quota_patterns)):
         return Refusal("quota", text)
-    passing = status >= 500 or status in _PASSING_STATUS or status < 300
+    passing = status >= 500 or status in PASSING_STATUS or status < 300
     return Refusal("passing" if passing else "permanent", text, is_verdict=status in _VERDICT_STATUS)
 
 

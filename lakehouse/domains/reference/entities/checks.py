@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lakehouse.derive.checks import found, offenders
 from lakehouse.derive.source import Check, Finding, Partitions, Source
+from lakehouse.domains.reference.chains import gaps
 from lakehouse.domains.reference.entities import derive, rules
 from lakehouse.domains.reference.shared.checks import no_overlap
 from lakehouse.ingest.ledger import ledger_of
@@ -54,7 +55,7 @@ def _gaps(lake: Lake, source: Source, partitions: Partitions) -> Finding:
     for dataset in source.datasets:
         loaded = ledger.filter((ledger["product"] == dataset.name) & (ledger["status"] != "failed"))
         names = [named for name in loaded["object"].unique() if (named := dataset.parse_name(name)) is not None]
-        missing += [{"rows": dataset.name, **gap} for gap in rules.gaps(names)]
+        missing += [{"rows": dataset.name, **gap} for gap in gaps(names)]
     advice = "deliver the full file"
     one, several = "1 file of changes begins after the publication before it", "files of changes begin so"
     return found(missing, f"{one}; {advice}", f"{several}; {advice}")

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, time, timedelta
-from itertools import pairwise
-
 from lakehouse.derive.two_times import Versions, history
 from lakehouse.domains.reference.contracts import contracts
-from lakehouse.ingest.differences import DELTA, TIME
-from lakehouse.ingest.names import ObjectName
 from lakehouse.lake.sql import Query, Relation
 
 MAX_HOPS = 20
 """Successors that are followed."""
-SPANS = {
-    "intra-day": timedelta(hours=8),
-    "last-day": timedelta(days=1),
-    "last-week": timedelta(days=7),
-    "last-month": timedelta(days=31),
-}
-"""What a file of changes is about: the time before its publication, by the word in its name."""
 _TIMES = ("source", "object", "row_number", "valid_from", "valid_to", "known_from", "known_to")
 _FACTS = ("last_updated_at", "next_renewal_at", "deleted_at")
 """Columns whose change alone is no new version."""
@@ -128,20 +115,3 @@ def group_of(relationships: Relation, on: str) -> Query:
 def existence(known: Relation) -> Query:
     """From when to when each LEI is there, whatever its record says."""
     return history(known, Versions(("lei",), (), ("source", "object", "row_number")))
-
-
-def gaps(names: Sequence[ObjectName]) -> list[dict[str, object]]:
-    """The files of changes that don't reach back to the publication before them, and after which no full file came."""
-    published = sorted((_moment(named), DELTA not in named.values, named.values.get(DELTA, "")) for named in names)
-    fulls = [number for number, (_, is_full, _) in enumerate(published) if is_full]
-    found: list[dict[str, object]] = []
-    for before, (moment, is_full, span) in pairwise(published):
-        is_last = not fulls or published[fulls[-1]][0] < moment
-        if is_last and not is_full and before[0] < moment - SPANS[span]:
-            found.append({"published": moment, "changes": span, "publication_before": before[0]})
-    return found
-
-
-def _moment(named: ObjectName) -> datetime:
-    digits = named.values.get(TIME, "").ljust(4, "0")
-    return datetime.combine(named.first_day, time(int(digits[:2]), int(digits[2:4])))
