@@ -1,4 +1,4 @@
-"""The checks on the models of shops and documents: each notices what it is for."""
+"""The checks on the models of shops and documents: each notices what it is for. And what else their marts have."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def test_every_check_notices_what_it_is_for(tmp_path: Path, monkeypatch: pytest.
             [
                 Line(f"50{number}", "10001", "LAMP", 2, moment, price, "17850", country),
                 Line(f"50{number}", "10002", "BOX", 1, moment, price, None, country),
+                Line(f"51{number}", "10002", "BOX", 1, moment, price, f"1300{number}", country),
             ],
         )
     (tmp_path / "files").mkdir()
@@ -83,6 +84,11 @@ def test_every_check_notices_what_it_is_for(tmp_path: Path, monkeypatch: pytest.
     checks = warehouse.build("--select", *(f"fqn:lakehouse.marts.{part}" for part in PARTS))
     tests = [node for node in manifest().nodes.values() if node.resource_type == "test"]
     assert checks.keys() == {node.name for node in tests if node.fqn[2] in PARTS}
+    # Built once for both: the mart scores customers as the features do on the day after the last line.
+    scores = "customer_id, last_day, invoice_count, total, recency, frequency, monetary, segment"
+    known = Lake.open().sql(f"SELECT {scores} FROM retail.customer_features()")
+    assert known is not None
+    assert warehouse.query(f"SELECT {scores} FROM marts.customer_value") == known.fetchall()
 
     noticed = {}
     with warehouse.opened() as file:

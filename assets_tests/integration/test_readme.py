@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 
@@ -17,10 +18,12 @@ from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.integration.test_cli import said
 from assets_tests.support.daily_files import history, write_history
 from assets_tests.support.exchange_lake import FIRST, LAST, ExchangeLake
+from assets_tests.support.shop_files import Line, put_day
 from assets_tests.support.vendor_lake import KEY, small_market
 from lakehouse.settings import settings
 from lakehouse.simulators.gleif import Gleif
 from lakehouse.simulators.market_register import MarketRegister
+from lakehouse.simulators.pdf_files import pdf
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import RandomQuotes
 from lakehouse.simulators.truth import Stage
@@ -77,6 +80,7 @@ def placeholders(
             "/data/xetra-pds": str(exchange_lake.feed),
             "/data/wiki": str(daily),
             **reference_places(tmp_path / "reference"),
+            **shop_places(tmp_path / "shop"),
             "2017-06-20": str(FIRST),
             "2017-07-14": str(LAST),
             "2017-07-12": str(LAST),
@@ -106,6 +110,15 @@ def reference_places(folder: Path) -> dict[str, str]:
     mappings.publish_pairs("isin", day)
     (folder / "answers").mkdir()
     return {f"/data/{name}": str(folder / name) for name in ("mic", "gleif", "mappings", "answers")}
+
+
+def shop_places(folder: Path) -> dict[str, str]:
+    """A day of a shop as a file, and a document."""
+    lamp = Line("500001", "10001", "LAMP", 2, datetime(2024, 1, 30, 9), Decimal("1.25"), "17850", "France")
+    put_day(folder / "lines", lamp.day, [lamp])
+    (folder / "files").mkdir()
+    (folder / "files" / "terms.pdf").write_bytes(pdf(["refund of a damaged lamp"]))
+    return {"mongodb://host/shop": str(folder / "lines"), "http://files.example": str(folder / "files")}
 
 
 def filled(text: str, placeholders: dict[str, str]) -> str:

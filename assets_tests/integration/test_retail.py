@@ -214,3 +214,17 @@ def test_weekdays_usual__notices_day_and_month_swapped(feed: Path) -> None:
     assert [(row["month"], row["weekday"]) for row in check.run(lake, source, None).rows] == [
         (date(2024, 5, 1), "Saturday")
     ]
+
+
+def test_features_and_labels_are_asked_for_in_sql(feed: Path) -> None:
+    lake = Lake.open()
+    for number, day in enumerate(DAYS):
+        put_day(feed, day, [line(day, invoice_no=f"50000{number}")])
+    take(lake)
+    features = "SELECT customer_id, known_until, invoice_count, total, segment FROM retail.customer_features({})"
+    known = rows(lake, features.format("as_of := DATE '2024-02-01'"))
+    assert known == [("17850", date(2024, 2, 1), 2, Decimal("5.0000"), "champion")]
+    assert rows(lake, features.format(""))[0][1:3] == (date(2024, 2, 3), 4)
+    labels = "SELECT is_over, has_bought, invoice_count FROM retail.customer_labels(DATE '2024-02-01', horizon := {})"
+    assert rows(lake, labels.format(2)) == [(True, True, 2)]
+    assert rows(lake, labels.format(30)) == [(False, None, None)]

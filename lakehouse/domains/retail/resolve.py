@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lakehouse.derive.source import Source
 from lakehouse.domains.retail.checks import retail_checks
 from lakehouse.domains.retail.config import Collection, RetailConfig
+from lakehouse.domains.retail.features import features_macro, labels_macro
 from lakehouse.domains.retail.tables import LINES, TABLES
 from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
@@ -51,6 +52,7 @@ def retail_source(config: RetailConfig, variables: Variables) -> Source:
         contracts=contracts(),
         datasets=(_lines(config, variables),),
         tables=TABLES,
+        macros={"customer_features": features_macro, "customer_labels": labels_macro},
         checks=retail_checks(contracts()),
     )
 

@@ -1,4 +1,5 @@
--- Recency, frequency and monetary value on the last day of the source's data; scores are fifths, 5 is best.
+-- Recency, frequency and monetary value on the last day of the source's data; scores are fifths, 5 is best, and equal
+-- values have equal scores. `retail.customer_features(as_of)` gives the same as of any day.
 with bought as (
     select
         source,
@@ -22,9 +23,12 @@ scored as (
         bought.*,
         date_trunc('month', bought.first_day)::date as cohort,
         date_diff('day', bought.last_day, until.last_day) as recency_days,
-        ntile(5) over (partition by source order by bought.last_day, customer_id) as recency,
-        ntile(5) over (partition by source order by invoice_count, customer_id) as frequency,
-        ntile(5) over (partition by source order by total, customer_id) as monetary
+        (5 * count(*) over (partition by source order by bought.last_day) + count(*) over (partition by source) - 1)
+            // count(*) over (partition by source) as recency,
+        (5 * count(*) over (partition by source order by invoice_count) + count(*) over (partition by source) - 1)
+            // count(*) over (partition by source) as frequency,
+        (5 * count(*) over (partition by source order by total) + count(*) over (partition by source) - 1)
+            // count(*) over (partition by source) as monetary
     from bought inner join until using (source)
 )
 
