@@ -9,20 +9,26 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
+from typer.testing import CliRunner
 
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.secantus import MongoServer
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
+from lakehouse.cli.app import app
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.errors import SourceUnavailable
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.load import LoadResult, load
+from lakehouse.simulators.document_server import DocumentServer
+from lakehouse.simulators.pdf_files import pdf
+from lakehouse.simulators.shop import Shop
 
 Documents = Collection[dict[str, Any]]
 
@@ -173,4 +179,48 @@ def test_writers_go_on_during_the_snapshot_and_the_server_is_killed(server: Mong
         take()
     server.start()
     take()
+    assert lines() == as_lines(collection)
+
+
+def run(*arguments: str, code: int) -> str:
+    result = CliRunner().invoke(app, ["retail", *arguments], env={"COLUMNS": "300"})
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def test_seed__fills_the_collection_and_the_file_server(
+    collection: Documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, shop = tmp_path / "files", Shop(date(2024, 1, 30), date(2024, 2, 2))
+    assert "nor PDF files" in run("seed", "--from", str(tmp_path), code=2)
+    for day in shop.days:
+        shop.write_day(folder, day)
+    (folder / "terms.pdf").write_bytes(pdf(["refund of a lamp"]))
+    assert "set LAKEHOUSE_DOCUMENTS_URL" in run("seed", "--from", str(folder), "--replace", code=2)
+    with DocumentServer(tmp_path / "served") as server:
+        monkeypatch.setenv("LAKEHOUSE_DOCUMENTS_URL", server.url)
+        assert "add --replace" in run("seed", "--from", str(folder), code=2)
+        assert f"{len(shop.lines):,} documents of 4 files" in run("seed", "--from", str(folder), "--replace", code=0)
+        assert server.names == ["terms.pdf"]
+    take()
+    wanted = Counter((line.invoice_no, line.stock_code, line.quantity, line.price) for line in shop.lines.values())
+    stored = "SELECT invoice_no, stock_code, quantity, (unit_price * 100)::INTEGER FROM retail.sale_lines"
+    found = Lake.open().sql(stored)
+    assert found is not None
+    assert Counter(found.fetchall()) == wanted
+
+
+def test_a_shop_at_work_is_followed(collection: Documents) -> None:
+    shop = Shop(date(2024, 1, 29), date(2024, 2, 4), invoices_a_day=4)
+    collection.insert_many(shop.documents())
+    for _ in range(3):
+        take()
+        shop.work(collection, 12)
+    take()
+    assert lines() == as_lines(collection)
+    assert sum(lines().values()) == len(shop.lines)
+    entries = ledger_of(Lake.open(), "retail").collect().height
+    shop.refill(collection)
+    assert take().rows_received == 0
+    assert ledger_of(Lake.open(), "retail").collect().height == entries
     assert lines() == as_lines(collection)

@@ -17,6 +17,7 @@ from lakehouse.cli.identifiers import crosswalk, resolve
 from lakehouse.cli.loading import backfill, reload, update
 from lakehouse.cli.queries import plot, sql
 from lakehouse.cli.release import release_app
+from lakehouse.cli.retail import retail_app
 from lakehouse.cli.upkeep import migrate, rebuild, status
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(release_app)
 app.add_typer(documents_app)
+app.add_typer(retail_app)
 for command in (backfill, update, reload, sql, resolve, crosswalk, plot, status, rebuild, migrate, stream, watch):
     app.command()(command)
 

@@ -1,4 +1,5 @@
-"""A file server over HTTP as a place of objects: `GET /files` lists names, `GET /download/<name>` gives a file.
+"""A file server over HTTP as a place of objects: `GET /files` lists names, `GET /download/<name>` gives a file, and
+`POST /upload` takes one.
 
 The listing is a JSON array of names, or of objects with `name`. A file's version is made of what the server says of it:
 ETag, Last-Modified and length; a server that says none of these gives files that never change. Names that could leave a
@@ -83,6 +84,15 @@ class FileServer:
         """See `ObjectSource`."""
         described = self._described(path)
         return described is not None and described[0] == tag
+
+    def upload(self, name: str, content: bytes) -> None:
+        """Puts a file on the server: `POST /upload` with a form whose field `file` has it.
+
+        Raises:
+            SourceUnavailable: the server doesn't take it.
+        """
+        with self._errors_explained(name):
+            self._client.post("/upload", files={"file": (name, content)}).raise_for_status()
 
     def _described(self, name: str) -> tuple[str, int, datetime] | None:
         """The version, size and time of a file; None if it is not there."""

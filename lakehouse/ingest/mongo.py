@@ -8,11 +8,12 @@ such as one that is not a replica set, gives no position: then every listing rea
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import SourceError, SourceUnavailable
@@ -30,6 +31,8 @@ _WITHOUT_STREAMS = {40573, 20, 59, 115}
 _QUIET_MS = 300
 """A stream that gives nothing for so long has been read to its end."""
 _TIMEOUT_MS = 5_000
+_BATCH = 5_000
+"""Documents that are added together."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,24 @@ class MongoCollection:
                 if failure.code in _LOST:
                     raise HistoryLost(f"{self}: the changes since the last load are lost: {failure}") from failure
                 raise
+
+    def fill(self, documents: Iterable[dict[str, Any]], *, replaces: bool) -> int:
+        """Adds documents to a collection that is empty, or that is emptied first; returns their number.
+
+        Raises:
+            SourceError: it has documents, and they must not be replaced.
+            SourceUnavailable: the server doesn't answer.
+        """
+        with self._errors_explained():
+            if replaces:
+                self._collection.drop()
+            elif self._collection.find_one() is not None:
+                raise SourceError(f"{self} has documents already; add --replace to drop them first")
+            count, rest = 0, iter(documents)
+            while some := list(islice(rest, _BATCH)):
+                self._collection.insert_many(some)
+                count += len(some)
+            return count
 
     def _change(self, event: Mapping[str, Any]) -> list[Change]:
         kind = event["operationType"]

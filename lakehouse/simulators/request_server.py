@@ -1,6 +1,6 @@
 """HTTP on loopback for simulated APIs: hands each request to a function, and sends its response.
 
-What a request is answered belongs in `mapping_api` and `permid_api`.
+What a request is answered belongs in `mapping_api`, `permid_api` and `document_server`.
 """
 
 from __future__ import annotations
@@ -74,10 +74,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._respond()
 
+    def do_HEAD(self) -> None:
+        self._respond(has_body=False)
+
     def do_POST(self) -> None:
         self._respond()
 
-    def _respond(self) -> None:
+    def _respond(self, *, has_body: bool = True) -> None:
         address = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", 0)))
@@ -88,7 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(response.body)
+        if has_body:
+            self.wfile.write(response.body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: headers hold keys."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 KIND = "shop"
 """Also the schema with the domain's tables over all sources; `retail` is the name of a source."""
 
-_MONGO = ("mongodb://", "mongodb+srv://")
+MONGO = ("mongodb://", "mongodb+srv://")
 _DAYS = Objects(pattern=r"(?P<date>\d{4}-\d{2}-\d{2})\.jsonl\.gz", holds="day")
 """The names of a mirror's objects."""
 
@@ -59,7 +59,7 @@ def retail_source(config: RetailConfig, variables: Variables) -> Source:
 
 def _lines(config: RetailConfig, variables: Variables) -> Dataset:
     url = variables.source_variable(config.source, "url") or config.objects.url
-    if config.collection is not None and url is not None and url.startswith(_MONGO):
+    if config.collection is not None and url is not None and url.startswith(MONGO):
         rows, objects = config.collection.rows, _DAYS
         place: Callable[[], ObjectSource] = partial(_mirror, config.collection, config, variables, url)
     else:
@@ -103,12 +103,16 @@ def _files(source: str, url: str | None) -> ObjectSource:
     return objects_at(url)
 
 
-def _mirror(collection: Collection, config: RetailConfig, variables: Variables, url: str) -> Mirror:
-    """The mirror of a collection, whose days are on the clock of its dates."""
+def collection_at(url: str, collection: Collection) -> MongoCollection:
+    """The described collection of a database, whose days are on the clock of its dates."""
     time = collection.rows.time
     assert time is not None
-    day = partial(day_in, time.columns[0], time.format)
-    connect = partial(MongoCollection, url, collection.name, day)
+    return MongoCollection(url, collection.name, partial(day_in, time.columns[0], time.format))
+
+
+def _mirror(collection: Collection, config: RetailConfig, variables: Variables, url: str) -> Mirror:
+    """The mirror of a collection."""
+    connect = partial(collection_at, url, collection)
     return Mirror(f"{variables.lake}/landing/{config.source}", connect, str(config.first_day))
 
 
