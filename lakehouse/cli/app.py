@@ -6,6 +6,7 @@ Dagster and dbt are imported inside the commands that need them, so that `sql` a
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -45,16 +46,10 @@ def dev(
     of_demo: Annotated[bool, typer.Option("--demo", help="Use the lake that `lakehouse demo` made.")] = False,
 ) -> None:
     """Start Dagster's UI and daemon on this lake, with the sensors running."""
-    from lakehouse.cli.demo import RunFailed, use_played
+    from lakehouse.cli.demo import played
     from lakehouse.local_dagster.dev import run_ui
 
-    if of_demo:
-        try:
-            use_played()
-        except RunFailed as failure:
-            print_error(failure)
-            raise typer.Exit(2) from None
-    with explained():
+    with explained(), played() if of_demo else nullcontext():
         run_ui(console, port)
 
 

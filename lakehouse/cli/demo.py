@@ -1,7 +1,7 @@
 """The demo: a simulated exchange publishes a month of files and a simulated vendor serves its API, after publishers of
 reference data have named the exchange's market and the issuers of its instruments. All run through the whole pipeline,
-followed by the exchange's late, repaired and corrected files and the vendor's corrections. Finally two minutes of a
-quote feed are played at forty times their speed.
+followed by the exchange's late, repaired and corrected files and the vendor's corrections. Then two minutes of a quote
+feed are played at forty times their speed, and a shop's month is loaded (see `demo_shop`).
 
 The demo has its own home below the usual one, so that simulated prices never mix with real ones.
 """
@@ -13,6 +13,8 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from rich.markup import escape
 
 from lakehouse.api import Lake
 from lakehouse.catalog import feed_named, source_named
+from lakehouse.cli.demo_shop import file_server, play_shop, print_shop, use_shop
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
 from lakehouse.errors import LakehouseError
@@ -58,8 +61,8 @@ class RunFailed(LakehouseError):
 
 
 def play(console: Console, seed: int) -> None:
-    """Plays both vendors into `<home>/demo`, runs the pipeline twice on each, and prints the results and commands to
-    try next.
+    """Plays the vendors and the shop into `<home>/demo`, runs the pipeline on each, and prints the results and commands
+    to try next.
 
     Raises:
         RunFailed: a run of the pipeline failed, or Dagster's UI is running on the home that would be removed.
@@ -79,15 +82,20 @@ def play(console: Console, seed: int) -> None:
         market = _market(seed)
         vendor = _vendor(console, display, market, seed)
         feed = _feed(console, display, seed)
+        for outcome in play_shop(console, display, home, FIRST, LAST, seed):
+            _print_stage(console, "Loaded", outcome)
     _print_result(console, EXCHANGE, exchange)
     _print_result(console, VENDOR, vendor)
     _print_feed(console, feed)
+    print_shop(console)
     _print_quarantine(console)
     _print_next(console, home, market.symbols[0])
 
 
-def use_played() -> None:
-    """Points this process at the demo's lake. No vendor is polled, since no keys are set.
+@contextmanager
+def played() -> Iterator[None]:
+    """Points this process at the demo's lake, and serves its documents in the block. No vendor is polled, since no keys
+    are set.
 
     Raises:
         RunFailed: there is no such lake.
@@ -96,6 +104,8 @@ def use_played() -> None:
     if not (home / "lake").is_dir():
         raise RunFailed(f"there is no lake of the demonstration in {home}; make it by `lakehouse demo`")
     _use(home)
+    with file_server(home):
+        yield
 
 
 def _empty(home: Path) -> None:
@@ -112,6 +122,7 @@ def _use(home: Path) -> None:
     os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
     os.environ["LAKEHOUSE_MIC_URL"] = str(home / "register")
     os.environ["LAKEHOUSE_GLEIF_URL"] = os.environ["LAKEHOUSE_GLEIF_MAPPINGS_URL"] = str(home / "gleif")
+    use_shop(home)
     # The demo must not use the user's own lake and keys, which `.env` may name.
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
     for name in (
@@ -122,6 +133,7 @@ def _use(home: Path) -> None:
         "LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED",
         "LAKEHOUSE_IEX_SYMBOLS",
         "LAKEHOUSE_GLEIF_API_URL",
+        "LAKEHOUSE_DOCUMENTS_URL",
         "DAGSTER_HOME",
     ):
         os.environ.pop(name, None)
@@ -286,6 +298,7 @@ def _print_next(console: Console, home: Path, instrument: str) -> None:
         f'{prefix} {_lakehouse()} sql "SELECT isin, issuer_lei, issuer_name FROM marts.dim_instrument LIMIT 9"',
         f'{prefix} {_lakehouse()} sql "FROM lake.reconciliation_breaks"',
         f'{prefix} {_lakehouse()} sql "FROM {FEED}.top_stocks LIMIT 9"',
+        f'{prefix} {_lakehouse()} documents search "prices of lamps"',
         f"{prefix} {_lakehouse()} plot {instrument} --from {LAST} --to {LAST}",
         f"{prefix} {_lakehouse()} status",
         f"{_lakehouse()} dev --demo",
