@@ -93,3 +93,19 @@ def test_no_string_names_a_module_or_a_function() -> None:
     assert said == set()
     contracts = {path.name: path.read_text() for path in ROOT.rglob("contracts/*.yaml")}
     assert {name for name, text in contracts.items() if "lakehouse." in text} == set()
+
+
+def test_no_query_is_streamed_to_be_collected() -> None:
+    """`execute` streams its rows. DuckDB 1.5 never answers so where a UNION ALL has more of them than its buffer: its
+    threads wait for one another. `sql` collects the rows.
+    """
+    collected = {"pl", "to_arrow_table", "arrow", "fetch_arrow_table", "df"}
+    found = {
+        f"{path}:{node.lineno}"
+        for path, tree in modules("")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in collected
+        if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute)
+        if node.value.func.attr == "execute"
+    }
+    assert found == set()

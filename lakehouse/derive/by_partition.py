@@ -160,7 +160,7 @@ def _batch(
             connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
         else:
             # Nothing is stored yet: write all rows without a comparison.
-            rows = connection.execute(f"{derived} ORDER BY {order}").to_arrow_table()
+            rows = connection.sql(f"{derived} ORDER BY {order}").to_arrow_table()
             connection.register("fresh", rows)
         made = overwrite_changed(connection, target, part, partitions, order, made_from, verify=verify, rows=rows)
         return made, (ledger,)

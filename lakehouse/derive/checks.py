@@ -72,7 +72,7 @@ def offenders(lake: Lake, query: str, order: str, one: str, several: str, part: 
     with lake.connect() as connection:
         connection.execute(f"CREATE TEMP TABLE offenders AS {query}")
         total = connection.execute("SELECT count(*) FROM offenders").fetchone()
-        rows = connection.execute(f"FROM offenders ORDER BY {order} LIMIT {SHOWN}").to_arrow_table().to_pylist()
+        rows = connection.sql(f"FROM offenders ORDER BY {order} LIMIT {SHOWN}").to_arrow_table().to_pylist()
         by_partition = {}
         if part is not None and rows:
             counts = connection.execute(f"SELECT {part}, count(*) FROM offenders GROUP BY ALL").fetchall()
@@ -81,9 +81,7 @@ def offenders(lake: Lake, query: str, order: str, one: str, several: str, part: 
                 f"SELECT * FROM ({ordered}) QUALIFY row_number() OVER (PARTITION BY {part} ORDER BY place) <= {SHOWN}"
             )
             listed = (
-                connection.execute(f"SELECT * EXCLUDE (place) FROM ({first}) ORDER BY place")
-                .to_arrow_table()
-                .to_pylist()
+                connection.sql(f"SELECT * EXCLUDE (place) FROM ({first}) ORDER BY place").to_arrow_table().to_pylist()
             )
             by_partition = {
                 value: Offences(number, [row for row in listed if row[part] == value]) for value, number in counts
@@ -285,7 +283,7 @@ def _rows_entered(name: str, lake: Lake, source: Source, partitions: Partitions)
             queries.append(
                 f"SELECT {literal(path)} AS stored_in, object, {counted} FROM ({rows}) WHERE {within} GROUP BY ALL"
             )
-        left = connection.execute(f"{' UNION ALL '.join(queries)} ORDER BY ALL").to_arrow_table().to_pylist()
+        left = connection.sql(f"{' UNION ALL '.join(queries)} ORDER BY ALL").to_arrow_table().to_pylist()
     one, several = "1 object has rows of a load that did not end", "objects have rows of loads that did not end"
     return found(left, one, several, rows_without_entry=sum(row["rows"] for row in left))
 
@@ -293,7 +291,7 @@ def _rows_entered(name: str, lake: Lake, source: Source, partitions: Partitions)
 def _conservation(table: DerivedTable, lake: Lake, source: Source, partitions: Partitions) -> Finding:
     with lake.connect() as connection:
         query = conservation_of(lake, connection, source, table, partitions)
-        counted = connection.execute(query).to_arrow_table().to_pylist()
+        counted = connection.sql(query).to_arrow_table().to_pylist()
     totals = {name: sum(row[name] for row in counted) for name in COUNTS}
     wrong = [row for row in counted if row["received"] != sum(row[name] for name in COUNTS[1:])]
     by_partition = {

@@ -91,7 +91,7 @@ def overwrite_changed(
         return DeriveResult(made)
     where = predicate({partition: changed})
     if rows is None:
-        rows = connection.execute(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
+        rows = connection.sql(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
     if not verify:
         target.overwrite(rows, where, checkpoints=marks_of(target, made_from, changed))
     by_partition = Counter(rows[partition].to_pylist())

@@ -260,7 +260,7 @@ def append_new_objects(lake: Lake, name: str, rows: pa.Table, partition: str, tr
                 )
                 # Read only rows that may match, since the table has millions of others.
                 if connection.execute("SELECT 1 FROM known LIMIT 1").fetchone():
-                    fresh = connection.execute(
+                    fresh = connection.sql(
                         f"""
                         SELECT * FROM incoming ANTI JOIN (
                             SELECT object, object_version, row_number FROM ({stored})

@@ -239,7 +239,7 @@ def _sorted_out(
         return schema.empty_table(), _refused(chunk, None, parts)
     connection.register("received", rows.drop("text", strict=False).with_row_index("place").to_arrow())
     rules = _rules(chunk.dataset, connection)
-    bad = connection.execute(
+    bad = connection.sql(
         f"""
         SELECT place, object_number, row_number::BIGINT AS row_number, placed_in AS session, {reasons(rules)} AS reasons
         FROM received WHERE NOT ({good(rules)})

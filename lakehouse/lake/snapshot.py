@@ -299,7 +299,7 @@ class Snapshot:
         types = pl.Schema(contract.arrow_schema)
         if self._steps:
             with opened(self.table.uri) as connection:
-                return connection.execute(self.select()).pl().lazy()
+                return connection.sql(self.select()).pl().lazy()
         if self.table.location.is_plain:
             added = [pl.lit(None, types[name]).alias(name) for name in self.lacking]
             return pl.scan_delta(self.delta).with_columns(added).select(contract.column_names)

@@ -25,9 +25,7 @@ def predicates_of(contract: Contract, connection: duckdb.DuckDBPyConnection, rel
     found = dict(contract.predicates)
     for column, name in contract.formats.items():
         standard = STANDARDS[name]
-        values = connection.execute(f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL').pl()[
-            column
-        ]
+        values = connection.sql(f'SELECT DISTINCT "{column}" FROM {relation} WHERE "{column}" IS NOT NULL').pl()[column]
         wrong = values.filter(~standard.follow(values)).to_list()
         # There are few wrong values, unless the source is misconfigured, so a list of them stays readable in errors.
         refused = ", ".join(literal(value) for value in wrong if "\x00" not in value)

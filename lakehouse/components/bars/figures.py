@@ -147,7 +147,7 @@ def gains_picture(lake: Lake, feed: Feed, day: date) -> dict[str, Any]:
         wanted = ", ".join(map(literal, [*movers, *shown]))
         if not wanted:
             return {}
-        points = connection.execute(
+        points = connection.sql(
             "SELECT symbol, ended AT TIME ZONE 'UTC' AS ended, gain "
             f"FROM points WHERE symbol IN ({wanted}) ORDER BY symbol, ended"
         ).pl()

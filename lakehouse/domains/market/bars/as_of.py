@@ -28,7 +28,7 @@ def daily_bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSou
     sessions = [
         session for (session,) in connection.execute(f"SELECT DISTINCT session FROM {raw} ORDER BY 1").fetchall()
     ]
-    loaded = connection.execute(f"FROM {ledger}").pl()
+    loaded = connection.sql(f"FROM {ledger}").pl()
     connection.register(known, completeness(source, loaded, sessions))
     made = rules.daily(f"({bars(lake, connection, source)})", known, source.config.venue.time_zone)
     columns = ", ".join(f'"{name}"' for name in source.contract("daily_bars").column_names)

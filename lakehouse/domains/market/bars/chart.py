@@ -172,7 +172,7 @@ def read_chart(
         volume, stored_volume = daily["volume"][0], stored_daily["volume"][0]
         shares = volume / stored_volume if volume and stored_volume else 1.0
         scaled = ", ".join(f"{name} * {prices!r} AS {name}" for name in _PRICES)
-        bars = connection.execute(
+        bars = connection.sql(
             f"SELECT interval, start_at, end_at, {scaled}, round(volume * {shares!r}, 6) AS volume "
             f"FROM ({stored}) "
             f"WHERE {predicate(one)} AND is_traded ORDER BY start_at"
@@ -207,7 +207,7 @@ def _actions(
     series = {name: [daily[name][0]] for name in ("instrument_id", "currency")}
     first, last = (literal(daily["session"][place]) for place in (0, -1))
     return (
-        connection.execute(
+        connection.sql(
             f"""
             SELECT ex_date, kind, dividend_amount, split_coefficient FROM ({stored})
             WHERE {predicate(series)} AND ex_date BETWEEN {first} AND {last} ORDER BY ex_date, kind
@@ -242,7 +242,7 @@ def _series(
     years = sorted({start_of("year", session) for session in sessions})
     stored = lake.select(source.table("daily_bars"), connection, {"year": years})
     name = literal(instrument)
-    rows = connection.execute(
+    rows = connection.sql(
         f"""
         WITH daily AS (SELECT * FROM ({stored}) WHERE {predicate({"session": sessions})}),
         same AS (
@@ -279,7 +279,7 @@ def _nothing(
     rows = [
         {"source": source.name, **row}
         for source in sources
-        for row in connection.execute(
+        for row in connection.sql(
             f"""
             SELECT instrument_id, currency, arg_max(symbol, session) AS symbol, arg_max(name, session) AS name,
                 list(DISTINCT upper(symbol)) AS symbols, min(session) AS first, max(session) AS last

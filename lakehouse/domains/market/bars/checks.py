@@ -152,7 +152,7 @@ def _labels_fit_hours(lake: Lake, source: BarSource, sessions: Partitions) -> Fi
     with lake.connect() as connection:
         connection.register("hours", session_hours(source))
         query = labels_against_hours(bars, "hours", source.bars_config.interval_length)
-        judged = connection.execute(f"FROM ({query}) ORDER BY session").to_arrow_table().to_pylist()
+        judged = connection.sql(f"FROM ({query}) ORDER BY session").to_arrow_table().to_pylist()
     fit, early, late = (sum(each[name] for each in judged) for name in ("fit", "early", "late"))
     # One coincidence is no proof.
     if max(early, late) < 2 or max(early, late) <= fit:
@@ -191,7 +191,7 @@ def _session_reaches_close(lake: Lake, source: BarSource, sessions: Partitions) 
         connection.register("hours", hours.filter(hours["close_at"] <= datetime.now(UTC)).to_arrow())
         judged = early_ends(_with_history(lake, source, sessions), "hours", interval_s)
         rows = (
-            connection.execute(
+            connection.sql(
                 f"""
                 SELECT session, what, count(*) AS instruments,
                     list(coalesce(symbol, instrument_id) ORDER BY rank DESC, instrument_id)[:{_NAMED}] AS examples,

@@ -94,7 +94,7 @@ def _prepared(
     """The query for the daily rows of the sessions' `stored_bars`, whose other input it makes in the connection, and
     the sessions' fingerprints. A row's prev_* follow from other sessions: whoever changes those writes them.
     """
-    known = connection.execute(about(ledger, source.name, source.bars.name, sessions)).pl()
+    known = connection.sql(about(ledger, source.name, source.bars.name, sessions)).pl()
     connection.register("completeness", completeness(source, known, sessions))
     daily = rules.daily("stored_bars", "completeness", source.config.venue.time_zone)
     made_of = contents(bars, map(str, sessions))
@@ -135,7 +135,7 @@ def _daily_batch(
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)
         # Duplicate rows don't change the set of rows, but must be rewritten all the same.
-        changes = connection.execute(
+        changes = connection.sql(
             f"""
             SELECT {columns} FROM recomputed SEMI JOIN (
                 SELECT {_KEY} FROM (SELECT {columns} FROM recomputed EXCEPT SELECT {columns} FROM before)
@@ -156,7 +156,7 @@ def _daily_batch(
             return DeriveResult(count(connection, "fresh")), (ledger, bars)
         where = {"year": [year for (year,) in years]}
         # Sorted by instrument, so that the history of one is read from few row groups.
-        rows = connection.execute(
+        rows = connection.sql(
             f"""
             SELECT {columns} FROM ({target.select(where)})
             ANTI JOIN changes USING ({_KEY}) ANTI JOIN gone USING ({_KEY})

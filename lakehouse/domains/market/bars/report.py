@@ -54,7 +54,7 @@ def export_report(lake: Lake, source: BarSource, sessions: Sequence[date]) -> Re
     columns = ", ".join(f'"{column}" AS "{target}"' for target, column in report.columns.items())
     with lake.connect() as connection:
         stored = table.snapshot().select_where(f"session >= {literal(min(sessions))}")
-        rows = connection.execute(
+        rows = connection.sql(
             f"""
             SELECT session AS report_session, {columns} FROM ({stored})
             WHERE {predicate({"session": sessions})} OR {predicate({"prev_session": sessions})} ORDER BY ALL

@@ -154,7 +154,7 @@ def quarantine_by_reason(lake: Lake, source: str) -> list[dict[str, object]]:
     with lake.connect() as connection:
         stored = lake.select(QUARANTINE, connection, {"source": [source]})
         return (
-            connection.execute(
+            connection.sql(
                 f"""
                 SELECT reason, count(*) AS rows, max(session) AS last_session,
                     arg_max(object, (session, object)) AS last_object

@@ -41,7 +41,7 @@ def _polls_answered(lake: Lake, feed: Feed, days: Partitions) -> Finding:
     most = _MOST_UNANSWERED * _RECENT.total_seconds() / feed.config.poll_interval_s
     with lake.connect() as connection:
         rows = (
-            connection.execute(
+            connection.sql(
                 f"""
                 SELECT symbol, count(DISTINCT slot_at) AS rounds, arg_max(error, occurred_at) AS last_error
                 FROM ({lake.table(feed.table(ERRORS)).snapshot().select_where(recent)})

@@ -126,7 +126,7 @@ def _derive(
         result = DeriveResult(made, frozenset(day for (day,) in days), changes + gone, int(not verify))
         if verify:
             return result
-        rows = connection.execute("FROM fresh ORDER BY window_end, resolution_minutes, symbol").to_arrow_table()
+        rows = connection.sql("FROM fresh ORDER BY window_end, resolution_minutes, symbol").to_arrow_table()
         if count(connection, "stored"):
             target.overwrite(rows, where, [target.table.name], checkpoints)
         else:

@@ -68,7 +68,7 @@ class LiveWindows:
             news = connection.execute(f"SELECT min(event_time), max(ingested_at) FROM ({unknown})").fetchone()
             closed = self.rule.closed_through(before) if before else None
             before_closed = f"event_time < {timestamp_literal(closed)}" if closed else "false"
-            late = connection.execute(f"SELECT symbol, event_time FROM ({unknown}) WHERE {before_closed}").pl()
+            late = connection.sql(f"SELECT symbol, event_time FROM ({unknown}) WHERE {before_closed}").pl()
         result = DeriveResult()
         if news and news[0] and self.closed_through:
             first = self.rule.next_end(news[0].astimezone(UTC))
@@ -141,7 +141,7 @@ class LiveWindows:
                 {timestamp_literal(ingested_at)}::TIMESTAMPTZ AS closed_at
             FROM ({rules.windows_at(Relation("panes"), ends, self.rule)})
         """
-        rows = self._connection.execute(
+        rows = self._connection.sql(
             f"SELECT {columns} FROM ({made}) ORDER BY window_end, resolution_minutes, symbol"
         ).to_arrow_table()
         if not rows.num_rows:
@@ -175,7 +175,7 @@ class LiveWindows:
             where = f"day >= {literal(oldest.date())} AND event_time >= {timestamp_literal(oldest)}"
         with self.lake.connect() as connection:
             made = rules.panes(relation_of(quotes.select_where(where)), self.rule)
-            found = connection.execute(made).to_arrow_table()
+            found = connection.sql(made).to_arrow_table()
         self._connection.register("found", found)
         self._connection.execute("CREATE OR REPLACE TABLE panes AS FROM found")
         self._connection.unregister("found")

@@ -156,7 +156,7 @@ class FeedView:
             commits = connection.execute(
                 "SELECT ingested_at, count(*), max(event_time) FROM news GROUP BY ingested_at ORDER BY ingested_at"
             ).fetchall()
-            found = connection.execute(
+            found = connection.sql(
                 "SELECT symbol, arg_max(latest_price, event_time) AS last_price, max(event_time) AS event_time "
                 "FROM news GROUP BY symbol"
             ).pl()
@@ -191,8 +191,8 @@ class FeedView:
                 last = found[0].astimezone(UTC)
             closed = f"day = {literal(last.date())} AND window_end = {timestamp_literal(last)}" if last else "false"
             ranked = ranked_by_price(relation_of(windows.select_where(closed)))
-            gains = connection.execute(f"SELECT symbol, {measures} FROM ({ranked}) GROUP BY symbol").pl()
-            prices = connection.execute(
+            gains = connection.sql(f"SELECT symbol, {measures} FROM ({ranked}) GROUP BY symbol").pl()
+            prices = connection.sql(
                 f"SELECT symbol, window_end, last_price FROM ({recent}) WHERE resolution_minutes = {min(lengths)}"
             ).pl()
         self._closed_through = last

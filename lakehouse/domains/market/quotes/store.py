@@ -203,7 +203,7 @@ def _append_errors(lake: Lake, feed: Feed, errors: Sequence[PollError]) -> None:
     def work() -> None:
         snapshot = table.snapshot()
         with lake.connect() as connection:
-            known = connection.execute(f"SELECT symbol, slot_at, attempt FROM ({snapshot.select_where(where)})").pl()
+            known = connection.sql(f"SELECT symbol, slot_at, attempt FROM ({snapshot.select_where(where)})").pl()
         key = list(table.contract.key)
         fresh = rows.join(known.with_columns(pl.col("slot_at").cast(schema["slot_at"])), on=key, how="anti")
         if fresh.height:

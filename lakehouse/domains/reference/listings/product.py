@@ -98,7 +98,7 @@ def _stored(instruments: Sequence[Instruments], lake: Lake) -> Iterator[str]:
         if each.table not in stored:
             continue
         with lake.connect() as connection:
-            found = connection.execute(
+            found = connection.sql(
                 f'SELECT DISTINCT "{each.isin}" AS isin FROM ({lake.select(each.table, connection)}) '
                 f"WHERE length(isin) = 12 ORDER BY isin"
             ).pl()["isin"]

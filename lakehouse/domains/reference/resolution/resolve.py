@@ -193,7 +193,7 @@ def _successors(lake: Lake, lei: str, times: Times) -> tuple[Answer, ...]:
             """
         ).fetchall()
         columns = "source, object, row_number, valid_from, known_from"
-        records = connection.execute(f"SELECT {columns} FROM {entities} WHERE lei = {literal(lei)} LIMIT 1").pl()
+        records = connection.sql(f"SELECT {columns} FROM {entities} WHERE lei = {literal(lei)} LIMIT 1").pl()
     origin = next(iter(records.to_dicts()), {})
     step = {"scheme": "lei", "value": lei, "subject_scheme": "lei", **origin}
     return tuple(Answer("lei", value, ({**step, "subject": value},)) for (value,) in rows)
@@ -214,6 +214,6 @@ def _reached(lake: Lake, seeds: pl.DataFrame, start: str, target: str, times: Ti
         connection.register("seeds", seeds)
         schemes = schemes_between(start, target)
         ways = reached(identifiers, Relation("seeds"), schemes, on, known)
-        return connection.execute(
+        return connection.sql(
             f"SELECT seed, value, steps FROM ({ways}) WHERE scheme = {literal(target)} ORDER BY seed, value"
         ).pl()
