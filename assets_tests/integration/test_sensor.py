@@ -16,9 +16,10 @@ import pytest
 
 from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.described import with_bars
-from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake, code_location, tick
+from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, ExchangeLake, code_location, evaluated, tick
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
+from lakehouse.components.sources import sensor
 from lakehouse.components.sources.run_tags import (
     NEXT_RUN_TAG,
     PARTITION_TAG,
@@ -28,6 +29,7 @@ from lakehouse.components.sources.run_tags import (
 )
 from lakehouse.components.sources.sensor import CHANGES_TAG, SOURCE_TAG, TRIES
 from lakehouse.errors import SourceUnavailable
+from lakehouse.ingest.discover import Discovery, discover
 from lakehouse.ingest.load import load
 from lakehouse.ingest.object_store import objects_at
 from lakehouse.simulators.truth import Stage
@@ -70,6 +72,35 @@ def test_new_objects_are_one_request_for_their_stretch_of_sessions(
 def test_nothing_new_is_skipped_even_after_a_restart(taken_in: ExchangeLake, instance: dg.DagsterInstance) -> None:
     for cursor in (None, "something else"):
         assert tick(instance, cursor) == ([], "no new or changed objects")
+
+
+def test_an_object_that_comes_within_a_tick_is_asked_for_by_it(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cursor = evaluated(instance).cursor
+    monkeypatch.setattr(sensor.time, "sleep", lambda seconds: taken_in.exchange.write(taken_in.feed, "late"))
+    requests, _ = tick(instance, cursor)
+
+    session = str(taken_in.exchange.truth.late_object)[:10]
+    assert spans(requests) == [(session, session)]
+
+
+def test_everything_is_listed_once_a_day(
+    taken_in: ExchangeLake, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def noted(*arguments: object, recent: bool, **others: object) -> Discovery:
+        asked.append(recent)
+        return discover(*arguments, recent=recent, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sensor, "discover", noted)
+    monkeypatch.setattr(sensor, "_WATCHED_SECONDS", 0.0)
+    cursor, now = None, datetime.now(UTC)
+    for hours in (0, 1, 23, 25, 26):
+        monkeypatch.setattr(sensor, "_now", lambda hours=hours: now + timedelta(hours=hours))
+        cursor = evaluated(instance, cursor).cursor
+    assert asked == [False, True, True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceError, Sour
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.discover import discover
 from lakehouse.ingest.load import load
-from lakehouse.ingest.object_store import ObjectSource, objects_at
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import objects_at
 from lakehouse.settings import settings
 
 NAME = f"{DAY}/{DAY}_BINS_XETR08.csv"

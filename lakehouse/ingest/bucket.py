@@ -5,13 +5,14 @@ folder belong in `folder`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any
 
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
 from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 from lakehouse.ingest.listing import Listing, PassedOver, unusable
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.spool import spooled
 from lakehouse.ingest.stores import bucket_store
 from lakehouse.urls import scheme_of
@@ -32,7 +33,7 @@ _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
-class Bucket:
+class Bucket(ObjectSource):
     """The objects below a bucket's URL, with credentials from the environment or its own access."""
 
     def __init__(self, url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> None:
@@ -66,6 +67,22 @@ class Bucket:
             raise SourceUnavailable(f"{self.url} can't be listed: {_said(error)}") from error
         listed = pl.concat([_listing(batch) for batch in [_frame([]), *batches]])
         return Listing(_without_markers(listed), passed_over)
+
+    def folders(self, below: str) -> Collection[str] | None:
+        """The names of the folders directly in `below`; None if one of them can't be addressed.
+
+        Raises:
+            SourceUnavailable: the store doesn't answer.
+        """
+        import obstore
+
+        try:
+            found = obstore.list_with_delimiter(self._store, below.rstrip("/") or None)["common_prefixes"]
+        except obstore.exceptions.InvalidPathError:
+            return None
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise SourceUnavailable(f"{self.url} can't be listed: {_said(error)}") from error
+        return [prefix.rstrip("/").rpartition("/")[2] for prefix in found]
 
     def fetch(self, path: str, tag: str | None) -> IO[bytes]:
         """The object that was listed with `path` and `tag`, as a file at its start.

@@ -17,8 +17,9 @@ from lakehouse.ingest.http.client import ApiClient
 from lakehouse.ingest.http.config import Endpoint
 from lakehouse.ingest.http.requests import Requests
 from lakehouse.ingest.names import Names, ObjectName
-from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.partitioning import Part, Partitioning, begun, start_of
+from lakehouse.ingest.recent import DayFolders
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.thresholds import Refusals
 from lakehouse.lake.contract import Contract
@@ -52,6 +53,7 @@ class ObjectOrigin:
         in_lake: opens the place for a lake, where what it offers depends on what the ledger says of its objects.
         withdraws_vanished: the rows of an object that is removed from the place are withdrawn (see
             `lakehouse.ingest.vanished`).
+        days: the folders of days in which the objects lie, if their names say so (see `lakehouse.ingest.recent`).
     """
 
     place: Callable[[], ObjectSource]
@@ -60,6 +62,7 @@ class ObjectOrigin:
     land: Callable[[], object] | None = None
     in_lake: Callable[[Lake], ObjectSource] | None = None
     withdraws_vanished: bool = False
+    days: DayFolders | None = None
 
     def is_foreign(self, name: str, partitioning: Partitioning) -> bool:
         """Whether no dataset takes or ignores an object of that name."""

@@ -30,7 +30,8 @@ from lakehouse.ingest.discover import ObjectVersion
 from lakehouse.ingest.formats import BlockReader, Received
 from lakehouse.ingest.listing import Listing
 from lakehouse.ingest.names import Names, ObjectName
-from lakehouse.ingest.object_store import ObjectSource, store_at
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import store_at
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.unpacked import BLOCK_BYTES, CorruptObject
 from lakehouse.lake.engine import connect
@@ -61,7 +62,7 @@ class _Listed:
     is_delta: bool
 
 
-class SnapshotPlace:
+class SnapshotPlace(ObjectSource):
     """The place of snapshots, whose versions name the objects that they are compared with (see `ObjectSource`).
 
     Args:

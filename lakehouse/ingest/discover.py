@@ -9,8 +9,9 @@ from datetime import date, datetime
 from lakehouse.ingest.dataset import ApiOrigin, Dataset
 from lakehouse.ingest.landing import Landing
 from lakehouse.ingest.ledger import ledger_of, pending, stored_version
-from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.partitioning import today
+from lakehouse.ingest.recent import list_recent
 from lakehouse.ingest.skipped import Skipped, skipped
 from lakehouse.ingest.vanished import WithVanished
 from lakehouse.ingest.withheld import Asking, readable_again
@@ -78,6 +79,7 @@ def discover(
     retry_failed: bool | Asking,
     partitions: Sequence[date] | None = None,
     reread: bool = False,
+    recent: bool = False,
 ) -> Discovery:
     """Finds the object versions at the source that the lake hasn't loaded yet. Ignores objects before the first
     partition.
@@ -87,6 +89,7 @@ def discover(
             folder or bucket that can now be read.
         partitions: leave out objects that cover none of these.
         reread: include the current versions that were read with other settings.
+        recent: list only where news can be (see `lakehouse.ingest.recent`); the skipped objects are those of there.
 
     Raises:
         SourceUnavailable: the source can't be listed.
@@ -94,12 +97,14 @@ def discover(
     import polars as pl
 
     store, origin = store_of(lake, dataset), dataset.origin
+    ledger = ledger_of(lake, dataset.source)
     if isinstance(store, Landing):
         assert isinstance(origin, ApiOrigin)
         listed = store.list(origin.requests.prefixes(partitions))
+    elif recent and not isinstance(origin, ApiOrigin):
+        listed = list_recent(store, origin.days, ledger, dataset.partitioning.first)
     else:
         listed = store.list()
-    ledger = ledger_of(lake, dataset.source)
     waiting = pending(
         listed.objects,
         ledger,

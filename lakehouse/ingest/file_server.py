@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
 from lakehouse.ingest.listing import Listing, PassedOver, listing_schema, unusable
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.spool import spooled
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class FileServer:
+class FileServer(ObjectSource):
     """The files of a server (see `ObjectSource`)."""
 
     url: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -54,6 +55,24 @@ class Folder:
             except OSError as error:
                 self._passed_over(name, error, prefix, found)
         return found.listing()
+
+    def folders(self, below: str) -> Collection[str] | None:
+        """The names of the folders directly in `below`; None if it can't be read, which a listing explains."""
+        try:
+            with os.scandir(self._folder / below) as entries:
+                return [entry.name for entry in entries if entry.is_dir()]
+        except OSError:
+            return None
+
+    def stamp(self, below: str) -> int | None:
+        """The newest modification time of `below` and of the folders directly in it; None if it can't be read."""
+        folder = self._folder / below
+        try:
+            with os.scandir(folder) as entries:
+                times = [entry.stat().st_mtime_ns for entry in entries if entry.is_dir()]
+            return max([folder.stat().st_mtime_ns, *times])
+        except OSError:
+            return None
 
     def _passed_over(self, name: str, error: OSError, prefix: str, found: FoundFiles) -> None:
         is_top = name.rstrip("/") == prefix

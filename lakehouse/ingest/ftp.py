@@ -21,6 +21,7 @@ from typing import IO, Any
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceUnavailable
 from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 from lakehouse.ingest.listing import FoundFiles, Listing, unusable
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.servers import no_answer, server_folder
 from lakehouse.ingest.spool import spooled
 from lakehouse.printable import printable
@@ -77,7 +78,7 @@ class _Folder:
     """The server's unique ids of this folder and its ancestors."""
 
 
-class Ftp:
+class Ftp(ObjectSource):
     """The files below `ftp://user@host:port/folder`, or `ftp://host/~/folder` below the user's home. Without a user it
     logs in as `anonymous`.
     """

@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING
 
 from lakehouse.errors import SourceUnavailable
 from lakehouse.ingest.listing import Listing, listing_schema
-from lakehouse.ingest.object_store import ObjectSource, objects_at, store_at
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import objects_at, store_at
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

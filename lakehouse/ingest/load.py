@@ -24,7 +24,7 @@ from lakehouse.ingest.entered import QUARANTINE, clear_abandoned
 from lakehouse.ingest.fetch import fetch
 from lakehouse.ingest.landing import Landing
 from lakehouse.ingest.ledger import LEDGER, Entry, numbered
-from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.reading_ahead import Batch, LargeObject, read_ahead
 from lakehouse.ingest.skipped import record_skipped
 from lakehouse.ingest.slices import PartOf, Stored, known_parts

@@ -31,7 +31,8 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from lakehouse.errors import LakehouseError, SourceUnavailable
 from lakehouse.ingest.listing import Listing, listing_schema
-from lakehouse.ingest.object_store import ObjectSource, objects_at, store_at
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import objects_at, store_at
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -102,7 +103,7 @@ class _Manifest:
 
 
 @dataclass(frozen=True)
-class Mirror:
+class Mirror(ObjectSource):
     """The objects of a mirrored system, as a place (see `ObjectSource`): listing it takes the system's changes first.
 
     Args:

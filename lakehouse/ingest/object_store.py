@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from lakehouse.errors import SourceError, SourceUnavailable
 from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 from lakehouse.ingest.bucket import Bucket
 from lakehouse.ingest.folder import Folder
-from lakehouse.ingest.listing import Listing
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.stores import BUCKETS, bucket_store
 from lakehouse.urls import fault_of, scheme_of, without_password
 
@@ -23,39 +23,6 @@ _FTP = {"ftp": "ftp://user@host/folder", "ftps": "ftps://user@host/folder"}
 SOURCE_PLACES = BUCKETS | {"sftp": "sftp://user@host/folder", **_FTP}
 TARGET_PLACES = BUCKETS
 """Places other than folders for reading and writing: scheme -> form of its URLs."""
-
-
-class ObjectSource(Protocol):
-    """A place of objects. A version of one is its modification time, its size and, where the store has one that is
-    made from the content, its ETag; another value of any of them is another version.
-    """
-
-    def list(self, prefix: str = "") -> Listing:
-        """Lists every object below `prefix`: a hundred thousand in about a second."""
-
-    def fetch(self, path: str, tag: str | None) -> IO[bytes]:
-        """Returns the object version that was listed with `path` and `tag`, as a file at its start. A large one is kept
-        on disk until it is closed.
-
-        Raises:
-            ObjectReplaced: it was replaced or removed since it was listed.
-            ObjectUnreadable: this object can't be read.
-            SourceUnavailable: none can.
-        """
-
-    def can_read(self, path: str) -> bool:
-        """Whether an object that could not be read before can be read now.
-
-        Raises:
-            SourceUnavailable: the store doesn't answer.
-        """
-
-    def holds(self, path: str, tag: str | None) -> bool:
-        """Whether the object at `path` is still the version that was listed; a removed object counts as such.
-
-        Raises:
-            SourceUnavailable: the store doesn't answer.
-        """
 
 
 def objects_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT, *, may_lack: bool = False) -> ObjectSource:

@@ -27,7 +27,8 @@ from lakehouse.ingest import json_lines
 from lakehouse.ingest.http.downloads import Downloads
 from lakehouse.ingest.listing import Listing, listing_schema, unusable
 from lakehouse.ingest.names import Names, ObjectName
-from lakehouse.ingest.object_store import ObjectSource, objects_at, store_at
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import objects_at, store_at
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,7 +57,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class OfferedFiles:
+class OfferedFiles(ObjectSource):
     """The landed files of an index, and those of its files that are to be taken (see `ObjectSource`).
 
     Args:

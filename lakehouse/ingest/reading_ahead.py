@@ -17,7 +17,7 @@ from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.discover import ObjectVersion
 from lakehouse.ingest.formats import BlockReader, Received, read_whole
 from lakehouse.ingest.landing import Landing
-from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.stage import Read
 from lakehouse.ingest.unpacked import CorruptObject, ObjectWithheld
 from lakehouse.progress import Progress

@@ -24,6 +24,7 @@ from asyncssh import constants
 from lakehouse.errors import ObjectReplaced, ObjectUnreadable, SourceError, SourceUnavailable
 from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 from lakehouse.ingest.listing import FoundFiles, Listing, unusable
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.servers import no_answer, server_folder
 from lakehouse.ingest.spool import spooled
 
@@ -42,7 +43,7 @@ _LOST = (
 Answer = TypeVar("Answer")
 
 
-class Sftp:
+class Sftp(ObjectSource):
     """The files below `sftp://user@host:port/folder`, or `sftp://host/~/folder` below the user's home."""
 
     def __init__(self, url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> None:

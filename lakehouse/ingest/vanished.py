@@ -13,7 +13,7 @@ from typing import IO
 
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.listing import Listing
-from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.lake.lake import Lake
 
 GONE = "gone"
@@ -21,7 +21,7 @@ GONE = "gone"
 
 
 @dataclass(frozen=True)
-class WithVanished:
+class WithVanished(ObjectSource):
     """A place (see `ObjectSource`), with the objects of a dataset that vanished from it."""
 
     place: ObjectSource

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.ingest.ledger import listed_version, newest_entries
-from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.object_source import ObjectSource
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,7 +14,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.errors import ObjectUnreadable, SourceUnavailable
 from lakehouse.ingest.dataset import ObjectOrigin
-from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.local_dagster.update import news
 from lakehouse.simulators.gleif import Gleif, as_html, doubled, isin_of, lei_of, renamed, truncated
 from lakehouse.simulators.gleif_server import GleifServer

@@ -1,6 +1,10 @@
 """The sensor of a source: finds new and changed objects, including late ones and corrections of old sessions, and
 requests runs over the sessions that they touch.
 
+Each tick lists where news can be (`lakehouse.ingest.recent`), the first one of a day everything. Dagster evaluates a
+sensor every five seconds at most: in between, a tick without news watches its folder, so that a new file waits for less
+than a second.
+
 The sensor keeps no list of pending objects: pending is whatever the source lists and the ledger doesn't know. So a
 restart, or a backfill that got there first, needs no special handling. A run's tags record what it was requested for:
 while one is in progress, no second is requested; a failed one is retried up to a limit and then reported, whether it
@@ -11,20 +15,23 @@ A withheld object may become readable without a new version. The sensor probes i
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sources.run_tags import NEXT_RUN_TAG, range_tags, tagged_span
 from lakehouse.derive.source import Source
-from lakehouse.ingest.discover import ObjectVersion, discover
+from lakehouse.ingest.dataset import Dataset, ObjectOrigin
+from lakehouse.ingest.discover import Discovery, ObjectVersion, discover
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.skipped import record_skipped
 from lakehouse.ingest.stale_readings import read_otherwise
 from lakehouse.ingest.withheld import Asking
+from lakehouse.lake.lake import Lake
 
 CHANGES_TAG = "lakehouse/changes"
 SOURCE_TAG = "lakehouse/source"
@@ -32,6 +39,9 @@ TRIES = 3
 """Failed runs over the same changes before the sensor gives up and reports them."""
 _RUNS_PER_TICK = 10
 _RUNS_LOOKED_AT = 200
+_LISTED_IN_FULL_EVERY = timedelta(days=1)
+_WATCHED_SECONDS, _PAUSE_SECONDS = 4.0, 0.25
+"""How long a tick watches a folder, and how often it looks."""
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -93,7 +103,7 @@ def source_sensor(
     @dg.sensor(
         name=f"{name}_objects",
         job_name=job_name,
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Runs {job_name} over the partitions that have new, changed or late objects.",
     )
@@ -104,13 +114,16 @@ def source_sensor(
             yield dg.SkipReason(lacking)
             return
         opened, now, busy = lake.open(), _now(), runs_in_progress(context.instance, source)
-        ask_again = False if busy else Asking(_asked_until(context.cursor), now)
-        found = [discover(opened, dataset, retry_failed=ask_again) for dataset in delivered]
+        looked = _Looked.of(context.cursor)
+        is_recent = looked.in_full_at is not None and now - looked.in_full_at < _LISTED_IN_FULL_EVERY
+        ask_again = False if busy else Asking(looked.at, now)
+        found = _discovered(opened, delivered, ask_again, is_recent)
         if not busy:
-            context.update_cursor(now.isoformat())
+            context.update_cursor(str(_Looked(now, looked.in_full_at if is_recent else now)))
         # Objects that no dataset takes are the same for all datasets of a place.
         passed_over = found[0].skipped
-        record_skipped(opened, source.name, passed_over)
+        if not is_recent:
+            record_skipped(opened, source.name, passed_over)
         notes = [str(entry) for entry in passed_over if entry.objects]
         if outdated := read_otherwise(source.datasets, ledger_of(opened, source.name)).height:
             objects = "object was" if outdated == 1 else "objects were"
@@ -149,13 +162,44 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _asked_until(cursor: str | None) -> datetime | None:
-    """Until when withheld objects have been probed; the cursor holds nothing else."""
-    try:
-        moment = datetime.fromisoformat(cursor or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None
+@dataclass(frozen=True)
+class _Looked:
+    """When a sensor looked: at withheld objects, and at a listing of everything. Its cursor holds nothing else."""
+
+    at: datetime | None
+    in_full_at: datetime | None
+
+    def __str__(self) -> str:
+        return " ".join(moment.isoformat() for moment in (self.at, self.in_full_at) if moment)
+
+    @staticmethod
+    def of(cursor: str | None) -> "_Looked":
+        """The moments in a cursor; None for those that it doesn't hold."""
+        try:
+            moments = [datetime.fromisoformat(text) for text in (cursor or "").split()]
+        except ValueError:
+            moments = []
+        known = [moment if moment.tzinfo else None for moment in moments[:2]]
+        return _Looked(*known, *[None] * (2 - len(known)))
+
+
+def _discovered(lake: Lake, datasets: Sequence[Dataset], ask_again: bool | Asking, is_recent: bool) -> list[Discovery]:
+    """What the datasets' places offer now, or as soon as something comes into a folder within the tick."""
+    before = _stamps(datasets) if is_recent and ask_again else []
+    found = [discover(lake, dataset, retry_failed=ask_again, recent=is_recent) for dataset in datasets]
+    if any(each.pending for each in found) or not any(before):
+        return found
+    until = time.monotonic() + _WATCHED_SECONDS
+    while time.monotonic() < until:
+        if _stamps(datasets) != before:
+            return [discover(lake, dataset, retry_failed=ask_again, recent=True) for dataset in datasets]
+        time.sleep(_PAUSE_SECONDS)
+    return found
+
+
+def _stamps(datasets: Sequence[Dataset]) -> list[int | None]:
+    origins = [dataset.origin for dataset in datasets if isinstance(dataset.origin, ObjectOrigin)]
+    return [origin.place().stamp(origin.days.below if origin.days else "") for origin in origins]
 
 
 def failed_ranges(instance: dg.DagsterInstance, source: Source) -> list[tuple[PartitionRange, int]]:

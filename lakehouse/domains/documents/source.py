@@ -14,7 +14,8 @@ from lakehouse.domains.documents.tables import FILES, KIND, PAGES, PRODUCT, TABL
 from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.file_server import FileServer
-from lakehouse.ingest.object_store import ObjectSource, objects_at
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import objects_at
 from lakehouse.ingest.partitioning import Part, Whole
 from lakehouse.ingest.pdf import PAGES as PAGE_ROWS
 from lakehouse.ingest.pdf import PageReader

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from lakehouse.errors import SourceError
 from lakehouse.ingest.names import Objects
-from lakehouse.ingest.object_store import ObjectSource, objects_at
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import objects_at
 from lakehouse.ingest.variables import Variables
 
 

@@ -24,7 +24,7 @@ from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.differences import REMOVED, SnapshotPlace, reads_differences
 from lakehouse.ingest.ledger import ledger_of, newest_entries
 from lakehouse.ingest.names import Objects
-from lakehouse.ingest.object_store import ObjectSource
+from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.offered import OfferedFiles
 from lakehouse.ingest.partitioning import Part, Periods
 from lakehouse.ingest.reading import reading_digest

@@ -17,7 +17,8 @@ from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.mirror import Mirror
 from lakehouse.ingest.mongo import MongoCollection, day_in
 from lakehouse.ingest.names import Objects
-from lakehouse.ingest.object_store import ObjectSource, objects_at
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import objects_at
 from lakehouse.ingest.partitioning import Part, Periods
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.row_format import RowTime

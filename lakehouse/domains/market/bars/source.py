@@ -22,8 +22,10 @@ from lakehouse.ingest.access import FROM_ENVIRONMENT, ResolvedAccess
 from lakehouse.ingest.dataset import ApiOrigin, Dataset, ObjectOrigin
 from lakehouse.ingest.http.config import Endpoint
 from lakehouse.ingest.http.requests import Requests
-from lakehouse.ingest.object_store import TARGET_PLACES, ObjectSource, objects_at, require_known
+from lakehouse.ingest.object_source import ObjectSource
+from lakehouse.ingest.object_store import TARGET_PLACES, objects_at, require_known
 from lakehouse.ingest.reading import reading_digest
+from lakehouse.ingest.recent import day_folders
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.contract import Contract
 
@@ -269,7 +271,8 @@ def _origin(config: SourceConfig, product: Product, variables: Variables) -> Obj
         # As the product says itself, or as the bars do, whose URL it shares.
         own = [each.access for each in (product.objects, of_bars) if each and each.access]
         access = own[0].resolve(variables.secret) if own else FROM_ENVIRONMENT
-        return ObjectOrigin(partial(_place, config.source, url, access), product.objects, beside)
+        days = day_folders(product.objects)
+        return ObjectOrigin(partial(_place, config.source, url, access), product.objects, beside, days=days)
     assert config.api is not None
     symbols = Symbols(config.source, config.api.symbols, variables.source_variable(config.source, "symbols"))
     kept = tuple(dict.fromkeys(product.named.values()))
