@@ -166,10 +166,10 @@ def empty_database(embedded_postgres: EmbeddedPostgres) -> Iterator[Database]:
 
 
 @pytest.fixture(params=["embedded_postgres", "debian_postgres"])
-def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """An empty database on each PostgreSQL that is supported."""
-    with new_database(request.getfixturevalue(request.param).server) as made:
-        yield made
+def any_postgres(request: pytest.FixtureRequest) -> Database:
+    """Each PostgreSQL that is supported; a test makes a database of its own there."""
+    server: EmbeddedPostgres | DebianPostgres = request.getfixturevalue(request.param)
+    return server.server
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from lakehouse.cli import overseeing  # noqa: F401  adds its commands to `banking`
+from lakehouse.cli.banking import banking_app
 from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
@@ -29,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(release_app)
+app.add_typer(banking_app)
 app.add_typer(documents_app)
 app.add_typer(retail_app)
 for command in (backfill, update, reload, sql, resolve, crosswalk, plot, status, rebuild, migrate, stream, watch):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -98,11 +98,11 @@ class DebianPostgres:
 
 
 @contextmanager
-def new_database(server: Database) -> Iterator[Database]:
-    """An empty database on a server, dropped afterwards with its replication slots."""
+def new_database(server: Database, template: str = "template1") -> Iterator[Database]:
+    """A database on a server, a copy of another one, dropped afterwards with its replication slots."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     with server.connect(autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy".encode())
     try:
         yield Database(with_database(server.url, name))
     finally:
@@ -112,7 +112,18 @@ def new_database(server: Database) -> Iterator[Database]:
                 if process is not None:
                     connection.execute("SELECT pg_terminate_backend(%s, 5000)", [process])
                 connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def copy_of(server: Database, name: str, make: Callable[[Database], None]) -> AbstractContextManager[Database]:
+    """A database as `make` left one, which is made once a server and copied."""
+    with server.connect(autocommit=True) as connection:
+        known = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone()
+        if known is None:
+            connection.execute(f"CREATE DATABASE {name}_unfinished".encode())
+            make(Database(with_database(server.url, f"{name}_unfinished")))
+            connection.execute(f"ALTER DATABASE {name}_unfinished RENAME TO {name}".encode())
+    return new_database(server, name)
 
 
 def with_database(url: str, name: str) -> str:
