@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.catalog import registry_of
+from lakehouse.analyses.service import Analyses
+from lakehouse.catalog import analyses, registry_of
 from lakehouse.domains.market.prices import Adjustment, Convention, bars, daily_bars
 from lakehouse.domains.reference.resolution import resolve as resolution
 from lakehouse.errors import LakeUnavailable
@@ -113,6 +114,11 @@ class Lake(kernel.Lake):
         """
         release = release_named(self, name)
         return self.pinned(release.pin, marts_file(self.config, release))
+
+    @property
+    def analyses(self) -> Analyses:
+        """The analyses of this lake: to run them, show them, read their results and hand them over."""
+        return Analyses(self, analyses().found, partial(type(self).present, self.config, as_of=self.as_of))
 
     def daily_bars(
         self,

@@ -12,6 +12,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from lakehouse.analyses import described as described_analyses
+from lakehouse.analyses import store as analyses_store
+from lakehouse.analyses.described import DescribedAnalyses
 from lakehouse.derive.conservation import conservation
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.derive.source import Source
@@ -21,7 +24,7 @@ from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.reference import domain as reference
 from lakehouse.domains.retail import domain as retail
-from lakehouse.errors import SourceError
+from lakehouse.errors import LakehouseError, SourceError
 from lakehouse.ingest.defs_yaml import OWN_COMPONENTS, Descriptions, described
 from lakehouse.ingest.entered import entered_rows
 from lakehouse.ingest.noted import Remembered
@@ -41,7 +44,8 @@ _log = logging.getLogger(__name__)
 
 DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN, documents.DOMAIN)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
-_OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse")
+ANALYSIS = OWN_COMPONENTS + described_analyses.COMPONENT
+_OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse", analyses_store.SCHEMA)
 
 
 def database_place(config: Settings) -> Place:
@@ -74,11 +78,17 @@ def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
         *(domain.name for domain in domains if domain.has_own_schema),
         *(name for domain in domains for name in domain.reserved),
     ]
-    return described(models, folder, list(dict.fromkeys(reserved)))
+    return described(models, folder, list(dict.fromkeys(reserved)), [ANALYSIS])
+
+
+@cache
+def analyses(folder: Path | None = None) -> DescribedAnalyses:
+    """The analyses that `defs.yaml` files below a folder (default: the project's) describe."""
+    return described_analyses.described_in(folder or DEFS)
 
 
 def broken_files() -> dict[Path, SourceError]:
-    """Every `defs.yaml` that can't be read, with its error."""
+    """Every `defs.yaml` of a source that can't be read, with its error."""
     return dict(sorted(descriptions().broken.items()))
 
 
@@ -97,10 +107,11 @@ def faulty_files() -> dict[Path, SourceError]:
 
 
 @cache
-def warn_of(error: SourceError) -> None:
-    """Logs, once a process, that a source is left out."""
+def warn_of(error: LakehouseError) -> None:
+    """Logs, once a process, that a source or an analysis is left out."""
     end = "" if str(error).endswith("?") else "."
-    _log.warning("%s%s This source is left out until its file is corrected", error, end)
+    what = "source" if isinstance(error, SourceError) else "analysis"
+    _log.warning("%s%s This %s is left out until its file is corrected", error, end, what)
 
 
 def sources(config: Settings | None = None) -> dict[str, Source]:
@@ -180,7 +191,7 @@ def registry_of(config: Settings) -> Registry:
     shared["conservation"] = Entry(
         shared_contracts()["conservation"], query=partial(conservation, list(known.values()))
     )
-    domains: dict[str, dict[str, Entry]] = {}
+    domains = {analyses_store.SCHEMA: {name: _entry(each) for name, each in analyses_store.contracts().items()}}
     macros = {
         name: {macro: partial(_made, make, source) for macro, make in source.macros.items()}
         for name, source in known.items()

@@ -10,9 +10,9 @@ import dagster as dg
 from dagster_shared.record import replace
 
 from lakehouse import defs as own
-from lakehouse.catalog import DEFS, faulty_files, warn_of
+from lakehouse.catalog import DEFS, analyses, faulty_files, warn_of
 from lakehouse.components.run_processes import one_process
-from lakehouse.errors import SourceError
+from lakehouse.errors import LakehouseError
 from lakehouse.settings import PROJECT_ROOT
 
 # Dagster warns about its own use of a beta parameter when it merges asset checks; we can't avoid that here.
@@ -22,12 +22,12 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*execution_
 @dg.definitions
 def defs() -> dg.Definitions:
     """Makes the definitions. Steps run in one process, since starting one takes about as long as a step's work."""
-    faulty = faulty_files()
+    faulty = {**faulty_files(), **analyses().broken}
     folder = _sound(faulty) if faulty else dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
     return dg.Definitions.merge(folder, dg.Definitions(executor=one_process))
 
 
-def _sound(faulty: Mapping[Path, SourceError]) -> dg.Definitions:
+def _sound(faulty: Mapping[Path, LakehouseError]) -> dg.Definitions:
     """The definitions of the valid files, and an asset per faulty file that shows its error. Dagster loads a folder as
     a whole, so load each file's folder separately.
     """
@@ -47,12 +47,12 @@ def _sound(faulty: Mapping[Path, SourceError]) -> dg.Definitions:
     return dg.Definitions.merge(*(replace(each, component_tree=None) for each in loaded), errors)
 
 
-def _shown(path: Path, error: SourceError) -> dg.AssetSpec:
-    """An asset that nothing makes, in the source's place: its description says why the source is missing."""
+def _shown(path: Path, error: LakehouseError) -> dg.AssetSpec:
+    """An asset that nothing makes, in the file's place: its description says why its assets are missing."""
     name = re.sub(r"\W", "_", path.parent.name, flags=re.ASCII) or "defs"
     return dg.AssetSpec(
         [name, "defs_yaml"],
         group_name=name,
         kinds={"yaml"},
-        description=f"This source is left out until its file is corrected.\n\n{error}",
+        description=f"What this file describes is left out until it is corrected.\n\n{error}",
     )

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli import overseeing  # noqa: F401  adds its commands to `banking`
+from lakehouse.cli.analyses import analyses_app
 from lakehouse.cli.banking import banking_app
 from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(release_app)
 app.add_typer(banking_app)
 app.add_typer(documents_app)
+app.add_typer(analyses_app)
 app.add_typer(retail_app)
 for command in (backfill, update, reload, sql, resolve, crosswalk, plot, status, rebuild, migrate, stream, watch):
     app.command()(command)

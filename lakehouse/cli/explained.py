@@ -64,9 +64,9 @@ _printed: set[str] = set()
 
 def warn_of_broken_files() -> None:
     """Names the broken `defs.yaml` files that weren't named by an error: the command worked without their sources."""
-    from lakehouse.catalog import broken_files, warn_of
+    from lakehouse.catalog import analyses, broken_files, warn_of
 
-    for error in broken_files().values():
+    for error in (*broken_files().values(), *analyses().broken.values()):
         if str(error) not in _printed:
             warn_of(error)
 

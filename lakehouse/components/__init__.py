@@ -2,6 +2,7 @@
 schedules and sensors. The work itself is done by the packages below.
 """
 
+from lakehouse.components.analyses import Analysis as Analysis
 from lakehouse.components.bars.component import MarketSource as MarketSource
 from lakehouse.components.documents import DocumentSource as DocumentSource
 from lakehouse.components.quotes.component import QuoteFeed as QuoteFeed

@@ -56,17 +56,20 @@ class Descriptions:
         )
 
 
-def described(models: Mapping[str, type[Description]], folder: Path, reserved: Collection[str]) -> Descriptions:
+def described(
+    models: Mapping[str, type[Description]], folder: Path, reserved: Collection[str], apart: Collection[str] = ()
+) -> Descriptions:
     """Parses the `defs.yaml` files below `folder`.
 
     Args:
         models: component type -> model of its attributes.
         reserved: names that no source may have.
+        apart: component types of what is no source; their files are read elsewhere.
     """
     descriptions = Descriptions()
     for path in sorted(folder.rglob("defs.yaml")):
         try:
-            for name, entry in _described_in(path, models).items():
+            for name, entry in _described_in(path, models, apart).items():
                 if name in reserved:
                     raise SourceError(
                         f"{path}: source {name!r} is a schema of the lake's own; {', '.join(reserved)} are taken"
@@ -81,7 +84,9 @@ def described(models: Mapping[str, type[Description]], folder: Path, reserved: C
     return descriptions
 
 
-def _described_in(path: Path, models: Mapping[str, type[Description]]) -> dict[str, tuple[str, Description]]:
+def _described_in(
+    path: Path, models: Mapping[str, type[Description]], apart: Collection[str]
+) -> dict[str, tuple[str, Description]]:
     import yaml
 
     found: dict[str, tuple[str, Description]] = {}
@@ -92,6 +97,8 @@ def _described_in(path: Path, models: Mapping[str, type[Description]]) -> dict[s
         raise SourceError(f"{path}, {error}" if str(error).startswith("line ") else f"{path}: {error}") from error
     for number, document in enumerate(documents or [None]):
         kind = document.get("type") if isinstance(document, dict) else None
+        if isinstance(kind, str) and kind in apart:
+            continue
         if not isinstance(kind, str) or (kind.startswith(OWN_COMPONENTS) and kind not in models):
             raise SourceError(
                 f"{path}: its type is {'missing' if kind is None else repr(kind)}; set it to {' or '.join(models)}, "

@@ -75,7 +75,7 @@ class Registry(Generic[LakeT]):
         shared: tables directly below the lake's root, in the SQL schema `lake`.
         kinds: tell the tables of a stored source that has no description any more.
         sources: source -> its kind's name and its tables.
-        domains: SQL schema -> the views over several sources in it.
+        domains: SQL schema -> the views over several sources in it, or the tables of no source.
         macros: source, or SQL schema of a domain -> name of a table macro -> the function that creates it.
         marts_as_of: builds the marts as of a moment.
     """

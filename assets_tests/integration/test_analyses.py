@@ -1,0 +1,135 @@
+"""Analyses on invented prices in the lake: what they compute, what is stored, and the limits of a run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from assets_tests.support.four_tasks import ROWS, TASKS
+from assets_tests.support.wiki_lake import load_prices, write_invented
+from lakehouse.analyses.limited import Limits
+from lakehouse.analyses.spec import AnalysisError, definition_of
+from lakehouse.api import Lake
+from lakehouse.cli.app import app
+
+START, END = date(2007, 3, 1), date(2008, 2, 29)
+PERIOD = {"ticker": "AAA", "start": str(START), "end": str(END)}
+
+
+@pytest.fixture
+def closes(own_environment: None, tmp_path: Path) -> list[tuple[date, float]]:
+    write_invented(tmp_path / "prices", "BBB")
+    return write_invented(tmp_path / "prices", "AAA")
+
+
+@pytest.fixture
+def lake(closes: list[tuple[date, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    return load_prices(tmp_path / "prices", monkeypatch)
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["analyses", *arguments], env={"COLUMNS": "300"})
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+def crossover(values: list[float]) -> list[int | None]:
+    """The sign of the difference of the averages of 15 and of 50 values, a value later."""
+    signs: list[int | None] = []
+    for end in range(1, len(values) + 1):
+        if end < 50:
+            signs.append(None)
+            continue
+        short, long = sum(values[end - 15 : end]) / 15, sum(values[end - 50 : end]) / 50
+        signs.append(0 if abs(short - long) <= 1e-9 * long else 1 if short > long else -1)
+    return [None, *signs[:-1]]
+
+
+def test_run__by_command_and_from_python_gives_the_same_as_an_independent_computation(
+    lake: Lake, closes: list[tuple[date, float]]
+) -> None:
+    sets = [part for key, value in PERIOD.items() for part in ("--set", f"{key}={value}")]
+    assert "result" in run("run", "sma_crossover", *sets)
+    rows = list(csv.DictReader(io.StringIO(run("results", "sma_crossover", "crossSMA", "--format", "csv"))))
+    period = [(day, close) for day, close in closes if START <= day <= END]
+    signs = crossover([close for _, close in period])
+    assert [(row["date"], row["value"]) for row in rows] == [
+        (str(day), "" if sign is None else f"{sign}.0") for (day, _), sign in zip(period, signs, strict=True)
+    ]
+    by_command = lake.analyses.runs("sma_crossover")[-1]
+    from_python = lake.analyses.run("sma_crossover", PERIOD).run
+    assert list(from_python.outputs) == [
+        *("data", "dates", "price", "datesSliced", "priceSliced", "longSMA", "shortSMA", "crossSMA", "fig"),
+    ]
+    assert from_python.fingerprints == by_command.fingerprints
+    assert from_python.result_id == by_command.result_id
+    assert from_python.run_id != by_command.run_id
+
+    def count(query: str) -> int:
+        found = lake.sql(query)
+        assert found is not None
+        return int(found.fetchall()[0][0])
+
+    # Equal results and definitions are stored once; another ticker's are others.
+    assert count("SELECT count(*) FROM analyses.results WHERE key = 'crossSMA'") == len(period)
+    assert count("SELECT count(*) FROM analyses.definitions") == 8
+    other = lake.analyses.run("sma_crossover", PERIOD | {"ticker": "BBB"}).run
+    assert other.result_id != from_python.result_id
+    assert count("SELECT count(*) FROM analyses.runs WHERE status = 'done'") == 3
+    assert count("SELECT count(*) FROM analyses.results WHERE key = 'crossSMA'") == 2 * len(period)
+
+
+def test_run__ends_what_takes_too_long_or_too_much_memory(lake: Lake) -> None:
+    analyses = lake.analyses.with_tasks(TASKS)
+    for_ever = definition_of("for_ever", [[0, "four.for_ever", [], {}, "a"]])
+    with pytest.raises(AnalysisError, match="took more than 2 s and was ended"):
+        analyses.run(for_ever, limits=Limits(seconds=2))
+    (failed,) = lake.analyses.runs("for_ever")
+    assert (failed.status, failed.result_id, "took more than 2 s" in str(failed.error)) == ("failed", None, True)
+    if sys.platform != "linux":
+        pytest.skip("memory is limited on Linux")
+    hoard = definition_of("hoard", [[0, "four.hoard", [], {}, "a"]])
+    with pytest.raises(AnalysisError, match="took more than 100 MB of memory"):
+        analyses.run(hoard, limits=Limits(megabytes=100))
+
+
+def test_run__stores_a_failure_and_says_what_is_missing(lake: Lake) -> None:
+    with pytest.raises(AnalysisError, match=r"row 1: series\.load failed: .*no rows with symbol 'ZZZ'"):
+        lake.analyses.run("test_period", {"ticker": "ZZZ"})
+    assert [each.status for each in lake.analyses.runs("test_period")] == ["failed"]
+    with pytest.raises(AnalysisError, match="has no results yet; run it by"):
+        lake.analyses.results("test_period", "price")
+    assert "has no input 'tiker'; did you mean 'ticker'?" in run("run", "test_period", "--set", "tiker=A", code=2)
+    assert "no analysis is called 'sma'" in run("run", "sma", code=2)
+
+
+def test_check__names_all_faults_of_a_file(own_environment: None, tmp_path: Path) -> None:
+    file = tmp_path / "rows.yaml"
+    file.write_text("- {order: 0, funcPath: os.system, inputKeys: a, outputKeys: b}\n- {order: 1, funcPath: ta.sma}\n")
+    text = run("check", str(file), code=2)
+    assert "3 faults, and nothing was run" in text
+    for words in ("row 1, funcPath: no function is registered as 'os.system'", "row 2, inputKeys: ta.sma: expected=1"):
+        assert words in text
+    file.write_text("- {order: 0, funcPath: ta.sma, inputKeys: a, kwargs: {window: 5}, outputKeys: b}\n")
+    assert "rows has no faults: 1 tasks" in run("check", str(file))
+
+
+def test_definitions__come_back_from_the_lake_with_the_same_version(lake: Lake) -> None:
+    analyses = lake.analyses.with_tasks(TASKS)
+    definition = definition_of("four", ROWS, {"unused": 1}, description="four tasks", author="me")
+    assert analyses.add(definition)
+    assert not analyses.add(definition)
+    assert analyses.get("four") == definition
+    assert analyses.get(f"four@{definition.version[:8]}").rows == definition.rows
+    changed = definition_of("four", [*ROWS, [9, "four.f", [], {}, "late"]])
+    assert analyses.add(changed)
+    assert analyses.get("four") == changed
+    assert analyses.run(f"four@{definition.version}").made == {"a": 2, "b": 6, "c11": 6.0, "c12": 8, "c1": 4.0, "c2": 8}
+    with pytest.raises(AnalysisError, match="has no version"):
+        analyses.get("four@123456")

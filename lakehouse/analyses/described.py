@@ -1,0 +1,69 @@
+"""Reads the analyses that `defs.yaml` files describe. A file that can't be read doesn't affect the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lakehouse.analyses.reading import definition_in
+from lakehouse.analyses.spec import AnalysisError, Definition, definition_of
+
+COMPONENT = "Analysis"
+"""The component's name in a defs.yaml, after the prefix of Lakehouse's components."""
+
+
+class AnalysisConfig(BaseModel):
+    """The attributes of an analysis's defs.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    analysis: str = Field(description="Name of the analysis; part of its assets' keys.")
+    description: str = ""
+    author: str = ""
+    owners: list[str] = []
+    inputs: dict[str, Any] = Field({}, description="Values of the input keys, which a run may replace.")
+    rows: list[Any] = Field(description="The tasks: order, funcPath, inputKeys, kwargs, outputKeys.")
+
+    def definition(self) -> Definition:
+        """The definition.
+
+        Raises:
+            InvalidAnalysis: some rows are none; with all faults.
+        """
+        return definition_of(self.analysis, self.rows, self.inputs, description=self.description, author=self.author)
+
+
+@dataclass(frozen=True)
+class DescribedAnalyses:
+    """The definitions by name, their files, and the error of each broken file."""
+
+    found: Mapping[str, Definition] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    broken: Mapping[Path, AnalysisError] = field(default_factory=dict)
+
+
+def described_in(folder: Path) -> DescribedAnalyses:
+    """The analyses of the defs.yaml files below a folder."""
+    found: dict[str, Definition] = {}
+    files: dict[str, Path] = {}
+    broken: dict[Path, AnalysisError] = {}
+    for path in sorted(folder.rglob("defs.yaml")):
+        try:
+            text = path.read_text()
+            if not _is_analysis(text):
+                continue
+            definition = definition_in(path.parent.name, text)
+            if definition.name in found:
+                raise AnalysisError(f"{files[definition.name]} describes {definition.name}, too; rename one of them")
+            found[definition.name], files[definition.name] = definition, path
+        except (AnalysisError, OSError) as error:
+            broken[path] = AnalysisError(f"{path}: {error}")
+    return DescribedAnalyses(found, files, broken)
+
+
+def _is_analysis(text: str) -> bool:
+    return any(line.startswith("type:") and line.rstrip().endswith(f".{COMPONENT}") for line in text.splitlines())

@@ -1,0 +1,116 @@
+"""Runs analyses in a child process that ends when it takes too much time or memory, whatever their tasks do.
+
+The parent starts `child` as a program, writes pickled `Request`s to its input, and reads pickled `Outcome`s from its
+output. Both are processes of the same installation; rows, inputs and bundles of others arrive as checked JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from lakehouse.analyses.registry import Task
+from lakehouse.analyses.spec import AnalysisError, Definition
+from lakehouse.analyses.tables import Reading
+from lakehouse.lake.lake import Lake
+
+NO_MEMORY = 70
+"""Exit status of a child that Python ended for want of memory."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take: seconds, and megabytes of memory besides those of the interpreter and its libraries (on
+    Linux).
+    """
+
+    seconds: float = 300.0
+    megabytes: int = 2_048
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run.
+
+    Args:
+        open_lake: opens the lake that tasks read.
+        tasks: registered besides the installed ones; their functions must be importable.
+        until_order: the last order to run.
+        places: the rows to run; all by default.
+        until: leaves out rows of the lake with later dates.
+    """
+
+    definition: Definition
+    data: Mapping[str, Any]
+    open_lake: Callable[[], Lake]
+    tasks: tuple[Task, ...] = ()
+    until_order: int | None = None
+    places: frozenset[int] | None = None
+    until: date | None = None
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: the keys that were made, the state and seconds of each row by its place, what was read of the
+    lake, and the error that ended it.
+    """
+
+    made: Mapping[str, Any] = field(default_factory=dict)
+    states: Mapping[int, str] = field(default_factory=dict)
+    seconds: Mapping[int, float] = field(default_factory=dict)
+    readings: tuple[Reading, ...] = ()
+    error: str | None = None
+
+
+def run_limited(requests: list[Request]) -> list[Outcome]:
+    """Runs analyses, one after the other, in a child process. The limits of each are those of the first.
+
+    Raises:
+        AnalysisError: a limit was reached, or the process was ended otherwise.
+    """
+    limits = requests[0].limits
+    sent = pickle.dumps(limits) + pickle.dumps(requests)
+    command = [sys.executable, "-m", f"{__package__}.child"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+    ) as process:
+        try:
+            answer, _ = process.communicate(sent, timeout=limits.seconds)
+        except subprocess.TimeoutExpired:
+            raise _out_of_time(limits) from None
+        finally:
+            # Also what the child has started, and also on Ctrl-C.
+            _end(process)
+    if process.returncode == 0:
+        found: list[Outcome] = pickle.loads(answer)
+        return found
+    if -process.returncode in (signal.SIGXCPU, signal.SIGALRM):
+        raise _out_of_time(limits)
+    if process.returncode == NO_MEMORY or -process.returncode in (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV):
+        raise AnalysisError(
+            f"the run took more than {limits.megabytes:,} MB of memory and was ended; read fewer rows, or allow more "
+            "by --megabytes"
+        )
+    raise AnalysisError(f"the run's process ended with status {process.returncode}; its messages say why")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _out_of_time(limits: Limits) -> AnalysisError:
+    return AnalysisError(
+        f"the run took more than {limits.seconds:g} s and was ended; shorten its range, or allow more by --seconds"
+    )

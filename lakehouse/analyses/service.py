@@ -1,0 +1,220 @@
+"""The analyses of an installation: those that are described by `defs.yaml` files, and those in the lake's tables.
+
+All faces use it by `lakehouse.api.Lake.analyses`, so that a run at the terminal, in Dagster and in Python is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.analyses import store
+from lakehouse.analyses.analysis import Analysis
+from lakehouse.analyses.canonical import sha256_of
+from lakehouse.analyses.code import code_version
+from lakehouse.analyses.limited import Limits, Outcome, Request, run_limited
+from lakehouse.analyses.registry import Registry, Task
+from lakehouse.analyses.spec import AnalysisError, Definition
+from lakehouse.analyses.store import Run
+from lakehouse.analyses.validation import require_valid
+from lakehouse.analyses.values import figures, fingerprint, kind_of, plain
+from lakehouse.errors import did_you_mean
+from lakehouse.lake.lake import Lake
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run and the values that it made."""
+
+    run: Run
+    made: Mapping[str, Any]
+
+
+class Analyses:
+    """The analyses of a lake.
+
+    Args:
+        described: the definitions of defs.yaml files, by name.
+        reopen: opens the same lake in another process; picklable.
+        tasks: registered besides the installed ones; their functions must be importable.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        described: Mapping[str, Definition],
+        reopen: Callable[[], Lake],
+        tasks: Iterable[Task] = (),
+    ) -> None:
+        self.lake = lake
+        self.described = described
+        self._reopen = reopen
+        self._tasks = tuple(tasks)
+        self.registry = Registry.installed().extended(self._tasks)
+
+    def with_tasks(self, tasks: Iterable[Task]) -> Analyses:
+        """The same, with further tasks."""
+        return Analyses(self.lake, self.described, self._reopen, (*self._tasks, *tasks))
+
+    def all(self) -> list[Definition]:
+        """The definitions, by name: those of the defs.yaml files, and of others the newest version in the lake."""
+        stored = {definition.name: definition for definition in store.definitions(self.lake)}
+        return sorted((stored | dict(self.described)).values(), key=lambda definition: definition.name)
+
+    def get(self, name: str) -> Definition:
+        """The definition of a name, or of `name@version` with at least the first 6 characters of the version.
+
+        Raises:
+            AnalysisError: there is none.
+        """
+        named, _, version = name.partition("@")
+        if not version and named in self.described:
+            return self.described[named]
+        of_name = [each for each in store.definitions(self.lake) if each.name == named]
+        if named in self.described:
+            of_name.append(self.described[named])
+        if not of_name:
+            known = [each.name for each in self.all()]
+            raise AnalysisError(
+                f"no analysis is called '{named}'{did_you_mean(named, known)}; there is {', '.join(known) or 'none'}"
+            )
+        if not version:
+            return of_name[-1]
+        found = {each.version: each for each in of_name if len(version) >= 6 and each.version.startswith(version)}
+        if len(found) != 1:
+            versions = ", ".join(dict.fromkeys(each.version[:12] for each in of_name))
+            raise AnalysisError(f"{named} has no version '{version}'; it has {versions}")
+        return next(iter(found.values()))
+
+    def analysis(self, name: str) -> Analysis:
+        """The analysis of a name, to be shown or stepped through in this process."""
+        return Analysis(self.get(name), self.registry)
+
+    def add(self, definition: Definition) -> bool:
+        """Stores a definition in the lake; returns whether this version of it is new.
+
+        Raises:
+            InvalidAnalysis: it has faults.
+        """
+        require_valid(definition, self.registry, {*definition.inputs, *definition.input_keys})
+        return store.record_definition(self.lake, definition)
+
+    def run(
+        self,
+        analysis: str | Definition,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> Finished:
+        """Runs an analysis in a child process, as of the lake's moment, and stores it.
+
+        Args:
+            inputs: values of input keys, instead of those of the definition.
+
+        Raises:
+            InvalidAnalysis: it has faults; nothing was run.
+            AnalysisError: a task failed, or a limit was reached. The failed run is stored, too.
+        """
+        request = self.request(analysis, inputs, limits=limits)
+        store.record_definition(self.lake, request.definition)
+        started = time.monotonic()
+        try:
+            (outcome,) = run_limited([request])
+        except AnalysisError as error:
+            outcome = Outcome(error=str(error))
+        seconds = time.monotonic() - started
+        finished = Finished(self.run_of(request, outcome, seconds), outcome.made)
+        store.record_run(self.lake, finished.run, finished.made)
+        if outcome.error is not None:
+            raise AnalysisError(outcome.error)
+        return finished
+
+    def request(
+        self,
+        analysis: str | Definition,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> Request:
+        """The run of a valid analysis on its inputs.
+
+        Raises:
+            AnalysisError: it has faults, or an input that it doesn't use.
+        """
+        definition = self.get(analysis) if isinstance(analysis, str) else analysis
+        known = dict.fromkeys([*definition.inputs, *definition.input_keys])
+        for key in inputs or {}:
+            if key not in known:
+                raise AnalysisError(
+                    f"{definition.name} has no input '{key}'{did_you_mean(key, known)}; it has "
+                    f"{', '.join(dict.fromkeys(known)) or 'none'}"
+                )
+        values = {**definition.inputs, **(inputs or {})}
+        require_valid(definition, self.registry, values)
+        return Request(definition, values, self._reopen, self._tasks, limits=limits or Limits())
+
+    def run_of(self, request: Request, outcome: Outcome, seconds: float) -> Run:
+        """What is stored of a run."""
+        definition = request.definition
+        inputs, readings = plain(request.data), [reading.as_dict() for reading in outcome.readings]
+        steps = [
+            {
+                "row": place + 1,
+                "function": str(self.registry.get(row.func_path)),
+                "code_version": code_version(self.registry.get(row.func_path), row.kwargs),
+                "state": outcome.states.get(place, "next"),
+                "seconds": round(outcome.seconds.get(place, 0.0), 6),
+            }
+            for place, row in enumerate(definition.rows)
+        ]
+        outputs = {
+            key: {"kind": kind_of(value), "fingerprint": fingerprint(value), "figures": plain(figures(value))}
+            for key, value in outcome.made.items()
+        }
+        what = {
+            "version": definition.version,
+            "inputs": inputs,
+            "code": [step["code_version"] for step in steps],
+            "data": [reading["fingerprint"] for reading in readings],
+            "outputs": {key: about["fingerprint"] for key, about in outputs.items()},
+        }
+        failed = outcome.error is not None
+        return Run(
+            name=definition.name,
+            version=definition.version,
+            inputs=inputs,
+            as_of=self.lake.as_of,
+            status="failed" if failed else "done",
+            error=outcome.error,
+            outputs=outputs,
+            steps=steps,
+            readings=readings,
+            seconds=seconds,
+            result_id=None if failed else sha256_of(what),
+            run_id=store.new_run_id(),
+            recorded_at=datetime.now(UTC),
+        )
+
+    def runs(self, name: str | None = None) -> list[Run]:
+        """The stored runs (of an analysis), oldest first."""
+        return store.runs(self.lake, name)
+
+    def results(self, name: str, key: str, run_id: str | None = None) -> pl.DataFrame:
+        """The stored rows of an output key of the newest successful run, or of a run: position, date, value, fields.
+
+        Raises:
+            AnalysisError: there is no such run or key.
+        """
+        self.get(name)
+        if run_id is None:
+            return store.results(self.lake, store.last_run(self.lake, name.partition("@")[0]), key)
+        for run in store.runs(self.lake, name.partition("@")[0]):
+            if run.run_id == run_id and run.status == "done":
+                return store.results(self.lake, run, key)
+        raise AnalysisError(f"{name} has no successful run {run_id!r}; `lakehouse analyses show {name}` lists them")
