@@ -36,6 +36,8 @@ def registry_of(source: Source) -> Registry:
         return Entry(made, rows=entered_rows if made.by_ledger else None, **more)
 
     tables = {name: entry(made) for name, made in source.contracts.items()}
+    for name, query in source.views.items():
+        tables[name] = entry(source.contract(name), query=partial(_queried, query, source))
     for table in source.tables:
         as_of = partial(_queried, table.as_of, source)
         tables[table.name] = entry(source.contract(table.name), as_of=as_of)

@@ -53,11 +53,19 @@ def create(table: StoredTable) -> DeltaTable:
 
 
 def write(
-    table: StoredTable, delta: DeltaTable, rows: pa.Table, numbers: Mapping[str, int], how: Mapping[str, Any]
+    table: StoredTable,
+    delta: DeltaTable,
+    rows: pa.Table | pa.RecordBatchReader,
+    numbers: Mapping[str, int],
+    how: Mapping[str, Any],
+    *,
+    folders: Iterable[str] | None = None,
 ) -> int:
     """Writes rows in one commit on top of `delta`; returns the new version.
 
     Args:
+        rows: a reader's are written as they are read; its columns are the contract's.
+        folders: of a reader's partitions, directly below the table's own.
         numbers: stored with the commit, by names. Of two commits that store a number under the same name on top of the
             same version, the second fails.
         how: the mode, and further arguments of `write_deltalake`.
@@ -66,13 +74,20 @@ def write(
         StaleSnapshot: a conflicting commit came first.
         LakeUnavailable: the storage refuses it.
     """
+    import pyarrow as pa
     from deltalake import write_deltalake
 
+    schema = table.contract.arrow_schema
     with _explained(table):
-        table.location.create(_folders_of(table, rows))
+        if isinstance(rows, pa.Table):
+            folders = _folders_of(table, rows)
+            given = unsliced(rows.select(table.contract.column_names).cast(schema))
+        else:
+            given = rows.cast(schema)
+        table.location.create(folders or ())
         write_deltalake(
             delta,
-            unsliced(rows.select(table.contract.column_names).cast(table.contract.arrow_schema)),
+            given,
             writer_properties=writer_properties(table.contract),
             commit_properties=_storing(numbers),
             **how,

@@ -325,6 +325,17 @@ class Snapshot:
         """
         return self._commit(rows, transactions=transactions, checkpoints=checkpoints, mode="append")
 
+    def append_stream(
+        self, rows: pa.RecordBatchReader, partitions: Iterable[str], checkpoints: Mapping[str, int]
+    ) -> int:
+        """Appends rows as they are read, in one commit, so that they needn't fit in memory (see `append`).
+
+        Args:
+            partitions: the values of the first partition column that the rows have.
+        """
+        folders = [f"{self.table.contract.partition_by[0]}={value}" for value in partitions]
+        return self._commit(rows, transactions=(), checkpoints=checkpoints, folders=folders, mode="append")
+
     def overwrite(
         self,
         rows: pa.Table,
@@ -371,10 +382,11 @@ class Snapshot:
 
     def _commit(
         self,
-        rows: pa.Table,
+        rows: pa.Table | pa.RecordBatchReader,
         *,
         transactions: Iterable[str],
         checkpoints: Mapping[str, int] | None,
+        folders: Iterable[str] | None = None,
         **how: Any,
     ) -> int:
         delta = self._writable()
@@ -382,7 +394,7 @@ class Snapshot:
         if self.lacking:
             numbers[_COLUMNS_ADDED] = _next(delta, _COLUMNS_ADDED)
             how["schema_mode"] = "merge"
-        return commits.write(self.table, delta, rows, numbers, how)
+        return commits.write(self.table, delta, rows, numbers, how, folders=folders)
 
     def _writable(self) -> DeltaTable:
         """The snapshot's table, created (empty) if it doesn't exist.
