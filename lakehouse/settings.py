@@ -148,10 +148,26 @@ class Settings(BaseSettings):
         return os.environ.get(f"LAKEHOUSE_{source}_{what}".upper())
 
     def secret(self, variable: str) -> str | None:
-        """A vendor's key or token, or None where the variable is unset or blank. It is read when it is needed and
-        not kept here, so that no dump of the settings shows it.
+        """A key or token: the variable, or the file of its name in `secrets` below the home, which must be readable by
+        its owner alone. None where there is neither. It is read when it is needed and not kept here, so that no dump of
+        the settings shows it.
+
+        Raises:
+            SettingsError: others may read the file.
         """
-        return os.environ.get(variable, "").strip() or None
+        if given := os.environ.get(variable, "").strip():
+            return given
+        file = self.secret_file(variable)
+        try:
+            if file.stat().st_mode & 0o077:
+                raise SettingsError(f"{file} can be read by others: run chmod 600 {file}")
+            return file.read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+    def secret_file(self, variable: str) -> Path:
+        """The file that may hold a key or token."""
+        return self.home / "secrets" / variable
 
 
 @cache

@@ -38,8 +38,9 @@ _FILES = {
 
 
 def use_shop(home: Path) -> None:
-    """Points this process at the shop's files."""
+    """Points this process at the shop's files, and lets it store pseudonyms of customers."""
     os.environ["LAKEHOUSE_RETAIL_URL"] = str(home / "shop")
+    os.environ["LAKEHOUSE_PSEUDONYM_KEY"] = "the key of the demonstration"
 
 
 @contextmanager

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from lakehouse.ingest.discover import ObjectVersion
     from lakehouse.ingest.formats import BlockReader
+    from lakehouse.ingest.pseudonyms import Pseudonyms
 
 _NEAR = timedelta(days=3)
 
@@ -106,6 +107,7 @@ class Dataset:
         part: the raw table's storage partitions.
         reading: digest of everything that decides which rows an object gives (see `lakehouse.ingest.reading`).
         object_max_bytes: bytes that an object may unpack to.
+        pseudonyms: what stands for the values of personal columns (`pii` in the contract); None: they stay clear.
         reader: makes the reader of an object's rows from its place, the object and its bytes; by default it gives all
             rows of the object (see `lakehouse.ingest.differences` for another).
     """
@@ -127,11 +129,17 @@ class Dataset:
     clock: str | None = None
     units: Mapping[str, Fraction] = field(default_factory=dict)
     object_max_bytes: int = 8 * 2**30
+    pseudonyms: Pseudonyms | None = None
     reader: Callable[[Any, ObjectVersion, IO[bytes], Dataset], BlockReader] | None = None
 
     def parse_name(self, name: str) -> ObjectName | None:
         """Parses an object's name; None for a foreign object."""
         return self.origin.names.parse_name(name)
+
+    @property
+    def personal(self) -> list[str]:
+        """The personal columns that the objects have."""
+        return [column.name for column in self.contract.columns if column.pii and column.name in self.rows.columns]
 
     def partitions_of(self, named: ObjectName) -> list[date]:
         """The partitions that an object about one day or hour may hold rows of; first the one by which it is loaded.

@@ -58,6 +58,10 @@ class Received:
     """The lines of all rows, UTF-8; None if the rows are not lines."""
     _lines: list[str] | None = None
 
+    def with_frame(self, frame: pl.DataFrame, malformed: dict[int, tuple[str, str]]) -> Received:
+        """The same rows with other texts in their fields, which are all that is left of the lines."""
+        return replace(self, frame=frame, malformed=malformed, _body=None, _lines=None)
+
     def text(self, row_numbers: list[int]) -> list[str]:
         """The rows' texts as received."""
         places = [number - 1 - self.before for number in row_numbers]

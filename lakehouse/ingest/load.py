@@ -11,11 +11,12 @@ A batch is committed while the next one is read and typed. Commits keep the orde
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.ingest.dataset import ApiOrigin, Dataset, ObjectOrigin
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _THREADS = 4
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -87,6 +89,8 @@ def load(
         SourceUnavailable: the source doesn't answer; earlier commits stay, and the next load does the rest.
     """
     result = LoadResult()
+    if dataset.personal and dataset.pseudonyms is None:
+        _warn_of_clear_values(dataset.source, ", ".join(dataset.personal))
     if isinstance(dataset.origin, ApiOrigin) and not reread:
         unanswered = fetch(
             lake, dataset, dataset.origin, partitions, run_id=run_id, progress=progress, only_new=only_new
@@ -114,6 +118,16 @@ def load(
                     result.add(entry)
         behind.finish()
     return result
+
+
+@cache
+def _warn_of_clear_values(source: str, columns: str) -> None:
+    """Logs, once a process, that personal data are stored as they come."""
+    _log.warning(
+        "%s: %s is personal and is stored in the clear; to store pseudonyms, run `lakehouse pseudonyms create-key`",
+        source,
+        columns,
+    )
 
 
 @dataclass
@@ -153,7 +167,7 @@ class _Loader:
 
     def stage(self, batch: Batch) -> Rows:
         """The rows of objects that fit in memory together."""
-        chunk = Chunk(self.dataset, batch.objects, batch.read, datetime.now(UTC))
+        chunk = Chunk.of(self.dataset, batch.objects, batch.read, datetime.now(UTC))
         known = self._known(chunk.objects)
         with self.lake.connect() as connection:
             return rows_of(chunk, connection, known, self.run_id)

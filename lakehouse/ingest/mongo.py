@@ -8,7 +8,7 @@ such as one that is not a replica set, gives no position: then every listing rea
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +32,7 @@ _QUIET_MS = 300
 """A stream that gives nothing for so long has been read to its end."""
 _TIMEOUT_MS = 5_000
 _BATCH = 5_000
-"""Documents that are added together."""
+"""Documents that are read or added together."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ class MongoCollection:
         url: `mongodb://host/database`, as the driver takes it.
         name: of the collection.
         day: the day (ISO) of a document by the text of its members; None if it says none.
+        hide: makes documents without personal values of some documents (without their `_id`).
     """
 
     url: str
     name: str
     day: Callable[[Mapping[str, Any]], str | None]
+    hide: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]] | None = None
 
     def position(self) -> str | None:
         """See `lakehouse.ingest.mirror.MirroredSystem`."""
@@ -66,8 +68,9 @@ class MongoCollection:
     def records(self) -> Iterator[Record]:
         """See `lakehouse.ingest.mirror.MirroredSystem`."""
         with self._errors_explained():
-            for document in self._collection.find():
-                yield self._record(document)
+            rest = iter(self._collection.find())
+            while some := list(islice(rest, _BATCH)):
+                yield from self._records(some)
 
     def changes(self, position: str) -> tuple[list[Change], str]:
         """See `lakehouse.ingest.mirror.MirroredSystem`."""
@@ -110,17 +113,18 @@ class MongoCollection:
         if kind in ("insert", "update", "replace"):
             document = event.get("fullDocument")
             # Without a document it was deleted since: the deletion follows.
-            return [] if document is None else [Change(_extended(document["_id"]), self._record(document))]
+            return [] if document is None else [Change(each.key, each) for each in self._records([document])]
         if kind == "delete":
             return [Change(_extended(event["documentKey"]["_id"]), None)]
         if kind in ("drop", "rename", "dropDatabase", "invalidate"):
             raise HistoryLost(f"{self}: the collection was dropped or renamed")
         return []
 
-    def _record(self, document: Mapping[str, Any]) -> Record:
-        key = _extended(document["_id"])
-        members = {name: value for name, value in document.items() if name != "_id"}
-        return Record(key, self.day(members), _extended(members))
+    def _records(self, documents: Sequence[Mapping[str, Any]]) -> Iterator[Record]:
+        members = [{name: value for name, value in each.items() if name != "_id"} for each in documents]
+        shown = members if self.hide is None else self.hide(members)
+        for document, own in zip(documents, shown, strict=True):
+            yield Record(_extended(document["_id"]), self.day(own), _extended(own))
 
     @cached_property
     def _client(self) -> MongoClient[dict[str, Any]]:

@@ -22,6 +22,7 @@ from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.formats import BlockReader, Received
 from lakehouse.ingest.from_text import YEARS
 from lakehouse.ingest.partitioning import Partitioning
+from lakehouse.ingest.pseudonyms import without_persons
 from lakehouse.ingest.slices import PartOf, Stored, parts_in_blocks, parts_of
 from lakehouse.ingest.unpacked import CorruptObject, ObjectWithheld
 from lakehouse.lake.contract import shared_contracts
@@ -44,6 +45,12 @@ class Chunk:
     objects: Sequence[ObjectVersion]
     read: Sequence[Read]
     ingested_at: datetime
+
+    @classmethod
+    def of(cls, dataset: Dataset, objects: Sequence[ObjectVersion], read: Sequence[Read], at: datetime) -> Chunk:
+        """Objects with pseudonyms in place of personal values, where the dataset wants them."""
+        kept = [without_persons(each, dataset) if isinstance(each, Received) else each for each in read]
+        return cls(dataset, objects, kept, at)
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ class BlockwiseObject:
         )
 
     def _chunk(self, read: Read) -> Chunk:
-        return Chunk(self.dataset, [self.item], [read], self.ingested_at)
+        return Chunk.of(self.dataset, [self.item], [read], self.ingested_at)
 
 
 def _typed(chunk: Chunk, *, with_text: bool | None) -> pl.DataFrame:

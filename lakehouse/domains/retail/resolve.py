@@ -11,6 +11,7 @@ from lakehouse.derive.source import Source
 from lakehouse.domains.retail.checks import retail_checks
 from lakehouse.domains.retail.config import Collection, RetailConfig
 from lakehouse.domains.retail.features import features_macro, labels_macro
+from lakehouse.domains.retail.persons import without_persons
 from lakehouse.domains.retail.tables import LINES, TABLES
 from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
@@ -20,6 +21,7 @@ from lakehouse.ingest.names import Objects
 from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.object_store import objects_at
 from lakehouse.ingest.partitioning import Part, Periods
+from lakehouse.ingest.pseudonyms import Pseudonyms, pseudonyms_of
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.row_format import RowTime
 from lakehouse.ingest.times import faults_of, moments
@@ -65,13 +67,15 @@ def _lines(config: RetailConfig, variables: Variables) -> Dataset:
         place: Callable[[], ObjectSource] = partial(_mirror, config.collection, config, variables, url)
     else:
         rows, objects, place = config.rows, config.objects, partial(_files, config.source, url)
-    contract, time = contracts()["raw_lines"], rows.time
+    contract, time, pseudonyms = contracts()["raw_lines"], rows.time, pseudonyms_of(config.source, variables)
     assert time is not None
     decides = {
         "rows": rows.model_dump(mode="json", exclude_defaults=True),
         "first_day": str(config.first_day),
         "time_zone": config.time_zone,
     }
+    if pseudonyms is not None:
+        decides["pseudonyms"] = pseudonyms.fingerprint
     return Dataset(
         source=config.source,
         name=LINES,
@@ -87,6 +91,7 @@ def _lines(config: RetailConfig, variables: Variables) -> Dataset:
         faults=faults_of(time),
         reading=reading_digest(contract, decides),
         refusals=config.refusals,
+        pseudonyms=pseudonyms,
     )
 
 
@@ -104,17 +109,22 @@ def _files(source: str, url: str | None) -> ObjectSource:
     return objects_at(url)
 
 
-def collection_at(url: str, collection: Collection) -> MongoCollection:
+def collection_at(url: str, collection: Collection, pseudonyms: Pseudonyms | None = None) -> MongoCollection:
     """The described collection of a database, whose days are on the clock of its dates."""
     time = collection.rows.time
     assert time is not None
-    return MongoCollection(url, collection.name, partial(day_in, time.columns[0], time.format))
+    hide = None if pseudonyms is None else partial(without_persons, collection.rows, pseudonyms)
+    return MongoCollection(url, collection.name, partial(day_in, time.columns[0], time.format), hide)
 
 
 def _mirror(collection: Collection, config: RetailConfig, variables: Variables, url: str) -> Mirror:
-    """The mirror of a collection."""
-    connect = partial(collection_at, url, collection)
-    return Mirror(f"{variables.lake}/landing/{config.source}", connect, str(config.first_day))
+    """The mirror of a collection. One with pseudonyms is apart from one with clear values, and from one by another key:
+    all documents are landed anew.
+    """
+    pseudonyms = pseudonyms_of(config.source, variables)
+    name = config.source if pseudonyms is None else f"{config.source}-{pseudonyms.fingerprint}"
+    connect = partial(collection_at, url, collection, pseudonyms)
+    return Mirror(f"{variables.lake}/landing/{name}", connect, str(config.first_day))
 
 
 def _times(time: RowTime, zone: str, text: pl.DataFrame) -> pl.DataFrame:
