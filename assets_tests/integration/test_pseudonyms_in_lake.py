@@ -1,4 +1,4 @@
-"""No customer's number is in any file of a lake whose installation has a key for pseudonyms, and otherwise the tables are
+"""No customer's number is in any file of a lake whose installation has a key for pseudonyms, whose tables are otherwise
 the same.
 """
 

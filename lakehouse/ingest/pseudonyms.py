@@ -1,10 +1,10 @@
 """Pseudonyms for personal values, put in their place before anything is landed or stored.
 
 A person (a value, such as a customer's number, of a source) has a random key of its own in the key map, a SQLite file
-apart from the lake. The pseudonym is a keyed hash (HMAC-SHA256) of the value by that key and the installation's, so that
+apart from the lake. The pseudonym is a keyed hash (HMAC-SHA256) of the value by that key and the installation's. So
 neither the lake, nor the key map, nor the installation's key alone tells whose a pseudonym is. Once a person is erased
-from the key map, nobody can tell, in whatever table, landed object or backup it is. Should the value come again, it is a
-new person with a new pseudonym. docs/decisions/0016-pseudonyms.md gives the reasons.
+from the key map, nobody can tell, in whatever table, landed object or backup it is. Should the value come again, it is
+a new person with a new pseudonym. docs/decisions/0016-pseudonyms.md gives the reasons.
 """
 
 from __future__ import annotations
