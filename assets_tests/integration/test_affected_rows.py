@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,3 +139,38 @@ def test_daily_bars_of_several_years_are_one_commit_each(take: Take) -> None:
     assert (made.commits, made.rows_changed) == (2, 4)
     assert len(lake.table("xetra/daily_bars").snapshot().files()) == 2
     assert [row[2] for row in links()] == [None, FIRST, SECOND, MUCH_LATER]
+
+
+def test_reading_as_of_a_moment_derives_only_what_has_changed_since(take: Take) -> None:
+    for session, close in ((FIRST, 1.0), (SECOND, 2.0), (THIRD, 3.0)):
+        take(session, close)
+    tables = ("bars", "daily_bars")
+    before, moment = {name: rows(name) for name in tables}, datetime.now(UTC)
+    assert {name: rows(name, moment) for name in tables} == before
+    take(SECOND, 2.5)
+    take(FOURTH, 4.0)
+    assert rows("daily_bars") != before["daily_bars"]
+    raw = Path(Lake.open().table("xetra/raw_bars").uri)
+    unchanged = [raw / f"session={session}" for session in (FIRST, THIRD)]
+    for folder in unchanged:
+        folder.rename(f"{folder}.away")
+    assert {name: rows(name, moment) for name in tables} == before
+    now = datetime.now(UTC)
+    (raw / f"session={SECOND}").rename(raw / "away")
+    assert {name: rows(name, now) for name in tables} == {name: rows(name) for name in tables}
+
+
+def test_reading_as_of_a_moment_does_not_trust_rows_that_were_not_derived_since(take: Take, tmp_path: Path) -> None:
+    take(FIRST, 1.0)
+    path = tmp_path / f"{FIRST}" / f"{FIRST}_BINS_XETR10.csv"
+    path.write_text(path.read_text().replace("1.0,1.0,1.0,1.0", "7.0,7.0,7.0,7.0"))
+    load(Lake.open(), source_named("xetra").bars, [FIRST])
+    for name in ("bars", "daily_bars"):
+        stored, known = rows(name), rows(name, datetime.now(UTC))
+        assert ({row["close"] for row in stored}, {row["close"] for row in known}) == ({1.0}, {7.0})
+
+
+def rows(table: str, as_of: datetime | None = None) -> list[dict[str, Any]]:
+    found = Lake.open(as_of=as_of).sql(f"FROM xetra.{table} ORDER BY ALL")
+    assert found is not None
+    return found.pl().to_dicts()

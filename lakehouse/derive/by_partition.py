@@ -80,9 +80,8 @@ def outdated_partitions(
     """The partitions that were not made from the present inputs, ascending."""
     target = lake.table(source.table(table)).snapshot()
     with lake.connect() as connection:
-        ledger = lake.table(LEDGER).snapshot()
-        no_rows = Query(f"FROM {empty_relation(source.dataset(dataset).contract)}")
-        _, made_from = _prepared(connection, dataset, rules, source, target, ledger, partitions, no_rows)
+        entries = about(lake.table(LEDGER).snapshot(), source.name, dataset, partitions)
+        _, made_from = _prepared(connection, dataset, rules, source, target, entries, partitions, None)
     return sorted(date.fromisoformat(partition) for partition in outdated(target, made_from))
 
 
@@ -119,20 +118,49 @@ def raw_and_ledger(
     return relation_of(stored), relation_of(f"{ledger} WHERE product = {literal(dataset)}")
 
 
+def differing_as_of(
+    dataset: str, rules: Rules, lake: Lake, source: Source, target: Snapshot, partitions: Sequence[date]
+) -> list[date]:
+    """Those of the partitions whose rows in `target` may not be those as of `lake.as_of`: the fingerprint of what they
+    would be made from then is another. All of them where the table can't tell.
+    """
+    if not can_tell(lake, target):
+        return list(partitions)
+    with lake.connect() as connection:
+        _, ledger = raw_and_ledger(dataset, lake, connection, source)
+        entries = Query(f"SELECT * FROM {ledger}")
+        _, made_from = _prepared(connection, dataset, rules, source, target, entries, partitions, None)
+    return sorted(date.fromisoformat(partition) for partition in outdated(target, made_from))
+
+
+def can_tell(lake: Lake, target: Snapshot) -> bool:
+    """Whether the fingerprints of a stored table are about the rows that it has, as of a moment. A pinned version's may
+    be later ones (see `lakehouse.lake.marks`), and a table of an earlier contract is migrated first.
+    """
+    is_current = target.contract_version == target.table.contract.version
+    return lake.as_of is not None and target.table.pin is None and is_current
+
+
 def _prepared(
     connection: duckdb.DuckDBPyConnection,
     dataset: str,
     rules: Rules,
     source: Source,
     target: Snapshot,
-    ledger: Snapshot,
+    entries_of: Query,
     partitions: Sequence[date],
-    raw: Query,
+    raw: Query | None,
 ) -> tuple[str, dict[str, int]]:
-    """The query for the rows of the partitions, whose inputs it makes in the connection, and their fingerprints."""
+    """The query for the rows of the partitions, whose inputs it makes in the connection, and their fingerprints.
+
+    Args:
+        entries_of: the dataset's ledger rows about the partitions.
+        raw: the raw rows; None where only the fingerprints are wanted.
+    """
     contract = target.table.contract
-    connection.execute(f"CREATE TEMP VIEW {_RAW} AS {raw}")
-    connection.execute(f"CREATE TEMP TABLE {_ENTRIES} AS {about(ledger, source.name, dataset, partitions)}")
+    no_rows = f"FROM {empty_relation(source.dataset(dataset).contract)}"
+    connection.execute(f"CREATE TEMP VIEW {_RAW} AS {raw or no_rows}")
+    connection.execute(f"CREATE TEMP TABLE {_ENTRIES} AS {entries_of}")
     derived = rules(source, connection, _RAW, _ENTRIES)
     entries = of_entries(connection, _ENTRIES)
     frames = of_frames(connection, contract.partition_by[0], [_RAW])
@@ -153,7 +181,8 @@ def _batch(
         # ledger names has its rows in the raw snapshot.
         ledger = lake.table(LEDGER).snapshot()
         raw = lake.table(source.dataset(dataset).table).snapshot().select(wanted)
-        derived, made_from = _prepared(connection, dataset, rules, source, target, ledger, partitions, raw)
+        entries = about(ledger, source.name, dataset, partitions)
+        derived, made_from = _prepared(connection, dataset, rules, source, target, entries, partitions, raw)
         order = ", ".join(dict.fromkeys((part, *target.table.contract.key)))
         rows = None
         if target.files(wanted):

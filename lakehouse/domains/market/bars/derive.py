@@ -15,7 +15,14 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.by_partition import PARTITIONS_AT_ONCE, derive_by_partition, outdated_partitions
+from lakehouse.derive.by_partition import (
+    PARTITIONS_AT_ONCE,
+    can_tell,
+    derive_by_partition,
+    differing_as_of,
+    outdated_partitions,
+    raw_and_ledger,
+)
 from lakehouse.derive.fingerprints import contents, digest, marks_of, of_frames, outdated, said_by
 from lakehouse.derive.incremental import DeriveResult, count, derive_until_current
 from lakehouse.domains.market.bars import rules
@@ -79,22 +86,39 @@ def outdated_daily_bars(lake: Lake, source: BarSource, sessions: Sequence[date])
     with lake.connect() as connection:
         ledger = lake.table(LEDGER).snapshot()
         bars = lake.table(source.table("bars")).snapshot()
-        _, made_from = _prepared(connection, source, target, ledger, bars, sessions)
+        entries = about(ledger, source.name, source.bars.name, sessions)
+        _, made_from = _prepared(connection, source, target, entries, bars, sessions)
     return sorted(date.fromisoformat(session) for session in outdated(target, made_from))
+
+
+def daily_differing_as_of(lake: Lake, source: BarSource, target: Snapshot, sessions: Sequence[date]) -> list[date]:
+    """Those of the sessions whose daily bars in `target` may not be those as of `lake.as_of` (see `differing_as_of`),
+    apart from their prev_*, which follow from other sessions.
+    """
+    bars = lake.table(source.table("bars")).stored()
+    differing = set(differing_as_of("bars", bar_rows, lake, source, bars, sessions))
+    if not can_tell(lake, target):
+        return list(sessions)
+    with lake.connect() as connection:
+        _, ledger = raw_and_ledger(source.bars.name, lake, connection, source)
+        _, made_from = _prepared(connection, source, target, Query(f"SELECT * FROM {ledger}"), bars, sessions)
+    differing.update(date.fromisoformat(session) for session in outdated(target, made_from))
+    return sorted(differing)
 
 
 def _prepared(
     connection: duckdb.DuckDBPyConnection,
     source: BarSource,
     target: Snapshot,
-    ledger: Snapshot,
+    entries: Query,
     bars: Snapshot,
     sessions: Sequence[date],
 ) -> tuple[str, dict[str, int]]:
-    """The query for the daily rows of the sessions' `stored_bars`, whose other input it makes in the connection, and
-    the sessions' fingerprints. A row's prev_* follow from other sessions: whoever changes those writes them.
+    """The query for the daily rows of the sessions' `stored_bars`, whose other input it makes in the connection of the
+    ledger's `entries`, and the sessions' fingerprints. A row's prev_* follow from other sessions: whoever changes those
+    writes them.
     """
-    known = connection.sql(about(ledger, source.name, source.bars.name, sessions)).pl()
+    known = connection.sql(entries).pl()
     connection.register("completeness", completeness(source, known, sessions))
     daily = rules.daily("stored_bars", "completeness", source.config.venue.time_zone)
     made_of = contents(bars, map(str, sessions))
@@ -126,7 +150,8 @@ def _daily_batch(
         ledger = lake.table(LEDGER).snapshot()
         bars = lake.table(source.table("bars")).snapshot()
         connection.execute(f"CREATE TEMP VIEW stored_bars AS {bars.select({'session': sessions[:1]})}")
-        daily, made_from = _prepared(connection, source, target, ledger, bars, sessions)
+        entries = about(ledger, source.name, source.bars.name, sessions)
+        daily, made_from = _prepared(connection, source, target, entries, bars, sessions)
         connection.execute(f"CREATE TEMP TABLE fresh AS FROM ({daily}) LIMIT 0")
         for start in range(0, len(sessions), PARTITIONS_AT_ONCE):
             wanted = {"session": sessions[start : start + PARTITIONS_AT_ONCE]}
