@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from typer.testing import CliRunner
 
 from assets_tests.support.four_tasks import ROWS, TASKS
 from assets_tests.support.wiki_lake import load_prices, write_invented
+from lakehouse.analyses import store
+from lakehouse.analyses.code import source_hash
 from lakehouse.analyses.limited import Limits
 from lakehouse.analyses.spec import AnalysisError, definition_of
+from lakehouse.analyses.values import fingerprint
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
+from lakehouse.settings import settings
 
 START, END = date(2007, 3, 1), date(2008, 2, 29)
 PERIOD = {"ticker": "AAA", "start": str(START), "end": str(END)}
@@ -55,7 +60,7 @@ def test_run__by_command_and_from_python_gives_the_same_as_an_independent_comput
     lake: Lake, closes: list[tuple[date, float]]
 ) -> None:
     sets = [part for key, value in PERIOD.items() for part in ("--set", f"{key}={value}")]
-    assert "result" in run("run", "sma_crossover", *sets)
+    assert " of sma_crossover took " in run("run", "sma_crossover", *sets)
     rows = list(csv.DictReader(io.StringIO(run("results", "sma_crossover", "crossSMA", "--format", "csv"))))
     period = [(day, close) for day, close in closes if START <= day <= END]
     signs = crossover([close for _, close in period])
@@ -133,3 +138,94 @@ def test_definitions__come_back_from_the_lake_with_the_same_version(lake: Lake) 
     assert analyses.run(f"four@{definition.version}").made == {"a": 2, "b": 6, "c11": 6.0, "c12": 8, "c1": 4.0, "c2": 8}
     with pytest.raises(AnalysisError, match="has no version"):
         analyses.get("four@123456")
+
+
+@pytest.fixture
+def bundle(lake: Lake, tmp_path: Path) -> Path:
+    """The crossover, as somebody hands it over."""
+    lake.analyses.run("sma_crossover", PERIOD)
+    file = tmp_path / "crossover.json"
+    run("export", "sma_crossover", "-o", str(file))
+    return file
+
+
+@pytest.fixture
+def recipient(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Lake]:
+    """Loads the prices of a folder into a fresh installation."""
+
+    def installed(prices: Path) -> Lake:
+        monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "recipient"))
+        settings.cache_clear()
+        return load_prices(prices, monkeypatch)
+
+    return installed
+
+
+def test_verify__proves_the_same_results_on_a_fresh_installation(
+    bundle: Path, recipient: Callable[[Path], Lake], tmp_path: Path
+) -> None:
+    lake = recipient(tmp_path / "prices")
+    assert run("verify", str(bundle)).splitlines() == ["9 of 9 outputs equal"]
+    assert lake.analyses.runs() == []
+    assert "imported sma_crossover" in run("import", str(bundle))
+    assert "the lake has it already" in run("import", str(bundle))
+    assert [each.imported_from for each in store.definitions(lake)] == ["crossover.json"]
+
+
+def test_verify__names_a_changed_digit_of_the_data(
+    bundle: Path, recipient: Callable[[Path], Lake], tmp_path: Path, closes: list[tuple[date, float]]
+) -> None:
+    file = tmp_path / "prices" / "aaa.csv"
+    lines = file.read_text().splitlines()
+    cells = lines[150].split(",")
+    cells[4] = str(round((float(cells[2]) + float(cells[3])) / 2, 3))
+    lines[150] = ",".join(cells)
+    file.write_text("\n".join(lines) + "\n")
+    recipient(tmp_path / "prices")
+    text = run("verify", str(bundle), code=1)
+    assert "data of wiki.official_daily: column close differs in rows 101 to 200" in text
+    assert "3 of 9 outputs equal; data, price, priceSliced, longSMA, shortSMA, fig differ" in text
+
+
+def test_verify__names_a_changed_keyword_and_a_changed_source(bundle: Path, lake: Lake) -> None:
+    text = bundle.read_text()
+    changed = text.replace('"kwargs":{"window":50}', '"kwargs":{"window":51}', 1)
+    assert changed != text
+    found = lake.analyses.verify(changed)
+    assert found.differences == ("row 5, kwargs: window is 51 in the rows, and was 50 when the sender ran them",)
+    assert str(found) == "6 of 9 outputs equal; longSMA, crossSMA, fig differ"
+    source = source_hash(lake.analyses.registry.get("ta.crossover").function)
+    found = lake.analyses.verify(text.replace(source, "0" * 64))
+    assert found.differences == ("row 7, funcPath: the source of ta.crossover@1 here isn't the sender's",)
+    assert str(found) == "9 of 9 outputs equal"
+    found = lake.analyses.verify(text.replace('"ta.crossover"', '"os.system"', 1))
+    assert "row 7, funcPath: no function is registered as 'os.system'" in "\n".join(found.differences)
+    assert found.equal == ()
+    for odd in ("[]", "{}", '{"lakehouse_analysis": 2}', '{"lakehouse_analysis": 1, "name": "x"}', "["):
+        with pytest.raises(AnalysisError):
+            lake.analyses.verify(odd)
+
+
+def test_step_and_diff__show_where_an_analysis_is_and_what_was_changed(bundle: Path, lake: Lake) -> None:
+    sets = ("--set", "ticker=AAA", "--until", "4")
+    rows = [line.split() for line in run("step", "sma_crossover", *sets).splitlines()]
+    assert [row[-1] for row in rows if row[:1] and row[0] in "12345678"] == [*["done"] * 6, "next", "fig"]
+    assert "fill:#d9f0e3" in run("step", "sma_crossover", *sets, "--as", "mermaid")
+    assert run("show", "sma_crossover", "--as", "dag").splitlines()[-2] == "7 ta.crossover <- 6 ta.sma, 5 ta.sma"
+    text = bundle.read_text().replace('"kwargs":{"window":15}', '"kwargs":{"window":20}', 1)
+    bundle.write_text(text)
+    assert run("diff", "sma_crossover", str(bundle)) == 'row 6, kwargs: {"window": 15} -> {"window": 20}\n'
+    assert "the rows are equal" in run("diff", "sma_crossover", "sma_crossover")
+
+
+def test_charts__are_drawn_from_what_is_stored(lake: Lake, tmp_path: Path) -> None:
+    finished = lake.analyses.run("sma_crossover", PERIOD)
+    stored = store.chart_of(lake.analyses.results("sma_crossover", "fig"))
+    assert fingerprint(stored.lines[0].points) == fingerprint(finished.made["fig"].lines[0].points)
+    assert [line.label for line in stored.lines][-1] == "signal"
+    picture, drawing = tmp_path / "a.png", tmp_path / "a.svg"
+    run("results", "sma_crossover", "fig", "-o", str(picture))
+    run("results", "sma_crossover", "fig", "-o", str(drawing))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "average of 50 days" in drawing.read_text()
+    assert "only a chart can be drawn" in run("results", "sma_crossover", "price", "-o", str(picture), code=2)

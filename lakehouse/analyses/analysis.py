@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.analyses.graph import Graph, graph_of
 from lakehouse.analyses.reading import definition_in
 from lakehouse.analyses.registry import Registry, Task
 from lakehouse.analyses.runner import Stepper
@@ -104,6 +105,10 @@ class Analysis:
             unused_defaults(self.registry.get(row.func_path).signature, len(row.input_keys), row.kwargs)
             for row in self.definition.rows
         ]
+
+    def as_dag(self) -> Graph:
+        """The graph of its tasks."""
+        return graph_of(self.definition)
 
     def as_rows(self) -> list[dict[str, Any]]:
         """The rows as mappings."""

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.analyses import store
 from lakehouse.analyses.analysis import Analysis
+from lakehouse.analyses.bundle import (
+    Verification,
+    bundle_text,
+    differences_before,
+    differences_of_data,
+    parse_bundle,
+)
 from lakehouse.analyses.canonical import sha256_of
 from lakehouse.analyses.code import code_version
 from lakehouse.analyses.limited import Limits, Outcome, Request, run_limited
 from lakehouse.analyses.registry import Registry, Task
 from lakehouse.analyses.spec import AnalysisError, Definition
 from lakehouse.analyses.store import Run
-from lakehouse.analyses.validation import require_valid
+from lakehouse.analyses.validation import require_valid, validate
 from lakehouse.analyses.values import figures, fingerprint, kind_of, plain
 from lakehouse.errors import did_you_mean
 from lakehouse.lake.lake import Lake
@@ -163,12 +170,14 @@ class Analyses:
         """What is stored of a run."""
         definition = request.definition
         inputs, readings = plain(request.data), [reading.as_dict() for reading in outcome.readings]
+        waiting = [row.order for place, row in definition.in_order if place not in outcome.states]
+        following = waiting[0] if waiting and outcome.error is None else None
         steps = [
             {
                 "row": place + 1,
                 "function": str(self.registry.get(row.func_path)),
                 "code_version": code_version(self.registry.get(row.func_path), row.kwargs),
-                "state": outcome.states.get(place, "next"),
+                "state": outcome.states.get(place, "next" if row.order == following else "waiting"),
                 "seconds": round(outcome.seconds.get(place, 0.0), 6),
             }
             for place, row in enumerate(definition.rows)
@@ -200,6 +209,60 @@ class Analyses:
             run_id=store.new_run_id(),
             recorded_at=datetime.now(UTC),
         )
+
+    def step(
+        self,
+        name: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        until: int | None = None,
+        limits: Limits | None = None,
+    ) -> tuple[Run, Mapping[str, Any]]:
+        """Runs an analysis up to an order, and stores nothing. The run says which rows are done, failed or next."""
+        request = replace(self.request(name, inputs, limits=limits), until_order=until)
+        (outcome,) = run_limited([request])
+        return self.run_of(request, outcome, sum(outcome.seconds.values())), outcome.made
+
+    def export(self, name: str) -> str:
+        """The bundle of an analysis and its newest successful run.
+
+        Raises:
+            AnalysisError: it has no such run.
+        """
+        definition = self.get(name)
+        done = [
+            run
+            for run in store.runs(self.lake, definition.name)
+            if run.status == "done" and run.version == definition.version
+        ]
+        if not done:
+            raise AnalysisError(
+                f"{name} has no successful run of version {definition.version[:12]}; run it by `lakehouse analyses run "
+                f"{name}`"
+            )
+        return bundle_text(definition, done[-1], self.registry)
+
+    def verify(self, text: str, *, limits: Limits | None = None) -> Verification:
+        """Runs a bundle's analysis on this lake, and compares it with the sender's run. Stores nothing.
+
+        Raises:
+            AnalysisError: the text is no bundle.
+        """
+        bundle = parse_bundle(text)
+        found = list(differences_before(bundle, self.registry))
+        faults = validate(bundle.definition, self.registry)
+        made: dict[str, str] = {}
+        if faults:
+            found += map(str, faults)
+        else:
+            (outcome,) = run_limited([self.request(bundle.definition, limits=limits)])
+            found += differences_of_data(bundle, [reading.as_dict() for reading in outcome.readings])
+            found += [outcome.error] if outcome.error is not None else []
+            made = {key: fingerprint(value) for key, value in outcome.made.items()}
+        keys = [key for key in bundle.definition.output_keys if key in bundle.outputs or key in made]
+        keys += [key for key in bundle.outputs if key not in keys]
+        equal = tuple(key for key in keys if made.get(key) == bundle.outputs.get(key))
+        return Verification(tuple(found), equal, tuple(key for key in keys if key not in equal))
 
     def runs(self, name: str | None = None) -> list[Run]:
         """The stored runs (of an analysis), oldest first."""

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from lakehouse.analyses.canonical import canonical_json
 from lakehouse.analyses.spec import AnalysisError, Definition, definition_of
-from lakehouse.analyses.values import Chart, kind_of, plain
+from lakehouse.analyses.values import Chart, Line, kind_of, plain
 from lakehouse.errors import did_you_mean
 from lakehouse.lake.contract import Contract, read_contracts
 from lakehouse.lake.lake import Lake
@@ -186,8 +186,14 @@ def rows_of(value: Any) -> pl.DataFrame:
             (pl.col(days[0]) if len(days) == 1 else pl.lit(None, pl.Date)).alias("date"),
             pl.struct(pl.all()).struct.json_encode().alias("fields"),
         )
+    elif isinstance(value, Chart):
+        parts = [
+            rows_of(line.points).with_columns(fields=pl.lit(_about(value, line))).drop("position")
+            for line in value.lines
+        ]
+        found = pl.concat(parts)
     else:
-        content = _described(value) if isinstance(value, Chart) else plain(value)
+        content = plain(value)
         alone = float(content) if isinstance(content, int | float) and not isinstance(content, bool) else None
         fields = json.dumps(content, ensure_ascii=False) if alone is None else None
         found = pl.DataFrame({"value": [alone], "fields": [fields]})
@@ -195,8 +201,17 @@ def rows_of(value: Any) -> pl.DataFrame:
     return found.with_columns(lacking).with_row_index("position")
 
 
-def _described(chart: Chart) -> dict[str, Any]:
-    return {"title": chart.title, "lines": [{"label": line.label, "panel": line.panel} for line in chart.lines]}
+def _about(chart: Chart, line: Line) -> str:
+    return canonical_json({"title": chart.title, "label": line.label, "panel": line.panel})
+
+
+def chart_of(rows: pl.DataFrame) -> Chart:
+    """The chart that was stored as rows."""
+    lines = []
+    for (fields,), points in rows.group_by(["fields"], maintain_order=True):
+        about = json.loads(str(fields))
+        lines.append(Line(about["label"], points.select("date", "value"), about["panel"]))
+    return Chart(about["title"], tuple(lines))
 
 
 def runs(lake: Lake, name: str | None = None) -> list[Run]:

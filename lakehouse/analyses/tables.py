@@ -16,10 +16,14 @@ from lakehouse.lake.sql import literal
 if TYPE_CHECKING:
     import polars as pl
 
+BLOCK_ROWS = 100
+
 
 @dataclass(frozen=True)
 class Reading:
-    """Rows that a task read: of which table and version, how many, and their fingerprints."""
+    """Rows that a task read: of which table and version, how many, and their fingerprints: of all, of each column, and
+    (shortened) of each block of `BLOCK_ROWS` rows.
+    """
 
     table: str
     version: int | None
@@ -27,8 +31,10 @@ class Reading:
     rows: int
     fingerprint: str
     columns: Mapping[str, str]
+    blocks: Sequence[str]
 
     def as_dict(self) -> dict[str, Any]:
+        """The reading in JSON's types."""
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(self).items()}
 
 
@@ -73,5 +79,11 @@ class Tables:
                 f'SELECT {listed} FROM ({rows}) WHERE {" AND ".join(wanted)} ORDER BY "{order_by}", {listed}'
             ).pl()
         kept = {column: list(values) for column, values in where.items()}
-        self.readings.append(Reading(name, version, kept, found.height, fingerprint(found), column_fingerprints(found)))
+        self.readings.append(
+            Reading(name, version, kept, found.height, fingerprint(found), column_fingerprints(found), _blocks(found))
+        )
         return found
+
+
+def _blocks(rows: pl.DataFrame) -> list[str]:
+    return [fingerprint(block)[:8] for block in rows.iter_slices(BLOCK_ROWS)]

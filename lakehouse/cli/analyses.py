@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from lakehouse.analyses.spec import AnalysisError, InvalidAnalysis
 from lakehouse.cli.explained import console, explained
 from lakehouse.cli.options import AsOfOption
 from lakehouse.cli.results import Format, format_of, print_result
@@ -17,8 +21,11 @@ from lakehouse.printable import printable
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from lakehouse.analyses.service import Analyses, Finished
+    import polars as pl
+
+    from lakehouse.analyses.service import Analyses
     from lakehouse.analyses.spec import Definition
+    from lakehouse.analyses.store import Run
 
 analyses_app = typer.Typer(
     name="analyses", no_args_is_help=True, help="Analyses as tables of tasks: check, run, show and hand them over."
@@ -57,17 +64,57 @@ def functions() -> None:
         console.print(table)
 
 
+class View(StrEnum):
+    """How an analysis is shown."""
+
+    table = "table"
+    dag = "dag"
+    mermaid = "mermaid"
+    svg = "svg"
+
+
+ViewOption = Annotated[View, typer.Option("--as", help="How to show it.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")]
+
+
 @analyses_app.command()
-def show(name: NameArgument) -> None:
-    """Show an analysis as a table of its tasks."""
+def show(name: NameArgument, view: ViewOption = View.table, output: OutputOption = None) -> None:
+    """Show an analysis as a table of its tasks, or as their graph."""
     with explained():
-        _print_rows(_analyses().get(name))
+        _show(_analyses().get(name), view, {}, output)
+
+
+@analyses_app.command()
+def step(
+    name: NameArgument,
+    values: SetOption = None,
+    until: Annotated[int | None, typer.Option("--until", help="The last order to run; the first by default.")] = None,
+    view: ViewOption = View.table,
+    output: OutputOption = None,
+    as_of: AsOfOption = None,
+    seconds: SecondsOption = 300,
+    megabytes: MegabytesOption = 2048,
+) -> None:
+    """Run an analysis up to an order, store nothing, and show which tasks are done, failed and next."""
+    from lakehouse.analyses.limited import Limits
+
+    with explained():
+        known = _analyses(as_of)
+        definition = known.get(name)
+        first = definition.in_order[0][1].order
+        limits = Limits(seconds, megabytes)
+        stepped, _ = known.step(name, _inputs(values), until=first if until is None else until, limits=limits)
+        states = {place: str(step["state"]) for place, step in enumerate(stepped.steps) if step["state"] != "waiting"}
+        _show(definition, view, states, output)
+        if output is None and view is View.table:
+            _print_outputs(stepped)
+        if stepped.error is not None:
+            raise AnalysisError(stepped.error)
 
 
 @analyses_app.command()
 def check(file: FileArgument) -> None:
     """List all faults of an analysis in a JSON or YAML file; runs nothing."""
-    from lakehouse.analyses.spec import InvalidAnalysis
     from lakehouse.analyses.validation import validate
 
     with explained():
@@ -92,7 +139,8 @@ def run(
 
     with explained():
         finished = _analyses(as_of).run(name, _inputs(values), limits=Limits(seconds, megabytes))
-        _print_outputs(finished)
+        _print_outputs(finished.run)
+        _say(f"run {finished.run.run_id} of {finished.run.name} took {finished.run.seconds:.1f} s")
 
 
 @analyses_app.command()
@@ -103,11 +151,14 @@ def results(
     run_id: Annotated[str | None, typer.Option("--run", help="The run; the newest successful one by default.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
 ) -> None:
-    """Print the stored rows of an output key: date and value."""
+    """Print the stored rows of an output key: date and value; or draw those of a chart (-o FILE.png or FILE.svg)."""
     import duckdb
 
     with explained():
         found = _analyses().results(name, key, run_id)
+        if output is not None and output.suffix.lower() in (".png", ".svg"):
+            _draw(found, output)
+            return
         columns = ['"date"', '"value"']
         if found["fields"].null_count() < found.height:
             columns.append("fields")
@@ -123,28 +174,130 @@ def results(
             print_result(console, relation, output_format or format_of(output), output)
 
 
+@analyses_app.command()
+def diff(
+    one: Annotated[str, typer.Argument(help="Name or name@version of an analysis, or a file.")],
+    other: Annotated[str, typer.Argument(help="Another one.")],
+) -> None:
+    """List the rows in which two analyses differ."""
+    with explained():
+        known = _analyses()
+        first, second = (_named_or_in(known, each) for each in (one, other))
+        rows = [each.as_rows() for each in (first, second)]
+        lines = []
+        for number, (left, right) in enumerate(zip_longest(*rows), start=1):
+            if left is None or right is None:
+                lines.append(f"row {number}: only in {one if right is None else other}: {json.dumps(left or right)}")
+                continue
+            for column in left:
+                if left[column] != right[column]:
+                    lines.append(f"row {number}, {column}: {json.dumps(left[column])} -> {json.dumps(right[column])}")
+        for line in lines or [f"the rows are equal: version {first.version}"]:
+            _say(line)
+
+
+@analyses_app.command()
+def export(
+    name: NameArgument, output: Annotated[Path, typer.Option("--output", "-o", help="The bundle to write.")]
+) -> None:
+    """Write a bundle to hand over: the rows, and the fingerprints of the newest run, which the recipient verifies."""
+    with explained():
+        text = _analyses().export(name)
+        output.write_text(text, encoding="utf-8")
+        _say(f"wrote {output}; the recipient runs `lakehouse analyses verify {output.name}`")
+
+
+@analyses_app.command("import")
+def import_analysis(file: FileArgument) -> None:
+    """Store the analysis of a bundle, or of a JSON or YAML file with rows, in the lake."""
+    from dataclasses import replace
+
+    with explained():
+        definition = replace(_definition_in(file), imported_from=file.name)
+        is_new = _analyses().add(definition)
+        state = "imported" if is_new else "the lake has it already:"
+        _say(f"{state} {definition.name}, version {definition.version}")
+
+
+@analyses_app.command()
+def verify(
+    file: FileArgument, as_of: AsOfOption = None, seconds: SecondsOption = 300, megabytes: MegabytesOption = 2048
+) -> None:
+    """Run a bundle's analysis on this lake, store nothing, and say what differs from the sender's run."""
+    from lakehouse.analyses.limited import Limits
+
+    with explained():
+        found = _analyses(as_of).verify(_text_of(file), limits=Limits(seconds, megabytes))
+        for difference in found.differences:
+            _say(difference)
+        _say(str(found))
+    if not found.is_equal:
+        raise typer.Exit(1)
+
+
 def _analyses(as_of: datetime | None = None) -> Analyses:
     from lakehouse.api import Lake
 
     return Lake.present(as_of=as_of).analyses
 
 
-def _definition_in(file: Path) -> Definition:
-    from lakehouse.analyses.reading import MAX_BYTES, definition_in
-    from lakehouse.analyses.spec import AnalysisError
+def _text_of(file: Path) -> str:
+    from lakehouse.analyses.reading import MAX_BYTES
 
     try:
         with file.open(encoding="utf-8") as opened:
             # One character more than is read tells that it is too long.
-            text = opened.read(MAX_BYTES + 1)
+            return opened.read(MAX_BYTES + 1)
     except UnicodeDecodeError as error:
         raise AnalysisError(f"{file} is no text in UTF-8: {error.reason}") from error
-    return definition_in(_name_of(file), text)
+    except FileNotFoundError:
+        raise AnalysisError(f"there is no file {file}; correct its name") from None
+
+
+def _definition_in(file: Path) -> Definition:
+    from lakehouse.analyses.reading import definition_in
+
+    return definition_in(_name_of(file), _text_of(file))
+
+
+def _named_or_in(known: Analyses, text: str) -> Definition:
+    return _definition_in(Path(text)) if Path(text).is_file() else known.get(text)
+
+
+def _show(definition: Definition, view: View, states: Mapping[int, str], output: Path | None) -> None:
+    """Shows an analysis on the console, or in a file."""
+    from lakehouse.analyses.graph import as_mermaid, as_svg, graph_of
+
+    graph = graph_of(definition, states)
+    if view is View.table and output is None:
+        _print_rows(definition, states)
+        return
+    text = {
+        View.table: definition.as_yaml,
+        View.dag: lambda: "".join(
+            f"{name} <- {', '.join(inputs) or '(nothing)'}\n" for name, inputs in graph.as_dict().items()
+        ),
+        View.mermaid: lambda: as_mermaid(graph),
+        View.svg: lambda: as_svg(graph),
+    }[view]()
+    if output is None:
+        _say(text.rstrip("\n"))
+    else:
+        output.write_text(text, encoding="utf-8")
 
 
 def _name_of(file: Path) -> str:
     name = "".join(each if each.isalnum() and each.isascii() else "_" for each in file.name.partition(".")[0].lower())
     return name if name[:1].isalpha() else f"analysis_{name}"
+
+
+def _draw(rows: pl.DataFrame, output: Path) -> None:
+    from lakehouse.analyses.drawing import write
+    from lakehouse.analyses.store import chart_of
+
+    if rows["fields"].null_count():
+        raise AnalysisError("only a chart can be drawn; write the rows to a .csv, .json or .parquet file")
+    write(chart_of(rows), output)
 
 
 def _inputs(values: list[str] | None) -> dict[str, Any]:
@@ -160,28 +313,29 @@ def _inputs(values: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def _print_rows(definition: Definition) -> None:
+def _print_rows(definition: Definition, states: Mapping[int, str]) -> None:
     _say(f"{definition.name}, version {definition.version}")
     if definition.description:
         _say(definition.description)
     if definition.inputs:
         _say("inputs: " + ", ".join(f"{key}={value}" for key, value in definition.inputs.items()))
-    table = Table("row", "order", "funcPath", "inputKeys", "kwargs", "outputKeys", box=None)
+    table = Table(
+        "row", "order", "funcPath", "inputKeys", "kwargs", "outputKeys", *(["state"] if states else []), box=None
+    )
     for number, row in enumerate(definition.rows, start=1):
         kwargs = json.dumps(dict(row.kwargs), ensure_ascii=False) if row.kwargs else ""
         cells = (str(number), str(row.order), row.func_path, ", ".join(row.input_keys), kwargs)
-        table.add_row(*map(printable, (*cells, ", ".join(row.output_keys))))
+        state = [states.get(number - 1, "")] if states else []
+        table.add_row(*map(printable, (*cells, ", ".join(row.output_keys), *state)))
     console.print(table)
 
 
-def _print_outputs(finished: Finished) -> None:
-    run = finished.run
+def _print_outputs(run: Run) -> None:
     table = Table("key", "kind", "figures", "fingerprint", box=None)
     for key, about in run.outputs.items():
         shown = ", ".join(f"{name} {_short(value)}" for name, value in about["figures"].items())
         table.add_row(key, about["kind"], printable(shown), about["fingerprint"][:12])
     console.print(table)
-    _say(f"run {run.run_id} of {run.name} took {run.seconds:.1f} s; result {str(run.result_id)[:12]}")
 
 
 def _short(value: Any) -> str:
@@ -189,4 +343,4 @@ def _short(value: Any) -> str:
 
 
 def _say(text: str) -> None:
-    console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
