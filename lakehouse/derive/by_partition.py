@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.derive.fingerprints import digest, of_entries, of_frames, outdated, said_by
@@ -22,9 +24,14 @@ from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 # A partition of a large dataset has some 100,000 rows: with twenty of them DuckDB needs about 2 GB.
 PARTITIONS_AT_ONCE = 20
+# With more rows, such as those of a register of all instruments, what is derived is sorted and kept on disk, in a
+# DuckDB of its own with little memory.
+_IN_MEMORY_ROWS = 2_500_000
+_MEMORY = "1GB"
 
 _RAW = Relation("raw_rows")
 _ENTRIES = Relation("ledger_entries")
@@ -175,17 +182,24 @@ def _batch(
 ) -> tuple[DeriveResult, Sequence[Snapshot]]:
     target = lake.table(source.table(table)).snapshot()
     part = target.table.contract.partition_by[0]
-    with lake.connect() as connection:
-        wanted = {part: partitions}
-        # Take the ledger's snapshot before the raw table's: a load writes raw rows first, so every version that the
-        # ledger names has its rows in the raw snapshot.
-        ledger = lake.table(LEDGER).snapshot()
-        raw = lake.table(source.dataset(dataset).table).snapshot().select(wanted)
+    wanted, order = {part: partitions}, ", ".join(dict.fromkeys((part, *target.table.contract.key)))
+    # Take the ledger's snapshot before the raw table's: a load writes raw rows first, so every version that the
+    # ledger names has its rows in the raw snapshot.
+    ledger = lake.table(LEDGER).snapshot()
+    stored = lake.table(source.dataset(dataset).table).snapshot()
+    raw, by_part = stored.select(wanted), stored.rows_by(part)
+    is_large = sum(by_part.get(str(each), 0) for each in partitions) > _IN_MEMORY_ROWS
+    with lake.connect(memory=_MEMORY if is_large else None) as connection, TemporaryDirectory() as folder:
         entries = about(ledger, source.name, dataset, partitions)
         derived, made_from = _prepared(connection, dataset, rules, source, target, entries, partitions, raw)
-        order = ", ".join(dict.fromkeys((part, *target.table.contract.key)))
-        rows = None
-        if target.files(wanted):
+        rows: pa.Table | Path | None = None
+        if is_large:
+            rows = Path(folder, "fresh.parquet")
+            connection.execute(
+                f"COPY ({derived} ORDER BY {order}) TO {literal(str(rows))} (FORMAT parquet, COMPRESSION zstd); "
+                f"CREATE TEMP VIEW fresh AS FROM read_parquet({literal(str(rows))})"
+            )
+        elif target.files(wanted):
             connection.execute(f"CREATE TEMP TABLE fresh AS {derived}")
         else:
             # Nothing is stored yet: write all rows without a comparison.

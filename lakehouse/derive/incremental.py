@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.derive.fingerprints import Fingerprints, marks_of, outdated
@@ -18,6 +19,8 @@ from lakehouse.lake.table import TRIES, retry_when_stale
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+_ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def overwrite_changed(
     made_from: Fingerprints,
     *,
     verify: bool,
-    rows: pa.Table | None = None,
+    rows: pa.Table | Path | None = None,
 ) -> DeriveResult:
     """Writes those of the partitions whose rows in the relation `fresh` differ from the stored ones; with `verify`,
     returns what would be written.
@@ -81,7 +84,8 @@ def overwrite_changed(
         partition: the target's partition column, and `values` those that `fresh` is about.
         order: columns by which the written rows are sorted.
         made_from: what `fresh` is made from, stored with the rows (see `lakehouse.derive.fingerprints`).
-        rows: all rows of `fresh` in that order, if the caller has them: nothing is stored in these partitions then.
+        rows: all rows of `fresh` in that order, if the caller has them: in memory, where nothing is stored in these
+            partitions; or in a Parquet file, of which `fresh` is a view.
     """
     made = count(connection, "fresh")
     changed = changed_partitions(connection, target, partition, values)
@@ -90,12 +94,40 @@ def overwrite_changed(
             target.mark(marks_of(target, made_from, ()))
         return DeriveResult(made)
     where = predicate({partition: changed})
-    if rows is None:
-        rows = connection.sql(f"SELECT * FROM fresh WHERE {where} ORDER BY {order}").to_arrow_table()
+    if isinstance(rows, Path):
+        counts = f"SELECT {partition}, count(*) FROM fresh WHERE {where} GROUP BY 1 ORDER BY 1"
+        found = dict(connection.execute(counts).fetchall())
+        if not verify:
+            target.overwrite(
+                _read(rows, target.table.contract.arrow_schema, partition, changed),
+                where,
+                checkpoints=marks_of(target, made_from, changed),
+                folders=[f"{partition}={value}" for value in found],
+            )
+        return DeriveResult(made, frozenset(changed), sum(found.values()), int(not verify), found)
+    query = f"SELECT * FROM fresh WHERE {where} ORDER BY {order}"
+    table = connection.sql(query).to_arrow_table() if rows is None else rows
     if not verify:
-        target.overwrite(rows, where, checkpoints=marks_of(target, made_from, changed))
-    by_partition = Counter(rows[partition].to_pylist())
-    return DeriveResult(made, frozenset(changed), rows.num_rows, int(not verify), by_partition)
+        target.overwrite(table, where, checkpoints=marks_of(target, made_from, changed))
+    by_partition = {each["values"]: each["counts"] for each in table[partition].value_counts().to_pylist()}
+    return DeriveResult(made, frozenset(changed), table.num_rows, int(not verify), by_partition)
+
+
+def _read(path: Path, schema: pa.Schema, partition: str, values: Sequence[date | str]) -> pa.RecordBatchReader:
+    """The rows of some partitions in a Parquet file, a batch at a time."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    wanted = pa.array(values, schema.field(partition).type)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE):
+                rows = batch.filter(pc.is_in(batch[partition], wanted))
+                yield from pa.Table.from_batches([rows]).select(schema.names).cast(schema).to_batches()
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def changed_partitions(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,7 @@ from lakehouse.ingest.formats import BlockReader, Received
 from lakehouse.ingest.listing import Listing
 from lakehouse.ingest.names import Names, ObjectName
 from lakehouse.ingest.object_source import ObjectSource
-from lakehouse.ingest.object_store import store_at
+from lakehouse.ingest.object_store import objects_at, store_at
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.unpacked import BLOCK_BYTES, CorruptObject
 from lakehouse.lake.engine import connect
@@ -181,15 +182,22 @@ class DifferingRows(BlockReader):
                 digests.append(_digest_of(connection, compared))
             digests += [f"{each.path}{each.version}" for each in changed]
             self._said = hashlib.blake2b(repr(digests).encode(), digest_size=16).hexdigest()
-            query = _relation(own) if compared is None else self._differing(connection, own, compared, keys)
+            if compared is None:
+                # All rows of the first snapshot count, as they were kept.
+                with (
+                    objects_at(self._place.kept).fetch(own.rpartition("/")[2], None) as kept,
+                    target.open("wb") as file,
+                ):
+                    shutil.copyfileobj(kept, file)
+                return target
+            query = self._differing(connection, own, compared, keys)
             connection.execute(
                 f"COPY (SELECT * FROM {query} ORDER BY row_number) TO {literal(str(target))} (FORMAT parquet)"
             )
-            if compared is not None:
-                stated = f"(SELECT count(*) FROM {_relation(str(target))} WHERE {REMOVED} IS NULL)"
-                counted = connection.execute(f"SELECT (SELECT count(*) FROM {_relation(own)}) - {stated}").fetchone()
-                assert counted is not None
-                self.repeated = counted[0]
+            stated = f"(SELECT count(*) FROM {_relation(str(target))} WHERE {REMOVED} IS NULL)"
+            counted = connection.execute(f"SELECT (SELECT count(*) FROM {_relation(own)}) - {stated}").fetchone()
+            assert counted is not None
+            self.repeated = counted[0]
         return target
 
     def _differing(

@@ -270,6 +270,7 @@ def append_new_objects(lake: Lake, name: str, rows: pa.Table, partition: str, tr
                     f"""
                     CREATE TEMP TABLE known AS SELECT DISTINCT object, object_version FROM ({stored})
                     SEMI JOIN (SELECT DISTINCT object, object_version FROM incoming) USING (object, object_version)
+                    WHERE row_number BETWEEN {span["min"]} AND {span["max"]}
                     """
                 )
                 # Read only rows that may match, since the table has millions of others.

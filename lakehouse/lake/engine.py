@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import duckdb
 
 _SPILL_LIMIT = "20GB"
+_THREADS_WITH_LIMIT = 4
 
 
 def spill_folder(process: int | None = None) -> str:
@@ -26,7 +27,7 @@ def spill_folder(process: int | None = None) -> str:
     return f"{tempfile.gettempdir()}/lakehouse-spill-{process or os.getpid()}"
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyConnection:
+def prepare(connection: duckdb.DuckDBPyConnection, uri: str, spill: str | None = None) -> duckdb.DuckDBPyConnection:
     """Configures a connection: UTC, no progress bar, no extension downloads, and S3 if `uri` is there."""
     # Bound what is spilled to the system's temporary folder: a runaway query must not fill the disk.
     connection.execute(
@@ -36,18 +37,23 @@ def prepare(connection: duckdb.DuckDBPyConnection, uri: str) -> duckdb.DuckDBPyC
         """
     )
     # Once a DuckDB has spilled, its folder can't be set again, even to the same value.
-    if connection.execute("SELECT current_setting('temp_directory')").fetchone() != (spill_folder(),):
-        connection.execute(f"SET temp_directory = {literal(spill_folder())}")
+    spill = spill or spill_folder()
+    if connection.execute("SELECT current_setting('temp_directory')").fetchone() != (spill,):
+        connection.execute(f"SET temp_directory = {literal(spill)}")
     if is_remote(uri):
         _read_s3(connection)
     return connection
 
 
-def connect(uri: str) -> duckdb.DuckDBPyConnection:
-    """A new in-memory DuckDB that can read the lake at `uri`."""
+def connect(uri: str, memory: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A new in-memory DuckDB that can read the lake at `uri`. What doesn't fit in `memory` (`1GB`) is spilled."""
     import duckdb
 
-    return prepare(duckdb.connect(), uri)
+    if memory is None:
+        return prepare(duckdb.connect(), uri)
+    # Two DuckDBs that spill to one folder overwrite each other's files; and each thread takes memory.
+    threads, spill = min(_THREADS_WITH_LIMIT, os.cpu_count() or 1), f"{spill_folder()}-{os.urandom(4).hex()}"
+    return prepare(duckdb.connect(config={"memory_limit": memory, "threads": threads}), uri, spill)
 
 
 def opened(uri: str) -> duckdb.DuckDBPyConnection:

@@ -163,9 +163,9 @@ class Lake:
             )
 
     @contextmanager
-    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(self, memory: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to an in-memory DuckDB that can read this lake's files, for temporary tables and registered
-        frames alone; closed at the end.
+        frames alone; closed at the end. With `memory` (`1GB`) it is a DuckDB of its own, which spills the rest.
 
         Raises:
             LakeUnavailable: in the block, if a file can't be read.
@@ -173,7 +173,10 @@ class Lake:
         import duckdb
 
         try:
-            if self._connections is None:
+            if memory is not None:
+                with connect(self.uri, memory) as connection:
+                    yield connection
+            elif self._connections is None:
                 with opened(self.uri) as connection:
                     yield connection
             else:

@@ -338,22 +338,24 @@ class Snapshot:
 
     def overwrite(
         self,
-        rows: pa.Table,
+        rows: pa.Table | pa.RecordBatchReader,
         where: str,
         transactions: Iterable[str] = (),
         checkpoints: Mapping[str, int] | None = None,
+        folders: Iterable[str] = (),
     ) -> int:
         """Replaces the rows that fulfil `where` by `rows` in one commit; returns the new version. Raises
         `StaleSnapshot` if another writer changed rows inside `where` since the snapshot.
 
         Args:
+            rows: a reader of more rows than fit in memory needs the `folders` of their partitions.
             where: should name partitions (see `predicate`), so that files of other partitions are not touched.
             transactions: names of what was read outside `where`. Of two writers from the same snapshot that share a
                 name, the second is stale, wherever it writes.
             checkpoints: as for `append`.
         """
         how = {"mode": "overwrite", "predicate": where}
-        return self._commit(rows, transactions=transactions, checkpoints=checkpoints, **how)
+        return self._commit(rows, transactions=transactions, checkpoints=checkpoints, folders=folders, **how)
 
     def delete(self, where: str) -> int:
         """Deletes the rows that fulfil `where` in one commit; returns the new version. Raises `StaleSnapshot` if a
