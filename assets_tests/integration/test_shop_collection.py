@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,16 @@ from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.cli.app import app
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.derive.source import Finding
 from lakehouse.errors import SourceUnavailable
+from lakehouse.ingest import mongo
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.load import LoadResult, load
 from lakehouse.simulators.document_server import DocumentServer
 from lakehouse.simulators.pdf_files import pdf
 from lakehouse.simulators.shop import Shop
 
+MONTHS = [date(2024, 1, 1), date(2024, 2, 1)]
 Documents = Collection[dict[str, Any]]
 
 
@@ -224,3 +227,34 @@ def test_a_shop_at_work_is_followed(collection: Documents) -> None:
     assert take().rows_received == 0
     assert ledger_of(Lake.open(), "retail").collect().height == entries
     assert lines() == as_lines(collection)
+
+
+def test_status_and_checks_tell_how_the_collection_is_read(
+    collection: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status() -> str:
+        return " ".join(CliRunner().invoke(app, ["status"], env={"COLUMNS": "300"}).output.split())
+
+    def finding(name: str) -> Finding:
+        source = described_source("retail")
+        return next(each for each in source.checks if each.name == name).run(Lake.open(), source, MONTHS)
+
+    assert finding("types_steady").passed
+    collection.insert_many([document(number) for number in range(10)])
+    take()
+    assert finding("types_steady").passed
+    assert finding("changes_arrive_in_time").passed
+    assert "by its change stream" in status()
+    assert "in the clear" in status()
+
+    collection.insert_one(document(11, Quantity="twelve", UnitPrice=3))
+    take()
+    (drift,) = finding("types_steady").rows
+    assert drift == {"member": "Quantity", "types": ["number", "text"], "documents": [10, 1]}
+    assert "quantity is missing or not a bigint" in status()
+    changed_at = datetime.now(UTC) - timedelta(hours=25, minutes=1)
+    monkeypatch.setattr(mongo, "_moment_of", lambda event: changed_at)
+    collection.delete_one({"Quantity": "twelve"})
+    take()
+    assert finding("types_steady").passed
+    assert "waited for 1 day, 1:01" in finding("changes_arrive_in_time").summary

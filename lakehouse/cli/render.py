@@ -16,6 +16,7 @@ from rich.table import Table
 from lakehouse.printable import printable
 
 if TYPE_CHECKING:
+    from lakehouse.derive.status import SourceStatus
     from lakehouse.domains.market.bars.status import Status
     from lakehouse.domains.market.quotes.status import FeedStatus
     from lakehouse.ingest.unoffered import Unoffered
@@ -68,6 +69,25 @@ def print_status(console: Console, found: Status) -> None:
         table.add_row("", escape(f"the first: {found.failed_objects[0]['error']}"))
     if found.unoffered:
         table.add_row("not offered", _listed(_months_before(found.unoffered)))
+    table.add_row("quarantine", _refused(found.quarantine, "last_object"))
+    _print_facts(console, found.source, table)
+
+
+def print_source_status(console: Console, found: SourceStatus) -> None:
+    """Prints the status of a source without sessions."""
+    table = _facts()
+    for what, text in found.notes.items():
+        table.add_row(what, escape(text))
+    table.add_row("objects", ", ".join(f"{count:,} {name}" for name, count in found.objects.items()) or "none")
+    if found.read_otherwise:
+        count = f"{found.read_otherwise:,} {'object was' if found.read_otherwise == 1 else 'objects were'}"
+        table.add_row("reload due", f"{count} read by other settings: run lakehouse reload {found.source}")
+    table.add_row("rows received", f"{found.rows_received:,}")
+    if found.skipped:
+        table.add_row("objects skipped", _listed([str(entry) for entry in found.skipped]))
+    if found.failed_objects:
+        table.add_row("failed objects", _listed([str(entry["object"]) for entry in found.failed_objects]))
+        table.add_row("", escape(f"the first: {found.failed_objects[0]['error']}"))
     table.add_row("quarantine", _refused(found.quarantine, "last_object"))
     _print_facts(console, found.source, table)
 

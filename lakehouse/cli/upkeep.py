@@ -9,16 +9,17 @@ from rich.markup import escape
 
 from lakehouse.cli.explained import console, errors, explained, print_error
 from lakehouse.cli.options import SourceArgument
-from lakehouse.cli.render import print_feed_status, print_status
+from lakehouse.cli.render import print_feed_status, print_source_status, print_status
 
 
 def status() -> None:
-    """Show per source: loaded, missing and failed sessions, and quarantined rows with reasons; also what is held back
+    """Show per source what is loaded, missing and failed, and quarantined rows with reasons; also what is held back
     from the marts, and the last publication.
     """
     from lakehouse.api import Lake
-    from lakehouse.catalog import sources_of
+    from lakehouse.catalog import sources, sources_of
     from lakehouse.derive.held_back import holds
+    from lakehouse.derive.status import source_status
     from lakehouse.domains.market.bars.status import publication_of, status
     from lakehouse.domains.market.quotes.status import feed_status
     from lakehouse.errors import SourceError, TableDamaged, TableOutdated
@@ -45,6 +46,10 @@ def status() -> None:
                 print_error(error)
         for feed in sources_of("feed"):
             print_feed_status(console, feed_status(lake, feed))
+        loaded = set(lake.sources())
+        for other in sources().values():
+            if other.kind not in ("market", "feed") and other.name in loaded:
+                print_source_status(console, source_status(lake, other))
         for hold in holds(lake):
             console.print(f"held back: {escape(str(hold))}", highlight=False, soft_wrap=True)
         if (served := release_in_use(settings())) is not None:

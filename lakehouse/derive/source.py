@@ -139,6 +139,7 @@ class Source:
         contracts: contracts of its tables and views, as they apply to this source.
         views: name of a table that is not stored -> its query.
         macros: name of a table macro -> the function that creates it.
+        notes: what `lakehouse status` tells of the source besides: label -> text.
         unreported: finds the partitions of which something lacks that the source writes outside of the lake.
     """
 
@@ -154,6 +155,7 @@ class Source:
     views: Mapping[str, TableQuery] = field(default_factory=dict)
     macros: Mapping[str, Macro] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    notes: Callable[[Lake], Mapping[str, str]] = lambda lake: {}
     unreported: Callable[[Lake, Any, Sequence[date]], list[date]] = lambda lake, source, partitions: []
 
     def table(self, name: str) -> str:

@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -59,10 +59,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Change:
-    """What a record is now; None: it was deleted."""
+    """What a record is now; None: it was deleted. `at` is when it changed, if the system says."""
 
     key: str
     record: Record | None
+    at: datetime | None = None
 
 
 class MirroredSystem(Protocol):
@@ -100,6 +101,27 @@ class _Manifest:
     number: int = 0
     position: str | None = None
     objects: Mapping[str, _Object] = field(default_factory=dict)
+    at: str | None = None
+    lag_s: float | None = None
+
+
+@dataclass(frozen=True)
+class MirrorState:
+    """What a mirror is like.
+
+    Args:
+        number: how many times it has changed, or its position; 0: nothing was read yet.
+        has_changes: whether the system gives its changes; otherwise every listing reads all records.
+        at: when it changed last.
+        lag: how long the oldest change that was read last had waited.
+        days: the names of the days' objects -> their paths.
+    """
+
+    number: int
+    has_changes: bool
+    at: datetime | None
+    lag: timedelta | None
+    days: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -147,6 +169,17 @@ class Mirror(ObjectSource):
         """Whether the object is still that of its day."""
         return path in {each.path for each in self._last().objects.values()}
 
+    def state(self) -> MirrorState:
+        """What it is like now; the system isn't asked."""
+        last = self._last()
+        return MirrorState(
+            number=last.number,
+            has_changes=last.position is not None,
+            at=None if last.at is None else datetime.fromisoformat(last.at),
+            lag=None if last.lag_s is None else timedelta(seconds=last.lag_s),
+            days={name: each.path for name, each in last.objects.items()},
+        )
+
     def refresh(self) -> None:
         """Brings the mirror in line with the system."""
         system = self.connect()
@@ -163,7 +196,9 @@ class Mirror(ObjectSource):
                 changes, position = system.changes(before.position)
             except HistoryLost:
                 return self._read_again(system, before)
-            return self._applied(before, changes, position)
+            moments = [each.at for each in changes if each.at is not None]
+            lag_s = (datetime.now(UTC) - min(moments)).total_seconds() if moments else before.lag_s
+            return replace(self._applied(before, changes, position), lag_s=lag_s)
         return self._read_again(system, before)
 
     def _read_again(self, system: MirroredSystem, before: _Manifest) -> _Manifest:
@@ -240,13 +275,19 @@ class Mirror(ObjectSource):
         with self._kept.fetch(f"{max(numbers):010d}.json", None) as file:
             said: dict[str, Any] = json.load(file)
         objects = {day: _Object(**each) for day, each in said["objects"].items()}
-        return _Manifest(max(numbers), said["position"], objects)
+        # Earlier releases wrote neither time nor lag.
+        return _Manifest(max(numbers), said["position"], objects, said.get("at"), said.get("lag_s"))
 
     def _put(self, manifest: _Manifest) -> bool:
         """Writes the next manifest; False where another run has written that of this number."""
         import obstore
 
-        said = {"position": manifest.position, "objects": {day: vars(each) for day, each in manifest.objects.items()}}
+        said = {
+            "position": manifest.position,
+            "objects": {day: vars(each) for day, each in manifest.objects.items()},
+            "at": datetime.now(UTC).isoformat(),
+            "lag_s": manifest.lag_s,
+        }
         try:
             name = f"{manifest.number:010d}.json"
             obstore.put(self._store, name, json.dumps(said, sort_keys=True).encode(), mode="create")

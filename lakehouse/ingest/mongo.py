@@ -109,13 +109,13 @@ class MongoCollection:
             return count
 
     def _change(self, event: Mapping[str, Any]) -> list[Change]:
-        kind = event["operationType"]
+        kind, at = event["operationType"], _moment_of(event)
         if kind in ("insert", "update", "replace"):
             document = event.get("fullDocument")
             # Without a document it was deleted since: the deletion follows.
-            return [] if document is None else [Change(each.key, each) for each in self._records([document])]
+            return [] if document is None else [Change(each.key, each, at) for each in self._records([document])]
         if kind == "delete":
-            return [Change(_extended(event["documentKey"]["_id"]), None)]
+            return [Change(_extended(event["documentKey"]["_id"]), None, at)]
         if kind in ("drop", "rename", "dropDatabase", "invalidate"):
             raise HistoryLost(f"{self}: the collection was dropped or renamed")
         return []
@@ -150,6 +150,12 @@ class MongoCollection:
 
     def __str__(self) -> str:
         return f"{without_password(self.url)}, collection {self.name}"
+
+
+def _moment_of(event: Mapping[str, Any]) -> datetime | None:
+    """When a change was made, by the server's clock."""
+    stamp = event.get("clusterTime")
+    return None if stamp is None else stamp.as_datetime()
 
 
 def day_in(member: str, form: str, document: Mapping[str, Any]) -> str | None:

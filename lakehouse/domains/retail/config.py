@@ -18,6 +18,7 @@ class Collection(Strict):
 
     name: str = Field(description="Name of the collection; the database is that of the URL.")
     rows: RowFormat = Field(description="The format of documents, as jsonl.")
+    lag_hours: int = Field(24, ge=1, description="Hours within which a change should be loaded; a check warns if not.")
 
 
 class RetailConfig(Description):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.derive.source import Source
 from lakehouse.domains.retail.checks import retail_checks
+from lakehouse.domains.retail.collection import MirroredCollection, collection_checks, reads
 from lakehouse.domains.retail.config import Collection, RetailConfig
 from lakehouse.domains.retail.features import features_macro, labels_macro
 from lakehouse.domains.retail.persons import without_persons
@@ -27,6 +28,8 @@ from lakehouse.ingest.row_format import RowTime
 from lakehouse.ingest.times import faults_of, moments
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.contract import Contract, read_contracts
+from lakehouse.lake.lake import Lake
+from lakehouse.urls import without_password
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,6 +49,7 @@ def contracts() -> Mapping[str, Contract]:
 
 def retail_source(config: RetailConfig, variables: Variables) -> Source:
     """The source that a `defs.yaml` describes."""
+    collection = _collection(config, variables)
     return Source(
         name=config.source,
         kind=KIND,
@@ -53,20 +57,46 @@ def retail_source(config: RetailConfig, variables: Variables) -> Source:
         owners=tuple(config.owners),
         tags=config.tags,
         contracts=contracts(),
-        datasets=(_lines(config, variables),),
+        datasets=(_lines(config, variables, collection),),
         tables=TABLES,
         macros={"customer_features": features_macro, "customer_labels": labels_macro},
-        checks=retail_checks(contracts()),
+        checks=(*retail_checks(contracts()), *(collection_checks(collection) if collection else ())),
+        notes=partial(_notes, config, variables, collection),
     )
 
 
-def _lines(config: RetailConfig, variables: Variables) -> Dataset:
-    url = variables.source_variable(config.source, "url") or config.objects.url
-    if config.collection is not None and url is not None and url.startswith(MONGO):
-        rows, objects = config.collection.rows, _DAYS
-        place: Callable[[], ObjectSource] = partial(_mirror, config.collection, config, variables, url)
+def _notes(
+    config: RetailConfig, variables: Variables, collection: MirroredCollection | None, lake: Lake
+) -> Mapping[str, str]:
+    """How the lines are read, and whether customers are stored in the clear."""
+    where = _url(config, variables)
+    files = "no location is configured" if where is None else f"daily files in {without_password(where)}"
+    are_hidden = pseudonyms_of(config.source, variables) is not None
+    return {
+        "reads": reads(collection) if collection else files,
+        "customers": "pseudonyms" if are_hidden else "in the clear; see lakehouse pseudonyms create-key",
+    }
+
+
+def _url(config: RetailConfig, variables: Variables) -> str | None:
+    return variables.source_variable(config.source, "url") or config.objects.url
+
+
+def _collection(config: RetailConfig, variables: Variables) -> MirroredCollection | None:
+    """The collection that the lines come from, if they do."""
+    url = _url(config, variables)
+    if config.collection is None or url is None or not url.startswith(MONGO):
+        return None
+    mirror = partial(_mirror, config.collection, config, variables, url)
+    return MirroredCollection(config.collection, str(collection_at(url, config.collection)), mirror)
+
+
+def _lines(config: RetailConfig, variables: Variables, collection: MirroredCollection | None) -> Dataset:
+    if collection is not None:
+        rows, objects = collection.described.rows, _DAYS
+        place: Callable[[], ObjectSource] = collection.mirror
     else:
-        rows, objects, place = config.rows, config.objects, partial(_files, config.source, url)
+        rows, objects, place = config.rows, config.objects, partial(_files, config.source, _url(config, variables))
     contract, time, pseudonyms = contracts()["raw_lines"], rows.time, pseudonyms_of(config.source, variables)
     assert time is not None
     decides = {

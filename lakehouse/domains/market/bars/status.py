@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.derive.checks import unreadable_objects
 from lakehouse.derive.rebuild import misordered_entries
+from lakehouse.derive.status import quarantine_by_reason
 from lakehouse.domains.market.bars.completeness import missing_objects
 from lakehouse.domains.market.bars.products import Bars
 from lakehouse.domains.market.bars.source import BarSource
-from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.ledger import ledger_of, newest_entries
 from lakehouse.ingest.refused import Refusal, refusal
 from lakehouse.ingest.skipped import Skipped, last_skipped
@@ -145,26 +145,6 @@ def _counted(newest: pl.DataFrame, failed: list[dict[str, Any]], before: list[Un
     counts = dict(readable.iter_rows())
     counts |= {"failed": len(failed)} if failed else {}
     return counts | ({"not offered": len(before)} if before else {})
-
-
-def quarantine_by_reason(lake: Lake, source: str) -> list[dict[str, object]]:
-    """(reason, rows, last_session, last_object) of a source's rows in the quarantine, the most frequent first. The last
-    object is the one to look into: a row outside the calendar's sessions counts to the next session.
-    """
-    with lake.connect() as connection:
-        stored = lake.select(QUARANTINE, connection, {"source": [source]})
-        return (
-            connection.sql(
-                f"""
-                SELECT reason, count(*) AS rows, max(session) AS last_session,
-                    arg_max(object, (session, object)) AS last_object
-                FROM (SELECT unnest(reasons) AS reason, session, object FROM ({stored}))
-                GROUP BY reason ORDER BY rows DESC, reason
-                """
-            )
-            .to_arrow_table()
-            .to_pylist()
-        )
 
 
 def publication_of(lake: Lake) -> Publication:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from lakehouse.domains.market.bars.status import quarantine_by_reason
+from lakehouse.derive.status import quarantine_by_reason
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.store import last_of_its_slot
 from lakehouse.lake.lake import Lake
