@@ -59,7 +59,7 @@ def _outcome(request: Request, registry: Registry) -> Outcome:
     stepper = Stepper(request.definition, registry.extended(request.tasks), request.data, tables)
     error = None
     try:
-        stepper.run(wanted=request.places, until=request.until_order)
+        stepper.run(until=request.until_order)
     except TaskFailed as failure:
         if isinstance(failure.__cause__, MemoryError):
             raise failure.__cause__ from None

@@ -43,7 +43,6 @@ class Request:
         open_lake: opens the lake that tasks read.
         tasks: registered besides the installed ones; their functions must be importable.
         until_order: the last order to run.
-        places: the rows to run; all by default.
         until: leaves out rows of the lake with later dates.
     """
 
@@ -52,7 +51,6 @@ class Request:
     open_lake: Callable[[], Lake]
     tasks: tuple[Task, ...] = ()
     until_order: int | None = None
-    places: frozenset[int] | None = None
     until: date | None = None
     limits: Limits = Limits()
 

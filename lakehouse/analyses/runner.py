@@ -7,7 +7,7 @@ A step is all rows of an order. Limits of time and memory are set by `child`; wh
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,8 +104,8 @@ class Stepper:
         require_valid(part, self.registry, set(self.data) - set(part.output_keys))
         return self._run_order(order)
 
-    def run(self, wanted: Collection[int] | None = None, until: int | None = None) -> dict[str, Any]:
-        """Runs all that is left (of the `wanted` places, or until an order); returns all data.
+    def run(self, until: int | None = None) -> dict[str, Any]:
+        """Runs all that is left, or what is left until an order; returns all data.
 
         Raises:
             InvalidAnalysis: the definition has faults; nothing was run.
@@ -113,18 +113,17 @@ class Stepper:
         """
         require_valid(self.definition, self.registry, self.given)
         while self._next < len(self._orders) and (until is None or self._orders[self._next] <= until):
-            self._run_order(self._orders[self._next], wanted)
+            self._run_order(self._orders[self._next])
             self._next += 1
         return self.data
 
     def _rows_of(self, order: int) -> list[Row]:
         return [row for _, row in dict(self.definition.steps())[order]]
 
-    def _run_order(self, order: int, wanted: Collection[int] | None = None) -> dict[str, Any]:
+    def _run_order(self, order: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for place, row in dict(self.definition.steps())[order]:
-            if wanted is None or place in wanted:
-                made |= self._run(place, row)
+            made |= self._run(place, row)
         return made
 
     def _run(self, place: int, row: Row) -> dict[str, Any]:
