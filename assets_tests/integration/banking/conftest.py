@@ -7,9 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from assets_tests.support.bank import assert_sound, bank_at, make_seeded
-from assets_tests.support.servers.postgres import copy_of
+from assets_tests.support.servers.postgres import EmbeddedPostgres, copy_of
 from lakehouse.domains.banking.database.calls import Bank
 from lakehouse.servers.postgres import Database
+
+
+@pytest.fixture
+def embedded_bank(embedded_postgres: EmbeddedPostgres) -> Iterator[Bank]:
+    """A seeded bank on the embedded server alone."""
+    copy = copy_of(embedded_postgres.server, "seeded_bank", make_seeded)
+    with copy as database, bank_at(database) as opened:
+        yield opened
+        assert_sound(opened)
 
 
 @pytest.fixture

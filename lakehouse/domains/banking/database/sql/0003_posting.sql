@@ -167,13 +167,22 @@ END $$;
 -- nothing; a refusal's detail names the key that it is about.
 CREATE FUNCTION bank.post(batch jsonb) RETURNS TABLE (transaction_id bigint, idempotency_key text, replayed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = bank, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    used text;
 BEGIN
+    IF jsonb_typeof(batch) <> 'array' THEN
+        batch := jsonb_build_array(batch);
+    END IF;
+    SELECT q.key INTO used FROM bank.request q WHERE q.key = ANY (ARRAY(
+        SELECT r->>'key' FROM jsonb_array_elements(batch) r)) LIMIT 1;
+    IF FOUND THEN
+        PERFORM bank.refuse('23505', 'request_pkey', format('the key %s was used for another request', used), used);
+    END IF;
     RETURN QUERY SELECT w.* FROM bank.write((
         SELECT jsonb_agg(jsonb_build_object(
             'key', r->'key', 'type', r->'type', 'employee', r->'employee', 'effective_at', r->'effective_at',
             'entries', r->'entries', 'hash', bank.hash_of(r)) ORDER BY place)
-        FROM jsonb_array_elements(CASE WHEN jsonb_typeof(batch) = 'array' THEN batch ELSE jsonb_build_array(batch) END)
-            WITH ORDINALITY AS asked(r, place))) w;
+        FROM jsonb_array_elements(batch) WITH ORDINALITY AS asked(r, place))) w;
 END $$;
 
 -- Every other function takes an object with a key and gives one. The first answer is kept for replays.
@@ -183,11 +192,11 @@ DECLARE
 BEGIN
     INSERT INTO bank.request (key, function, request) VALUES (wanted->>'key', function_name, wanted)
     ON CONFLICT (key) DO NOTHING;
-    IF FOUND THEN
+    IF FOUND AND NOT EXISTS (SELECT FROM bank.transaction t WHERE t.idempotency_key = wanted->>'key') THEN
         RETURN NULL;
     END IF;
     SELECT r.function, r.request, r.answer INTO STRICT kept FROM bank.request r WHERE r.key = wanted->>'key';
-    IF kept.function <> function_name OR kept.request <> wanted THEN
+    IF kept.answer IS NULL OR kept.function <> function_name OR kept.request <> wanted THEN
         RAISE EXCEPTION 'the key % was used for another request', wanted->>'key'
             USING ERRCODE = 'unique_violation', CONSTRAINT = 'request_pkey';
     END IF;
