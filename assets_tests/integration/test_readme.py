@@ -81,6 +81,7 @@ def placeholders(
             "/data/wiki": str(daily),
             **reference_places(tmp_path / "reference"),
             **shop_places(tmp_path / "shop"),
+            "postings.jsonl": str(postings(tmp_path / "postings.jsonl")),
             "2017-06-20": str(FIRST),
             "2017-07-14": str(LAST),
             "2017-07-12": str(LAST),
@@ -119,6 +120,13 @@ def shop_places(folder: Path) -> dict[str, str]:
     (folder / "files").mkdir()
     (folder / "files" / "terms.pdf").write_bytes(pdf(["refund of a damaged lamp"]))
     return {"mongodb://host/shop": str(folder / "lines"), "http://files.example": str(folder / "files")}
+
+
+def postings(file: Path) -> Path:
+    """The posting that README shows."""
+    (line,) = re.findall(r"^    (\{.*\})$", README, re.MULTILINE)
+    file.write_text(f"{line}\n")
+    return file
 
 
 def filled(text: str, placeholders: dict[str, str]) -> str:
