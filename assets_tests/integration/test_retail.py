@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +18,12 @@ from assets_tests.support.shop_files import Line, customer_versions, item_versio
 from assets_tests.support.soak import soak_count
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
+from lakehouse.derive import by_tables
+from lakehouse.derive.incremental import DeriveResult
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.errors import TableMissing
 from lakehouse.ingest.load import LoadResult, load
+from lakehouse.lake.table import LakeTable
 
 FIRST = date(2024, 1, 30)
 DAYS = [FIRST + timedelta(days=number) for number in range(4)]
@@ -228,3 +233,45 @@ def test_features_and_labels_are_asked_for_in_sql(feed: Path) -> None:
     labels = "SELECT is_over, has_bought, invoice_count FROM retail.customer_labels(DATE '2024-02-01', horizon := {})"
     assert rows(lake, labels.format(2)) == [(True, True, 2)]
     assert rows(lake, labels.format(30)) == [(False, None, None)]
+
+
+def test_a_late_day_restates_only_its_codes_and_customers(feed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    derived: dict[str, set[tuple[Any, ...]]] = {}
+    restate = by_tables._derive_subjects
+
+    def noted(connection: duckdb.DuckDBPyConnection, how: by_tables.FromTables, *rest: Any) -> DeriveResult:
+        derived[how.table] = set(connection.execute("FROM subjects").fetchall())
+        return restate(connection, how, *rest)
+
+    monkeypatch.setattr(by_tables, "_derive_subjects", noted)
+    lake = Lake.open()
+    said = {day: [line(day, stock_code=f"1000{number}") for number in range(5)] for day in DAYS if day != DAYS[1]}
+    for day, lines in said.items():
+        put_day(feed, day, lines)
+    take(lake)
+    assert derived == {}
+    said[DAYS[1]] = [
+        line(DAYS[1], stock_code="10002", unit_price=Decimal(9), customer_id="1"),
+        line(DAYS[1], invoice_no="C1", stock_code="10003", quantity=-1, customer_id=None),
+    ]
+    put_day(feed, DAYS[1], said[DAYS[1]])
+    take(lake)
+    require_equal(lake, [each for lines in said.values() for each in lines])
+    codes = {("10002",), ("10003",)}
+    assert derived == {
+        "items": codes,
+        "item_prices": codes,
+        "customers": {("1",), (None,)},
+        "cancellations": {("1", "10002"), (None, "10003")},
+    }
+    assert rows(lake, "SELECT customer_id, stock_code, reason FROM retail.cancellations") == [
+        (None, "10003", "no customer")
+    ]
+    # Without the version that was read, all codes are derived again.
+    derived.clear()
+    said[DAYS[1]] = []
+    put_day(feed, DAYS[1], [])
+    monkeypatch.setattr(LakeTable, "at", lambda *_, **__: (_ for _ in ()).throw(TableMissing("removed")))
+    take(lake)
+    require_equal(lake, [each for lines in said.values() for each in lines])
+    assert derived == {}

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.derive.by_partition import derive_whole, partitions_as_of
-from lakehouse.derive.by_tables import derive_from_tables, tables_as_of
+from lakehouse.derive.by_tables import FromTables, derive_from_tables, tables_as_of
 from lakehouse.derive.source import DerivedTable, Source, Winners
 from lakehouse.domains.documents import rules
 from lakehouse.ingest.ledger import LEDGER
@@ -38,20 +38,22 @@ PAGES = DerivedTable(
     keeps=Winners(PRODUCT, rules.PAGES),
     is_whole=True,
 )
+_CHUNKS = FromTables("chunks", ("pages",), rules.chunks)
+_POSTINGS = FromTables("postings", ("chunks",), rules.postings)
 CHUNKS = DerivedTable(
     name="chunks",
     description="Stretches of the pages' words.",
     depends_on=("pages",),
-    derive=partial(derive_from_tables, "chunks", ("pages",), rules.chunks),
-    as_of=partial(tables_as_of, ("pages",), rules.chunks),
+    derive=partial(derive_from_tables, _CHUNKS),
+    as_of=partial(tables_as_of, _CHUNKS),
     is_whole=True,
 )
 POSTINGS = DerivedTable(
     name="postings",
     description="Which terms are in which chunk.",
     depends_on=("chunks",),
-    derive=partial(derive_from_tables, "postings", ("chunks",), rules.postings),
-    as_of=partial(tables_as_of, ("chunks",), rules.postings),
+    derive=partial(derive_from_tables, _POSTINGS),
+    as_of=partial(tables_as_of, _POSTINGS),
     is_whole=True,
 )
 TABLES = (PAGES, CHUNKS, POSTINGS)

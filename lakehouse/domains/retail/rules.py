@@ -162,7 +162,7 @@ def cancellations(lines: Relation) -> Query:
             SELECT line_key, bool_or(is_earlier) AS sold_earlier, bool_or(is_earlier AND has_price) AS at_price
             FROM candidates GROUP BY line_key
         )
-        SELECT month, line_key, sale_line_key, -quantity AS quantity,
+        SELECT month, line_key, customer_id, stock_code, sale_line_key, -quantity AS quantity,
             CASE
                 WHEN sale_line_key IS NOT NULL THEN NULL
                 WHEN customer_id IS NULL THEN 'no customer'

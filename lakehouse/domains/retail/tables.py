@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.derive.by_partition import derive_by_partition, partitions_as_of
-from lakehouse.derive.by_tables import Rule, derive_from_tables, tables_as_of
+from lakehouse.derive.by_tables import FromTables, Rule, derive_from_tables, tables_as_of
 from lakehouse.derive.source import DerivedTable, Source, Winners
 from lakehouse.domains.retail import rules
 from lakehouse.lake.sql import Query, Relation
@@ -19,15 +20,17 @@ def _sale_lines(source: Source, connection: duckdb.DuckDBPyConnection, raw: Rela
     return rules.sale_lines(raw, ledger)
 
 
-def _made_of_lines(name: str, description: str, rule: Rule) -> DerivedTable:
-    """A table over the whole history of sale_lines, since a line of any day may change rows of others."""
-    inputs = ("sale_lines",)
+def _made_of_lines(name: str, description: str, rule: Rule, by: Sequence[str]) -> DerivedTable:
+    """A table over the whole history of sale_lines, since a line of any day may change rows of others: those of the
+    same `by`.
+    """
+    how = FromTables(name, ("sale_lines",), rule, by)
     return DerivedTable(
         name=name,
         description=description,
-        depends_on=inputs,
-        derive=partial(derive_from_tables, name, inputs, rule),
-        as_of=partial(tables_as_of, inputs, rule),
+        depends_on=how.inputs,
+        derive=partial(derive_from_tables, how),
+        as_of=partial(tables_as_of, how),
         is_whole=True,
     )
 
@@ -44,8 +47,15 @@ SALE_LINES = DerivedTable(
 )
 TABLES = (
     SALE_LINES,
-    _made_of_lines("items", "Description and list price of each stock code over time.", rules.items),
-    _made_of_lines("item_prices", "Runs of days on which an item was sold at a price.", rules.item_prices),
-    _made_of_lines("customers", "Country of each customer over time.", rules.customers),
-    _made_of_lines("cancellations", "Cancellations with the sales that they cancel.", rules.cancellations),
+    _made_of_lines("items", "Description and list price of each stock code over time.", rules.items, ["stock_code"]),
+    _made_of_lines(
+        "item_prices", "Runs of days on which an item was sold at a price.", rules.item_prices, ["stock_code"]
+    ),
+    _made_of_lines("customers", "Country of each customer over time.", rules.customers, ["customer_id"]),
+    _made_of_lines(
+        "cancellations",
+        "Cancellations with the sales that they cancel.",
+        rules.cancellations,
+        ["customer_id", "stock_code"],
+    ),
 )
