@@ -124,8 +124,22 @@ def two_times(rows: Relation, versions: Versions) -> Query:
 
 
 def history(rows: Relation, versions: Versions) -> Query:
-    """`two_times` of the `changes`."""
-    return two_times(Relation(f"({changes(rows, versions)})"), versions)
+    """`two_times` of the `changes`. Most keys were published once, and windows are the most expensive step: only keys
+    whose hash occurs more than once go through them.
+    """
+    key_hash = f"hash({', '.join(versions.key)})"
+    several = Relation(f"(FROM {rows} WHERE {key_hash} IN (FROM repeated))")
+    end = "NULL::DATE" if versions.ends is None else versions.ends
+    return Query(f"""
+        WITH repeated AS MATERIALIZED (
+            SELECT {key_hash} AS key_hash FROM {rows} GROUP BY key_hash HAVING count(*) > 1
+        )
+        SELECT {", ".join(versions.columns)}, effective AS valid_from, {end} AS valid_to, published AS known_from,
+            NULL::TIMESTAMPTZ AS known_to
+        FROM {rows} WHERE NOT is_removed AND ({end} IS NULL OR effective < {end}) AND {key_hash} NOT IN (FROM repeated)
+        UNION ALL
+        ({two_times(Relation(f"({changes(several, versions)})"), versions)})
+    """)
 
 
 def day_of(moment: str) -> str:

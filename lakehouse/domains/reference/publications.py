@@ -154,16 +154,18 @@ class Rows:
             effective: SQL expression for the day from which a row is true; where it is NULL, that of the publication.
         """
         names = [name for name in (f"{PUBLISHED}_{self.name}", f"{ANSWERED}_{self.name}") if name in source.contracts]
-        stored = " UNION ALL BY NAME ".join(lake.select(source.table(name), connection) for name in names)
-        key = ", ".join(self.key)
+        stored = lake.select(source.table(names[0]), connection)
+        if len(names) > 1:
+            # Each has one row per key and moment; of the same moment, a publication says all that an answer says.
+            answered = f"({lake.select(source.table(names[1]), connection)})"
+            keys = ", ".join(("published", *self.key))
+            stored = f"{stored} UNION ALL BY NAME FROM {answered} AS answered ANTI JOIN ({stored}) USING ({keys})"
         deleted = "OR deleted_at IS NOT NULL" if "deleted_at" in contracts()[f"raw_{self.name}"].column_names else ""
         return Query(f"""
             SELECT * REPLACE (coalesce(is_removed, false) {deleted} AS is_removed), {literal(source.name)} AS source,
                 CASE WHEN coalesce(is_removed, false) {deleted} THEN published_on
                 ELSE coalesce({effective}, published_on) END AS effective
-            FROM ({stored}) QUALIFY row_number() OVER (
-                PARTITION BY {key}, published ORDER BY object DESC, row_number DESC
-            ) = 1
+            FROM ({stored})
         """)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 UNLIMITED = 1_000_000
 """Requests a minute that count as no limit."""
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ApiKey(Strict):
@@ -229,7 +229,7 @@ class Endpoint:
             SourceError: the variable is not a number of requests, or the address is not a URL.
         """
         if self.rate is None:
-            return UNLIMITED if urlsplit(self.address).hostname in _LOOPBACK else self.api.requests_per_minute
+            return UNLIMITED if urlsplit(self.address).hostname in LOOPBACK else self.api.requests_per_minute
         if not self.rate.isdecimal() or not int(self.rate):
             raise SourceError(
                 f"LAKEHOUSE_{self.source.upper()}_REQUESTS_PER_MINUTE is {self.rate!r}; set it to a whole number of 1 "
@@ -240,7 +240,7 @@ class Endpoint:
     def warn_of_open_key(self) -> None:
         """Logs, once per process, that the key is sent unencrypted, unless the vendor is simulated on this machine."""
         parts = urlsplit(self.address)
-        if self.api.key is not None and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        if self.api.key is not None and parts.scheme == "http" and parts.hostname not in LOOPBACK:
             _warn_of_open_key(self.source, parts.hostname or "", self.api.key.variable)
 
 

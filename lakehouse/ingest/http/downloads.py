@@ -6,13 +6,16 @@ rate and records in their answers belong in `connection`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from lakehouse.errors import ObjectUnreadable, SourceUnavailable
 from lakehouse.ingest import json_lines
+from lakehouse.ingest.http.config import LOOPBACK
 from lakehouse.ingest.http.responses import PASSING_STATUS, pause_s
 from lakehouse.ingest.spool import spooled
 
@@ -23,6 +26,7 @@ T = TypeVar("T")
 _TRIES = 5
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 _TIMEOUT_S = 60.0
+_KEPT_S = 60.0
 
 
 class _TryFailed(Exception):
@@ -38,10 +42,19 @@ class _Refused(Exception):
 
 
 class Downloads:
-    """Requests to servers, whose connections are kept open."""
+    """Requests to servers, whose connections are kept open.
+
+    Args:
+        now: seconds of a clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._documents: dict[str, tuple[float, Any]] = {}
 
     def document(self, url: str) -> Any:
-        """The JSON document at an address.
+        """The JSON document at an address, which is asked for once a minute at most: sensors look more often. That of a
+        server on this machine is always asked for.
 
         Raises:
             SourceUnavailable: there is none.
@@ -55,12 +68,18 @@ class Downloads:
                 what = "a web page" if body.lstrip().startswith(b"<") else f"no JSON ({error})"
                 raise _Refused(f"it is {what} where a JSON document is expected") from None
 
+        until, known = self._documents.get(url, (0.0, None))
+        if self._now() < until:
+            return known
         try:
-            return self._asked(url, get)
+            document = self._asked(url, get)
         except (_TryFailed, _Refused) as failed:
             raise SourceUnavailable(
                 f"{url} can't be read: {failed}; check that this is the publisher's address, and try again later"
             ) from None
+        if urlsplit(url).hostname not in LOOPBACK:
+            self._documents[url] = self._now() + _KEPT_S, document
+        return document
 
     def file(self, url: str) -> IO[bytes]:
         """The file at an address, at its start; a large one is kept on disk until it is closed.

@@ -44,7 +44,7 @@ def test_a_vendor_that_lets_nobody_connect_is_reported_soon(monkeypatch: pytest.
     monkeypatch.setattr(api_module, "CONNECT_S", 0.2)
     monkeypatch.setattr(api_module, "CONNECT_TRIES_S", 1.5)
     monkeypatch.setattr(api_module, "FIRST_WAIT_S", 0.05)
-    monkeypatch.setattr(api_config, "_LOOPBACK", ())
+    monkeypatch.setattr(api_config, "LOOPBACK", ())
     with socket.socket() as full, ExitStack() as waiting:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

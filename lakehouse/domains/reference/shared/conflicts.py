@@ -17,11 +17,18 @@ if TYPE_CHECKING:
 
 def conflicting(identifiers: Relation) -> Query:
     """The present rows of identifiers that stand for more than one entity."""
+    # Of millions of identifiers few stand for several: count the entities of these only.
     return Query(f"""
-        SELECT scheme, value, subject, source, object, row_number, valid_from, known_from, subjects FROM (
-            SELECT *, count(DISTINCT subject) OVER (PARTITION BY scheme, value) AS subjects FROM {identifiers}
-            WHERE known_to IS NULL AND valid_to IS NULL AND subject_scheme = 'lei'
-        ) WHERE subjects > 1
+        WITH now AS NOT MATERIALIZED (
+            SELECT * FROM {identifiers} WHERE known_to IS NULL AND valid_to IS NULL AND subject_scheme = 'lei'
+        ),
+        several AS (
+            SELECT hash(scheme, value) AS value_hash FROM now GROUP BY ALL
+            HAVING min(hash(subject)) <> max(hash(subject))
+        )
+        SELECT scheme, value, subject, source, object, row_number, valid_from, known_from,
+            count(DISTINCT subject) OVER (PARTITION BY scheme, value) AS subjects
+        FROM now SEMI JOIN several ON hash(scheme, value) = value_hash
     """)
 
 
