@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -229,3 +230,38 @@ def test_charts__are_drawn_from_what_is_stored(lake: Lake, tmp_path: Path) -> No
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "average of 50 days" in drawing.read_text()
     assert "only a chart can be drawn" in run("results", "sma_crossover", "price", "-o", str(picture), code=2)
+
+
+def test_sweep__compares_tickers_and_windows_and_stores_nothing(lake: Lake, tmp_path: Path) -> None:
+    over = ("--over", "ticker=AAA,BBB,CCC", "--over", "shortSMA.window=5,15", "--set", "end=2008-02-29")
+    rows = list(csv.DictReader(io.StringIO(run("sweep", "sma_backtest", *over, "--format", "csv"))))
+    assert [(row["ticker"], row["shortSMA.window"]) for row in rows] == [
+        (ticker, window) for ticker in ("AAA", "BBB", "CCC") for window in ("5", "15")
+    ]
+    assert [bool(row["error"]) for row in rows] == [False] * 4 + [True] * 2
+    assert lake.analyses.runs() == []
+    alone = lake.analyses.run("sma_backtest", {"ticker": "BBB", "end": "2008-02-29"}).made
+    assert float(rows[3]["netReturn"]) == alone["netReturn"]
+    # Every change of the positions costs a thousandth.
+    traded = float(alone["positions"]["value"].diff().fill_null(0).abs().sum())
+    assert alone["totalReturn"] > alone["netReturn"] > alone["totalReturn"] - 0.002 * traded
+    assert "has no output 'long'; did you mean" in run("sweep", "sma_backtest", "--over", "long.window=5", code=2)
+    assert "it has no keyword 'windw'" in run("sweep", "sma_backtest", "--over", "longSMA.windw=5", code=2)
+
+
+def test_look_ahead__finds_later_data_and_positions_of_their_own_day(lake: Lake) -> None:
+    period = {"ticker": "AAA", "end": "2008-03-31"}
+    assert lake.analyses.look_ahead("sma_backtest", period) == []
+    analyses = lake.analyses.with_tasks(TASKS)
+    known = analyses.get("sma_backtest")
+
+    def changed(name: str, key: str, **entries: Any) -> str:
+        rows = [row | entries if row["outputKeys"] == [key] else row for row in known.as_rows()]
+        analyses.add(definition_of(name, rows, known.inputs))
+        return name
+
+    first, *_ = analyses.look_ahead(changed("centered", "longSMA", funcPath="four.centered", kwargs={}), period)
+    assert first.startswith("longSMA looks ahead: its value of ")
+    (line,) = analyses.look_ahead(changed("of_today", "crossSMA", kwargs={"lag": 0}), period)
+    assert line.startswith("positions looks ahead: the position of ")
+    assert line.endswith("depends on that day's prices; lag its signal by 1")

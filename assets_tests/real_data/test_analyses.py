@@ -6,11 +6,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from assets_tests.support.exchange_lake import code_location
 from assets_tests.support.wiki_lake import load_prices
+from lakehouse.analyses.functions import trading
 from lakehouse.api import Lake
+from lakehouse.cli.app import app
+
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 
 @pytest.fixture
@@ -70,3 +77,33 @@ def test_sma_crossover__signals_eighteen_changes(lake: Lake) -> None:
     assert len(changes) == 18
     assert changes[:3] == [(date(2007, 4, 20), 1), (date(2007, 6, 13), -1), (date(2007, 9, 25), 1)]
     assert changes[-1] == (date(2009, 11, 9), -1)
+
+
+def test_sma_backtest__earns_the_known_returns_without_costs(lake: Lake) -> None:
+    made = lake.analyses.run("sma_backtest", {"ticker": "JPM"}).made
+    prices, signal = made["priceSliced"], made["crossSMA"]
+    for positions, total, deepest in (
+        (trading.long_short(signal), -0.802961, -0.853817),
+        (trading.long_flat(signal), -0.338906, -0.570624),
+        (trading.buy_and_hold(signal), -0.134179, -0.701128),
+    ):
+        equity = trading.equity(prices, positions)
+        assert trading.total_return(equity) == pytest.approx(total, abs=5e-7)
+        assert trading.drawdown(equity)["value"].min() == pytest.approx(deepest, abs=5e-7)
+    assert made["totalReturn"] == pytest.approx(-0.802961, abs=5e-7)
+    assert made["heldReturn"] == pytest.approx(-0.134179, abs=5e-7)
+    # 17 reversals and the first position, each thousandth of what is traded.
+    assert made["netReturn"] < made["totalReturn"]
+
+
+def test_fingerprints__are_equal_by_command_in_dagster_and_from_python(lake: Lake) -> None:
+    by_command = CliRunner().invoke(app, ["analyses", "run", "sma_crossover", "--set", "ticker=JPM"])
+    assert by_command.exit_code == 0, by_command.output
+    lake.analyses.run("sma_crossover", {"ticker": "JPM"})
+    job = dg.define_asset_job("crossover", selection=dg.AssetSelection.key_prefixes(["analyses", "sma_crossover"]))
+    definitions = dg.Definitions.merge(code_location(), dg.Definitions(jobs=[job]))
+    assert definitions.resolve_job_def("crossover").execute_in_process().success
+    found = lake.analyses.runs("sma_crossover")
+    assert len(found) == 3
+    assert all(each.fingerprints == found[0].fingerprints for each in found)
+    assert len({each.result_id for each in found}) == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
+
 from lakehouse.analyses import Tasks
 
 TASKS = Tasks()
@@ -61,3 +63,9 @@ ROWS: list[list[Any]] = [
     [2, "four.h", ("a", "b"), {"z": "z"}, ["c1", "c2"]],
 ]
 RESULTS = {"a": 2, "b": 6, "c11": 6.0, "c12": 8, "c1": 4.0, "c2": 8}
+
+
+@TASKS.task("four.centered")
+def centered(series: pl.DataFrame) -> pl.DataFrame:
+    """An average that takes values of later days."""
+    return series.with_columns(pl.col("value").rolling_mean(5, center=True))

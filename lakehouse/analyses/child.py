@@ -13,6 +13,7 @@ from lakehouse.analyses.limited import NO_MEMORY, Limits, Outcome, Request
 from lakehouse.analyses.registry import Registry
 from lakehouse.analyses.runner import Stepper, TaskFailed
 from lakehouse.analyses.tables import Tables
+from lakehouse.analyses.values import figures
 from lakehouse.errors import LakehouseError
 
 _MEGABYTE = 2**20
@@ -55,7 +56,7 @@ def _limit_memory(megabytes: int) -> None:
 
 
 def _outcome(request: Request, registry: Registry) -> Outcome:
-    tables = Tables(request.open_lake(), request.until)
+    tables = Tables(request.open_lake(), request.until, request.scale_last)
     stepper = Stepper(request.definition, registry.extended(request.tasks), request.data, tables)
     error = None
     try:
@@ -67,12 +68,14 @@ def _outcome(request: Request, registry: Registry) -> Outcome:
     except LakehouseError as failure:
         error = str(failure)
     keys = set(request.definition.output_keys)
+    made = {key: value for key, value in stepper.data.items() if key in keys}
     found = Outcome(
-        {key: value for key, value in stepper.data.items() if key in keys},
+        {} if request.only_figures else made,
         stepper.progress.states,
         stepper.progress.seconds,
         tuple(tables.readings),
         error,
+        {key: figures(value) for key, value in made.items()} if request.only_figures else {},
     )
     return _picklable(found)
 

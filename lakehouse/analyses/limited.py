@@ -44,6 +44,8 @@ class Request:
         tasks: registered besides the installed ones; their functions must be importable.
         until_order: the last order to run.
         until: leaves out rows of the lake with later dates.
+        scale_last: multiplies the numbers of the last row that is read.
+        only_figures: returns the figures of what was made instead of the values.
     """
 
     definition: Definition
@@ -52,13 +54,15 @@ class Request:
     tasks: tuple[Task, ...] = ()
     until_order: int | None = None
     until: date | None = None
+    scale_last: float | None = None
+    only_figures: bool = False
     limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: the keys that were made, the state and seconds of each row by its place, what was read of the
-    lake, and the error that ended it.
+    """What came of a run: the keys that were made (or only their figures), the state and seconds of each row by its
+    place, what was read of the lake, and the error that ended it.
     """
 
     made: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +70,7 @@ class Outcome:
     seconds: Mapping[int, float] = field(default_factory=dict)
     readings: tuple[Reading, ...] = ()
     error: str | None = None
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def run_limited(requests: list[Request]) -> list[Outcome]:

@@ -6,7 +6,7 @@ All faces use it by `lakehouse.api.Lake.analyses`, so that a run at the terminal
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from lakehouse.analyses.bundle import (
 )
 from lakehouse.analyses.canonical import sha256_of
 from lakehouse.analyses.code import code_version
+from lakehouse.analyses.exploring import look_ahead, shortened, sweep_row, variants
 from lakehouse.analyses.limited import Limits, Outcome, Request, run_limited
 from lakehouse.analyses.registry import Registry, Task
 from lakehouse.analyses.spec import AnalysisError, Definition
@@ -222,6 +223,48 @@ class Analyses:
         request = replace(self.request(name, inputs, limits=limits), until_order=until)
         (outcome,) = run_limited([request])
         return self.run_of(request, outcome, sum(outcome.seconds.values())), outcome.made
+
+    def sweep(
+        self,
+        name: str,
+        over: Mapping[str, Sequence[Any]],
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        limits: Limits | None = None,
+    ) -> list[dict[str, Any]]:
+        """Runs an analysis for all combinations of values, and stores nothing. Returns a row for each: what was chosen,
+        and the numbers that came out, or else the last values of the series. The limits are those of all together.
+
+        Args:
+            over: an input such as `ticker`, or `key.keyword` such as `longSMA.window` -> its values.
+
+        Raises:
+            AnalysisError: there is no such input or keyword, or there are too many combinations.
+        """
+        found = variants(self.get(name), inputs or {}, over)
+        if not found:
+            return []
+        requests = [
+            replace(self.request(each.definition, each.inputs, limits=limits), only_figures=True) for each in found
+        ]
+        return [sweep_row(each, outcome) for each, outcome in zip(found, run_limited(requests), strict=True)]
+
+    def look_ahead(
+        self, name: str, inputs: Mapping[str, Any] | None = None, *, limits: Limits | None = None
+    ) -> list[str]:
+        """What of an analysis depends on data that weren't known yet; runs it on data that end earlier.
+
+        Raises:
+            AnalysisError: it fails on the whole data.
+        """
+        request = self.request(name, inputs, limits=limits)
+        (whole,) = run_limited([request])
+        if whole.error is not None:
+            raise AnalysisError(whole.error)
+        cut = shortened(request, whole)
+        if not cut:
+            raise AnalysisError(f"{name} makes no series with values over dates, so there is nothing to check")
+        return list(look_ahead(whole, list(zip(cut, run_limited(cut), strict=True))))
 
     def export(self, name: str) -> str:
         """The bundle of an analysis and its newest successful run.

@@ -39,11 +39,14 @@ class Reading:
 
 
 class Tables:
-    """The tables of a lake for tasks; keeps what was read. With `until`, rows of later dates are left out."""
+    """The tables of a lake for tasks; keeps what was read. With `until`, rows of later dates are left out; with
+    `scale_last`, the fractional numbers of the last row are multiplied.
+    """
 
-    def __init__(self, lake: Lake, until: date | None = None) -> None:
+    def __init__(self, lake: Lake, until: date | None = None, scale_last: float | None = None) -> None:
         self._lake = lake
         self._until = until
+        self._scale_last = scale_last
         self.readings: list[Reading] = []
 
     def read(
@@ -82,7 +85,15 @@ class Tables:
         self.readings.append(
             Reading(name, version, kept, found.height, fingerprint(found), column_fingerprints(found), _blocks(found))
         )
-        return found
+        return found if self._scale_last is None else _scaled(found, self._scale_last)
+
+
+def _scaled(rows: pl.DataFrame, factor: float) -> pl.DataFrame:
+    import polars as pl
+    from polars import selectors
+
+    last = pl.int_range(pl.len()) == pl.len() - 1
+    return rows.with_columns(pl.when(last).then(selectors.float() * factor).otherwise(selectors.float()))
 
 
 def _blocks(rows: pl.DataFrame) -> list[str]:

@@ -117,7 +117,10 @@ def figures(value: Any) -> dict[str, Any]:
         return {"rows": value.height, "columns": value.width}
     if kind == "chart":
         return {"lines": len(value.lines), "points": sum(line.points.height for line in value.lines)}
-    text = json.dumps(plain(value), ensure_ascii=False)
+    content = plain(value)
+    if isinstance(content, int | float):
+        return {"value": content}
+    text = json.dumps(content, ensure_ascii=False)
     return {"value": text if len(text) <= 200 else f"{text[:197]}..."}
 
 

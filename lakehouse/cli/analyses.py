@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from enum import StrEnum
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,19 +11,16 @@ import typer
 from rich.table import Table
 
 from lakehouse.analyses.spec import AnalysisError, InvalidAnalysis
+from lakehouse.cli.analysis_views import View, draw, print_frame, print_outputs, say, show_analysis
 from lakehouse.cli.explained import console, explained
 from lakehouse.cli.options import AsOfOption
-from lakehouse.cli.results import Format, format_of, print_result
-from lakehouse.printable import printable
+from lakehouse.cli.results import Format
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    import polars as pl
-
     from lakehouse.analyses.service import Analyses
     from lakehouse.analyses.spec import Definition
-    from lakehouse.analyses.store import Run
 
 analyses_app = typer.Typer(
     name="analyses", no_args_is_help=True, help="Analyses as tables of tasks: check, run, show and hand them over."
@@ -64,15 +59,6 @@ def functions() -> None:
         console.print(table)
 
 
-class View(StrEnum):
-    """How an analysis is shown."""
-
-    table = "table"
-    dag = "dag"
-    mermaid = "mermaid"
-    svg = "svg"
-
-
 ViewOption = Annotated[View, typer.Option("--as", help="How to show it.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")]
 
@@ -81,7 +67,7 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write
 def show(name: NameArgument, view: ViewOption = View.table, output: OutputOption = None) -> None:
     """Show an analysis as a table of its tasks, or as their graph."""
     with explained():
-        _show(_analyses().get(name), view, {}, output)
+        show_analysis(_analyses().get(name), view, {}, output)
 
 
 @analyses_app.command()
@@ -105,9 +91,9 @@ def step(
         limits = Limits(seconds, megabytes)
         stepped, _ = known.step(name, _inputs(values), until=first if until is None else until, limits=limits)
         states = {place: str(step["state"]) for place, step in enumerate(stepped.steps) if step["state"] != "waiting"}
-        _show(definition, view, states, output)
+        show_analysis(definition, view, states, output)
         if output is None and view is View.table:
-            _print_outputs(stepped)
+            print_outputs(stepped)
         if stepped.error is not None:
             raise AnalysisError(stepped.error)
 
@@ -123,7 +109,7 @@ def check(file: FileArgument) -> None:
         given = {*definition.inputs} or {*definition.input_keys}
         if faults := validate(definition, known.registry, given):
             raise InvalidAnalysis(definition.name, faults)
-        _say(f"{definition.name} has no faults: {len(definition.rows)} tasks, version {definition.version}")
+        say(f"{definition.name} has no faults: {len(definition.rows)} tasks, version {definition.version}")
 
 
 @analyses_app.command()
@@ -139,8 +125,8 @@ def run(
 
     with explained():
         finished = _analyses(as_of).run(name, _inputs(values), limits=Limits(seconds, megabytes))
-        _print_outputs(finished.run)
-        _say(f"run {finished.run.run_id} of {finished.run.name} took {finished.run.seconds:.1f} s")
+        print_outputs(finished.run)
+        say(f"run {finished.run.run_id} of {finished.run.name} took {finished.run.seconds:.1f} s")
 
 
 @analyses_app.command()
@@ -152,12 +138,10 @@ def results(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
 ) -> None:
     """Print the stored rows of an output key: date and value; or draw those of a chart (-o FILE.png or FILE.svg)."""
-    import duckdb
-
     with explained():
         found = _analyses().results(name, key, run_id)
         if output is not None and output.suffix.lower() in (".png", ".svg"):
-            _draw(found, output)
+            draw(found, output)
             return
         columns = ['"date"', '"value"']
         if found["fields"].null_count() < found.height:
@@ -166,12 +150,57 @@ def results(
             columns[1] = '"date" AS "value"'
         elif found["date"].null_count() == found.height and found.height == 1:
             columns = ['"value"']
-        # DuckDB takes Arrow's tables as they are; Polars' own need pyarrow's datasets.
-        rows = found.to_arrow()
-        with duckdb.connect() as connection:
-            connection.register("rows", rows)
-            relation = connection.sql(f"SELECT {', '.join(columns)} FROM rows ORDER BY position")
-            print_result(console, relation, output_format or format_of(output), output)
+        print_frame(found, ", ".join(columns), output_format, output)
+
+
+@analyses_app.command()
+def sweep(
+    name: NameArgument,
+    over: Annotated[
+        list[str],
+        typer.Option(
+            "--over", metavar="WHAT=VALUE,VALUE", help="Values of an input (ticker) or a keyword (longSMA.window)."
+        ),
+    ],
+    values: SetOption = None,
+    output_format: Annotated[Format | None, typer.Option("--format", help="How to print the rows.")] = None,
+    output: OutputOption = None,
+    as_of: AsOfOption = None,
+    seconds: SecondsOption = 300,
+    megabytes: MegabytesOption = 2048,
+) -> None:
+    """Run an analysis for all combinations of tickers or other values, store nothing, and compare the numbers."""
+    import polars as pl
+
+    from lakehouse.analyses.limited import Limits
+
+    chosen = {key: [_value(each) for each in text.split(",")] for key, text in map(_assigned, over)}
+    with explained():
+        limits = Limits(seconds, megabytes)
+        rows = _analyses(as_of).sweep(name, chosen, _inputs(values), limits=limits)
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        if frame["error"].null_count() == frame.height:
+            frame = frame.drop("error")
+        print_frame(frame, "*", output_format, output)
+
+
+@analyses_app.command("look-ahead")
+def look_ahead(
+    name: NameArgument,
+    values: SetOption = None,
+    as_of: AsOfOption = None,
+    seconds: SecondsOption = 300,
+    megabytes: MegabytesOption = 2048,
+) -> None:
+    """Check that no value depends on later data, and no position on the prices of its own day."""
+    from lakehouse.analyses.limited import Limits
+
+    with explained():
+        found = _analyses(as_of).look_ahead(name, _inputs(values), limits=Limits(seconds, megabytes))
+        for line in found or [f"{name} doesn't look ahead"]:
+            say(line)
+    if found:
+        raise typer.Exit(1)
 
 
 @analyses_app.command()
@@ -193,7 +222,7 @@ def diff(
                 if left[column] != right[column]:
                     lines.append(f"row {number}, {column}: {json.dumps(left[column])} -> {json.dumps(right[column])}")
         for line in lines or [f"the rows are equal: version {first.version}"]:
-            _say(line)
+            say(line)
 
 
 @analyses_app.command()
@@ -204,7 +233,7 @@ def export(
     with explained():
         text = _analyses().export(name)
         output.write_text(text, encoding="utf-8")
-        _say(f"wrote {output}; the recipient runs `lakehouse analyses verify {output.name}`")
+        say(f"wrote {output}; the recipient runs `lakehouse analyses verify {output.name}`")
 
 
 @analyses_app.command("import")
@@ -216,7 +245,7 @@ def import_analysis(file: FileArgument) -> None:
         definition = replace(_definition_in(file), imported_from=file.name)
         is_new = _analyses().add(definition)
         state = "imported" if is_new else "the lake has it already:"
-        _say(f"{state} {definition.name}, version {definition.version}")
+        say(f"{state} {definition.name}, version {definition.version}")
 
 
 @analyses_app.command()
@@ -229,8 +258,8 @@ def verify(
     with explained():
         found = _analyses(as_of).verify(_text_of(file), limits=Limits(seconds, megabytes))
         for difference in found.differences:
-            _say(difference)
-        _say(str(found))
+            say(difference)
+        say(str(found))
     if not found.is_equal:
         raise typer.Exit(1)
 
@@ -260,87 +289,28 @@ def _definition_in(file: Path) -> Definition:
     return definition_in(_name_of(file), _text_of(file))
 
 
-def _named_or_in(known: Analyses, text: str) -> Definition:
-    return _definition_in(Path(text)) if Path(text).is_file() else known.get(text)
-
-
-def _show(definition: Definition, view: View, states: Mapping[int, str], output: Path | None) -> None:
-    """Shows an analysis on the console, or in a file."""
-    from lakehouse.analyses.graph import as_mermaid, as_svg, graph_of
-
-    graph = graph_of(definition, states)
-    if view is View.table and output is None:
-        _print_rows(definition, states)
-        return
-    text = {
-        View.table: definition.as_yaml,
-        View.dag: lambda: "".join(
-            f"{name} <- {', '.join(inputs) or '(nothing)'}\n" for name, inputs in graph.as_dict().items()
-        ),
-        View.mermaid: lambda: as_mermaid(graph),
-        View.svg: lambda: as_svg(graph),
-    }[view]()
-    if output is None:
-        _say(text.rstrip("\n"))
-    else:
-        output.write_text(text, encoding="utf-8")
-
-
 def _name_of(file: Path) -> str:
     name = "".join(each if each.isalnum() and each.isascii() else "_" for each in file.name.partition(".")[0].lower())
     return name if name[:1].isalpha() else f"analysis_{name}"
 
 
-def _draw(rows: pl.DataFrame, output: Path) -> None:
-    from lakehouse.analyses.drawing import write
-    from lakehouse.analyses.store import chart_of
-
-    if rows["fields"].null_count():
-        raise AnalysisError("only a chart can be drawn; write the rows to a .csv, .json or .parquet file")
-    write(chart_of(rows), output)
+def _named_or_in(known: Analyses, text: str) -> Definition:
+    return _definition_in(Path(text)) if Path(text).is_file() else known.get(text)
 
 
 def _inputs(values: list[str] | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for text in values or ():
-        key, is_given, value = text.partition("=")
-        if not is_given or not key:
-            raise typer.BadParameter(f"'{text}' sets nothing; write it as ticker=JPM")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return found
+    return {key: _value(text) for key, text in map(_assigned, values or ())}
 
 
-def _print_rows(definition: Definition, states: Mapping[int, str]) -> None:
-    _say(f"{definition.name}, version {definition.version}")
-    if definition.description:
-        _say(definition.description)
-    if definition.inputs:
-        _say("inputs: " + ", ".join(f"{key}={value}" for key, value in definition.inputs.items()))
-    table = Table(
-        "row", "order", "funcPath", "inputKeys", "kwargs", "outputKeys", *(["state"] if states else []), box=None
-    )
-    for number, row in enumerate(definition.rows, start=1):
-        kwargs = json.dumps(dict(row.kwargs), ensure_ascii=False) if row.kwargs else ""
-        cells = (str(number), str(row.order), row.func_path, ", ".join(row.input_keys), kwargs)
-        state = [states.get(number - 1, "")] if states else []
-        table.add_row(*map(printable, (*cells, ", ".join(row.output_keys), *state)))
-    console.print(table)
+def _assigned(text: str) -> tuple[str, str]:
+    key, is_given, value = text.partition("=")
+    if not is_given or not key:
+        raise typer.BadParameter(f"'{text}' sets nothing; write it as ticker=JPM")
+    return key, value
 
 
-def _print_outputs(run: Run) -> None:
-    table = Table("key", "kind", "figures", "fingerprint", box=None)
-    for key, about in run.outputs.items():
-        shown = ", ".join(f"{name} {_short(value)}" for name, value in about["figures"].items())
-        table.add_row(key, about["kind"], printable(shown), about["fingerprint"][:12])
-    console.print(table)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def _say(text: str) -> None:
-    console.print(printable(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
