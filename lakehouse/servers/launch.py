@@ -179,14 +179,17 @@ class Cluster:
         """
         user = _ServerUser.of(self.data)
         was_killed = (self.data / "postmaster.pid").exists()
-        begun = time.monotonic()
+        begun, deadline = time.monotonic(), _DEAD_SERVER_S
         server: subprocess.Popen[bytes] | None = None
         while not self.answers():
             waited = time.monotonic() - begun
             if server is not None and server.poll() is not None:
                 _started.remove(server)
+                if server.returncode == -signal.SIGKILL:
+                    # Killed while it was starting: its processes are waited for in their turn.
+                    was_killed, deadline = True, waited + _DEAD_SERVER_S
                 server = None
-                if not was_killed or waited > _DEAD_SERVER_S:
+                if not was_killed or waited > deadline:
                     raise DatabaseUnavailable(f"PostgreSQL in {self.folder} doesn't start{self._log_end()}")
                 time.sleep(5 * _POLL_S)
             elif waited > _START_S:

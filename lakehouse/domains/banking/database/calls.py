@@ -53,6 +53,10 @@ class Bank:
         self._connection: psycopg.Connection | None = None
 
     def __enter__(self) -> Self:
+        import stamina.instrumentation
+
+        # What is retried is reported by its result: log lines would get among a command's reports.
+        stamina.instrumentation.set_on_retry_hooks([])
         self._using = database(self._place)
         self.database = self._using.__enter__()
         return self
@@ -112,7 +116,12 @@ class Bank:
         passing = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.OperationalError)
         with _explained():
             for attempt in stamina.retry_context(
-                on=passing, attempts=_ATTEMPTS, timeout=_TIMEOUT_S, wait_initial=0.01, wait_max=_LONGEST_WAIT_S
+                on=passing,
+                attempts=_ATTEMPTS,
+                timeout=_TIMEOUT_S,
+                wait_initial=0.01,
+                wait_max=_LONGEST_WAIT_S,
+                wait_jitter=0.05,
             ):
                 with attempt:
                     connection = self._connected()
@@ -121,10 +130,14 @@ class Bank:
         return answer
 
     def _connected(self) -> psycopg.Connection:
-        if self._connection is None or self._connection.broken or self._connection.closed:
-            # An embedded server that was killed is started again here.
+        import psycopg
+
+        if self._connection is None:
+            self._connection = self.database.connect()
+        elif self._connection.broken or self._connection.closed:
+            # An embedded server that was killed is started again here; another one may take a while to come back.
             with database(self._place) as found:
-                self._connection = found.connect()
+                self._connection = psycopg.connect(found.url)
         return self._connection
 
 
