@@ -18,6 +18,7 @@ from lakehouse.analyses.described import DescribedAnalyses
 from lakehouse.derive.conservation import conservation
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.derive.source import Source
+from lakehouse.domains.banking import domain as banking
 from lakehouse.domains.documents import domain as documents
 from lakehouse.domains.market import domain as market
 from lakehouse.domains.market.bars.source import BarSource
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN, documents.DOMAIN)
+DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN, documents.DOMAIN, banking.DOMAIN)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 ANALYSIS = OWN_COMPONENTS + described_analyses.COMPONENT
 _OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse", analyses_store.SCHEMA)

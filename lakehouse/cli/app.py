@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli import overseeing  # noqa: F401  adds its commands to `banking`
+from lakehouse.cli import banking_capture, overseeing  # noqa: F401  add their commands to `banking`
 from lakehouse.cli.analyses import analyses_app
 from lakehouse.cli.banking import banking_app
 from lakehouse.cli.documents import documents_app

@@ -4,6 +4,7 @@ schedules and sensors. The work itself is done by the packages below.
 
 from lakehouse.components.analyses import Analysis as Analysis
 from lakehouse.components.bars.component import MarketSource as MarketSource
+from lakehouse.components.database_capture import DatabaseCapture as DatabaseCapture
 from lakehouse.components.documents import DocumentSource as DocumentSource
 from lakehouse.components.quotes.component import QuoteFeed as QuoteFeed
 from lakehouse.components.reference.component import ReferenceSource as ReferenceSource

@@ -8,25 +8,49 @@ which batch it has the changes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lakehouse.derive.conservation import COUNTS
 from lakehouse.derive.fingerprints import MADE_FROM, WHOLE, digest, said_by
 from lakehouse.derive.incremental import DeriveResult, changed_partitions, count
 from lakehouse.derive.source import DerivedTable, Source, TableQuery
-from lakehouse.ingest.postgres.captured import CapturedDatabase, CapturedTable
+from lakehouse.ingest.entered import QUARANTINE
+from lakehouse.ingest.partitioning import Partitioning
+from lakehouse.ingest.postgres.capture import CaptureResult, capture
+from lakehouse.ingest.postgres.captured import LEDGER, CapturedDatabase, CapturedTable
 from lakehouse.ingest.postgres.ledger import Batch, counted_changes, current_images, last_batch, latest_changes
 from lakehouse.ingest.postgres.rows import META, texts_of_images, typed
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import Query, Relation, predicate
+from lakehouse.lake.sql import Query, Relation, literal, predicate, timestamp_literal
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.progress import Progress
+from lakehouse.servers.postgres import Place
 
 if TYPE_CHECKING:
     import duckdb
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapturedSource(Source):
+    """A source that captures a database.
+
+    Args:
+        of: what is captured.
+        place: where the database is.
+        days: the days by which people look at it.
+        lag_warning_bytes: bytes of log that weren't captured yet from which on a check warns.
+    """
+
+    of: CapturedDatabase
+    place: Place
+    days: Partitioning
+    lag_warning_bytes: int
+
 
 _BATCH, _LSN = "reached:batch", "reached:lsn"
 
@@ -59,6 +83,54 @@ def changes_as_of(table: CapturedTable, lake: Lake, connection: duckdb.DuckDBPyC
 def current_as_of(table: CapturedTable, lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> Query:
     """The query for the table's rows as of `lake.as_of`."""
     return _typed(table, current_images(lake, connection, source.name, table))
+
+
+def capture_and_derive(
+    lake: Lake, source: CapturedSource, *, run_id: str | None = None, after: Callable[[str], None] = lambda step: None
+) -> CaptureResult:
+    """Captures what is new, and brings all tables in line with it.
+
+    Raises:
+        DatabaseUnavailable, SourceError: see `lakehouse.ingest.postgres.capture.capture`.
+    """
+    result = capture(lake, source.of, run_id=run_id, after=after)
+    for table in source.tables:
+        table.derive(lake, source, [])
+    return result
+
+
+def conserved(lake: Lake, connection: duckdb.DuckDBPyConnection, source: CapturedSource) -> str:
+    """The query for the terms of the conservation law, a row per captured table: changes received = rows kept + changes
+    superseded by later ones + changes quarantined. Each is counted in its own stored table.
+    """
+    last = last_batch(lake, connection, source.name)
+    if last is None:
+        return _NOTHING_CONSERVED
+    moment = f"{timestamp_literal(last.captured_at)}::TIMESTAMPTZ"
+    ledger = lake.select(source.table(LEDGER), connection)
+    quarantine = lake.table(QUARANTINE).snapshot().select({"source": [source.name]})
+    queries = []
+    for table in source.of.tables:
+        changes = counted_changes(lake, connection, source.name, table, last)
+        latest = current_images(lake, connection, source.name, table, last)
+        name, kept = literal(table.name), lake.select(source.table(table.name), connection)
+        day = literal(last.captured_at.date())
+        queries.append(f"""
+            SELECT {literal(source.name)} AS source, {name} AS product, DATE {day} AS session,
+                (SELECT coalesce(sum(each.changes), 0) FROM (SELECT unnest(tables) AS each FROM ({ledger}))
+                    WHERE each.name = {name})::BIGINT AS received,
+                (SELECT count(*) FROM ({kept})) AS kept, 0::BIGINT AS duplicates,
+                (SELECT count(*) FROM ({changes})) - (SELECT count(*) FROM ({latest})) AS superseded,
+                (SELECT count(*) FROM ({quarantine}) WHERE object = {name} AND ingested_at <= {moment}) AS quarantined
+        """)
+    return " UNION ALL ".join(queries)
+
+
+_NOTHING_CONSERVED = (
+    "SELECT NULL::VARCHAR AS source, NULL::VARCHAR AS product, NULL::DATE AS session, "
+    + ", ".join(f"0::BIGINT AS {name}" for name in COUNTS)
+    + " WHERE false"
+)
 
 
 def derive_current(

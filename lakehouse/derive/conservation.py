@@ -23,15 +23,17 @@ COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
 
 
 def conservation(sources: Iterable[Source], lake: Lake, connection: duckdb.DuckDBPyConnection) -> str:
-    """The query behind `lake.conservation`, over every source that the ledger knows."""
+    """The query behind `lake.conservation`, over every source that the ledger knows, or that counts its own rows."""
+    known = list(sources)
     loaded = lake.table(LEDGER).snapshot().partition_values("source")
     queries = [
         f"({conservation_of(lake, connection, source, table)})"
-        for source in sources
+        for source in known
         if source.name in loaded
         for table in source.tables
         if table.keeps is not None
     ]
+    queries += [f"({each.conserved(lake, connection, each)})" for each in known if each.conserved is not None]
     if not queries:
         nothing = ", ".join(f"0::BIGINT AS {name}" for name in COUNTS)
         return f"SELECT NULL::VARCHAR AS source, NULL::VARCHAR AS product, NULL::DATE AS session, {nothing} WHERE false"

@@ -140,6 +140,7 @@ class Source:
         views: name of a table that is not stored -> its query.
         macros: name of a table macro -> the function that creates it.
         notes: what `lakehouse status` tells of the source besides: label -> text.
+        conserved: makes the query of the terms of `lake.conservation`, if rows don't come in by datasets.
         unreported: finds the partitions of which something lacks that the source writes outside of the lake.
     """
 
@@ -156,6 +157,7 @@ class Source:
     macros: Mapping[str, Macro] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     notes: Callable[[Lake], Mapping[str, str]] = lambda lake: {}
+    conserved: TableQuery | None = None
     unreported: Callable[[Lake, Any, Sequence[date]], list[date]] = lambda lake, source, partitions: []
 
     def table(self, name: str) -> str:

@@ -32,6 +32,14 @@ class _Noted:
         return self.variables.lake
 
     @property
+    def database_url(self) -> str | None:
+        return self.variables.database_url
+
+    @property
+    def postgres(self) -> Path:
+        return self.variables.postgres
+
+    @property
     def answer_max_bytes(self) -> int:
         return self.variables.answer_max_bytes
 

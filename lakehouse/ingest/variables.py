@@ -18,6 +18,14 @@ class Variables(Protocol):
         """The lake's root: an absolute folder or an s3:// URI."""
 
     @property
+    def database_url(self) -> str | None:
+        """PostgreSQL of the user's own; None for the embedded one."""
+
+    @property
+    def postgres(self) -> Path:
+        """Folder of the embedded PostgreSQL."""
+
+    @property
     def answer_max_bytes(self) -> int:
         """Bytes that an answer of an API may have."""
 

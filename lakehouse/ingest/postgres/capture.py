@@ -97,6 +97,24 @@ def capture(
     return run.result
 
 
+def has_news(lake: Lake, of: CapturedDatabase) -> str | None:
+    """Names what a capture would find new; None if it would find nothing. By snapshots that is known only by one, so it
+    always may.
+
+    Raises:
+        DatabaseUnavailable, SourceError: as for `capture`.
+    """
+    with serving(of, locked=False) as server, lake.connect() as connection:
+        last = last_batch(lake, connection, of.source)
+        number = last.number if last else 0
+        if of.mode == "snapshot" or not server.has_logical_log or last is None or last.stopped:
+            return f"{number}-compare"
+        slot = server.slot()
+        if slot is None or slot.is_lost or slot.lsn != last.lsn:
+            return f"{number}-slot"
+        return f"{number}-log" if next(server.peek(limit=1), None) is not None else None
+
+
 class _Capture:
     """A capture that is running, and holds the slot's lock."""
 

@@ -51,7 +51,7 @@ class BatchStore:
     def add_changes(self, table: CapturedTable, rows: Relation) -> Counts:
         """Stores the changes of a table from the log, without those that the table has already."""
         files = self._spool(table, "changes", images(table, rows, self.of.pii_key()))
-        bad = self._judge(table, files)
+        bad = self.judge(table, files)
         self._quarantine(
             table,
             f"""
@@ -70,11 +70,8 @@ class BatchStore:
 
     def add_snapshot(self, table: CapturedTable, catalog: str, lsn: int) -> Counts:
         """Stores the differences between a table of the database, at a snapshot, and the lake's."""
-        texts = text_query(self.of.schema, table.name, [column.name for column in table.columns])
-        meta = f"op := 'snapshot', lsn := {lsn}::BIGINT, xid := NULL::BIGINT, committed_at := {self._moment}"
-        rows = f"(SELECT struct_pack({meta}) AS {META}, * FROM postgres_query('{catalog}', {literal(texts)}))"
-        files = self._spool(table, "snapshot", images(table, Relation(rows), self.of.pii_key()))
-        bad = self._judge(table, files)
+        files = self.spool_snapshot(table, catalog, lsn)
+        bad = self.judge(table, files)
         quarantined = self._quarantine_new(table) if bad else 0
         good_rows = f"SELECT {META}.* FROM {files}"
         if bad:
@@ -85,6 +82,13 @@ class BatchStore:
         if count:
             self._append(table, Query(f"SELECT *, row_number() OVER () AS seq FROM {found}"), lsn)
         return Counts(count + quarantined, quarantined)
+
+    def spool_snapshot(self, table: CapturedTable, catalog: str, lsn: int) -> Relation:
+        """Writes a table of the database, at a snapshot, to a file."""
+        texts = text_query(self.of.schema, table.name, [column.name for column in table.columns])
+        meta = f"op := 'snapshot', lsn := {lsn}::BIGINT, xid := NULL::BIGINT, committed_at := {self._moment}"
+        rows = f"(SELECT struct_pack({meta}) AS {META}, * FROM postgres_query('{catalog}', {literal(texts)}))"
+        return self._spool(table, "snapshot", images(table, Relation(rows), self.of.pii_key()))
 
     def _differences(self, table: CapturedTable, there: str, lsn: int) -> Query:
         """The query for the changes that make the lake's rows those of the database; rows that break the contract stay
@@ -124,7 +128,7 @@ class BatchStore:
         self.connection.execute(f"COPY ({rows}) TO {literal(str(path))} (FORMAT parquet)")
         return Relation(f"read_parquet({literal(str(path))})")
 
-    def _judge(self, table: CapturedTable, rows: Relation) -> int:
+    def judge(self, table: CapturedTable, rows: Relation) -> int:
         """Fills the table `broken` with the rows that break the contract, and `reasons`; returns how many."""
         day = f"({META}.committed_at AT TIME ZONE 'UTC')::DATE"
         view = f'SELECT *, {day} AS "{table.part}" FROM ({typed(table, rows)}) WHERE NOT {META}.{_EXEMPT}'

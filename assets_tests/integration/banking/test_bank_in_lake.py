@@ -1,0 +1,159 @@
+"""The bank in the lake: captured, equal to the database, with daily balances, on each PostgreSQL that is supported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from typer.testing import CliRunner
+
+from assets_tests.support.bank import bank_at, customer_accounts, make_seeded, transfer
+from assets_tests.support.servers.postgres import EmbeddedPostgres, copy_of
+from lakehouse.api import Lake
+from lakehouse.catalog import described_source
+from lakehouse.cli.app import app
+from lakehouse.derive.captured import CapturedSource, capture_and_derive
+from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.banking.database.calls import Bank
+from lakehouse.servers.postgres import Database
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def seeded(server: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bank]:
+    """A seeded bank, which is the installation's."""
+    with copy_of(server, "seeded_bank", make_seeded) as database, bank_at(database) as opened:
+        monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", database.url)
+        yield opened
+
+
+@pytest.fixture
+def bank(embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bank]:
+    with seeded(embedded_postgres.server, monkeypatch) as bank:
+        yield bank
+
+
+@pytest.fixture
+def any_bank(any_postgres: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bank]:
+    with seeded(any_postgres, monkeypatch) as bank:
+        yield bank
+
+
+def source() -> CapturedSource:
+    found = described_source("banking")
+    assert isinstance(found, CapturedSource)
+    return found
+
+
+def captured() -> Lake:
+    """The lake after a capture."""
+    lake = Lake.present()
+    capture_and_derive(lake, source())
+    return lake
+
+
+def failing(lake: Lake) -> list[str]:
+    found = {f"{check.table}.{check.name}": check.run(lake, source(), None) for check in source().checks}
+    return sorted(name for name, each in found.items() if not each.passed)
+
+
+def rows(lake: Lake, query: str) -> list[tuple[object, ...]]:
+    found = lake.sql(query)
+    assert found is not None
+    return found.fetchall()
+
+
+def test_capture__the_lake_equals_the_bank_and_keeps_its_rules(any_bank: Bank) -> None:
+    bank = any_bank
+    lake = captured()
+    first, second = customer_accounts(bank)[:2]
+    bank.post([transfer("one", first, second, "12.50"), transfer("two", second, first, "0.50")])
+    before = datetime.now(UTC)
+    captured()
+    balances = dict(rows(lake, "SELECT number, balance FROM banking.account"))
+    there = {row["number"]: row["balance"] for row in bank.rows("SELECT number, balance FROM bank.account")}
+    assert balances == there
+    assert rows(lake, "SELECT count(*), sum(amount) FROM banking.entry") == [
+        (bank.rows("SELECT count(*) AS n FROM bank.entry")[0]["n"], 0)
+    ]
+    assert failing(lake) == []
+    assert not rebuild(lake, source(), verify=True).differs
+    past = Lake.present(as_of=before)
+    [(entries, balance)] = rows(
+        past,
+        f"SELECT count(*), (SELECT balance FROM banking.account WHERE number = '{first}') FROM banking.entry",
+    )
+    assert balance == there[first] + 12
+    assert entries == len(bank.rows("SELECT 1 AS one FROM bank.entry")) - 4
+    assert "@" not in str(rows(lake, "SELECT email, name, phone, address FROM banking.customer"))
+
+
+def test_balances_daily__a_posting_dated_back_restates_the_days_after_it(bank: Bank) -> None:
+    captured()
+    first, second = customer_accounts(bank)[:2]
+    today = datetime.now(UTC)
+    bank.post([transfer("back", first, second, "1.25", effective_at=(today - timedelta(days=3)).isoformat())])
+    lake = captured()
+    query = f"SELECT day, opening_balance, balance FROM banking.balances_daily WHERE number = '{second}' ORDER BY day"
+    days = rows(lake, query)
+    amount = Decimal("1.25")
+    assert [(opening, balance) for _, opening, balance in days[:3]] == [(0, amount), (amount, amount), (amount, amount)]
+    assert [day for day, *_ in days] == [(today - timedelta(days=back)).date() for back in (3, 2, 1, 0)]
+    [(balance,)] = rows(lake, f"SELECT balance FROM banking.account WHERE number = '{second}'")
+    assert days[-1][1:] == (amount, balance)
+    assert failing(lake) == []
+    assert not rebuild(lake, source(), verify=True).differs
+    assert rows(Lake.present(as_of=datetime.now(UTC)), query) == days
+
+
+def test_checks__find_what_was_tampered_with(bank: Bank) -> None:
+    captured()
+    first, second = customer_accounts(bank)[:2]
+    day = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    bank.post([transfer("back", first, second, "1.25", effective_at=day)])
+    lake = captured()
+    assert failing(lake) == []
+    tampering = {
+        "balances_daily": "opening_balance = 0",
+        "branch_changes": "seq = 1",
+        "customer_type": "id = 1",
+        "entry": "transaction_id = 1 AND line = 1",
+    }
+    for table, where in tampering.items():
+        lake.table(f"banking/{table}").snapshot().delete(where)
+    accounts = lake.table("banking/account").to_polars()
+    low = accounts.with_columns(balance=accounts["balance"] * 0 - 1, minimum_balance=accounts["balance"] * 0)
+    lake.table("banking/account").snapshot().overwrite(low.to_arrow(), "captured_on > '1970-01-01'")
+    assert failing(lake) == [
+        "account.balance_equals_entries",
+        "account.balance_not_below_minimum",
+        "balances_daily.days_follow_each_other",
+        "capture_ledger.conservation",
+        "capture_ledger.source_equals_lake",
+        "customer.references",
+        "entry.sums_to_zero",
+    ]
+
+
+def test_commands__capture_and_verify(bank: Bank) -> None:
+    run = CliRunner()
+    first = run.invoke(app, ["banking", "capture"])
+    assert first.exit_code == 0
+    assert "nothing was captured before" in first.output
+    assert "Nothing is new" in run.invoke(app, ["banking", "capture"]).output
+    verified = run.invoke(app, ["banking", "verify"])
+    assert (verified.exit_code, verified.output.count("equal")) == (0, 19)
+    Lake.present().table("banking/branch_changes").snapshot().delete("seq = 1")
+    tampered = run.invoke(app, ["banking", "verify"])
+    assert tampered.exit_code == 1
+    assert "1 DIFFER" in tampered.output
+    with bank.database.connect(autocommit=True) as connection:
+        connection.execute("ALTER TABLE bank.branch ADD nickname text")
+    bank.call("add_branch", {"key": "new branch", "name": "Quay"})
+    stopped = run.invoke(app, ["banking", "capture"])
+    assert stopped.exit_code == 1
+    assert "branch has stopped: column nickname isn't in the contract" in stopped.output

@@ -1,0 +1,20 @@
+"""Bank accounts: the domain as the catalogue knows it."""
+
+from __future__ import annotations
+
+from lakehouse.derive.domain import Domain, Kind
+from lakehouse.domains.banking.config import BankConfig
+from lakehouse.domains.banking.source import KIND, bank_source, contracts
+
+DOMAIN = Domain(
+    name="banking",
+    kinds=(
+        Kind(
+            name=KIND,
+            component="DatabaseCapture",
+            model=BankConfig,
+            resolve=bank_source,
+            contracts=contracts,
+        ),
+    ),
+)

@@ -1,0 +1,76 @@
+"""The bank as a source of the lake, made of its YAML and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lakehouse.derive.captured import CapturedSource, change_views, conserved, current_tables
+from lakehouse.domains.banking.balances import balances_table
+from lakehouse.domains.banking.checks import bank_checks
+from lakehouse.domains.banking.config import BankConfig
+from lakehouse.errors import SourceError
+from lakehouse.ingest.partitioning import Periods
+from lakehouse.ingest.postgres.captured import CapturedDatabase, CapturedTable, capture_contracts
+from lakehouse.ingest.postgres.pii_key import pii_key
+from lakehouse.ingest.pseudonyms import VARIABLE
+from lakehouse.ingest.variables import Variables
+from lakehouse.lake.contract import Contract, read_contracts
+from lakehouse.servers.postgres import Place, database
+
+KIND = "bank"
+DERIVED = "balances_daily"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankSource(CapturedSource):
+    """A bank's database and what the lake has of it."""
+
+
+def contracts() -> Mapping[str, Contract]:
+    """Every contract of the domain, by its table's name."""
+    own = read_contracts(Path(__file__).parent, "banking")
+    return {**own, **capture_contracts([name for name in own if name != DERIVED], "banking")}
+
+
+def bank_source(config: BankConfig, variables: Variables) -> BankSource:
+    """The source that a `defs.yaml` describes.
+
+    Raises:
+        SourceError: it names a table that has no contract.
+    """
+    known = contracts()
+    captured = set(known) - {DERIVED}
+    if unknown := [name for name in config.tables if name not in captured or name.endswith("_changes")]:
+        raise SourceError(f"{config.source}: there is no contract of the table {unknown[0]}; add one, or remove it")
+    url = variables.source_variable(config.source, "url") or config.dsn or variables.database_url
+    place = Place(variables.postgres, url)
+    zone = variables.source_variable(config.source, "time_zone") or config.time_zone
+    of = CapturedDatabase(
+        source=config.source,
+        database=partial(database, place),
+        schema=config.database_schema,
+        publication=config.publication,
+        slot=config.slot,
+        mode=config.mode,
+        tables=tuple(CapturedTable(name, known[name]) for name in config.tables),
+        pii_key=lambda: pii_key(variables.secret(VARIABLE), variables.home),
+    )
+    return BankSource(
+        name=config.source,
+        kind=KIND,
+        description=config.description,
+        owners=tuple(config.owners),
+        tags=config.tags,
+        contracts=known,
+        tables=(*current_tables(of), balances_table(zone)),
+        views=change_views(of),
+        checks=bank_checks(of, known),
+        of=of,
+        place=place,
+        conserved=conserved,
+        days=Periods("day", config.first_day, zone),
+        lag_warning_bytes=config.lag_warning_bytes,
+    )

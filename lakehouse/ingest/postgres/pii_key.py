@@ -1,0 +1,40 @@
+"""The key with which personal data are hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from lakehouse.errors import HomeUnavailable
+
+_BYTES = 32
+
+
+def pii_key(given: str | None, home: Path) -> bytes:
+    """The key: made of `given`, or one that is made once and kept in the home. Who loses it can't compare hashes with
+    those of before: the next comparison finds every row with personal data changed.
+
+    Raises:
+        HomeUnavailable: the key can't be read or kept.
+    """
+    if given is not None:
+        return hashlib.sha256(given.encode()).digest()
+    path = home / "pii-key"
+    try:
+        if not path.exists():
+            home.mkdir(parents=True, exist_ok=True)
+            fresh = home / f"pii-key-{secrets.token_hex(4)}"
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(secrets.token_bytes(_BYTES))
+            try:
+                # Of two processes at once the first one's key stays, and is never seen half written.
+                os.link(fresh, path)
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        return path.read_bytes()
+    except OSError as error:
+        raise HomeUnavailable(f"the key for personal data can't be kept in {path}: {error.strerror}") from error
