@@ -31,13 +31,15 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from lakehouse.errors import LakehouseError, SourceUnavailable
 from lakehouse.ingest.listing import Listing, listing_schema
+from lakehouse.ingest.mirror_keys import Keys
 from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.object_store import objects_at, store_at
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_MANIFEST = re.compile(r"(\d{10})\.json")
+_MANIFEST = re.compile(r"(?:manifests/)?(\d{10})\.json")
+_TRIES = 3
 _KEPT = 50
 """Manifests that are kept, for runs that are reading one."""
 _UNPLACED = ""
@@ -103,6 +105,7 @@ class _Manifest:
     objects: Mapping[str, _Object] = field(default_factory=dict)
     at: str | None = None
     lag_s: float | None = None
+    keys: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ class Mirror(ObjectSource):
     url: str
     connect: Callable[[], MirroredSystem]
     unplaced: str
+    _seen: dict[int, _Manifest] = field(default_factory=dict, compare=False, repr=False)
+    """The manifest that was read last, by its number: a manifest is never written again."""
 
     def list(self, prefix: str = "") -> Listing:
         """Lists the days, after the system's changes were taken.
@@ -195,13 +200,22 @@ class Mirror(ObjectSource):
             try:
                 changes, position = system.changes(before.position)
             except HistoryLost:
-                return self._read_again(system, before)
+                return self._read_anew(system, before)
             moments = [each.at for each in changes if each.at is not None]
             lag_s = (datetime.now(UTC) - min(moments)).total_seconds() if moments else before.lag_s
             return replace(self._applied(before, changes, position), lag_s=lag_s)
-        return self._read_again(system, before)
+        return self._read_anew(system, before)
 
-    def _read_again(self, system: MirroredSystem, before: _Manifest) -> _Manifest:
+    def _read_anew(self, system: MirroredSystem, before: _Manifest) -> _Manifest:
+        """Reads all records; again, if the system was emptied meanwhile."""
+        for _ in range(_TRIES):
+            try:
+                return self._read_all(system, before)
+            except HistoryLost as error:
+                lost = error
+        raise SourceUnavailable(f"{lost}, each time while all was read ({_TRIES} times); load it again later")
+
+    def _read_all(self, system: MirroredSystem, before: _Manifest) -> _Manifest:
         """All records, and the changes while they were read."""
         position = system.position()
         days: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -209,27 +223,52 @@ class Mirror(ObjectSource):
             days[record.day or _UNPLACED][record.key] = record.text
         if not days and before.objects:
             return before
-        after = self._written(before, days, {*before.objects} - {self._name(day) for day in days}, position)
+        gone = {*before.objects} - {self._name(day) for day in days}
+        keys = self._keys({})
+        for day, records in days.items():
+            for key in records:
+                keys.set(key, self._name(day))
+        after = replace(self._written(before, days, gone, position), keys=keys.written())
         if position is None:
             return after
         return self._applied(after, *system.changes(position))
 
     def _applied(self, before: _Manifest, changes: Iterable[Change], position: str) -> _Manifest:
-        """The manifest after some changes; with the same days where they change nothing."""
-        known: dict[str, str] = {}
-        days: defaultdict[str, dict[str, str]] = defaultdict(dict)
-        for number, change in enumerate(changes):
-            if not number:
-                for name, each in before.objects.items():
-                    days[name] = self._records(each)
-                    known.update(dict.fromkeys(days[name], name))
-            if (old := known.pop(change.key, None)) is not None:
-                days[old].pop(change.key)
+        """The manifest after some changes; with the same days where they change nothing. Only the days of the changed
+        records are read.
+        """
+        changes = list(changes)
+        if not changes:
+            return replace(before, position=position)
+        keys = self._keys(before.keys) if before.keys is not None else self._keys_of_days(before)
+        days: dict[str, dict[str, str]] = {}
+
+        def records(name: str) -> dict[str, str]:
+            if name not in days:
+                days[name] = self._records(before.objects[name]) if name in before.objects else {}
+            return days[name]
+
+        for change in changes:
+            if (old := keys.day_of(change.key)) is not None:
+                del records(old)[change.key]
+            new = None
             if change.record is not None:
-                known[change.key] = self._name(change.record.day or _UNPLACED)
-                days[known[change.key]][change.key] = change.record.text
+                new = self._name(change.record.day or _UNPLACED)
+                records(new)[change.key] = change.record.text
+            keys.set(change.key, new)
         filled = {name: records for name, records in days.items() if records}
-        return self._written(before, filled, {*days} - {*filled}, position)
+        return replace(self._written(before, filled, {*days} - {*filled}, position), keys=keys.written())
+
+    def _keys(self, paths: Mapping[str, str]) -> Keys:
+        return Keys(paths, lambda path: self._kept.fetch(path, None), self._put_object)
+
+    def _keys_of_days(self, manifest: _Manifest) -> Keys:
+        """The index of a mirror that an earlier release wrote without one."""
+        keys = self._keys({})
+        for name, each in manifest.objects.items():
+            for key in self._records(each):
+                keys.set(key, name)
+        return keys
 
     def _name(self, day: str) -> str:
         return day or self.unplaced
@@ -255,7 +294,7 @@ class Mirror(ObjectSource):
             published_at = objects[name].published_at if same else now
             self._put_object(path, gzip.compress(text, compresslevel=6, mtime=0))
             objects[name] = _Object(path, version, len(text), published_at)
-        return _Manifest(before.number, position, objects)
+        return replace(before, position=position, objects=objects, lag_s=None)
 
     def _records(self, held: _Object) -> dict[str, str]:
         """The records of a day by their identifiers."""
@@ -268,15 +307,21 @@ class Mirror(ObjectSource):
         return found
 
     def _last(self) -> _Manifest:
-        names = self._kept.list().objects["name"].to_list()
-        numbers = [int(match[1]) for name in names if (match := _MANIFEST.fullmatch(name))]
-        if not numbers:
+        # Earlier releases wrote manifests beside the folders of days, and without time, lag and keys.
+        listed = self._kept.list("manifests").objects["name"].to_list() or self._kept.list().objects["name"].to_list()
+        found = {int(match[1]): name for name in listed if (match := _MANIFEST.fullmatch(name))}
+        if not found:
             return _Manifest()
-        with self._kept.fetch(f"{max(numbers):010d}.json", None) as file:
-            said: dict[str, Any] = json.load(file)
-        objects = {day: _Object(**each) for day, each in said["objects"].items()}
-        # Earlier releases wrote neither time nor lag.
-        return _Manifest(max(numbers), said["position"], objects, said.get("at"), said.get("lag_s"))
+        number = max(found)
+        if number not in self._seen:
+            with self._kept.fetch(found[number], None) as file:
+                said: dict[str, Any] = json.load(file)
+            objects = {day: _Object(**each) for day, each in said["objects"].items()}
+            self._seen.clear()
+            self._seen[number] = _Manifest(
+                number, said["position"], objects, said.get("at"), said.get("lag_s"), said.get("keys")
+            )
+        return self._seen[number]
 
     def _put(self, manifest: _Manifest) -> bool:
         """Writes the next manifest; False where another run has written that of this number."""
@@ -287,9 +332,10 @@ class Mirror(ObjectSource):
             "objects": {day: vars(each) for day, each in manifest.objects.items()},
             "at": datetime.now(UTC).isoformat(),
             "lag_s": manifest.lag_s,
+            "keys": manifest.keys,
         }
         try:
-            name = f"{manifest.number:010d}.json"
+            name = _name_of(manifest.number)
             obstore.put(self._store, name, json.dumps(said, sort_keys=True).encode(), mode="create")
         except obstore.exceptions.AlreadyExistsError:
             return False
@@ -304,7 +350,7 @@ class Mirror(ObjectSource):
 
         if number > 0:
             with suppress(FileNotFoundError):
-                obstore.delete(self._store, f"{number:010d}.json")
+                obstore.delete(self._store, _name_of(number))
 
     def _put_object(self, path: str, content: bytes) -> None:
         import obstore
@@ -321,6 +367,10 @@ class Mirror(ObjectSource):
     @cached_property
     def _store(self) -> ObjectStore:
         return store_at(self.url)
+
+
+def _name_of(number: int) -> str:
+    return f"manifests/{number:010d}.json"
 
 
 def _digest(text: bytes) -> str:
