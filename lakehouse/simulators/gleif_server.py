@@ -1,4 +1,4 @@
-"""GLEIF on loopback: the index of golden copies, the indexes of the mappings, and the files that they name.
+"""GLEIF on loopback: the index of golden copies, the indexes of the mappings, the files that they name, and the API.
 
 What is published belongs in `gleif`; this serves what lies in its folder, so that a file that was damaged on purpose is
 served as it is.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from lakehouse.simulators.gleif import Gleif
+from lakehouse.simulators.gleif_answers import answer
 from lakehouse.simulators.request_server import ApiRequest, ApiResponse, RequestServer
 
 Fault = Literal["too many", "server error", "html", "missing"]
@@ -21,13 +22,14 @@ _GOLDEN = re.compile(r"(\d{8})-(\d{4})-gleif-goldencopy-(lei2|rr|repex)-(.+)\.cs
 _KINDS = {"golden-copy": None, "intra-day": "IntraDay", "last-day": "LastDay", "last-week": "LastWeek"}
 _KINDS |= {"last-month": "LastMonth"}
 _INDEX, _MAPPINGS, _FILES = "/api/v2/golden-copies/publishes", "/api/v2/", "/storage/"
+_API = "/api/v1/"
 
 
 class GleifServer:
     """A server of a publisher's files while its context is open.
 
     Args:
-        per_page: publications on a page of the index.
+        per_page: publications on a page of the index, and records on one of the API at most.
 
     `requests` are the paths that were asked for, `faults` what the next requests get.
     """
@@ -35,7 +37,7 @@ class GleifServer:
     def __init__(self, gleif: Gleif, *, per_page: int = 10) -> None:
         self.requests: list[str] = []
         self.faults: deque[Fault] = deque()
-        self._folder: Path = gleif.folder
+        self._gleif, self._folder = gleif, gleif.folder
         self._per_page = per_page
         self._server = RequestServer(self._answer)
 
@@ -56,6 +58,11 @@ class GleifServer:
         """The address below which the indexes of the mappings are."""
         return f"{self._server.url}{_MAPPINGS}".rstrip("/")
 
+    @property
+    def api_url(self) -> str:
+        """The address of the API."""
+        return f"{self._server.url}{_API}".rstrip("/")
+
     def _answer(self, request: ApiRequest) -> ApiResponse:
         self.requests.append(request.path)
         match self.faults.popleft() if self.faults else None:
@@ -72,6 +79,12 @@ class GleifServer:
             return self._index(int(request.query.get("page", "1")))
         if request.path in (f"{_MAPPINGS}isin-lei", f"{_MAPPINGS}bic-lei"):
             return self._mappings(request.path.rpartition("/")[2].partition("-")[0])
+        if request.path.startswith(_API):
+            url, parts = f"{self._server.url}{request.path}", request.path.removeprefix(_API).split("/")
+            document = answer(self._gleif, parts, request.query, url, self._per_page)
+            return (
+                ApiResponse(b'{"errors": []}', 404) if document is None else ApiResponse(json.dumps(document).encode())
+            )
         path = self._folder / request.path.rpartition("/")[2]
         if request.path.startswith(_FILES) and path.is_file():
             return ApiResponse(path.read_bytes(), headers={"Content-Type": "application/zip"})

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lakehouse.ingest.http import downloads
-from lakehouse.ingest.http.downloads import Downloads
+from lakehouse.ingest.http.downloads import Downloads, NotThere
 from lakehouse.simulators.request_server import ApiRequest, ApiResponse, RequestServer
 
 
@@ -20,6 +20,8 @@ def test_document__is_kept_for_a_minute(
 
     def answer(request: ApiRequest) -> ApiResponse:
         asked.append(request)
+        if request.path == "/nothing":
+            return ApiResponse(b"Not Found", 404)
         return ApiResponse(json.dumps({"number": len(asked)}).encode())
 
     clock = [0.0]
@@ -27,4 +29,8 @@ def test_document__is_kept_for_a_minute(
     with RequestServer(answer) as server:
         for clock[0] in (1.0, 60.0, 62.0):
             found.append(int(requests.document(f"{server.url}/index")["number"]))
-    assert found == expected
+        assert found == expected
+        for clock[0] in (70.0, 80.0):
+            with pytest.raises(NotThere, match="status 404"):
+                requests.document(f"{server.url}/nothing")
+        assert len(asked) == expected[-1] + (2 if loopback else 1)

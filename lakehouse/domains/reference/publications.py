@@ -15,6 +15,7 @@ from lakehouse.derive.by_partition import derive_by_partition, partitions_as_of
 from lakehouse.derive.checks import conservation_holds, objects_known, of_every_dataset, of_every_table
 from lakehouse.derive.revisions import RevisionRule, winners
 from lakehouse.derive.source import Check, DerivedTable, Source, Winners
+from lakehouse.domains.reference.asked import Asks, answers_at
 from lakehouse.domains.reference.chains import due
 from lakehouse.domains.reference.config_base import PublisherConfig
 from lakehouse.domains.reference.contracts import ANSWERED, PUBLISHED, contracts
@@ -50,6 +51,8 @@ class Publications(RowFormat):
     index: str = Field(
         "", description="Where the index of the objects is, below a place with an http(s) URL; empty: there itself."
     )
+
+    asks: Asks | None = Field(None, description="What an API is asked, if the place is one.")
 
     @model_validator(mode="after")
     def _says_when(self) -> Publications:
@@ -108,8 +111,9 @@ class Rows:
         """The dataset of publications, or of answers."""
         contract = contracts()[f"raw_{self.dataset_name(said.are_answers)}"]
         here, others = self.settings[said.are_answers], ("url", "mappings_url", "api_url")
-        answers = partial(place_of, config.source, said.objects, variables, here, others)
-        snapshots = partial(_snapshots, answers, self.name, said, config.source, variables, here)
+        folder = partial(place_of, config.source, said.objects, variables, here, others)
+        answers = partial(answers_at, folder, said.asks, config.source, variables, here)
+        snapshots = partial(_snapshots, folder, self.name, said, config.source, variables, here)
         rows = said if said.are_answers else _with_removals(said)
         return Dataset(
             source=config.source,
@@ -122,14 +126,15 @@ class Rows:
                 answers if said.are_answers else snapshots,
                 said.objects,
                 tuple(beside),
-                in_lake=None if said.are_answers else snapshots,
+                in_lake=answers if said.are_answers else snapshots,
             ),
             partitioning=Periods("day", config.first_day),
             partition_column="published_on",
             part=Part("published_on"),
             times=partial(_answered, said) if said.are_answers else _named,
             reading=reading_digest(
-                contract, {"rows": said.model_dump(mode="json", exclude={"objects", "index"}, exclude_defaults=True)}
+                contract,
+                {"rows": said.model_dump(mode="json", exclude={"objects", "index", "asks"}, exclude_defaults=True)},
             ),
             refusals=config.refusals,
             object_max_bytes=variables.object_max_bytes,

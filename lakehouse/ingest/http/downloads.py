@@ -26,7 +26,6 @@ T = TypeVar("T")
 _TRIES = 5
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 _TIMEOUT_S = 60.0
-_KEPT_S = 60.0
 
 
 class _TryFailed(Exception):
@@ -41,6 +40,14 @@ class _Refused(Exception):
     """The server refuses the request; asking again changes nothing."""
 
 
+class _Absent(_Refused):
+    """It has nothing there."""
+
+
+class NotThere(SourceUnavailable):
+    """The server has nothing at an address (404)."""
+
+
 class Downloads:
     """Requests to servers, whose connections are kept open.
 
@@ -52,12 +59,13 @@ class Downloads:
         self._now = now
         self._documents: dict[str, tuple[float, Any]] = {}
 
-    def document(self, url: str) -> Any:
-        """The JSON document at an address, which is asked for once a minute at most: sensors look more often. That of a
-        server on this machine is always asked for.
+    def document(self, url: str, *, kept_s: float = 60.0) -> Any:
+        """The JSON document at an address, which is asked for once in `kept_s` at most, as sensors look more often. A
+        server on this machine is always asked.
 
         Raises:
-            SourceUnavailable: there is none.
+            NotThere: the server says that there is none.
+            SourceUnavailable: it can't be read.
         """
 
         def get(answer: httpx.Response) -> Any:
@@ -69,17 +77,18 @@ class Downloads:
                 raise _Refused(f"it is {what} where a JSON document is expected") from None
 
         until, known = self._documents.get(url, (0.0, None))
-        if self._now() < until:
-            return known
-        try:
-            document = self._asked(url, get)
-        except (_TryFailed, _Refused) as failed:
-            raise SourceUnavailable(
-                f"{url} can't be read: {failed}; check that this is the publisher's address, and try again later"
-            ) from None
-        if urlsplit(url).hostname not in LOOPBACK:
-            self._documents[url] = self._now() + _KEPT_S, document
-        return document
+        if self._now() >= until:
+            try:
+                known = self._asked(url, get)
+            except _Absent as failed:
+                known = failed
+            except (_TryFailed, _Refused) as failed:
+                raise SourceUnavailable(_unread(url, failed)) from None
+            if urlsplit(url).hostname not in LOOPBACK:
+                self._documents[url] = self._now() + kept_s, known
+        if isinstance(known, _Absent):
+            raise NotThere(_unread(url, known))
+        return known
 
     def file(self, url: str) -> IO[bytes]:
         """The file at an address, at its start; a large one is kept on disk until it is closed.
@@ -118,6 +127,8 @@ class Downloads:
                 if status >= 500 or status in PASSING_STATUS:
                     asked = pause_s(answer.headers.get("retry-after"), datetime.now(UTC))
                     raise _TryFailed(f"the server answers with status {status}", asked)
+                if status == 404:
+                    raise _Absent("the server answers with status 404")
                 if status != 200:
                     raise _Refused(f"the server answers with status {status}")
                 return read(answer)
@@ -131,6 +142,10 @@ class Downloads:
         import httpx
 
         return httpx.Client(timeout=_TIMEOUT_S, follow_redirects=True)
+
+
+def _unread(url: str, failed: Exception) -> str:
+    return f"{url} can't be read: {failed}; check that this is the publisher's address, and try again later"
 
 
 def _next_wait(error: Exception) -> bool | float:
