@@ -81,6 +81,7 @@ def placeholders(
             "/data/wiki": str(daily),
             **reference_places(tmp_path / "reference"),
             **shop_places(tmp_path / "shop"),
+            "--set ticker=JPM": "--set ticker=JPM --set start=2024-01-01 --set end=2024-12-31",
             "postings.jsonl": str(postings(tmp_path / "postings.jsonl")),
             "2017-06-20": str(FIRST),
             "2017-07-14": str(LAST),

@@ -23,6 +23,7 @@ from rich.markup import escape
 
 from lakehouse.api import Lake
 from lakehouse.catalog import feed_named, source_named
+from lakehouse.cli.demo_analysis import ANALYSIS, play_analysis
 from lakehouse.cli.demo_shop import file_server, play_shop, print_shop, use_shop
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
@@ -88,6 +89,7 @@ def play(console: Console, seed: int) -> None:
     _print_result(console, VENDOR, vendor)
     _print_feed(console, feed)
     print_shop(console)
+    play_analysis(console, VENDOR, market.symbols[0], _DAILY_FROM, LAST)
     _print_quarantine(console)
     _print_next(console, home, market.symbols[0])
 
@@ -299,6 +301,7 @@ def _print_next(console: Console, home: Path, instrument: str) -> None:
         f'{prefix} {_lakehouse()} sql "FROM lake.reconciliation_breaks"',
         f'{prefix} {_lakehouse()} sql "FROM {FEED}.top_stocks LIMIT 9"',
         f'{prefix} {_lakehouse()} documents search "prices of lamps"',
+        f"{prefix} {_lakehouse()} analyses results {ANALYSIS} fig -o crossover.png",
         f"{prefix} {_lakehouse()} plot {instrument} --from {LAST} --to {LAST}",
         f"{prefix} {_lakehouse()} status",
         f"{_lakehouse()} dev --demo",
