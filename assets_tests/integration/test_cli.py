@@ -291,6 +291,7 @@ def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.Mo
     # The command's path is quoted where it has a space.
     for words in (
         "First load",
+        "demo_crossover: ",
         "After them",
         "In the quarantine",
         "Try next",
