@@ -5,7 +5,7 @@ from __future__ import annotations
 from lakehouse.components.sources.component import SourceComponent
 from lakehouse.derive.source import Source
 from lakehouse.domains.documents.config import DocumentConfig
-from lakehouse.domains.documents.source import document_source
+from lakehouse.domains.documents.resolve import document_source
 from lakehouse.settings import settings
 
 

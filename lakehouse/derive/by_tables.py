@@ -19,7 +19,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lakehouse.derive.fingerprints import MADE_FROM, WHOLE, contents, digest, marks_of, outdated, said_by
-from lakehouse.derive.incremental import DeriveResult, count, derive_until_current, overwrite_changed
+from lakehouse.derive.incremental import (
+    DeriveResult,
+    count,
+    derive_until_current,
+    overwrite_changed,
+    overwrite_differing,
+)
 from lakehouse.derive.source import Source
 from lakehouse.errors import LakeUnavailable, TableMissing
 from lakehouse.lake.lake import Lake
@@ -79,7 +85,6 @@ def _derive(
 ) -> tuple[DeriveResult, Sequence[Snapshot]]:
     target = lake.table(source.table(how.table)).snapshot()
     contract = target.table.contract
-    part = contract.partition_by[0]
     columns = ", ".join(f'"{name}"' for name in contract.column_names)
     snapshots = [lake.table(source.table(name)).snapshot() for name in how.inputs]
     query = f"SELECT {columns} FROM ({how.rule(*(Relation(f'stored_{name}') for name in how.inputs))})"
@@ -101,10 +106,7 @@ def _derive(
             return _derive_subjects(connection, how, target, query, made_from), snapshots
         for name in how.inputs:
             connection.execute(f"CREATE TEMP VIEW stored_{name} AS FROM all_{name}")
-        connection.execute(f"CREATE TEMP TABLE fresh AS {query}")
-        found = connection.execute(f"SELECT DISTINCT {part}::VARCHAR FROM fresh").fetchall()
-        values = sorted({value for (value,) in found} | set(target.partition_values(part)))
-        return overwrite_changed(connection, target, part, values, _order(target), made_from, verify=verify), snapshots
+        return overwrite_differing(connection, target, query, _order(target), made_from, verify=verify), snapshots
 
 
 def _changed_subjects(

@@ -113,6 +113,25 @@ def overwrite_changed(
     return DeriveResult(made, frozenset(changed), table.num_rows, int(not verify), by_partition)
 
 
+def overwrite_differing(
+    connection: duckdb.DuckDBPyConnection,
+    target: Snapshot,
+    query: str,
+    order: str,
+    made_from: Fingerprints,
+    *,
+    verify: bool,
+) -> DeriveResult:
+    """Makes `query` the whole content of the target; writes only the partitions whose rows differ (see
+    `overwrite_changed`).
+    """
+    part = target.table.contract.partition_by[0]
+    connection.execute(f"CREATE TEMP TABLE fresh AS {query}")
+    found = connection.execute(f"SELECT DISTINCT {part}::VARCHAR FROM fresh").fetchall()
+    values = sorted({value for (value,) in found} | set(target.partition_values(part)))
+    return overwrite_changed(connection, target, part, values, order, made_from, verify=verify)
+
+
 def _read(path: Path, schema: pa.Schema, partition: str, values: Sequence[date | str]) -> pa.RecordBatchReader:
     """The rows of some partitions in a Parquet file, a batch at a time."""
     import pyarrow as pa

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.domains.documents.config import DocumentConfig
-from lakehouse.domains.documents.source import contracts, document_source
+from lakehouse.domains.documents.resolve import contracts, document_source
 from lakehouse.domains.documents.tables import KIND, TABLES, marts_macro
 
 DOMAIN = Domain(

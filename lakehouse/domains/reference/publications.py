@@ -19,7 +19,6 @@ from lakehouse.domains.reference.asked import Asks, answers_at
 from lakehouse.domains.reference.chains import due
 from lakehouse.domains.reference.config_base import PublisherConfig
 from lakehouse.domains.reference.contracts import ANSWERED, PUBLISHED, contracts
-from lakehouse.domains.reference.places import place_of
 from lakehouse.ingest.coerce import PROVENANCE
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.differences import REMOVED, SnapshotPlace, reads_differences
@@ -28,6 +27,7 @@ from lakehouse.ingest.names import Objects
 from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.offered import OfferedFiles
 from lakehouse.ingest.partitioning import Part, Periods
+from lakehouse.ingest.places import place_of
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.times import moments

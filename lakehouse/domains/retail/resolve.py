@@ -14,14 +14,13 @@ from lakehouse.domains.retail.config import Collection, RetailConfig
 from lakehouse.domains.retail.features import features_macro, labels_macro
 from lakehouse.domains.retail.persons import without_persons
 from lakehouse.domains.retail.tables import LINES, TABLES
-from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.mirror import Mirror
 from lakehouse.ingest.mongo import MongoCollection, day_in
 from lakehouse.ingest.names import Objects
 from lakehouse.ingest.object_source import ObjectSource
-from lakehouse.ingest.object_store import objects_at
 from lakehouse.ingest.partitioning import Part, Periods
+from lakehouse.ingest.places import place_of, url_of
 from lakehouse.ingest.pseudonyms import Pseudonyms, pseudonyms_of
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.row_format import RowTime
@@ -38,6 +37,7 @@ KIND = "shop"
 """Also the schema with the domain's tables over all sources; `retail` is the name of a source."""
 
 MONGO = ("mongodb://", "mongodb+srv://")
+_FORMS = "a folder or bucket of daily files, or to mongodb://host/database"
 _DAYS = Objects(pattern=r"(?P<date>\d{4}-\d{2}-\d{2})\.jsonl\.gz", holds="day")
 """The names of a mirror's objects."""
 
@@ -69,7 +69,7 @@ def _notes(
     config: RetailConfig, variables: Variables, collection: MirroredCollection | None, lake: Lake
 ) -> Mapping[str, str]:
     """How the lines are read, and whether customers are stored in the clear."""
-    where = _url(config, variables)
+    where = url_of(config.source, config.objects, variables)
     files = "no location is configured" if where is None else f"daily files in {without_password(where)}"
     are_hidden = pseudonyms_of(config.source, variables) is not None
     return {
@@ -78,13 +78,9 @@ def _notes(
     }
 
 
-def _url(config: RetailConfig, variables: Variables) -> str | None:
-    return variables.source_variable(config.source, "url") or config.objects.url
-
-
 def _collection(config: RetailConfig, variables: Variables) -> MirroredCollection | None:
     """The collection that the lines come from, if they do."""
-    url = _url(config, variables)
+    url = url_of(config.source, config.objects, variables)
     if config.collection is None or url is None or not url.startswith(MONGO):
         return None
     mirror = partial(_mirror, config.collection, config, variables, url)
@@ -96,7 +92,8 @@ def _lines(config: RetailConfig, variables: Variables, collection: MirroredColle
         rows, objects = collection.described.rows, _DAYS
         place: Callable[[], ObjectSource] = collection.mirror
     else:
-        rows, objects, place = config.rows, config.objects, partial(_files, config.source, _url(config, variables))
+        rows, objects = config.rows, config.objects
+        place = partial(place_of, config.source, objects, variables, forms=_FORMS)
     contract, time, pseudonyms = contracts()["raw_lines"], rows.time, pseudonyms_of(config.source, variables)
     assert time is not None
     decides = {
@@ -123,20 +120,6 @@ def _lines(config: RetailConfig, variables: Variables, collection: MirroredColle
         refusals=config.refusals,
         pseudonyms=pseudonyms,
     )
-
-
-def _files(source: str, url: str | None) -> ObjectSource:
-    """Opens the place of the daily files.
-
-    Raises:
-        SourceError: the settings name none.
-    """
-    if url is None:
-        raise SourceError(
-            f"no location configured for {source}: set LAKEHOUSE_{source.upper()}_URL to a folder or bucket of daily "
-            "files or to mongodb://host/database, or objects.url in its defs.yaml"
-        )
-    return objects_at(url)
 
 
 def collection_at(url: str, collection: Collection, pseudonyms: Pseudonyms | None = None) -> MongoCollection:

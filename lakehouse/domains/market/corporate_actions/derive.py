@@ -9,7 +9,7 @@ from datetime import date
 from functools import partial
 
 from lakehouse.derive.fingerprints import WHOLE, of_whole, outdated
-from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
+from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_differing
 from lakehouse.derive.source import Source
 from lakehouse.domains.market.corporate_actions import rules as official
 from lakehouse.ingest.ledger import LEDGER
@@ -58,8 +58,6 @@ def _derived(
         made_from = {WHOLE: of_whole(connection, Relation("entries"), rows, target, ["raw_rows"])}
         if not afresh and not verify and not outdated(target, made_from):
             return DeriveResult(target.row_count()), ()
-        connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {columns} FROM ({rows})")
-        stored = connection.execute("SELECT DISTINCT year FROM fresh").fetchall()
-        years = sorted({str(year) for (year,) in stored} | set(target.partition_values("year")))
         order = "instrument_id, currency, year" if table == "corporate_actions" else "session, instrument_id"
-        return overwrite_changed(connection, target, "year", years, order, made_from, verify=verify), (ledger,)
+        query = f"SELECT {columns} FROM ({rows})"
+        return overwrite_differing(connection, target, query, order, made_from, verify=verify), (ledger,)

@@ -10,10 +10,10 @@ from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.markets import derive
 from lakehouse.domains.reference.markets.checks import market_checks
 from lakehouse.domains.reference.markets.config import Markets
-from lakehouse.domains.reference.places import place_of
 from lakehouse.domains.reference.product import Product
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.partitioning import Part, Periods
+from lakehouse.ingest.places import place_of
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.variables import Variables
 

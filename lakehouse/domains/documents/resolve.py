@@ -11,14 +11,13 @@ from lakehouse.derive.checks import conservation_holds, objects_known, of_every_
 from lakehouse.derive.source import Check, Source
 from lakehouse.domains.documents.config import DocumentConfig
 from lakehouse.domains.documents.tables import FILES, KIND, PAGES, PRODUCT, TABLES, files, search_macro
-from lakehouse.errors import SourceError
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.file_server import FileServer
 from lakehouse.ingest.object_source import ObjectSource
-from lakehouse.ingest.object_store import objects_at
 from lakehouse.ingest.partitioning import Part, Whole
 from lakehouse.ingest.pdf import PAGES as PAGE_ROWS
 from lakehouse.ingest.pdf import PageReader
+from lakehouse.ingest.places import place_of, url_of
 from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.thresholds import Refusals
 from lakehouse.ingest.variables import Variables
@@ -50,24 +49,22 @@ def document_source(config: DocumentConfig, variables: Variables) -> Source:
     )
 
 
-def place_of(config: DocumentConfig, variables: Variables) -> ObjectSource:
+def _place(config: DocumentConfig, variables: Variables) -> ObjectSource:
     """Opens the place of the files.
 
     Raises:
         SourceError: the settings name none.
     """
-    url = variables.source_variable(config.source, "url") or config.objects.url
-    if url is None:
-        raise SourceError(
-            f"no location configured for {config.source}: set LAKEHOUSE_{config.source.upper()}_URL to a folder, a "
-            "bucket or a file server (http://host), or objects.url in its defs.yaml"
-        )
-    return FileServer(url.rstrip("/")) if url.startswith(("http://", "https://")) else objects_at(url)
+    url = url_of(config.source, config.objects, variables)
+    if url is not None and url.startswith(("http://", "https://")):
+        return FileServer(url.rstrip("/"))
+    forms = "a folder, a bucket or a file server (http://host)"
+    return place_of(config.source, config.objects, variables, forms=forms)
 
 
 def _pages(config: DocumentConfig, variables: Variables) -> Dataset:
     contract = contracts()["raw_pages"]
-    place = partial(place_of, config, variables)
+    place = partial(_place, config, variables)
     return Dataset(
         source=config.source,
         name=PRODUCT,
