@@ -21,13 +21,14 @@ from assets_tests.support.dbt_warehouse import (
     Place,
     Warehouse,
     Window,
-    manifest,
     write,
     write_actions,
     write_official,
     write_windows,
 )
 from lakehouse.catalog import feed_named
+from lakehouse.settings import settings
+from lakehouse.warehouse.dbt import manifest
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_every_check_notices_what_it_is_for(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path / "warehouse", FILES, VENDOR, feeds=[feed_named("iex")])
     checks = warehouse.build()
     # `test_dbt_checks_of_shops` has those of the other parts, whose tables this warehouse doesn't have.
-    tests = {node.name: node.fqn[2] for node in manifest().nodes.values() if node.resource_type == "test"}
+    tests = {node.name: node.fqn[2] for node in manifest(settings()).nodes.values() if node.resource_type == "test"}
     assert checks.keys() == tests.keys()
     checks = {name: query for name, query in checks.items() if tests[name] not in OTHER_PARTS}
 

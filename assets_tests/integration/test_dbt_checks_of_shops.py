@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from assets_tests.support.dbt_warehouse import Warehouse, manifest
+from assets_tests.support.dbt_warehouse import Warehouse
 from assets_tests.support.shop_files import Line, put_day
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive.source import Source
 from lakehouse.ingest.load import load
+from lakehouse.settings import settings
 from lakehouse.simulators.pdf_files import pdf
+from lakehouse.warehouse.dbt import manifest
 
 PARTS = ("retail", "documents")
 DAYS = [date(2024, 1, 30), date(2024, 2, 6)]
@@ -82,7 +84,7 @@ def test_every_check_notices_what_it_is_for(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("LAKEHOUSE_DOCUMENTS_URL", str(tmp_path / "files"))
     warehouse = Warehouse(tmp_path / "warehouse", others=[take("retail"), take("documents")])
     checks = warehouse.build("--select", *(f"fqn:lakehouse.marts.{part}" for part in PARTS))
-    tests = [node for node in manifest().nodes.values() if node.resource_type == "test"]
+    tests = [node for node in manifest(settings()).nodes.values() if node.resource_type == "test"]
     assert checks.keys() == {node.name for node in tests if node.fqn[2] in PARTS}
     # Built once for both: the mart scores customers as the features do on the day after the last line.
     scores = "customer_id, last_day, invoice_count, total, recency, frequency, monetary, segment"

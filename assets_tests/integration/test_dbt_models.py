@@ -210,7 +210,7 @@ def test_two_vendors_of_one_venue_share_its_rows(tmp_path: Path) -> None:
     venue = source_named(FILES).config.venue
     crypto = {"calendar": Calendar.model_validate("24/7"), "first_session": date(2024, 1, 2)}
     other = changed(source_named(VENDOR), venue=venue.model_copy(update={"name": "XETRA", "country": "LU"}), **crypto)
-    both.sources[VENDOR] = other
+    both.sources = [other if each.name == VENDOR else each for each in both.sources]
     both.build()
     assert both.query("select mic, name, country from marts.dim_venue") == [("XETR", "XETRA", "LU")]
     assert both.query(

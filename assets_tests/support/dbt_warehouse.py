@@ -1,7 +1,7 @@
 """Warehouses that tests build with dbt over small lakes: rows written straight into the lake's tables, and a DuckDB
 file that dbt builds from them in this process.
 
-dbt's manifest is parsed once a process: a build takes a second then, and three as a command.
+The project is parsed once: a build takes a second then.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
@@ -26,13 +24,12 @@ from lakehouse.derive.source import Source
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.warehouse import sources as connection
-from lakehouse.warehouse.dbt import variables
+from lakehouse.warehouse.dbt import manifest, variables
 from lakehouse.warehouse.reading import reading
 
 if TYPE_CHECKING:
     # Its import takes two seconds: of the workers only those that run dbt need it.
     from dbt.cli.main import dbtRunnerResult
-    from dbt.contracts.graph.manifest import Manifest
 
 PROJECT = PROJECT_ROOT / "dbt_project"
 MARTS, VIEWS = (sorted(name.removeprefix("marts.") for name in names) for names in (lakes.MARTS, lakes.VIEWS))
@@ -241,8 +238,7 @@ class Warehouse:
         noted = nullcontext() if self.as_of is None else reading(self.path, {}, self.as_of)
         with self._named(), noted:
             try:
-                # A manifest remembers what was compiled with it, so each command needs its own.
-                return dbtRunner(manifest=manifest().deepcopy()).invoke(
+                return dbtRunner(manifest=manifest(settings())).invoke(
                     ["--quiet", *arguments, "--no-write-json", *_arguments(self.folder)]
                 )
             finally:
@@ -319,17 +315,6 @@ def built_elsewhere(folder: Path, *sources: str, feeds: Sequence[Feed] = ()) -> 
         settings.cache_clear()
         yield Warehouse(folder / "warehouse", *sources, feeds=feeds)
     settings.cache_clear()
-
-
-@cache
-def manifest() -> Manifest:
-    """The project as dbt parses it."""
-    from dbt.cli.main import dbtRunner
-
-    with TemporaryDirectory() as folder:
-        parsed = dbtRunner().invoke(["--quiet", "parse", *_arguments(Path(folder))])
-    assert parsed.success, parsed.exception
-    return parsed.result
 
 
 def _arguments(folder: Path) -> list[str]:

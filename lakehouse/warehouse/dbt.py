@@ -1,21 +1,26 @@
 """Runs dbt on the warehouse's models, in this process: another process would import dbt and read the manifest again.
 
-dbt's variables name the installation: its home, its lake and the private file. They are the same in every run, because
-dbt parses the whole project again if a variable changes; what changes from run to run is noted in the private file (see
-`reading`).
+dbt's variables name the installation: its home, its lake and the private file. What changes from run to run is noted in
+the private file (see `reading`). The project is parsed once, whatever the variables are, and commands are given the
+manifest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakehouseError
 from lakehouse.lake.location import database_folder
 from lakehouse.settings import PROJECT_ROOT, Settings
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
 
 PROJECT = PROJECT_ROOT / "dbt_project"
 Event = dict[str, Any]
@@ -27,7 +32,7 @@ class DbtFailed(LakehouseError):
 
 
 def target_folder(config: Settings) -> Path:
-    """Where dbt keeps its manifest and compiled models: below the home, since they depend on its paths."""
+    """Where dbt keeps compiled models: below the home, since they depend on its paths."""
     return config.home / "dbt"
 
 
@@ -51,13 +56,28 @@ def run_dbt(arguments: Sequence[str], config: Settings, on_event: Callable[[Even
     Raises:
         DbtFailed: dbt could not run the command at all.
     """
+    # Writing the manifest takes a third of a small build's time.
+    written = [*arguments, "--no-write-json"]
+    results = getattr(_invoke(written, config, target_folder(config), manifest(config), on_event), "results", [])
+    return [
+        f"{result.node.name}: {result.message}"
+        for result in results
+        if result.status in ("error", "fail", "runtime error")
+    ]
+
+
+def _invoke(
+    arguments: Sequence[str],
+    config: Settings,
+    target: Path,
+    parsed: Manifest | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> object:
+    """The result of a dbt command that keeps its files in the folder `target`."""
     from dbt.cli.main import dbtRunner
     from google.protobuf.json_format import MessageToDict
 
     callbacks = [lambda event: on_event(MessageToDict(event, preserving_proto_field_name=True))] if on_event else []
-    target = target_folder(config)
-    # Writing the manifest takes a third of a small build's time, and Dagster reads the one that `parse` wrote.
-    written = [] if arguments[0] == "parse" else ["--no-write-json"]
     folders = [
         "--project-dir",
         str(PROJECT),
@@ -66,21 +86,16 @@ def run_dbt(arguments: Sequence[str], config: Settings, on_event: Callable[[Even
         "--target-path",
         str(target),
         "--log-path",
-        str(target / "logs"),
+        str(target_folder(config) / "logs"),
     ]
-    said = [*arguments, *folders, *variables(config, build_path(config)), *written, "--log-level", "none"]
+    said = [*arguments, *folders, *variables(config, build_path(config)), "--log-level", "none"]
     try:
-        outcome = dbtRunner(callbacks=callbacks).invoke(said)
+        outcome = dbtRunner(manifest=parsed, callbacks=callbacks).invoke(said)
     finally:
         _close_database()
     if outcome.exception is not None:
         raise DbtFailed(f"dbt {arguments[0]}: {outcome.exception}") from outcome.exception
-    results = getattr(outcome.result, "results", [])
-    return [
-        f"{result.node.name}: {result.message}"
-        for result in results
-        if result.status in ("error", "fail", "runtime error")
-    ]
+    return outcome.result
 
 
 def _close_database() -> None:
@@ -93,32 +108,71 @@ def _close_database() -> None:
 
 
 def manifest_path(config: Settings) -> Path:
-    """The project's manifest; made first if it is missing or of other files than the project's.
+    """The project's manifest as dbt's JSON; made first if it is missing or of other files than the project's."""
+    return _prepared(config) / "manifest.json"
 
-    Times of files don't tell: another version of Lakehouse, with its own project, may have used the home meanwhile.
+
+def manifest(config: Settings) -> Manifest:
+    """The project's manifest for a command of dbt, which writes in it: each command needs its own."""
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumuro_decoder
+
+    return Manifest.from_msgpack((_prepared(config) / _PARSED).read_bytes(), decoder=extended_mashumuro_decoder)
+
+
+_PARSED = "partial_parse.msgpack"
+
+
+def _prepared(config: Settings) -> Path:
+    """The folder with what dbt made of the project's files, which it does first if they are others.
+
+    It is beside the project, for all homes: parsing takes five seconds of a core, and dbt does it again for other
+    variables, which don't change the manifest. Where the project can't be written to, it is below the home. Times of
+    files don't tell whether it is current: another version of Lakehouse may have used the home meanwhile.
     """
     from filelock import FileLock
 
-    manifest = target_folder(config) / "manifest.json"
-    made_of, project = manifest.with_name("made_of"), digest_of_project()
-
-    def is_current() -> bool:
-        return manifest.exists() and made_of.exists() and made_of.read_text() == project
-
-    if not is_current():
-        manifest.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(manifest.with_suffix(".lock")):
-            if not is_current():
+    shared, project = PROJECT / "target" / "lakehouse", _made_of()
+    if _is_current(shared, project):
+        return shared
+    folder = shared if _is_writable(shared) else target_folder(config)
+    if not _is_current(folder, project):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "manifest.lock"):
+            if not _is_current(folder, project):
                 # Removed first, so that a parse that is cut off is repeated.
-                made_of.unlink(missing_ok=True)
-                run_dbt(["parse"], config)
-                made_of.write_text(project)
-    return manifest
+                (folder / _MADE_OF).unlink(missing_ok=True)
+                _invoke(["parse"], config, folder)
+                (folder / _MADE_OF).write_text(project)
+    return folder
+
+
+_MADE_OF = "made_of"
+
+
+def _made_of() -> str:
+    return " ".join([digest_of_project(), *(version(name) for name in ("dbt-core", "dbt-duckdb"))])
+
+
+def _is_current(folder: Path, project: str) -> bool:
+    made = folder / _MADE_OF
+    return made.is_file() and made.read_text() == project
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def digest_of_project() -> str:
-    """A digest of the names and contents of the dbt project's files."""
-    return digest_of_files(PROJECT, (path for path in PROJECT.rglob("*") if path.is_file()))
+    """A digest of the names and contents of the dbt project's files, without those that dbt made of them."""
+    made = PROJECT / "target"
+    return digest_of_files(
+        PROJECT, (path for path in PROJECT.rglob("*") if path.is_file() and made not in path.parents)
+    )
 
 
 def digest_of_files(folder: Path, files: Iterable[Path]) -> str:

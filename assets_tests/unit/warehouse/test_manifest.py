@@ -17,9 +17,7 @@ def models_of(manifest: Path) -> set[str]:
     return {node["name"] for node in json.loads(manifest.read_bytes())["nodes"].values()}
 
 
-def test_manifest_path__made_by_another_version_in_the_same_home_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_manifest_path__of_another_project_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of this version are older than what the other one made: its clone was updated later."""
     for name, models in {"this": ("a", "b"), "other": ("a",)}.items():
         (tmp_path / name / "models").mkdir(parents=True)

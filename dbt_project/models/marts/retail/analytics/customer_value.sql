@@ -1,5 +1,5 @@
 -- Recency, frequency and monetary value on the last day of the source's data; scores are fifths, 5 is best, and equal
--- values have equal scores. `retail.customer_features(as_of)` gives the same as of any day.
+-- values have equal scores. The macro customer_features(as_of) gives the same as of any day.
 with bought as (
     select
         source,
