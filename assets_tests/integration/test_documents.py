@@ -20,7 +20,9 @@ import pytest
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.ingest.file_server import FileServer
 from lakehouse.ingest.load import LoadResult, load
+from lakehouse.simulators.document_server import DocumentServer
 from lakehouse.simulators.pdf_files import pdf
 
 WORDS = """
@@ -188,3 +190,35 @@ def test_a_file_server_is_read_like_a_folder(monkeypatch: pytest.MonkeyPatch) ->
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_a_file_that_the_server_fails_on_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with DocumentServer(tmp_path / "files") as server:
+        monkeypatch.setenv("LAKEHOUSE_DOCUMENTS_URL", server.url)
+        place = FileServer(server.url)
+        for name in ("a.pdf", "b.pdf", "c.pdf"):
+            place.upload(name, pdf([f"text of {name[0] * 3}"]))
+        take()
+        server.faults = {"a.pdf": "error", "b.pdf": "page", "c.pdf": "gone"}
+        place.upload("d.pdf", pdf(["text of ddd"]))
+        take()
+        # What could be read before stays; what is gone is withdrawn.
+        assert rows("SELECT DISTINCT name FROM documents.pages ORDER BY 1") == [("a.pdf",), ("b.pdf",), ("d.pdf",)]
+        states = "SELECT name, status, reason FROM documents.files ORDER BY 1"
+        (a, b, c, d) = rows(states)
+        assert (a[1], b[1], c[1], d[1]) == ("failed", "failed", "vanished", "loaded")
+        assert "a.pdf can't be given: 500" in a[2]
+        assert b[2] == "b.pdf is no PDF file; have it sent again"
+        server.faults = {}
+        take()
+        assert [row[1] for row in rows(states)] == ["loaded"] * 4
+        assert len(rows("SELECT DISTINCT name FROM documents.pages")) == 4
+        # A file under another name is the same document.
+        (server.folder / "d.pdf").rename(server.folder / "renamed.pdf")
+        digests = "SELECT sha256 FROM documents.pages WHERE body LIKE '%ddd%'"
+        before = rows(digests)
+        take()
+        assert rows(digests) == before
+        assert rows("SELECT name FROM documents.search('ddd')") == [("renamed.pdf",)]
+        source = described_source("documents")
+        assert not rebuild(Lake.open(), source, verify=True).differs

@@ -69,6 +69,8 @@ class FileServer(ObjectSource):
                 raise ObjectReplaced(f"{self.url}: {path} is no longer there; the next load finds what replaced it")
             if answer.is_client_error:
                 raise ObjectUnreadable(f"{self.url}: {path} is refused with {answer.status_code}; ask for access")
+            if answer.is_server_error:
+                raise ObjectUnreadable(f"{self.url}: {path} can't be given: {answer.status_code}; ask its operator")
             answer.raise_for_status()
             file = spooled(answer.iter_bytes())
         if tag is not None and not self.holds(path, tag):
@@ -96,7 +98,9 @@ class FileServer(ObjectSource):
             self._client.post("/upload", files={"file": (name, content)}).raise_for_status()
 
     def _described(self, name: str) -> tuple[str, int, datetime] | None:
-        """The version, size and time of a file; None if it is not there."""
+        """The version, size and time of a file; None if it is not there. A file that the server fails on has a version
+        of its own, which can't be read: the others go on.
+        """
         with self._errors_explained(name):
             answer = self._client.head(_download(name))
             if answer.status_code in _WITHOUT_HEAD:
@@ -104,6 +108,8 @@ class FileServer(ObjectSource):
                     pass
             if answer.status_code in _ABSENT:
                 return None
+            if answer.is_server_error:
+                return f"status {answer.status_code}", 0, _EPOCH
             answer.raise_for_status()
         said = [answer.headers.get(header, "") for header in ("etag", "last-modified", "content-length")]
         version = hashlib.blake2b("\0".join(said).encode(), digest_size=12).hexdigest()
