@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lakehouse.analyses import described as described_analyses
 from lakehouse.analyses import store as analyses_store
 from lakehouse.analyses.described import DescribedAnalyses
+from lakehouse.derive import table_report
 from lakehouse.derive.conservation import conservation
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.derive.source import Source
@@ -46,6 +47,7 @@ _log = logging.getLogger(__name__)
 DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN, documents.DOMAIN, banking.DOMAIN)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 ANALYSIS = OWN_COMPONENTS + described_analyses.COMPONENT
+REPORT = OWN_COMPONENTS + table_report.COMPONENT
 _OWN_SCHEMAS = (SHARED_SCHEMA, MARTS_SCHEMA, "warehouse", analyses_store.SCHEMA)
 
 
@@ -79,7 +81,7 @@ def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
         *(domain.name for domain in domains if domain.has_own_schema),
         *(name for domain in domains for name in domain.reserved),
     ]
-    return described(models, folder, list(dict.fromkeys(reserved)), [ANALYSIS])
+    return described(models, folder, list(dict.fromkeys(reserved)), [ANALYSIS, REPORT])
 
 
 @cache

@@ -101,8 +101,12 @@ iex/quote_windows                consistent_with_quotes!  contract!  key_is_uniq
 
 
 def of_other_domains() -> set[str]:
-    """The sources of other domains, and the analyses, which have tests of their own."""
-    return {"analyses", *(name for name, source in sources().items() if source.kind not in ("market", "feed"))}
+    """The sources of other domains, analyses and reports, which have tests of their own."""
+    return {
+        "analyses",
+        "reports",
+        *(name for name, source in sources().items() if source.kind not in ("market", "feed")),
+    }
 
 
 def is_known(graph: dg.AssetGraph, key: dg.AssetKey) -> bool:

@@ -9,3 +9,4 @@ from lakehouse.components.documents import DocumentSource as DocumentSource
 from lakehouse.components.quotes.component import QuoteFeed as QuoteFeed
 from lakehouse.components.reference.component import ReferenceSource as ReferenceSource
 from lakehouse.components.retail import MongoSource as MongoSource
+from lakehouse.components.table_report import TableReport as TableReport

@@ -1,0 +1,120 @@
+"""A report of any table or view for other systems: a table of PostgreSQL, or a Parquet or CSV object.
+
+Belongs here: what a report's `defs.yaml` may say, and writing one. The report that a source writes per partition
+belongs to its domain. A report is the whole table under the target's column names; what wouldn't change isn't written.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from lakehouse.errors import SourceError
+from lakehouse.ingest.object_store import TARGET_PLACES, put_if_changed, require_known, store_at
+from lakehouse.ingest.strict import Strict
+from lakehouse.servers.postgres import Place, database
+from lakehouse.servers.tables import TargetTable, write_rows
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lakehouse.lake.lake import Lake
+
+COMPONENT = "TableReport"
+
+
+class ObjectTarget(Strict):
+    """An object in a folder or bucket."""
+
+    format: Literal["parquet", "csv"]
+    url: str | None = Field(None, description="Target folder or s3:// URL. Default: <home>/reports.")
+    key: str = Field(description="Name of the object.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str | None) -> str | None:
+        if url is not None:
+            require_known(url, TARGET_PLACES)
+        return url
+
+
+class TableTarget(Strict):
+    """A table of the PostgreSQL of LAKEHOUSE_DATABASE_URL, or of the embedded one."""
+
+    format: Literal["postgres"]
+    schema_name: str = Field("reports", alias="schema", description="Schema of the table; made where it is missing.")
+    table: str = Field(description="Name of the table; made where it is missing.")
+    key: list[str] = Field(min_length=1, description="Target columns that identify a row.")
+
+    @property
+    def place(self) -> TargetTable:
+        return TargetTable(self.schema_name, self.table, tuple(self.key))
+
+
+class ReportConfig(Strict):
+    """The attributes of a report's defs.yaml."""
+
+    report: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="Name of the report; its asset is reports/<name>.")
+    description: str | None = None
+    owners: tuple[str, ...] = ()
+    of: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$",
+        description="Table or view, such as alpha_vantage.daily_bars or marts.fct_daily_bar.",
+    )
+    where: str | None = Field(None, description="SQL condition of the rows that are reported.")
+    columns: dict[str, str] = Field(min_length=1, description="Target column -> column of the table, in their order.")
+    target: Annotated[ObjectTarget | TableTarget, Field(discriminator="format")]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: where to, the rows of the report, and how many of them were new or changed, or deleted."""
+
+    target: str
+    rows: int
+    changed: int
+    deleted: int = 0
+
+
+def export(lake: Lake, report: ReportConfig, place: Place, folder: Path) -> Exported:
+    """Writes a report.
+
+    Args:
+        place: of the database.
+        folder: for objects whose target has no URL.
+
+    Raises:
+        SourceError: the table or a column doesn't exist, or the target doesn't take the rows.
+        SourceUnavailable: the target can't be written.
+        DatabaseUnavailable: the database can't be started or reached.
+    """
+    rows = _rows(lake, report)
+    if isinstance(report.target, TableTarget):
+        with database(place) as found:
+            written = write_rows(found, report.target.place, rows)
+        return Exported(f"postgres:{report.target.place}", rows.height, written.upserted, written.deleted)
+    url = report.target.url or str(folder)
+    content = io.BytesIO()
+    if report.target.format == "csv":
+        rows.write_csv(content)
+    else:
+        rows.write_parquet(content)
+    changed = put_if_changed(store_at(url), report.target.key, content.getvalue())
+    return Exported(f"{url}/{report.target.key}", rows.height, rows.height if changed else 0)
+
+
+def _rows(lake: Lake, report: ReportConfig) -> pl.DataFrame:
+    import duckdb
+
+    columns = ", ".join(f'"{column}" AS "{target}"' for target, column in report.columns.items())
+    where = f"WHERE {report.where}" if report.where else ""
+    try:
+        found = lake.sql(f"SELECT {columns} FROM {report.of} {where} ORDER BY ALL")
+        assert found is not None
+        return found.pl()
+    except duckdb.Error as error:
+        raise SourceError(f"report {report.report}: {str(error).partition(chr(10))[0]}") from None
