@@ -119,11 +119,12 @@ def test_check__names_all_faults_of_a_file(own_environment: None, tmp_path: Path
     file = tmp_path / "rows.yaml"
     file.write_text("- {order: 0, funcPath: os.system, inputKeys: a, outputKeys: b}\n- {order: 1, funcPath: ta.sma}\n")
     text = run("check", str(file), code=2)
-    assert "3 faults, and nothing was run" in text
+    assert "4 faults, and nothing was run" in text
     for words in ("row 1, funcPath: no function is registered as 'os.system'", "row 2, inputKeys: ta.sma: expected=1"):
         assert words in text
     file.write_text("- {order: 0, funcPath: ta.sma, inputKeys: a, kwargs: {window: 5}, outputKeys: b}\n")
-    assert "rows has no faults: 1 tasks" in run("check", str(file))
+    assert "row 1, inputKeys: nothing gives key 'a'; give it as an input" in run("check", str(file), code=2)
+    assert "rows has no faults: 1 tasks" in run("check", str(file), "--set", "a=1")
 
 
 def test_definitions__come_back_from_the_lake_with_the_same_version(lake: Lake) -> None:

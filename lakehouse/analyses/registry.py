@@ -115,7 +115,11 @@ class Registry:
 
         found = list(SHIPPED)
         for entry in entry_points(group=ENTRY_POINTS):
-            offered = entry.load()
+            try:
+                offered = entry.load()
+            except (ImportError, AttributeError) as error:
+                named = f"{entry.name} = {entry.value}"
+                raise TaskError(f"the entry point {named} can't be loaded: {error}; correct its package") from error
             if not isinstance(offered, Tasks):
                 raise TaskError(f"the entry point {entry.name} = {entry.value} names no Tasks; correct its package")
             found.extend(offered)

@@ -6,6 +6,7 @@ come from the row's keywords.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, Signature
 from typing import Any
@@ -43,6 +44,40 @@ def faults_of(signature: Signature, path: str, count: int, kwargs: Mapping[str, 
     for each in parameters:
         if each.kind is Parameter.KEYWORD_ONLY and each.default is Parameter.empty and each.name not in kwargs:
             yield "kwargs", f"{path}: the keyword {each.name!r} is missing; it has no default, so give it"
+
+
+def result_count(signature: Signature) -> int | None:
+    """How many results a function returns, where its annotation says so: `tuple[A, B]` are two, other types one.
+    None: it may be any number.
+    """
+    said = signature.return_annotation
+    if said is Signature.empty:
+        return None
+    if said is None:
+        return 1
+    # A parametrized type such as tuple[int, str] is a type, too.
+    is_plain = isinstance(said, type) and not hasattr(said, "__args__")
+    try:
+        tree = ast.parse(said.__name__ if is_plain else str(said), mode="eval").body
+    except SyntaxError:
+        return None
+    if isinstance(tree, ast.Subscript) and _name(tree.value) == "tuple":
+        parts = tree.slice.elts if isinstance(tree.slice, ast.Tuple) else [tree.slice]
+        is_open = any(isinstance(part, ast.Constant) and part.value is Ellipsis for part in parts)
+        return None if is_open else len(parts)
+    return 1 if _name(tree) in _SINGLE else None
+
+
+_SINGLE = {"int", "float", "str", "bool", "dict", "date", "DataFrame", "Series", "Chart", "None"}
+"""Types of results that can't be taken apart."""
+
+
+def _name(tree: ast.expr) -> str:
+    if isinstance(tree, ast.Attribute):
+        return tree.attr
+    if isinstance(tree, ast.Constant):
+        return str(tree.value)
+    return tree.id if isinstance(tree, ast.Name) else ""
 
 
 def unused_defaults(signature: Signature, count: int, kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -256,8 +256,9 @@ def results(lake: Lake, run: Run, key: str) -> pl.DataFrame:
 
 
 def _rows(lake: Lake, table: str, where: str, order: str) -> list[dict[str, Any]]:
+    # Those of the present, whatever moment of the data is read.
+    rows = lake.table(f"{SCHEMA}/{table}").snapshot().select()
     with lake.connect() as connection:
-        rows = lake.select(f"{SCHEMA}/{table}", connection)
         found = connection.execute(f"SELECT * FROM ({rows}) WHERE {where} ORDER BY {order}").pl()
     return found.to_dicts()
 

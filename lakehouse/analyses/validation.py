@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from lakehouse.analyses.registry import Registry
-from lakehouse.analyses.signatures import faults_of
+from lakehouse.analyses.signatures import faults_of, result_count
 from lakehouse.analyses.spec import STORE, Definition, Fault, InvalidAnalysis, Row
 from lakehouse.errors import did_you_mean
 
@@ -35,6 +35,10 @@ def _of_functions(definition: Definition, registry: Registry) -> Iterator[Fault]
             continue
         for column, message in faults_of(task.signature, row.func_path, len(row.input_keys), row.kwargs):
             yield Fault(number, column, message)
+        count, keys = result_count(task.signature), len(row.output_keys)
+        if count is not None and keys not in (0, 1, count):
+            message = f"{row.func_path}: expected={count}, received={keys}; name a key for each result, or one for all"
+            yield Fault(number, "outputKeys", message)
         for name, check in task.checks.items():
             if name in row.kwargs and (problem := check(row.kwargs[name])) is not None:
                 yield Fault(number, "kwargs", f"{row.func_path}: {name}={row.kwargs[name]!r}: {problem}")
@@ -56,7 +60,10 @@ def _of_keys(definition: Definition, given: set[str]) -> Iterator[Fault]:
             if key == STORE or key in given:
                 continue
             if key not in makers:
-                hint = did_you_mean(key, [*given, *makers]) or "; give it as an input, or add a task that makes it"
+                hint = (
+                    did_you_mean(key, [*given, *makers])
+                    or "; give it as an input (inputs, or --set), or add a task that makes it"
+                )
                 yield Fault(place + 1, "inputKeys", f"nothing gives key {key!r}{hint}")
             elif makers[key][1].order >= row.order:
                 made = f"row {makers[key][0] + 1} in order {makers[key][1].order}"

@@ -99,15 +99,14 @@ def step(
 
 
 @analyses_app.command()
-def check(file: FileArgument) -> None:
+def check(file: FileArgument, values: SetOption = None) -> None:
     """List all faults of an analysis in a JSON or YAML file; runs nothing."""
     from lakehouse.analyses.validation import validate
 
     with explained():
         known = _analyses()
         definition = _definition_in(file)
-        given = {*definition.inputs} or {*definition.input_keys}
-        if faults := validate(definition, known.registry, given):
+        if faults := validate(definition, known.registry, {*definition.inputs, *_inputs(values)}):
             raise InvalidAnalysis(definition.name, faults)
         say(f"{definition.name} has no faults: {len(definition.rows)} tasks, version {definition.version}")
 
@@ -246,6 +245,7 @@ def import_analysis(file: FileArgument) -> None:
         is_new = _analyses().add(definition)
         state = "imported" if is_new else "the lake has it already:"
         say(f"{state} {definition.name}, version {definition.version}")
+        say(f"run it by `lakehouse analyses run {definition.name}@{definition.version[:12]}`")
 
 
 @analyses_app.command()

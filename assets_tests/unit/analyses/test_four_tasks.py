@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from inspect import Signature
 from typing import Any
 
 import pytest
 
 from assets_tests.support.four_tasks import RESULTS, ROWS, TASKS
-from lakehouse.analyses import Analysis, InvalidAnalysis
+from lakehouse.analyses import Analysis, InvalidAnalysis, Tasks
 from lakehouse.analyses.runner import TaskFailed
+from lakehouse.analyses.signatures import result_count
 from lakehouse.analyses.spec import AnalysisError
 
 
@@ -80,10 +82,38 @@ def test_failed_task__keeps_earlier_results() -> None:
 
 def test_outputs__one_key_takes_the_value_and_several_need_as_many() -> None:
     assert of([*ROWS[:2], [2, "four.h", ["a", "b"], {}, "pair"]]).run()["pair"] == (4.0, 8)
-    with pytest.raises(TaskFailed, match=r"3 output keys \(p, q, r\) and returned 2 values"):
+    with pytest.raises(InvalidAnalysis, match=r"row 3, outputKeys: four\.h: expected=2, received=3"):
         of([*ROWS[:2], [2, "four.h", ["a", "b"], {}, ["p", "q", "r"]]]).run()
-    with pytest.raises(TaskFailed, match=r"2 output keys \(p, q\) and returned one value"):
+    with pytest.raises(InvalidAnalysis, match=r"row 1, outputKeys: four\.f: expected=1, received=2"):
         of([[0, "four.f", [], {}, ["p", "q"]]]).run()
+    # Of functions that don't say how many results they return, it is seen when they have run.
+    tasks = Tasks()
+    tasks.task("t.two")(lambda: (1, 2))
+    tasks.task("t.one")(lambda: 1)
+    with pytest.raises(TaskFailed, match=r"3 output keys \(p, q, r\) and returned 2 values"):
+        Analysis.create([[0, "t.two", [], {}, ["p", "q", "r"]]], tasks=tasks).run()
+    with pytest.raises(TaskFailed, match=r"2 output keys \(p, q\) and returned one value"):
+        Analysis.create([[0, "t.one", [], {}, ["p", "q"]]], tasks=tasks).run()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "count"),
+    [
+        ("tuple[pl.DataFrame, pl.DataFrame]", 2),
+        (tuple[int, float, str], 3),
+        ("tuple[int, ...]", None),
+        ("pl.DataFrame", 1),
+        (float, 1),
+        (None, 1),
+        ("Any", None),
+        (Any, None),
+        (list, None),
+        ("no type", None),
+        (Signature.empty, None),
+    ],
+)
+def test_result_count__is_what_the_annotation_says(annotation: object, count: int | None) -> None:
+    assert result_count(Signature(return_annotation=annotation)) == count
 
 
 def test_forms__have_the_same_version() -> None:
