@@ -13,7 +13,6 @@ import os
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -66,7 +65,6 @@ class Settings(BaseSettings):
         repr=False,
         description="Your own PostgreSQL, as postgresql://user@host/database. Default: embedded, in <home>/postgres.",
     )
-    bank_time_zone: str = Field(default="UTC", description="Time zone of the bank's days, such as Europe/Berlin.")
     answer_max_bytes: int = Field(
         default=64 * 2**20, gt=0, description="Bytes that an answer of an API may have; a larger one is refused."
     )
@@ -91,15 +89,6 @@ class Settings(BaseSettings):
             return None
         if isinstance(value, str) and scheme_of(value) != "postgresql":
             raise ValueError("it is no URL as postgresql://user@host/database")
-        return value
-
-    @field_validator("bank_time_zone")
-    @classmethod
-    def _require_zone(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError("it is no time zone as Europe/Berlin") from None
         return value
 
     @field_validator("home", "lake_uri", mode="before")

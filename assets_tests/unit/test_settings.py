@@ -68,8 +68,6 @@ def test_a_lake_may_be_given_as_a_file_url() -> None:
         ("LOCKED_SECONDS", "abc"),
         ("LOCKED_SECONDS", "inf"),
         ("OBJECT_MAX_BYTES", "8GiB"),
-        ("BANK_TIME_ZONE", "Europe/Bärlin"),
-        ("BANK_TIME_ZONE", ""),
         ("DATABASE_URL", "mysql://host/bank"),
         ("DATABASE_URL", "host=/tmp dbname=bank"),
     ],

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -20,6 +20,7 @@ from lakehouse.cli.options import day
 if TYPE_CHECKING:
     from lakehouse.domains.banking.database.calls import Bank
     from lakehouse.domains.banking.database.post_file import LineReport
+    from lakehouse.domains.banking.source import BankSource
 
 banking_app = typer.Typer(
     name="banking",
@@ -35,16 +36,25 @@ EffectiveOption = Annotated[
 ]
 
 
+def bank_source() -> BankSource:
+    """The bank that a `defs.yaml` describes.
+
+    Raises:
+        SourceError: its file is broken or gone.
+    """
+    from lakehouse.catalog import described_source
+
+    return cast("BankSource", described_source("banking"))
+
+
 @contextmanager
 def open_bank() -> Iterator[Bank]:
     """The bank's database while a command lasts; a refusal is printed and ends the command with status 1."""
-    from lakehouse.catalog import database_place
     from lakehouse.domains.banking.database.calls import Bank, Refused
-    from lakehouse.settings import settings
 
     with explained():
         try:
-            with Bank(database_place(settings())) as bank:
+            with Bank(bank_source().place) as bank:
                 yield bank
         except Refused as refusal:
             print_error(refusal)
@@ -62,12 +72,10 @@ def init(
     ] = False,
 ) -> None:
     """Make the bank's tables, or bring them up to date."""
-    from lakehouse.catalog import database_place
     from lakehouse.domains.banking.database.schema import SCHEMA, prepare
     from lakehouse.servers.postgres import database
-    from lakehouse.settings import settings
 
-    with explained(), database(database_place(settings()), keep=keep) as found:
+    with explained(), database(bank_source().place, keep=keep) as found:
         new = prepare(found)
         what = f"revisions {', '.join(new)} are new" if new else "it was up to date"
         say(f"The schema {SCHEMA} is at {found}: {what}.")
@@ -76,12 +84,10 @@ def init(
 @banking_app.command()
 def stop() -> None:
     """Stop an embedded server that was left running, once nothing uses it."""
-    from lakehouse.catalog import database_place
     from lakehouse.servers.postgres import release
-    from lakehouse.settings import settings
 
     with explained():
-        stopped = release(database_place(settings()))
+        stopped = release(bank_source().place)
     say("The embedded server is stopped." if stopped else "The embedded server stops with its last user.")
 
 
@@ -156,13 +162,13 @@ def statement(
         date | None, typer.Option("--to", parser=day, metavar="DATE", help="Last day; all days by default.")
     ] = None,
 ) -> None:
-    """Show the entries of an account, with its balance before and after. Days are those of LAKEHOUSE_BANK_TIME_ZONE."""
+    """Show the entries of an account, with its balance before and after. Days are those of the bank's time zone."""
     from lakehouse.domains.banking.database.statement import statement as read
-    from lakehouse.settings import settings
 
     with open_bank() as bank:
-        found = read(bank, account, first or date.min, last or date.max, settings().bank_time_zone)
-    say(f"Account {found.account} in {found.currency}, days in {settings().bank_time_zone}")
+        zone = bank_source().days.zone
+        found = read(bank, account, first or date.min, last or date.max, zone)
+    say(f"Account {found.account} in {found.currency}, days in {zone}")
     say(f"{'opening balance':<52} {'':>16} {found.opening:>16,}")
     for line in found.lines:
         what = f"{line.day} {line.type:<10} transaction {line.transaction}"
@@ -175,11 +181,9 @@ def psql(context: typer.Context) -> None:
     """Open psql on the bank's database; further arguments are psql's, such as -c "select * from bank.branch"."""
     import subprocess
 
-    from lakehouse.catalog import database_place
     from lakehouse.servers.launch import binary
     from lakehouse.servers.postgres import database
-    from lakehouse.settings import settings
 
-    with explained(), database(database_place(settings())) as found:
+    with explained(), database(bank_source().place) as found:
         ended = subprocess.run([str(binary("psql")), found.url, *context.args]).returncode
     raise typer.Exit(ended)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lakehouse.cli.banking import EffectiveOption, KeyOption, banking_app, open_bank, say
+from lakehouse.cli.banking import EffectiveOption, KeyOption, bank_source, banking_app, open_bank, say
 
 AccountOption = Annotated[str, typer.Option("--account", metavar="NUMBER", help="Number of the account.")]
 CurrencyOption = Annotated[str, typer.Option("--currency", metavar="CODE", help="Currency, such as USD.")]
@@ -223,10 +223,8 @@ def release_hold(key: KeyOption, hold: Annotated[int, typer.Option(metavar="ID",
 @banking_app.command()
 def loan(loan: Annotated[int, typer.Argument(metavar="ID", help="The loan.")]) -> None:
     """Show the schedule of a loan, and what is overdue today."""
-    from lakehouse.settings import settings
-
-    zone = settings().bank_time_zone
     with open_bank() as bank:
+        zone = bank_source().days.zone
         instalments = bank.rows("SELECT * FROM bank.loan_schedule(%s)", [loan])
         state = bank.rows(
             "SELECT l.*, now() AT TIME ZONE %(zone)s AS today FROM "

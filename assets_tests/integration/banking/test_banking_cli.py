@@ -162,7 +162,7 @@ def test_a_statement_has_an_opening_and_a_closing_balance(
     tmp_path: Path, embedded_bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, *_ = customer_accounts(embedded_bank)
-    monkeypatch.setenv("LAKEHOUSE_BANK_TIME_ZONE", "Europe/Berlin")
+    monkeypatch.setenv("LAKEHOUSE_BANKING_TIME_ZONE", "Europe/Berlin")
     days = {"k1": "2026-01-31T22:30:00Z", "k2": "2026-01-31T23:30:00Z", "k3": "2026-02-01T23:30:00Z"}
     posted(tmp_path, *(transfer(key, two, one, "1.25", effective_at=at) for key, at in days.items()))
     result = banking("statement", one, "--from", "2026-02-01", "--to", "2026-02-01")
