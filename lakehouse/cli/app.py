@@ -19,6 +19,7 @@ from lakehouse.cli.explained import console, explained, print_error, warn_of_bro
 from lakehouse.cli.feeds import stream, watch
 from lakehouse.cli.identifiers import crosswalk, resolve
 from lakehouse.cli.loading import backfill, reload, update
+from lakehouse.cli.orders import orders_app
 from lakehouse.cli.pseudonyms import pseudonyms_app
 from lakehouse.cli.queries import plot, sql
 from lakehouse.cli.release import release_app
@@ -36,6 +37,7 @@ app.add_typer(release_app)
 app.add_typer(banking_app)
 app.add_typer(documents_app)
 app.add_typer(analyses_app)
+app.add_typer(orders_app)
 app.add_typer(retail_app)
 app.add_typer(pseudonyms_app)
 for command in (backfill, update, reload, sql, resolve, crosswalk, plot, status, rebuild, migrate, stream, watch):

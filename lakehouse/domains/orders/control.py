@@ -1,0 +1,270 @@
+"""Controls orders from outside a worker: submit, cancel, resume and fork them, and recover those of dead workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from lakehouse.domains.orders.database import steps
+from lakehouse.domains.orders.database.requests import Request
+from lakehouse.domains.orders.database.schema import ENGINE_SCHEMA, SCHEMA, prepare
+from lakehouse.domains.orders.engine import client_of, engine_of, migrate_engine
+from lakehouse.domains.orders.saga import APPLICATION, QUEUE, VERSION, WORKFLOW
+from lakehouse.errors import DatabaseUnavailable, LakehouseError
+from lakehouse.servers.postgres import Place, database
+
+if TYPE_CHECKING:
+    import psycopg
+    import sqlalchemy
+    from dbos import DBOSClient
+
+DEAD_AFTER_S = 30.0
+"""Age of a heartbeat from which a worker counts as dead."""
+_UNFINISHED = ("PENDING", "ENQUEUED", "DELAYED")
+
+
+class OrderRefused(LakehouseError):
+    """An order can't be controlled as asked; the message says why."""
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What became of a request: submitted, replayed, or refused with the reason."""
+
+    key: str | None
+    status: Literal["submitted", "replayed", "refused"]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Orders of dead workers that were handed to others."""
+
+    executors: tuple[str, ...]
+    orders: tuple[str, ...]
+
+
+class Desk:
+    """Where orders are handed in and overseen. Made by `open_desk`."""
+
+    def __init__(self, engine: sqlalchemy.Engine, client: DBOSClient) -> None:
+        self._engine = engine
+        self._client = client
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection]:
+        """A transaction of the database."""
+        with self._engine.begin() as connection:
+            yield _driver(connection)
+
+    def submit(self, requests: Iterable[Request]) -> Iterator[Submitted]:
+        """Hands in requests; the request and its place in the queue are one transaction.
+
+        The same key and the same request again changes nothing; with another request it is refused. What is refused is
+        kept in `rejected_requests`.
+        """
+        for request in requests:
+            with self._engine.begin() as connection:
+                yield self._submit(connection, request)
+
+    def _submit(self, connection: sqlalchemy.Connection, request: Request) -> Submitted:
+        from psycopg.types.json import Jsonb
+
+        driver = _driver(connection)
+        fault = request.fault
+        if fault is None:
+            new = driver.execute(
+                "INSERT INTO orders.requests (order_id, request) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                [request.key, Jsonb(request.body)],
+            )
+            if new.rowcount:
+                options: Any = {
+                    "queue_name": QUEUE,
+                    "workflow_name": WORKFLOW,
+                    "workflow_id": request.key,
+                    "app_version": VERSION,
+                }
+                self._client.enqueue_in_transaction(connection, options, request.key)
+                return Submitted(request.key, "submitted")
+            same = driver.execute(
+                "SELECT request = %s FROM orders.requests WHERE order_id = %s", [Jsonb(request.body), request.key]
+            ).fetchone()
+            if same is not None and same[0]:
+                return Submitted(request.key, "replayed")
+            fault = "the key belongs to another request"
+        steps.reject(driver, request.key, request.body, fault)
+        return Submitted(request.key, "refused", fault)
+
+    def cancel(self, key: str) -> None:
+        """Cancels an order that isn't with the carrier yet; the saga gives back what it has taken.
+
+        Raises:
+            OrderRefused: it doesn't exist or it is too late.
+        """
+        with self.transaction() as connection:
+            fault = steps.request_cancel(connection, key)
+        if fault is not None:
+            raise OrderRefused(f"Order {key} can't be cancelled: {fault}")
+
+    def resume(self, key: str) -> str:
+        """Lets an order go on that stopped: one of a dead worker, or one that ended with an error, from the step that
+        failed. Returns the id of the workflow.
+
+        Raises:
+            OrderRefused: the order doesn't exist or has ended.
+        """
+        latest = self._latest(key)
+        if latest.status in (*_UNFINISHED, "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+            self._client.resume_workflows([latest.workflow_id], queue_name=QUEUE)
+            return str(latest.workflow_id)
+        if latest.status == "SUCCESS":
+            raise OrderRefused(f"Order {key} has ended: {latest.output}")
+        done = [step["function_id"] for step in self._steps(latest.workflow_id) if step["error"] is None]
+        return self._fork(key, latest.workflow_id, max(done, default=0) + 1)
+
+    def fork(self, key: str, step: str) -> str:
+        """Runs an order again from a step, by this version of the saga; returns the id of the new workflow. Steps that
+        are repeated find their rows and change nothing.
+
+        Raises:
+            OrderRefused: the order doesn't exist, or never came to that step.
+        """
+        latest = self._latest(key)
+        numbers = {found["function_name"]: found["function_id"] for found in self._steps(latest.workflow_id)}
+        if step not in numbers:
+            came = ", ".join(numbers) or "none"
+            raise OrderRefused(f"Order {key} never came to step {step!r}; its steps were {came}")
+        if latest.status in _UNFINISHED:
+            self._client.cancel_workflow(latest.workflow_id)
+        return self._fork(key, latest.workflow_id, numbers[step])
+
+    def _fork(self, key: str, workflow: str, number: int) -> str:
+        from dbos import SetWorkflowID
+
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE orders.orders SET attention = NULL, attention_at = NULL WHERE order_id = %s", [key]
+            )
+            (copies,) = connection.execute(
+                f"SELECT count(*) FROM {ENGINE_SCHEMA}.workflow_status WHERE workflow_uuid LIKE %s".encode(),
+                [f"{_pattern(key)}~%"],
+            ).fetchone() or (0,)
+        with SetWorkflowID(f"{key}~{copies + 1}"):
+            return self._client.fork_workflow(
+                workflow, number, application_version=VERSION, queue_name=QUEUE
+            ).get_workflow_id()
+
+    def _latest(self, key: str) -> Any:
+        found = [
+            each
+            for each in self._client.list_workflows(workflow_id_prefix=key, sort_desc=True)
+            if each.workflow_id == key or each.workflow_id.rpartition("~")[0] == key
+        ]
+        if not found:
+            raise OrderRefused(f"There is no order {key}")
+        return found[0]
+
+    def _steps(self, workflow: str) -> list[dict[str, Any]]:
+        return cast("list[dict[str, Any]]", self._client.list_workflow_steps(workflow))
+
+    def recover(self, dead_after_s: float = DEAD_AFTER_S) -> Recovery:
+        """Hands the orders of workers without a heartbeat to the others; each such worker once.
+
+        A worker that was only slow loses its orders to another; the engine lets only one of the two go on, and steps
+        that both made are found.
+        """
+        with self.transaction() as connection:
+            dead = [
+                name
+                for (name,) in connection.execute(
+                    "SELECT executor_id FROM orders.executors WHERE stopped_at IS NULL "
+                    "AND heartbeat_at < clock_timestamp() - make_interval(secs => %s) ORDER BY 1 FOR UPDATE",
+                    [dead_after_s],
+                )
+            ]
+            if not dead:
+                return Recovery((), ())
+            orders = [
+                found.workflow_id
+                for found in self._client.list_workflows(status="PENDING", executor_id=dead, load_input=False)
+            ]
+            if orders:
+                self._client.resume_workflows(orders, queue_name=QUEUE)
+            # Marked after the orders are resumed: a crash between the two repeats it.
+            connection.execute(
+                "UPDATE orders.executors SET stopped_at = clock_timestamp() WHERE executor_id = ANY (%s)", [dead]
+            )
+        return Recovery(tuple(dead), tuple(orders))
+
+    def mark_failed(self) -> list[str]:
+        """Marks orders whose saga ended with an error for a person; returns their keys."""
+        marked = []
+        for found in self._client.list_workflows(status=["ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"], load_input=False):
+            key = found.workflow_id.rpartition("~")[0] or found.workflow_id
+            why = f"the saga failed: {' '.join(str(found.error or found.status).split())[:500]}"
+            with self.transaction() as connection:
+                waiting = connection.execute(
+                    "SELECT FROM orders.orders WHERE order_id = %s AND attention IS NULL "
+                    "AND order_status IN ('Pending', 'Processing')",
+                    [key],
+                ).fetchone()
+                if waiting is not None and self._latest(key).workflow_id == found.workflow_id:
+                    steps.need_attention(connection, key, why)
+                    marked.append(key)
+        return marked
+
+    def unfinished(self) -> int:
+        """How many sagas wait or run."""
+        with self.transaction() as connection:
+            found = connection.execute(
+                f"SELECT count(*) FROM {ENGINE_SCHEMA}.workflow_status WHERE application_name = %s "
+                "AND status = ANY (%s)".encode(),
+                [APPLICATION, list(_UNFINISHED)],
+            ).fetchone()
+        assert found is not None
+        return int(found[0])
+
+
+@contextmanager
+def open_desk(place: Place) -> Iterator[Desk]:
+    """The desk of the orders in a database, while the context lasts.
+
+    Raises:
+        DatabaseUnavailable: the server can't be started or reached, or it has no orders.
+    """
+    with database(place) as found:
+        with found.connect() as connection:
+            known = connection.execute(
+                "SELECT to_regclass('orders.executors'), to_regclass(%s)", [f"{ENGINE_SCHEMA}.workflow_status"]
+            ).fetchone()
+        if known is None or None in known:
+            raise DatabaseUnavailable(f"The database has no schema {SCHEMA}", "Run `lakehouse orders init`")
+        engine = engine_of(place, 4)
+        try:
+            with client_of(engine) as client:
+                yield Desk(engine, client)
+        finally:
+            engine.dispose()
+
+
+def initialize(place: Place) -> list[str]:
+    """Makes or updates the tables of the orders and of the engine; returns the revisions that were missing.
+
+    Raises:
+        DatabaseUnavailable: see `migrate`.
+    """
+    with database(place) as found:
+        new = prepare(found)
+        migrate_engine(place)
+    return new
+
+
+def _driver(connection: sqlalchemy.Connection) -> psycopg.Connection:
+    return cast("psycopg.Connection", connection.connection.driver_connection)
+
+
+def _pattern(text: str) -> str:
+    """Text that LIKE takes as it is."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

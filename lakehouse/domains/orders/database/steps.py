@@ -1,0 +1,346 @@
+"""What each service does for an order, in the caller's transaction: state, event and notification together.
+
+Every function takes a connection and an order's id, knows no engine, and does nothing when it is repeated: the event's
+unique key (order, event) decides. The database guards the transitions between statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import psycopg
+
+RESERVED_FOR = "15 minutes"
+"""How long a reservation lasts, and how long an order may take."""
+RECEIVED = "Your order has been received and is currently being processed."
+PAID = "Payment for your order has been successfully processed."
+BOOKED = "Stock for your order has been booked and is being prepared for shipment."
+SHIPPED = "Your order has been shipped and is on its way to the delivery address."
+PAYMENT_FAILED = "There was an issue processing your payment. Please contact customer support for assistance."
+FAILED = "Your order could not be processed due to an unexpected error. Please contact customer support for assistance."
+_ACKNOWLEDGE = f"""
+WITH made AS (
+    INSERT INTO orders.orders (order_id, customer_id, order_date, order_status, payment_amount, deadline_at)
+    SELECT order_id, %(customer)s, received_at, 'Pending', %(amount)s, clock_timestamp() + interval '{RESERVED_FOR}'
+    FROM orders.requests WHERE order_id = %(order)s
+), lines AS (
+    INSERT INTO orders.order_lines (order_id, product_id, quantity)
+    SELECT %(order)s, * FROM unnest(%(products)s::int[], %(quantities)s::int[])
+), bookings AS (
+    INSERT INTO orders.stock_bookings (order_id, product_id, quantity, booking_status, expires_at)
+    SELECT %(order)s, product, quantity, 'Reserved', clock_timestamp() + interval '{RESERVED_FOR}'
+    FROM unnest(%(products)s::int[], %(quantities)s::int[]) AS line (product, quantity)
+), payment AS (
+    INSERT INTO orders.payments (order_id, amount, payment_method, payment_status)
+    VALUES (%(order)s, %(amount)s, %(method)s, 'Pending')
+), delivery AS (
+    INSERT INTO orders.delivery_schedule (order_id, delivery_address, status)
+    VALUES (%(order)s, %(address)s, 'Not Scheduled')
+), event AS (
+    INSERT INTO orders.outbox (order_id, event, body)
+    VALUES (%(order)s, 'acknowledged', jsonb_build_object('amount', %(amount)s::numeric))
+)
+INSERT INTO orders.order_notifications (order_id, stage, notification_text)
+VALUES (%(order)s, 'acknowledged', %(text)s)
+"""
+
+
+class _Short(Exception):
+    """A product has less on hand than is asked for."""
+
+    def __init__(self, product: int) -> None:
+        super().__init__(f"product {product} is out of stock")
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """An order that was taken on: what its payment needs."""
+
+    amount: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A request that didn't become an order."""
+
+    reason: str
+
+
+def acknowledge(connection: psycopg.Connection, order_id: str) -> Acknowledged | Rejected:
+    """Takes on an order and reserves its stock, all lines or none; a request that can't be met is rejected."""
+    found = connection.execute(
+        "SELECT request, cancel_requested_at, (SELECT payment_amount::text FROM orders.orders o "
+        "WHERE o.order_id = r.order_id) FROM orders.requests r WHERE order_id = %s FOR UPDATE",
+        [order_id],
+    ).fetchone()
+    if found is None:
+        return Rejected("there is no such request")
+    request, cancelled_at, amount = found
+    method = request.get("payment_method", "Credit Card")
+    if amount is not None:
+        return Acknowledged(amount, method)
+    earlier = connection.execute("SELECT reason FROM orders.rejected_requests WHERE order_id = %s", [order_id])
+    if (reason := earlier.fetchone()) is not None:
+        return Rejected(reason[0])
+    lines = {int(product): quantity for product, quantity in sorted(request["products"].items())}
+    fault = "it was cancelled before its acknowledgement" if cancelled_at else _fault(connection, request, lines)
+    if fault is None:
+        try:
+            with connection.transaction():
+                _take(connection, lines)
+        except _Short as short:
+            fault = str(short)
+    if fault is not None:
+        reject(connection, order_id, request, fault)
+        return Rejected(fault)
+    amount = Decimal(str(request["payment_amount"]))
+    connection.execute(
+        _ACKNOWLEDGE,
+        {
+            "order": order_id,
+            "customer": request["customer_id"],
+            "amount": amount,
+            "products": list(lines),
+            "quantities": list(lines.values()),
+            "method": method,
+            "address": request["delivery_address"],
+            "text": RECEIVED,
+        },
+    )
+    return Acknowledged(str(amount), method)
+
+
+def reject(connection: psycopg.Connection, order_id: str | None, request: Any, reason: str) -> None:
+    """Keeps a request that doesn't become an order, with the reason."""
+    from psycopg.types.json import Jsonb
+
+    connection.execute(
+        "INSERT INTO orders.rejected_requests (order_id, request, reason) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        [order_id, Jsonb(request), reason],
+    )
+
+
+def pay(connection: psycopg.Connection, order_id: str, reference: str) -> bool:
+    """Books a charge that the provider confirmed; returns whether the customer has asked to cancel."""
+    if _is_new(connection, order_id, "paid", {"reference": reference}):
+        connection.execute(
+            "UPDATE orders.payments SET payment_status = 'Paid', payment_date = clock_timestamp(), "
+            "provider_reference = %s WHERE order_id = %s",
+            [reference, order_id],
+        )
+        connection.execute("UPDATE orders.orders SET order_status = 'Processing' WHERE order_id = %s", [order_id])
+        _notify(connection, order_id, "paid", PAID)
+    return _cancel_requested(connection, order_id)
+
+
+def book(connection: psycopg.Connection, order_id: str) -> Literal["booked", "cancelled", "out of stock"]:
+    """Turns the reservation into a booking, the last moment at which a customer may still have cancelled."""
+    connection.execute("SELECT FROM orders.orders WHERE order_id = %s FOR UPDATE", [order_id])
+    if _cancel_requested(connection, order_id):
+        return "cancelled"
+    expired = connection.execute(
+        "SELECT product_id, quantity FROM orders.stock_bookings WHERE order_id = %s AND booking_status = 'Released' "
+        "ORDER BY product_id",
+        [order_id],
+    ).fetchall()
+    if expired:
+        try:
+            with connection.transaction():
+                _take(connection, dict(expired))
+        except _Short:
+            return "out of stock"
+        connection.execute(
+            "UPDATE orders.stock_bookings SET booking_status = 'Reserved' WHERE order_id = %s "
+            "AND booking_status = 'Released'",
+            [order_id],
+        )
+    if _is_new(connection, order_id, "booked", {}):
+        connection.execute("UPDATE orders.stock_bookings SET booking_status = 'Booked' WHERE order_id = %s", [order_id])
+        connection.execute("UPDATE orders.orders SET dispatched_at = clock_timestamp() WHERE order_id = %s", [order_id])
+        _notify(connection, order_id, "booked", BOOKED)
+    return "booked"
+
+
+def ship(connection: psycopg.Connection, order_id: str, tracking: str, service: str, expected_on: date) -> None:
+    """Schedules the delivery that the carrier accepted: the order's good end."""
+    if _is_new(connection, order_id, "shipped", {"tracking_number": tracking}):
+        connection.execute(
+            "UPDATE orders.delivery_schedule SET status = 'Scheduled', tracking_number = %s, delivery_service = %s, "
+            "expected_delivery_date = %s WHERE order_id = %s",
+            [tracking, service, expected_on, order_id],
+        )
+        connection.execute(
+            "UPDATE orders.stock_bookings SET booking_status = 'Shipped' WHERE order_id = %s", [order_id]
+        )
+        connection.execute(
+            "UPDATE orders.orders SET order_status = 'Shipped', attention = NULL, attention_at = NULL "
+            "WHERE order_id = %s",
+            [order_id],
+        )
+        _notify(connection, order_id, "shipped", SHIPPED)
+
+
+def release(connection: psycopg.Connection, order_id: str, event: Literal["released", "restocked"]) -> None:
+    """Gives back reserved (`released`) or booked stock (`restocked`)."""
+    if _is_new(connection, order_id, event, {}):
+        _give_back(connection, order_id, "true")
+
+
+def refund(connection: psycopg.Connection, order_id: str, reference: str) -> None:
+    """Books a refund that the provider confirmed."""
+    if _is_new(connection, order_id, "refunded", {"reference": reference}):
+        connection.execute("UPDATE orders.payments SET payment_status = 'Refunded' WHERE order_id = %s", [order_id])
+
+
+def cancel(connection: psycopg.Connection, order_id: str, reason: str, text: str) -> None:
+    """Ends an order of which everything has been given back."""
+    if _is_new(connection, order_id, "cancelled", {"reason": reason}):
+        connection.execute(
+            "UPDATE orders.payments SET payment_status = 'Failed' WHERE order_id = %s AND payment_status = 'Pending'",
+            [order_id],
+        )
+        connection.execute("UPDATE orders.delivery_schedule SET status = 'Failed' WHERE order_id = %s", [order_id])
+        connection.execute(
+            "UPDATE orders.orders SET order_status = 'Cancelled', cancel_reason = %s, attention = NULL, "
+            "attention_at = NULL WHERE order_id = %s",
+            [reason, order_id],
+        )
+        _notify(connection, order_id, "cancelled", text)
+
+
+def request_cancel(connection: psycopg.Connection, order_id: str) -> str | None:
+    """Notes a customer's wish to cancel, if it isn't too late; returns why it is refused, or None.
+
+    The row locks decide: `acknowledge` takes the request's, `book` the order's, which is the last that can be
+    overtaken.
+    """
+    found = connection.execute("SELECT FROM orders.requests WHERE order_id = %s FOR UPDATE", [order_id]).fetchone()
+    if found is None:
+        return "there is no such order"
+    order = connection.execute(
+        "SELECT order_status, dispatched_at FROM orders.orders WHERE order_id = %s FOR UPDATE", [order_id]
+    ).fetchone()
+    if order is not None and (order[0] not in ("Pending", "Processing") or order[1] is not None):
+        return f"it is {order[0]}" if order[0] not in ("Pending", "Processing") else "it was handed to the carrier"
+    connection.execute(
+        "UPDATE orders.requests SET cancel_requested_at = clock_timestamp() "
+        "WHERE order_id = %s AND cancel_requested_at IS NULL",
+        [order_id],
+    )
+    return None
+
+
+def need_attention(connection: psycopg.Connection, order_id: str, why: str) -> None:
+    """Marks an order for a person; one that has ended needs none."""
+    connection.execute(
+        "UPDATE orders.orders SET attention = %s, attention_at = clock_timestamp() "
+        "WHERE order_id = %s AND order_status IN ('Pending', 'Processing')",
+        [why, order_id],
+    )
+
+
+def release_expired(connection: psycopg.Connection) -> bool:
+    """Gives back what one unpaid order has reserved beyond its time; returns whether there was one.
+
+    One order a transaction: several would lock their products in no common order.
+    """
+    found = connection.execute(
+        "SELECT o.order_id FROM orders.orders o WHERE o.order_status = 'Pending' AND EXISTS (SELECT FROM "
+        "orders.stock_bookings b WHERE b.order_id = o.order_id AND b.booking_status = 'Reserved' "
+        "AND b.expires_at < clock_timestamp()) ORDER BY 1 LIMIT 1 FOR UPDATE SKIP LOCKED"
+    ).fetchone()
+    return found is not None and _give_back(connection, found[0], "booking_status = 'Reserved'") > 0
+
+
+def restock(connection: psycopg.Connection, key: str, product: int, quantity: int) -> bool:
+    """Takes in stock from a supplier, once per key; returns whether the key was new."""
+    new = connection.execute(
+        "INSERT INTO orders.stock_receipts (receipt_key, product_id, quantity) VALUES (%s, %s, %s) "
+        "ON CONFLICT DO NOTHING",
+        [key, product, quantity],
+    )
+    if new.rowcount:
+        connection.execute(
+            "UPDATE orders.inventory SET quantity = quantity + %s WHERE product_id = %s", [quantity, product]
+        )
+    return bool(new.rowcount)
+
+
+def _fault(connection: psycopg.Connection, request: Mapping[str, Any], lines: Mapping[int, int]) -> str | None:
+    """Why a well-formed request can't be met, or None."""
+    customer = request["customer_id"]
+    known = connection.execute(
+        "SELECT (SELECT count(*) FROM orders.customers WHERE customer_id = %s), "
+        "(SELECT jsonb_object_agg(product_id, price) FROM orders.inventory WHERE product_id = ANY (%s))",
+        [customer, list(lines)],
+    ).fetchone()
+    assert known is not None
+    if not known[0]:
+        return f"customer {customer} is unknown"
+    prices = known[1] or {}
+    if unknown := [product for product in lines if str(product) not in prices]:
+        return f"product {unknown[0]} is unknown"
+    if all(prices[str(product)] is not None for product in lines):
+        total = sum(Decimal(str(prices[str(product)])) * quantity for product, quantity in lines.items())
+        if total != Decimal(str(request["payment_amount"])):
+            return f"the products cost {total}, and not {request['payment_amount']}"
+    return None
+
+
+def _take(connection: psycopg.Connection, lines: Mapping[int, int]) -> None:
+    """Takes stock, in the order of products so that two orders never wait for each other in a circle."""
+    for product, quantity in sorted(lines.items()):
+        taken = connection.execute(
+            "UPDATE orders.inventory SET quantity = quantity - %s WHERE product_id = %s AND quantity >= %s",
+            [quantity, product, quantity],
+        )
+        if not taken.rowcount:
+            raise _Short(product)
+
+
+def _give_back(connection: psycopg.Connection, order_id: str, which: str) -> int:
+    held = connection.execute(
+        "SELECT product_id, quantity FROM orders.stock_bookings "
+        f"WHERE order_id = %s AND booking_status <> 'Released' AND {which} ORDER BY product_id".encode(),
+        [order_id],
+    ).fetchall()
+    for product, quantity in held:
+        connection.execute(
+            "UPDATE orders.inventory SET quantity = quantity + %s WHERE product_id = %s", [quantity, product]
+        )
+    connection.execute(
+        f"UPDATE orders.stock_bookings SET booking_status = 'Released' WHERE order_id = %s AND {which}".encode(),
+        [order_id],
+    )
+    return len(held)
+
+
+def _cancel_requested(connection: psycopg.Connection, order_id: str) -> bool:
+    found = connection.execute(
+        "SELECT FROM orders.requests WHERE order_id = %s AND cancel_requested_at IS NOT NULL", [order_id]
+    )
+    return found.fetchone() is not None
+
+
+def _is_new(connection: psycopg.Connection, order_id: str, event: str, body: Mapping[str, Any]) -> bool:
+    """Records an event; False if the order has had it."""
+    from psycopg.types.json import Jsonb
+
+    made = connection.execute(
+        "INSERT INTO orders.outbox (order_id, event, body) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        [order_id, event, Jsonb(body)],
+    )
+    return bool(made.rowcount)
+
+
+def _notify(connection: psycopg.Connection, order_id: str, stage: str, text: str) -> None:
+    connection.execute(
+        "INSERT INTO orders.order_notifications (order_id, stage, notification_text) VALUES (%s, %s, %s)",
+        [order_id, stage, text],
+    )

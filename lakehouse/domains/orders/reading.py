@@ -1,0 +1,64 @@
+"""What people ask of orders: one in full, and lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lakehouse.domains.orders.control import Desk, OrderRefused
+
+STUCK = "(o.attention IS NOT NULL OR (o.order_status IN ('Pending', 'Processing') AND o.deadline_at < now()))"
+_LIST = """
+SELECT o.order_id, o.customer_id, o.order_status, o.payment_amount, p.payment_status, d.status AS delivery_status,
+    o.acknowledged_date, o.deadline_at, o.attention
+FROM orders.orders o JOIN orders.payments p USING (order_id) JOIN orders.delivery_schedule d USING (order_id)
+"""
+_PARTS = {
+    "lines": "SELECT product_id, quantity, booking_status FROM orders.stock_bookings WHERE order_id = %s ORDER BY 1",
+    "events": "SELECT event, occurred_at, body FROM orders.outbox WHERE order_id = %s ORDER BY seq",
+    "notifications": "SELECT stage, notification_date, notification_text FROM orders.order_notifications "
+    "WHERE order_id = %s ORDER BY notification_id",
+}
+
+
+def list_orders(desk: Desk, *, stuck: bool) -> list[dict[str, Any]]:
+    """All orders by key; or those that need a person: marked ones, and unfinished ones after their deadline."""
+    return _rows(desk, f"{_LIST} {f'WHERE {STUCK}' if stuck else ''} ORDER BY o.order_id")
+
+
+def show_order(desk: Desk, key: str) -> dict[str, Any]:
+    """An order with its lines, events and notifications; a request that isn't an order (yet) with its state.
+
+    Raises:
+        OrderRefused: there is no such order.
+    """
+    found = _rows(
+        desk,
+        "SELECT o.*, p.payment_method, p.payment_status, p.provider_reference, d.delivery_address, "
+        "d.delivery_service, d.tracking_number, d.expected_delivery_date, d.status AS delivery_status "
+        "FROM orders.orders o JOIN orders.payments p USING (order_id) JOIN orders.delivery_schedule d USING (order_id) "
+        "WHERE order_id = %s",
+        key,
+    )
+    if found:
+        return {**found[0], **{name: _rows(desk, query, key) for name, query in _PARTS.items()}}
+    rejected = _rows(
+        desk,
+        "SELECT order_id, 'Rejected' AS order_status, reason, rejected_at FROM orders.rejected_requests "
+        "WHERE order_id = %s ORDER BY rejection_id DESC LIMIT 1",
+        key,
+    )
+    waiting = _rows(
+        desk,
+        "SELECT order_id, 'Waiting' AS order_status, received_at FROM orders.requests WHERE order_id = %s",
+        key,
+    )
+    if not rejected and not waiting:
+        raise OrderRefused(f"There is no order {key}")
+    return (rejected or waiting)[0]
+
+
+def _rows(desk: Desk, query: str, *arguments: object) -> list[dict[str, Any]]:
+    from psycopg.rows import dict_row
+
+    with desk.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(query.encode(), arguments).fetchall()

@@ -1,0 +1,122 @@
+"""A worker: runs sagas from the queue, shows that it lives, and starts again what it needs on this machine."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakehouse.domains.orders.database import steps
+from lakehouse.domains.orders.database.schema import ENGINE_SCHEMA
+from lakehouse.domains.orders.engine import engine_of, present_database
+from lakehouse.domains.orders.saga import APPLICATION, QUEUE, VERSION, register_saga
+from lakehouse.domains.orders.services import Services, ServiceUnavailable, services
+from lakehouse.errors import DatabaseUnavailable, LakehouseError
+from lakehouse.servers.postgres import Place, database, is_running
+
+if TYPE_CHECKING:
+    import psycopg
+
+_log = logging.getLogger(__name__)
+
+ORDERS_AT_ONCE = 16
+_CONNECTIONS = 24
+_QUEUE_POLL_S = 0.05
+HEARTBEAT_S = 1.0
+_END_S = 10
+
+
+class WorkerRunning(LakehouseError):
+    """A worker of the same name runs already."""
+
+
+def run_worker(place: Place, folder: Path, executor: str, stop: threading.Event) -> None:
+    """Runs a worker until it is told to stop.
+
+    Args:
+        place: the database.
+        folder: of the simulated provider and carrier.
+        executor: the worker's name, which stays the same when it is started again: it takes up its own orders then.
+
+    Raises:
+        WorkerRunning: another process has that name.
+        DatabaseUnavailable: the database can't be reached.
+        ServiceUnavailable: a simulated service can't be started.
+    """
+    with database(place), services(folder) as outside, _registered(place, executor), _engine(place, outside, executor):
+        while not stop.wait(HEARTBEAT_S):
+            _keep_up(place, outside, executor)
+
+
+@contextmanager
+def _engine(place: Place, outside: Services, executor: str) -> Iterator[None]:
+    """DBOS with the saga, while the context lasts."""
+    from dbos import DBOS
+
+    system, own = engine_of(place, _CONNECTIONS), engine_of(place, _CONNECTIONS)
+    DBOS(
+        config={
+            "name": APPLICATION,
+            "system_database_url": "postgresql://engine/lakehouse",
+            "system_database_engine": system,
+            "dbos_system_schema": ENGINE_SCHEMA,
+            "executor_id": executor,
+            "application_version": VERSION,
+            "log_level": "ERROR",
+        }
+    )
+    try:
+        register_saga(own, outside)
+        DBOS.launch()
+        DBOS.register_queue(QUEUE, worker_concurrency=ORDERS_AT_ONCE, polling_interval_sec=_QUEUE_POLL_S)
+        yield
+    finally:
+        DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=_END_S)
+        system.dispose()
+        own.dispose()
+
+
+@contextmanager
+def _registered(place: Place, executor: str) -> Iterator[None]:
+    """The worker's row, while the context lasts. A lock of the session keeps a second worker of that name away."""
+    with present_database(place).connect(autocommit=True) as lock:
+        got = lock.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [f"orders executor {executor}"]).fetchone()
+        if got is None or not got[0]:
+            raise WorkerRunning(f"A worker {executor} is running already", "Give this one another --id")
+        beat(lock, executor, starts=True)
+        yield
+    with present_database(place).connect(autocommit=True) as connection:
+        connection.execute(
+            "UPDATE orders.executors SET stopped_at = clock_timestamp() WHERE executor_id = %s", [executor]
+        )
+
+
+def beat(connection: psycopg.Connection, executor: str, *, starts: bool = False) -> None:
+    """Notes that a worker lives. One that was taken for dead is counted again."""
+    connection.execute(
+        "INSERT INTO orders.executors (executor_id, application_version) VALUES (%(id)s, %(version)s) "
+        "ON CONFLICT (executor_id) DO UPDATE SET heartbeat_at = clock_timestamp(), stopped_at = NULL, "
+        "application_version = excluded.application_version, "
+        "started_at = CASE WHEN %(starts)s THEN clock_timestamp() ELSE executors.started_at END",
+        {"id": executor, "version": VERSION, "starts": starts},
+    )
+
+
+def _keep_up(place: Place, outside: Services, executor: str) -> None:
+    """A worker's housekeeping: its server and services run, its heartbeat is fresh, expired reservations are free."""
+    import psycopg
+
+    try:
+        if place.url is None and not is_running(place):
+            with database(place):
+                _log.warning("PostgreSQL had ended and was started again")
+        outside.ensure_running()
+        with present_database(place).connect(autocommit=True) as connection:
+            beat(connection, executor)
+            while steps.release_expired(connection):
+                pass
+    except (DatabaseUnavailable, ServiceUnavailable, psycopg.Error) as error:
+        _log.warning("%s", error)
