@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from typer.testing import CliRunner
 
-from assets_tests.support.bank import bank_at, customer_accounts, make_seeded, transfer
-from assets_tests.support.servers.postgres import EmbeddedPostgres, copy_of
+from assets_tests.support.bank import customer_accounts, transfer
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.cli.app import app
 from lakehouse.derive.captured import CapturedSource, capture_and_derive
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.banking.database.calls import Bank
-from lakehouse.servers.postgres import Database
 
 pytestmark = pytest.mark.integration
 
 
-@contextmanager
-def seeded(server: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bank]:
+@pytest.fixture
+def installed_bank(embedded_bank: Bank, monkeypatch: pytest.MonkeyPatch) -> Bank:
     """A seeded bank, which is the installation's."""
-    with copy_of(server, "seeded_bank", make_seeded) as database, bank_at(database) as opened:
-        monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", database.url)
-        yield opened
-
-
-@pytest.fixture
-def bank(embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bank]:
-    with seeded(embedded_postgres.server, monkeypatch) as bank:
-        yield bank
-
-
-@pytest.fixture
-def any_bank(any_postgres: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bank]:
-    with seeded(any_postgres, monkeypatch) as bank:
-        yield bank
+    monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", embedded_bank.database.url)
+    return embedded_bank
 
 
 def source() -> CapturedSource:
@@ -67,8 +50,8 @@ def rows(lake: Lake, query: str) -> list[tuple[object, ...]]:
     return found.fetchall()
 
 
-def test_capture__the_lake_equals_the_bank_and_keeps_its_rules(any_bank: Bank) -> None:
-    bank = any_bank
+def test_capture__the_lake_equals_the_bank_and_keeps_its_rules(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", bank.database.url)
     lake = captured()
     first, second = customer_accounts(bank)[:2]
     bank.post([transfer("one", first, second, "12.50"), transfer("two", second, first, "0.50")])
@@ -92,7 +75,8 @@ def test_capture__the_lake_equals_the_bank_and_keeps_its_rules(any_bank: Bank) -
     assert "@" not in str(rows(lake, "SELECT email, name, phone, address FROM banking.customer"))
 
 
-def test_balances_daily__a_posting_dated_back_restates_the_days_after_it(bank: Bank) -> None:
+def test_balances_daily__a_posting_dated_back_restates_the_days_after_it(installed_bank: Bank) -> None:
+    bank = installed_bank
     captured()
     first, second = customer_accounts(bank)[:2]
     today = datetime.now(UTC)
@@ -110,7 +94,8 @@ def test_balances_daily__a_posting_dated_back_restates_the_days_after_it(bank: B
     assert rows(Lake.present(as_of=datetime.now(UTC)), query) == days
 
 
-def test_checks__find_what_was_tampered_with(bank: Bank) -> None:
+def test_checks__find_what_was_tampered_with(installed_bank: Bank) -> None:
+    bank = installed_bank
     captured()
     first, second = customer_accounts(bank)[:2]
     day = (datetime.now(UTC) - timedelta(days=1)).isoformat()
@@ -139,7 +124,8 @@ def test_checks__find_what_was_tampered_with(bank: Bank) -> None:
     ]
 
 
-def test_commands__capture_and_verify(bank: Bank) -> None:
+def test_commands__capture_and_verify(installed_bank: Bank) -> None:
+    bank = installed_bank
     run = CliRunner()
     first = run.invoke(app, ["banking", "capture"])
     assert first.exit_code == 0

@@ -61,6 +61,7 @@ def test_models_are_the_ones_promised(manifest: Manifest) -> None:
         *("revenue", "customer_value", "customer_cohort", "item_price_response"),
         *("dim_customers", "dim_items", "fact_transactions"),
         *("dim_document", "document_chunk", "document_posting"),
+        *("dim_bank_customer", "dim_branch", "dim_account", "fct_entry", "fct_balance_daily", "fct_loan_payment"),
         "dim_resolution",
         "fct_quote_window",
         "top_stocks",

@@ -10,6 +10,7 @@ from lakehouse.derive.checks import of_every_table, offenders, over_all, relatio
 from lakehouse.derive.source import Check, Finding, Partitions, Source
 from lakehouse.domains.banking import check_rules as rules
 from lakehouse.domains.banking.balances import BALANCES
+from lakehouse.domains.banking.versions import VERSIONS
 from lakehouse.ingest.postgres.captured import CapturedDatabase
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.lake import Lake
@@ -53,7 +54,8 @@ def bank_checks(of: CapturedDatabase, known: Mapping[str, Contract]) -> tuple[Ch
             ("1 day doesn't begin with the balance before", "days don't begin with the balance before"),
         ),
     )
-    return (*capture_checks(of, captured), *(over_all(each) for each in of_every_table(known[BALANCES])), *checks)
+    of_derived = [over_all(each) for name in (BALANCES, VERSIONS) for each in of_every_table(known[name])]
+    return (*capture_checks(of, captured), *of_derived, *checks)
 
 
 def _check(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.domains.banking.config import BankConfig
+from lakehouse.domains.banking.model_inputs import MODEL_TABLES, attach_clocks
 from lakehouse.domains.banking.source import KIND, bank_source, contracts
 
 DOMAIN = Domain(
@@ -15,6 +16,9 @@ DOMAIN = Domain(
             model=BankConfig,
             resolve=bank_source,
             contracts=contracts,
+            over_all=MODEL_TABLES,
+            marts=("banking", "bank_warehouse"),
+            attach=attach_clocks,
         ),
     ),
 )

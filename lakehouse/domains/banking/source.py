@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from lakehouse.derive.captured import CapturedSource, change_views, conserved, current_tables
-from lakehouse.domains.banking.balances import balances_table
+from lakehouse.domains.banking.balances import BALANCES, INPUTS, balances_table
 from lakehouse.domains.banking.checks import bank_checks
 from lakehouse.domains.banking.config import BankConfig
+from lakehouse.domains.banking.versions import VERSIONS, versions_table
 from lakehouse.errors import SourceError
 from lakehouse.ingest.partitioning import Periods
 from lakehouse.ingest.postgres.captured import CapturedDatabase, CapturedTable, capture_contracts
@@ -21,7 +22,7 @@ from lakehouse.lake.contract import Contract, read_contracts
 from lakehouse.servers.postgres import Place, database
 
 KIND = "bank"
-DERIVED = "balances_daily"
+DERIVED = (BALANCES, VERSIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class BankSource(CapturedSource):
 def contracts() -> Mapping[str, Contract]:
     """Every contract of the domain, by its table's name."""
     own = read_contracts(Path(__file__).parent, "banking")
-    return {**own, **capture_contracts([name for name in own if name != DERIVED], "banking")}
+    return {**own, **capture_contracts([name for name in own if name not in DERIVED], "banking")}
 
 
 def bank_source(config: BankConfig, variables: Variables) -> BankSource:
@@ -42,9 +43,11 @@ def bank_source(config: BankConfig, variables: Variables) -> BankSource:
         SourceError: it names a table that has no contract.
     """
     known = contracts()
-    captured = set(known) - {DERIVED}
+    captured = set(known) - {*DERIVED}
     if unknown := [name for name in config.tables if name not in captured or name.endswith("_changes")]:
         raise SourceError(f"{config.source}: there is no contract of the table {unknown[0]}; add one, or remove it")
+    if lacking := [name for name in INPUTS if name not in config.tables]:
+        raise SourceError(f"{config.source}: its tables lack {lacking[0]}, which daily balances are made of; add it")
     url = variables.source_variable(config.source, "url") or config.dsn or variables.database_url
     place = Place(variables.postgres, url)
     zone = variables.source_variable(config.source, "time_zone") or config.time_zone
@@ -58,6 +61,7 @@ def bank_source(config: BankConfig, variables: Variables) -> BankSource:
         tables=tuple(CapturedTable(name, known[name]) for name in config.tables),
         pii_key=lambda: pii_key(variables.secret(VARIABLE), variables.home),
     )
+    account = next(table for table in of.tables if table.name == "account")
     return BankSource(
         name=config.source,
         kind=KIND,
@@ -65,7 +69,7 @@ def bank_source(config: BankConfig, variables: Variables) -> BankSource:
         owners=tuple(config.owners),
         tags=config.tags,
         contracts=known,
-        tables=(*current_tables(of), balances_table(zone)),
+        tables=(*current_tables(of), versions_table(account, zone), balances_table(zone)),
         views=change_views(of),
         checks=bank_checks(of, known),
         of=of,
