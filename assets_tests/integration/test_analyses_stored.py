@@ -140,5 +140,7 @@ def test_installed__has_the_tasks_of_other_packages(
     run = lake.analyses.run(definition_of("mean", rows, {"x": 1, "y": 4}))
     assert (run.made, run.run.steps[0]["function"]) == ({"m": 2.5}, "mine.mean@3")
     entries.write_text("[lakehouse.tasks]\nmine = averages:NOTHING\n")
+    # What is installed is looked up once per path.
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     with pytest.raises(TaskError, match="the entry point mine = averages:NOTHING can't be loaded"):
         Registry.installed()

@@ -323,4 +323,4 @@ class Analyses:
         for run in store.runs(self.lake, name.partition("@")[0]):
             if run.run_id == run_id and run.status == "done":
                 return store.results(self.lake, run, key)
-        raise AnalysisError(f"{name} has no successful run {run_id!r}; `lakehouse analyses show {name}` lists them")
+        raise AnalysisError(f"{name} has no successful run {run_id!r}; `lakehouse sql 'FROM analyses.runs'` lists them")

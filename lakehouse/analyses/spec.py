@@ -124,7 +124,9 @@ class Definition:
         """The rows as YAML."""
         import yaml
 
-        return yaml.safe_dump(self.as_rows(), sort_keys=False, allow_unicode=True, width=120)
+        # PyYAML writes unprintable characters, such as U+0085, in a form that it reads as others.
+        is_printable = self.as_json().isprintable()
+        return yaml.safe_dump(self.as_rows(), sort_keys=False, allow_unicode=is_printable, width=120)
 
     def as_frame(self) -> pl.DataFrame:
         """The rows as a frame; `kwargs` is JSON text."""
