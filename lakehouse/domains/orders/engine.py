@@ -30,7 +30,12 @@ def engine_of(place: Place, connections: int) -> sqlalchemy.Engine:
     from sqlalchemy import create_engine
 
     def connect() -> psycopg.Connection:
-        return psycopg.connect(present_database(place).url, connect_timeout=5)
+        try:
+            return psycopg.connect(present_database(place).url, connect_timeout=5)
+        except psycopg.OperationalError as error:
+            # DBOS repeats what fails for want of a connection, but knows that by the SQLSTATE, which psycopg has
+            # only from a server that answers.
+            raise psycopg.errors.ConnectionFailure(str(error)) from None
 
     return create_engine(
         "postgresql+psycopg://", creator=connect, pool_size=connections, max_overflow=0, pool_timeout=30

@@ -47,8 +47,12 @@ def run_worker(place: Place, folder: Path, executor: str, stop: threading.Event)
         ServiceUnavailable: a simulated service can't be started.
     """
     with database(place), services(folder) as outside, _registered(place, executor), _engine(place, outside, executor):
+        was_up = True
         while not stop.wait(HEARTBEAT_S):
-            _keep_up(place, outside, executor)
+            is_up = _keep_up(place, outside, executor)
+            if is_up and not was_up:
+                _take_up_own(executor)
+            was_up = is_up
 
 
 @contextmanager
@@ -105,12 +109,29 @@ def beat(connection: psycopg.Connection, executor: str, *, starts: bool = False)
     )
 
 
-def _keep_up(place: Place, outside: Services, executor: str) -> None:
-    """A worker's housekeeping: its server and services run, its heartbeat is fresh, expired reservations are free."""
+def _take_up_own(executor: str) -> None:
+    """Resumes the worker's own orders after its database was away, as some may have been given up with an error. Of
+    those that still run, the engine lets only one execution go on.
+    """
+    from dbos import DBOS
+
+    orders = [found.workflow_id for found in DBOS.list_workflows(status="PENDING", executor_id=executor)]
+    if orders:
+        DBOS.resume_workflows(orders, queue_name=QUEUE)
+
+
+def _keep_up(place: Place, outside: Services, executor: str) -> bool:
+    """A worker's housekeeping: its server and services run, its heartbeat is fresh, expired reservations are free.
+
+    Returns:
+        Whether the database answered all the time.
+    """
+    is_up = True
     import psycopg
 
     try:
         if place.url is None and not is_running(place):
+            is_up = False
             with database(place):
                 _log.warning("PostgreSQL had ended and was started again")
         outside.ensure_running()
@@ -120,3 +141,5 @@ def _keep_up(place: Place, outside: Services, executor: str) -> None:
                 pass
     except (DatabaseUnavailable, ServiceUnavailable, psycopg.Error) as error:
         _log.warning("%s", error)
+        return is_up and isinstance(error, ServiceUnavailable)
+    return is_up
