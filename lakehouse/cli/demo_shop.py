@@ -22,7 +22,7 @@ from lakehouse.simulators.pdf_files import pdf
 from lakehouse.simulators.shop import Shop
 
 SHOP, DOCUMENTS = "retail", "documents"
-_QUESTION = "refund for a damaged item"
+_QUESTION = "an item that arrives damaged"
 _TERMS = (
     "Terms of sale. Prices are those on the day of the order. Carriage is charged by weight and country.",
     "Returns. An item that arrives damaged is replaced, or its price is refunded within fourteen days. Send a picture.",
