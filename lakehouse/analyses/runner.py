@@ -19,9 +19,9 @@ from lakehouse.analyses.validation import require_valid, validate
 class TaskFailed(AnalysisError):
     """A task raised an error; `results` are those of the tasks before it."""
 
-    def __init__(self, message: str, results: Mapping[str, Any]) -> None:
-        super().__init__(message)
-        self.results = dict(results)
+    def __init__(self, message: str, hint: str | None = None, *, results: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, hint)
+        self.results = dict(results or {})
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Stepper:
     def reset(self) -> None:
         """Goes back to the start: only the inputs are there."""
         if STORE in self.given:
-            raise InvalidAnalysis(self.definition.name, [Fault(None, "inputs", f"{STORE} is reserved; rename it")])
+            raise InvalidAnalysis.of(self.definition.name, [Fault(None, "inputs", f"{STORE} is reserved; rename it")])
         self.data: dict[str, Any] = dict(self.given)
         self.progress = Progress()
         self._next = 0
@@ -99,7 +99,9 @@ class Stepper:
         found = dict(self.definition.steps()).get(order)
         if found is None:
             known = ", ".join(map(str, self._orders))
-            raise InvalidAnalysis(self.definition.name, [Fault(None, "order", f"no row has {order}; there is {known}")])
+            raise InvalidAnalysis.of(
+                self.definition.name, [Fault(None, "order", f"no row has {order}; there is {known}")]
+            )
         part = Definition(self.definition.name, tuple(row for _, row in found))
         require_valid(part, self.registry, set(self.data) - set(part.output_keys))
         return self._run_order(order)
@@ -154,7 +156,7 @@ class _Failing:
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             name = self._stepper.definition.name
             message = f"{name}, row {self._place + 1}: {self._row.func_path} failed: {what}"
-            raise TaskFailed(message, self._stepper.data) from error
+            raise TaskFailed(message, results=self._stepper.data) from error
 
 
 def _named(keys: tuple[str, ...], value: Any) -> dict[str, Any]:

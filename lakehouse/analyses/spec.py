@@ -50,11 +50,16 @@ class Fault:
 class InvalidAnalysis(AnalysisError):
     """An analysis has faults; nothing of it was run."""
 
-    def __init__(self, name: str, faults: Sequence[Fault]) -> None:
+    def __init__(self, message: str, hint: str | None = None, *, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message, hint)
+        self.faults = list(faults)
+
+    @classmethod
+    def of(cls, name: str, faults: Sequence[Fault]) -> InvalidAnalysis:
+        """The error that tells of all faults of an analysis."""
         lines = "".join(f"\n  {fault}" for fault in faults)
         count = f"{len(faults)} fault{'s' if len(faults) != 1 else ''}"
-        super().__init__(f"{name or 'the analysis'} has {count}, and nothing was run:{lines}")
-        self.faults = list(faults)
+        return cls(f"{name or 'the analysis'} has {count}, and nothing was run:{lines}", faults=faults)
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def definition_of(name: str, rows: Iterable[Any], inputs: Mapping[str, Any] | No
         )
     found = list(rows)
     if len(found) > MAX_ROWS:
-        raise InvalidAnalysis(name, [Fault(None, "rows", f"{len(found):,} rows; at most {MAX_ROWS:,} are read")])
+        raise InvalidAnalysis.of(name, [Fault(None, "rows", f"{len(found):,} rows; at most {MAX_ROWS:,} are read")])
     if not found:
         faults.append(Fault(None, "rows", "there is none; write at least one task"))
     read = [_row(number, raw, faults) for number, raw in enumerate(found, start=1)]
@@ -161,7 +166,7 @@ def definition_of(name: str, rows: Iterable[Any], inputs: Mapping[str, Any] | No
         else:
             values[key] = _json_value(value, f"inputs, {key}", None, faults)
     if faults:
-        raise InvalidAnalysis(name, faults)
+        raise InvalidAnalysis.of(name, faults)
     return Definition(name, tuple(row for row in read if row is not None), values, **about)
 
 
@@ -178,7 +183,7 @@ def definition_of_frame(name: str, frame: pl.DataFrame, inputs: Mapping[str, Any
             try:
                 row["kwargs"] = json.loads(kwargs) if len(kwargs) <= MAX_TEXT else None
             except (ValueError, RecursionError) as error:
-                raise InvalidAnalysis(name, [Fault(number, "kwargs", f"it is no JSON: {error}")]) from error
+                raise InvalidAnalysis.of(name, [Fault(number, "kwargs", f"it is no JSON: {error}")]) from error
         elif isinstance(kwargs, dict):
             row["kwargs"] = {key: value for key, value in kwargs.items() if value is not None}
         rows.append(row)

@@ -250,7 +250,7 @@ def results(lake: Lake, run: Run, key: str) -> pl.DataFrame:
     table = lake.table(f"{SCHEMA}/results")
     with lake.connect() as connection:
         query = table.snapshot().select({"name": [run.name]})
-        return connection.execute(
+        return connection.sql(
             f'SELECT position, "date", value, fields FROM ({query}) WHERE {where} ORDER BY position'
         ).pl()
 
@@ -259,7 +259,7 @@ def _rows(lake: Lake, table: str, where: str, order: str) -> list[dict[str, Any]
     # Those of the present, whatever moment of the data is read.
     rows = lake.table(f"{SCHEMA}/{table}").snapshot().select()
     with lake.connect() as connection:
-        found = connection.execute(f"SELECT * FROM ({rows}) WHERE {where} ORDER BY {order}").pl()
+        found = connection.sql(f"SELECT * FROM ({rows}) WHERE {where} ORDER BY {order}").pl()
     return found.to_dicts()
 
 

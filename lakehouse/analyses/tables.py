@@ -78,7 +78,7 @@ class Tables:
         version = table.snapshot().version if entry.query is None else None
         with self._lake.connect() as connection:
             rows = self._lake.select(table.name, connection)
-            found = connection.execute(
+            found = connection.sql(
                 f'SELECT {listed} FROM ({rows}) WHERE {" AND ".join(wanted)} ORDER BY "{order_by}", {listed}'
             ).pl()
         kept = {column: list(values) for column, values in where.items()}

@@ -22,7 +22,7 @@ def require_valid(definition: Definition, registry: Registry, given: Collection[
     InvalidAnalysis: the definition has faults; with all of them.
     """
     if faults := validate(definition, registry, given):
-        raise InvalidAnalysis(definition.name, faults)
+        raise InvalidAnalysis.of(definition.name, faults)
 
 
 def _of_functions(definition: Definition, registry: Registry) -> Iterator[Fault]:

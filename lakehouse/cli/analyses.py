@@ -107,7 +107,7 @@ def check(file: FileArgument, values: SetOption = None) -> None:
         known = _analyses()
         definition = _definition_in(file)
         if faults := validate(definition, known.registry, {*definition.inputs, *_inputs(values)}):
-            raise InvalidAnalysis(definition.name, faults)
+            raise InvalidAnalysis.of(definition.name, faults)
         say(f"{definition.name} has no faults: {len(definition.rows)} tasks, version {definition.version}")
 
 

@@ -88,7 +88,7 @@ def test_tables_that_all_sources_share_can_be_referred_to(lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("references", "kind", "why"),
     [
-        ("customer.id", "bigint", r"no contract for table 'shop/customer'"),
+        ("client.id", "bigint", r"no contract for table 'shop/client'"),
         ("customers.ids", "bigint", r"customers.ids, which shop/customers doesn't have; did you mean 'id'"),
         ("customers.id", "string", r"refers to customers.id, a bigint, and is a string"),
         ("lake.conservation.source", "string", r"refer to a stored table"),
