@@ -57,10 +57,10 @@ class Cost:
     peak_mb: int
 
 
-def _take(home: str, feed: str, result: str) -> None:
+def _take(home: str, feed: str, result: str, last: date) -> None:
     os.environ |= {"LAKEHOUSE_HOME": home, "LAKEHOUSE_RETAIL_URL": feed}
     lake, source = Lake.open(), described_source("retail")
-    months = source.datasets[0].partitioning.between(FIRST, FIRST + timedelta(days=DAYS))
+    months = source.datasets[0].partitioning.between(FIRST, last)
     started = time.monotonic()
     loaded = load(lake, source.datasets[0], months)
     for table in source.tables:
@@ -73,8 +73,10 @@ def _take(home: str, feed: str, result: str) -> None:
 def cost_of_taking(tmp_path: Path) -> Cost:
     """Takes what the shop has in a process of its own, whose memory counts from zero."""
     result = tmp_path / "cost"
+    # The child doesn't know that this is a soak: the test's environment was cleared.
     child = multiprocessing.get_context("spawn").Process(
-        target=_take, args=(str(tmp_path / "home"), str(tmp_path / "feed"), str(result))
+        target=_take,
+        args=(str(tmp_path / "home"), str(tmp_path / "feed"), str(result), FIRST + timedelta(days=DAYS)),
     )
     child.start()
     child.join(600)
