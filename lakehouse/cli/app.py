@@ -18,6 +18,7 @@ from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
 from lakehouse.cli.identifiers import crosswalk, resolve
+from lakehouse.cli.judgements import judgements_app
 from lakehouse.cli.loading import backfill, reload, update
 from lakehouse.cli.orders import orders_app
 from lakehouse.cli.pseudonyms import pseudonyms_app
@@ -40,6 +41,7 @@ app.add_typer(analyses_app)
 app.add_typer(orders_app)
 app.add_typer(retail_app)
 app.add_typer(pseudonyms_app)
+app.add_typer(judgements_app)
 for command in (backfill, update, reload, sql, resolve, crosswalk, plot, status, rebuild, migrate, stream, watch):
     app.command()(command)
 

@@ -13,6 +13,7 @@ from lakehouse.derive.domain import Domain, Kind, OverAll, OverAllMacro, union_o
 from lakehouse.derive.source import Source
 from lakehouse.domains.reference.config import SourceConfig
 from lakehouse.domains.reference.contracts import contracts
+from lakehouse.domains.reference.judgements.derive import judgements
 from lakehouse.domains.reference.resolution import macros
 from lakehouse.domains.reference.shared import codes
 from lakehouse.domains.reference.shared.conflicts import conflicts
@@ -28,12 +29,14 @@ _OVER_ALL = {
     "country": codes.country,
     "currencies": codes.currencies,
     "conflicts": conflicts,
+    "judgements": judgements,
 }
 """Views that no single source has."""
 _IN_MODELS = ("markets", "listings", "identifiers", "entities")
 _READ_BY_MODELS = (
     "published_markets",
     "mapped_listings",
+    "decided_judgements",
     *(f"{how}_{what}" for what in ("entities", "isins", "bics") for how in ("published", "answered")),
 )
 """The stored tables behind them."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lakehouse.derive.source import Source, TableQuery
 from lakehouse.domains.reference.config import SourceConfig
 from lakehouse.domains.reference.contracts import contracts
+from lakehouse.domains.reference.judgements.product import judgements
 from lakehouse.domains.reference.listings.product import listings
 from lakehouse.domains.reference.markets.product import markets
 from lakehouse.domains.reference.product import Product
@@ -56,6 +57,8 @@ def _products(config: SourceConfig, variables: Variables) -> Iterator[Product]:
         yield listings(config, config.listings, variables)
     if config.searches is not None:
         yield searches(config, config.searches, variables)
+    if config.judgements is not None:
+        yield judgements(config, config.judgements, variables)
     yield from published(config, variables)
 
 

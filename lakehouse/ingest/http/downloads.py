@@ -36,7 +36,7 @@ class _TryFailed(Exception):
         self.pause_s = pause_s
 
 
-class _Refused(Exception):
+class _Refused(_TryFailed):
     """The server refuses the request; asking again changes nothing."""
 
 
@@ -82,7 +82,7 @@ class Downloads:
                 known = self._asked(url, get)
             except _Absent as failed:
                 known = failed
-            except (_TryFailed, _Refused) as failed:
+            except _TryFailed as failed:
                 raise SourceUnavailable(_unread(url, failed)) from None
             if urlsplit(url).hostname not in LOOPBACK:
                 self._documents[url] = self._now() + kept_s, known
@@ -98,7 +98,7 @@ class Downloads:
         """
         try:
             return self._asked(url, lambda answer: spooled(answer.iter_bytes()))
-        except (_TryFailed, _Refused) as failed:
+        except _TryFailed as failed:
             raise ObjectUnreadable(f"{url} can't be read: {failed}; the next load tries again") from None
 
     def _asked(self, url: str, read: Callable[[httpx.Response], T]) -> T:
@@ -150,4 +150,6 @@ def _unread(url: str, failed: Exception) -> str:
 
 def _next_wait(error: Exception) -> bool | float:
     """As long as the server asks, or True for the usual back-off; False if there is no next try."""
-    return isinstance(error, _TryFailed) and (error.pause_s or True)
+    if not isinstance(error, _TryFailed) or isinstance(error, _Refused):
+        return False
+    return error.pause_s or True
