@@ -45,7 +45,7 @@ class ObjectTarget(Strict):
 class TableTarget(Strict):
     """A table of the PostgreSQL of LAKEHOUSE_DATABASE_URL, or of the embedded one."""
 
-    format: Literal["postgres"]
+    format: Literal["postgres"] = "postgres"
     schema_name: str = Field("reports", alias="schema", description="Schema of the table; made where it is missing.")
     table: str = Field(description="Name of the table; made where it is missing.")
     key: list[str] = Field(min_length=1, description="Target columns that identify a row.")

@@ -111,6 +111,25 @@ def write_rows(database: Database, target: TargetTable, rows: pl.DataFrame, part
             raise DatabaseUnavailable(f"{target} can't be written at {database}: {_first_line(error)}") from None
 
 
+def values_in(database: Database, target: TargetTable, column: str, first: object, last: object) -> set[object]:
+    """The values of a column between two of them; none if there is no such table.
+
+    Raises:
+        DatabaseUnavailable: the server doesn't answer, or refuses to read.
+    """
+    import psycopg
+
+    require_name(column)
+    query = f'SELECT DISTINCT "{column}" FROM {target} WHERE "{column}" BETWEEN %s AND %s'
+    with database.connect() as connection:
+        try:
+            return {value for (value,) in connection.execute(query.encode(), [first, last]).fetchall()}
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            return set()
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(f"{target} can't be read at {database}: {_first_line(error)}") from None
+
+
 def _prepare(connection: psycopg.Connection, target: TargetTable, columns: dict[str, str]) -> None:
     """Makes the table, or adds columns; writers of one table wait for each other."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"lakehouse table {target}"])

@@ -41,6 +41,8 @@ def report_asset(resolve: Callable[[], BarSource], partitions: dg.PartitionsDefi
                 "target": result.url,
                 "objects_written": len(result.written),
                 "objects_unchanged": result.unchanged,
+                "table_rows_written": result.table_rows.upserted,
+                "table_rows_deleted": result.table_rows.deleted,
                 "dagster/row_count": result.rows,
             }
         )

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lakehouse.derive.table_report import TableTarget
 from lakehouse.domains.market.api import SymbolsApi
 from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product
 from lakehouse.domains.market.calendar import CalendarSpec
@@ -83,7 +84,7 @@ class Calendar(Strict):
 
 
 class Report(Strict):
-    """The daily report: one object per session, with the target's own column names."""
+    """The daily report: one object per session, with the target's own column names; also a table, where it is said."""
 
     url: str | None = Field(
         None,
@@ -95,6 +96,16 @@ class Report(Strict):
     date_format: DateFormat = "%Y-%m-%d"
     format: Literal["parquet", "csv"] = "parquet"
     columns: dict[str, str] = Field(description="Target column -> column of daily_bars, in the target's order.")
+    table: TableTarget | None = Field(None, description="A table of PostgreSQL that gets the same rows.")
+
+    @model_validator(mode="after")
+    def _table_has_its_columns(self) -> Report:
+        if self.table is not None:
+            if unknown := [name for name in self.table.key if name not in self.columns]:
+                raise ValueError(f"table.key names {', '.join(unknown)}, which is none of the columns")
+            if "session" not in self.columns.values():
+                raise ValueError("a report with a table needs the column session, by which its rows are replaced")
+        return self
 
     @field_validator("url")
     @classmethod

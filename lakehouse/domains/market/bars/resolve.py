@@ -21,6 +21,7 @@ from lakehouse.domains.market.corporate_actions.macros import adjusted_daily_bar
 from lakehouse.domains.market.sessions import Sessions
 from lakehouse.ingest.access import FROM_ENVIRONMENT
 from lakehouse.ingest.variables import Variables
+from lakehouse.servers.postgres import Place
 
 
 def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
@@ -51,6 +52,7 @@ def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
         sessions=sessions,
         report_url=report_url or str(variables.home / "reports" / config.source),
         report_access=report.access.resolve(variables.secret) if report and report.access else FROM_ENVIRONMENT,
+        report_database=Place(variables.postgres, variables.database_url),
     )
 
 

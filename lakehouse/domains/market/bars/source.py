@@ -28,6 +28,7 @@ from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.recent import day_folders
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.contract import Contract
+from lakehouse.servers.postgres import Place
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,6 +55,7 @@ class BarSource(Source):
     sessions: Sessions
     report_url: str
     report_access: ResolvedAccess
+    report_database: Place
 
     @property
     def calendar(self) -> SessionCalendar:
