@@ -24,6 +24,7 @@ from lakehouse.domains.documents import domain as documents
 from lakehouse.domains.market import domain as market
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import Feed
+from lakehouse.domains.orders import domain as orders
 from lakehouse.domains.reference import domain as reference
 from lakehouse.domains.retail import domain as retail
 from lakehouse.errors import LakehouseError, SourceError
@@ -44,7 +45,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DOMAINS: tuple[Domain, ...] = (market.DOMAIN, reference.DOMAIN, retail.DOMAIN, documents.DOMAIN, banking.DOMAIN)
+DOMAINS: tuple[Domain, ...] = (
+    market.DOMAIN,
+    reference.DOMAIN,
+    retail.DOMAIN,
+    documents.DOMAIN,
+    banking.DOMAIN,
+    orders.DOMAIN,
+)
 DEFS = PROJECT_ROOT / "lakehouse" / "defs"
 ANALYSIS = OWN_COMPONENTS + described_analyses.COMPONENT
 REPORT = OWN_COMPONENTS + table_report.COMPONENT

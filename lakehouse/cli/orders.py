@@ -214,9 +214,22 @@ def simulate(
         except SimulationStuck as stuck:
             print_error(stuck)
             raise typer.Exit(1) from None
+        shown.update("capture into the lake")
+        _capture()
     _print_outcome(outcome)
     if not outcome.is_sound:
         raise typer.Exit(1)
+
+
+def _capture() -> None:
+    """Brings the lake's tables in line with the database."""
+    from lakehouse.api import Lake
+    from lakehouse.catalog import described_source
+    from lakehouse.derive.captured import CapturedSource, capture_and_derive
+
+    source = described_source("orders")
+    assert isinstance(source, CapturedSource)
+    capture_and_derive(Lake.present(), source)
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -171,7 +171,7 @@ def test_expired_reservations_are_given_back_and_taken_again(shop: Database) -> 
         ("shipped", "UPDATE orders.delivery_schedule SET status = 'Not Scheduled'"),
         ("shipped", "UPDATE orders.stock_bookings SET booking_status = 'Released'"),
         ("shipped", "UPDATE orders.inventory SET quantity = -1"),
-        ("shipped", "DELETE FROM orders.outbox"),
+        ("shipped", "DELETE FROM orders.events"),
         ("shipped", "UPDATE orders.order_lines SET quantity = 9"),
     ],
 )
@@ -191,7 +191,7 @@ BREAKS = {
     "an order's lines are booked or given back": "DELETE FROM orders.stock_bookings WHERE product_id = 2",
     "charged - refunded = value shipped": "UPDATE orders.payments SET payment_status = 'Refunded'",
     "every order ends in time": "UPDATE orders.orders SET deadline_at = now() - interval '1 s'",
-    "events are in order": "DELETE FROM orders.outbox WHERE event = 'paid'",
+    "events are in order": "DELETE FROM orders.events WHERE event = 'paid'",
     "one notification a stage": "DELETE FROM orders.order_notifications WHERE stage = 'paid'",
 }
 

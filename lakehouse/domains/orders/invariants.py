@@ -47,10 +47,10 @@ INVARIANTS = {
         SELECT order_id FROM orders.orders WHERE order_status IN ('Pending', 'Processing') AND deadline_at < now()""",
     "events are in order": f"""
         SELECT order_id FROM orders.orders o WHERE coalesce((SELECT string_agg(event, ',' ORDER BY seq)
-            FROM orders.outbox e WHERE e.order_id = o.order_id), '') !~ '{EVENT_ORDER}'""",
+            FROM orders.events e WHERE e.order_id = o.order_id), '') !~ '{EVENT_ORDER}'""",
     "one notification a stage": """
         SELECT coalesce(e.order_id, n.order_id) FROM
-            (SELECT order_id, event FROM orders.outbox
+            (SELECT order_id, event FROM orders.events
              WHERE event IN ('acknowledged', 'paid', 'booked', 'shipped', 'cancelled')) e
         FULL JOIN (SELECT order_id, stage, count(*) AS times FROM orders.order_notifications GROUP BY 1, 2) n
             ON n.order_id = e.order_id AND n.stage = e.event

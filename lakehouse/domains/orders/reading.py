@@ -14,7 +14,7 @@ FROM orders.orders o JOIN orders.payments p USING (order_id) JOIN orders.deliver
 """
 _PARTS = {
     "lines": "SELECT product_id, quantity, booking_status FROM orders.stock_bookings WHERE order_id = %s ORDER BY 1",
-    "events": "SELECT event, occurred_at, body FROM orders.outbox WHERE order_id = %s ORDER BY seq",
+    "events": "SELECT event, occurred_at, body FROM orders.events WHERE order_id = %s ORDER BY seq",
     "notifications": "SELECT stage, notification_date, notification_text FROM orders.order_notifications "
     "WHERE order_id = %s ORDER BY notification_id",
 }

@@ -37,13 +37,13 @@ _STUCK_S = 180.0
 _COUNTS = {
     "status": "SELECT order_status, count(*) FROM orders.orders WHERE order_id = ANY (%s) GROUP BY 1",
     "notification": "SELECT stage, count(*) FROM orders.order_notifications WHERE order_id = ANY (%s) GROUP BY 1",
-    "event": "SELECT event, count(*) FROM orders.outbox WHERE order_id = ANY (%s) GROUP BY 1",
+    "event": "SELECT event, count(*) FROM orders.events WHERE order_id = ANY (%s) GROUP BY 1",
     "rejected": "SELECT 'all', count(DISTINCT order_id) FROM orders.rejected_requests WHERE order_id = ANY (%s)",
 }
 _SECONDS = """
 SELECT extract(epoch FROM max(occurred_at) FILTER (WHERE event = 'shipped')
     - min(occurred_at) FILTER (WHERE event = 'acknowledged'))::float8
-FROM orders.outbox WHERE order_id = ANY (%s)
+FROM orders.events WHERE order_id = ANY (%s)
 """
 
 

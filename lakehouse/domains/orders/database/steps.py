@@ -42,7 +42,7 @@ WITH made AS (
     INSERT INTO orders.delivery_schedule (order_id, delivery_address, status)
     VALUES (%(order)s, %(address)s, 'Not Scheduled')
 ), event AS (
-    INSERT INTO orders.outbox (order_id, event, body)
+    INSERT INTO orders.events (order_id, event, body)
     VALUES (%(order)s, 'acknowledged', jsonb_build_object('amount', %(amount)s::numeric))
 )
 INSERT INTO orders.order_notifications (order_id, stage, notification_text)
@@ -333,7 +333,7 @@ def _is_new(connection: psycopg.Connection, order_id: str, event: str, body: Map
     from psycopg.types.json import Jsonb
 
     made = connection.execute(
-        "INSERT INTO orders.outbox (order_id, event, body) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+        "INSERT INTO orders.events (order_id, event, body) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
         [order_id, event, Jsonb(body)],
     )
     return bool(made.rowcount)
