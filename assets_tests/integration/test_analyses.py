@@ -125,6 +125,7 @@ def test_check__names_all_faults_of_a_file(own_environment: None, tmp_path: Path
     file.write_text("- {order: 0, funcPath: ta.sma, inputKeys: a, kwargs: {window: 5}, outputKeys: b}\n")
     assert "row 1, inputKeys: nothing gives key 'a'; give it as an input" in run("check", str(file), code=2)
     assert "rows has no faults: 1 tasks" in run("check", str(file), "--set", "a=1")
+    assert "ta.sma@1" in run("functions")
 
 
 def test_definitions__come_back_from_the_lake_with_the_same_version(lake: Lake) -> None:
@@ -171,7 +172,14 @@ def test_verify__proves_the_same_results_on_a_fresh_installation(
     assert lake.analyses.runs() == []
     assert "imported sma_crossover" in run("import", str(bundle))
     assert "the lake has it already" in run("import", str(bundle))
-    assert [each.imported_from for each in store.definitions(lake)] == ["crossover.json"]
+    changed = tmp_path / "longer.json"
+    changed.write_text(bundle.read_text().replace('"kwargs":{"window":50}', '"kwargs":{"window":60}'))
+    assert "run it by `lakehouse analyses run sma_crossover@" in run("import", str(changed))
+    assert len([line for line in run("list").splitlines() if line.split()[:1] == ["sma_crossover"]]) == 2
+    assert "longer.json" in run("list")
+    version = store.definitions(lake)[-1].version
+    assert lake.analyses.run(f"sma_crossover@{version[:12]}", PERIOD).run.version == version
+    assert [each.imported_from for each in store.definitions(lake)] == ["crossover.json", "longer.json"]
 
 
 def test_verify__names_a_changed_digit_of_the_data(

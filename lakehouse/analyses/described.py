@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lakehouse.analyses.limited import Limits
 from lakehouse.analyses.reading import definition_in
 from lakehouse.analyses.spec import AnalysisError, Definition, definition_of
 
@@ -25,8 +26,15 @@ class AnalysisConfig(BaseModel):
     description: str = ""
     author: str = ""
     owners: list[str] = []
+    seconds: float = Field(Limits().seconds, gt=0, description="End a run of its assets after this time.")
+    megabytes: int = Field(Limits().megabytes, gt=0, description="End a run of its assets when it takes more memory.")
     inputs: dict[str, Any] = Field({}, description="Values of the input keys, which a run may replace.")
     rows: list[Any] = Field(description="The tasks: order, funcPath, inputKeys, kwargs, outputKeys.")
+
+    @property
+    def limits(self) -> Limits:
+        """What a run of its assets may take."""
+        return Limits(self.seconds, self.megabytes)
 
     def definition(self) -> Definition:
         """The definition.

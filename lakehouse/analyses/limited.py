@@ -101,7 +101,7 @@ def run_limited(requests: list[Request]) -> list[Outcome]:
     if process.returncode == NO_MEMORY or -process.returncode in (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV):
         raise AnalysisError(
             f"the run took more than {limits.megabytes:,} MB of memory and was ended; read fewer rows, or allow more "
-            "by --megabytes"
+            "by --megabytes, or by megabytes in its defs.yaml"
         )
     raise AnalysisError(f"the run's process ended with status {process.returncode}; its messages say why")
 
@@ -115,5 +115,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _out_of_time(limits: Limits) -> AnalysisError:
     return AnalysisError(
-        f"the run took more than {limits.seconds:g} s and was ended; shorten its range, or allow more by --seconds"
+        f"the run took more than {limits.seconds:g} s and was ended; shorten its range, or allow more by --seconds, or "
+        "by seconds in its defs.yaml"
     )

@@ -71,9 +71,13 @@ class Analyses:
         return Analyses(self.lake, self.described, self._reopen, (*self._tasks, *tasks))
 
     def all(self) -> list[Definition]:
-        """The definitions, by name: those of the defs.yaml files, and of others the newest version in the lake."""
-        stored = {definition.name: definition for definition in store.definitions(self.lake)}
-        return sorted((stored | dict(self.described)).values(), key=lambda definition: definition.name)
+        """The definitions, by name: those of the defs.yaml files, of others the newest version in the lake, and
+        imported versions that differ from these.
+        """
+        stored = store.definitions(self.lake)
+        present = {definition.name: definition for definition in stored} | dict(self.described)
+        imported = [each for each in stored if each.imported_from and each.version != present[each.name].version]
+        return sorted([*present.values(), *imported], key=lambda definition: definition.name)
 
     def get(self, name: str) -> Definition:
         """The definition of a name, or of `name@version` with at least the first 6 characters of the version.
@@ -88,7 +92,7 @@ class Analyses:
         if named in self.described:
             of_name.append(self.described[named])
         if not of_name:
-            known = [each.name for each in self.all()]
+            known = list(dict.fromkeys(each.name for each in self.all()))
             raise AnalysisError(
                 f"no analysis is called '{named}'{did_you_mean(named, known)}; there is {', '.join(known) or 'none'}"
             )

@@ -42,7 +42,7 @@ def list_analyses() -> None:
         known = _analyses()
         table = Table("name", "version", "tasks", "inputs", "from", "description", box=None)
         for each in known.all():
-            origin = "defs.yaml" if each.name in known.described else each.imported_from or "lake"
+            origin = "defs.yaml" if known.described.get(each.name) == each else each.imported_from or "lake"
             inputs = ", ".join(each.input_keys)
             table.add_row(each.name, each.version[:12], str(len(each.rows)), inputs, origin, each.description)
         console.print(table)

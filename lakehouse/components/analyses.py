@@ -49,7 +49,7 @@ class Analysis(dg.Component):
         except AnalysisError as error:
             # One analysis with faults must not keep the others from loading.
             return dg.Definitions(assets=[_shown(definition.name, error)])
-        return dg.Definitions(assets=[analysis_assets(definition, registry, self.config.owners)])
+        return dg.Definitions(assets=[analysis_assets(definition, registry, self.config)])
 
 
 def asset_key(analysis: str, key: str) -> dg.AssetKey:
@@ -57,12 +57,8 @@ def asset_key(analysis: str, key: str) -> dg.AssetKey:
     return dg.AssetKey([GROUP, analysis, key])
 
 
-def analysis_assets(definition: Definition, registry: Registry, owners: list[str]) -> dg.AssetsDefinition:
-    """The assets of the output keys. A run computes and stores the whole analysis, and materializes the selected ones.
-
-    Args:
-        owners: Dagster's names of people or teams.
-    """
+def analysis_assets(definition: Definition, registry: Registry, config: AnalysisConfig) -> dg.AssetsDefinition:
+    """The assets of the output keys. A run stores the whole analysis, and materializes the selected ones."""
     specs = [
         dg.AssetSpec(
             asset_key(definition.name, key),
@@ -70,7 +66,7 @@ def analysis_assets(definition: Definition, registry: Registry, owners: list[str
             description=f"{definition.description or definition.name}: {key}, by {row.func_path}.",
             group_name=GROUP,
             kinds={"polars", "deltalake"},
-            owners=owners,
+            owners=config.owners,
             code_version=code_version(registry.get(row.func_path), row.kwargs)[:12],
             metadata={"tasks": dg.MetadataValue.md(records_table(definition.as_frame().to_dicts()))},
             automation_condition=_condition(),
@@ -82,7 +78,7 @@ def analysis_assets(definition: Definition, registry: Registry, owners: list[str
 
     @dg.multi_asset(name=f"analysis_{definition.name}", specs=specs, can_subset=True)
     def materialized(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[Any]]:
-        finished = lake.open().analyses.run(definition)
+        finished = lake.open().analyses.run(definition, limits=config.limits)
         for key in finished.made:
             if asset_key(definition.name, key) in context.selected_asset_keys:
                 yield dg.MaterializeResult(

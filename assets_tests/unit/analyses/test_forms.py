@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lakehouse.analyses import Analysis, Tasks
 from lakehouse.analyses.code import code_version, source_hash
-from lakehouse.analyses.described import described_in
+from lakehouse.analyses.described import AnalysisConfig, described_in
+from lakehouse.analyses.limited import Limits
 from lakehouse.analyses.reading import definition_in
 from lakehouse.analyses.spec import definition_of, definition_of_frame
 from lakehouse.catalog import DEFS
@@ -102,6 +103,8 @@ def test_described_in__leaves_out_broken_files_and_names_them(tmp_path: Path) ->
     found = described_in(tmp_path)
     assert list(found.found) == ["test_period"]
     assert found.found["test_period"].author == "Lakehouse"
+    config = AnalysisConfig(analysis="x", seconds=5, rows=[])
+    assert config.limits == Limits(seconds=5)
     twice, faulty = (str(found.broken[tmp_path / name / "defs.yaml"]) for name in ("three", "two"))
     assert f"{tmp_path / 'one' / 'defs.yaml'} describes test_period, too; rename one of them" in twice
     assert "row 2, order: it is 'one'; give a whole number" in faulty
