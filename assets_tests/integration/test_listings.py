@@ -14,11 +14,13 @@ import pytest
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.listings_lake import take
+from assets_tests.support.reference_lake import take as take_new
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.errors import SourceError
 from lakehouse.ingest.http import connection
+from lakehouse.simulators.gleif import Gleif, lei_of
 from lakehouse.simulators.mapping_api import MappingApi, invented
 
 IBM, SAP, BMW, UNKNOWN = "US4592001014", "DE0007164600", "DE0005190003", "US0378331005"
@@ -147,3 +149,21 @@ def test_the_sample_about_ibm(mapping: MappingApi, monkeypatch: pytest.MonkeyPat
     counts = "count(*), count(DISTINCT composite_figi), count(DISTINCT share_class_figi)"
     assert rows(f"SELECT {counts} FROM reference.figi") == [(198, 81, 1)]
     assert rows("SELECT composites, listings FROM reference.instruments") == [(81, 185)]
+
+
+def test_warnings_tell_of_instruments_without_a_listing_or_an_issuer(
+    mapping: MappingApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warnings() -> dict[str, str]:
+        source, lake = described_source("openfigi"), Lake.open()
+        found = {check.name: check.run(lake, source, None) for check in source.checks if check.severity == "warn"}
+        return {name: finding.summary for name, finding in found.items() if not finding.passed}
+
+    take()
+    # One of four questions had no answer; of issuers nothing is known as long as no mapping is loaded.
+    assert warnings() == {"most_are_resolved": "1 question has no listing"}
+    gleif = Gleif(tmp_path / "mappings", pairs={"isin": {(IBM, lei_of(1)), (BMW, lei_of(2))}, "bic": set()})
+    gleif.publish_pairs("isin", datetime(2024, 10, 28, tzinfo=UTC))
+    monkeypatch.setenv("LAKEHOUSE_GLEIF_MAPPINGS_URL", str(gleif.folder))
+    take_new("gleif")
+    assert warnings() == {"most_are_resolved": "1 question has no listing", "issuers_known": "1 ISIN has no issuer"}

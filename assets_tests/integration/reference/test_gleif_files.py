@@ -179,6 +179,11 @@ def test_pairs_end_when_they_vanish_and_conflicts_are_shown(gleif: Gleif, place:
     )
     assert {(isin, lei) for isin, lei in rows("SELECT isin, lei FROM reference.lei_isin")} == gleif.pairs["isin"]
     assert {(bic, lei) for bic, lei in rows("SELECT bic, lei FROM reference.lei_bic")} == gleif.pairs["bic"]
+    # A conflict is a warning of the publication that brings it.
+    assert failed_checks("gleif") == {"no_new_conflicts"}
+    gleif.pairs["isin"] |= {(isin_of(31), lei_of(9))}
+    shutil.copy(gleif.publish_pairs("isin", MOMENTS[4]), place)
+    take("gleif")
     assert failed_checks("gleif") == set()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from lakehouse.derive.source import Check, TableQuery
 from lakehouse.domains.reference.config import SourceConfig
 from lakehouse.domains.reference.entities import checks
 from lakehouse.domains.reference.entities import derive as entities
 from lakehouse.domains.reference.mappings import derive as mappings
+from lakehouse.domains.reference.mappings.checks import pair_checks
 from lakehouse.domains.reference.product import Product
 from lakehouse.domains.reference.publications import Publications, Rows
 from lakehouse.ingest.names import Objects
@@ -37,8 +39,8 @@ _SECTIONS = (
         entities.RELATIONSHIPS, {"entity_relationships": entities.relationships}, None, checks.relationship_checks
     ),
     _Section(entities.EXCEPTIONS, {"reporting_exceptions": entities.exceptions}, None, checks.exception_checks),
-    _Section(mappings.ISINS, {"lei_isin": mappings.lei_isin}, mappings.isin_pairs),
-    _Section(mappings.BICS, {"lei_bic": mappings.lei_bic}, mappings.bic_pairs),
+    _Section(mappings.ISINS, {"lei_isin": mappings.lei_isin}, mappings.isin_pairs, partial(pair_checks, "isin")),
+    _Section(mappings.BICS, {"lei_bic": mappings.lei_bic}, mappings.bic_pairs, partial(pair_checks, "bic")),
 )
 
 

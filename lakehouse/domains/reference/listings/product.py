@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.checks import conservation_holds, of_every_dataset, of_every_table
 from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.listings import derive
+from lakehouse.domains.reference.listings.checks import listing_checks
 from lakehouse.domains.reference.listings.config import Instruments, Listings
 from lakehouse.domains.reference.product import Product
 from lakehouse.errors import SourceError
@@ -53,18 +53,13 @@ def listings(config: SourceConfig, said: Listings, variables: Variables) -> Prod
         refusals=config.refusals,
         object_max_bytes=variables.object_max_bytes,
     )
-    checks = (
-        *of_every_dataset(contract, derive.DATASET),
-        *of_every_table(contracts()["mapped_listings"]),
-        conservation_holds(derive.MAPPED_LISTINGS),
-    )
     views = {
         "listings": derive.listings,
         "instruments": derive.instruments,
         "figi": derive.figi,
         "mapping_requests": derive.mapping_requests,
     }
-    return Product((dataset,), (derive.MAPPED_LISTINGS,), checks, views, derive.identifiers)
+    return Product((dataset,), (derive.MAPPED_LISTINGS,), listing_checks(), views, derive.identifiers)
 
 
 def _no_times(text: pl.DataFrame) -> pl.DataFrame:
