@@ -179,7 +179,7 @@ def loaded_source(name: str) -> Source:
     """
     found = described_source(name)
     if not found.datasets:
-        raise SourceError(f"{name} has nothing to load: its rows come in by `lakehouse stream {name}`")
+        raise SourceError(f"{name} has nothing to load: its rows come in by `lakehouse {found.taken_in_by}`")
     return found
 
 

@@ -51,6 +51,11 @@ class CapturedSource(Source):
     days: Partitioning
     lag_warning_bytes: int
 
+    @property
+    def taken_in_by(self) -> str:
+        """The command that captures."""
+        return f"{self.name} capture"
+
 
 _BATCH, _LSN = "reached:batch", "reached:lsn"
 

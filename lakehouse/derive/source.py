@@ -164,6 +164,11 @@ class Source:
         """The path of a table, such as `xetra/daily_bars`."""
         return f"{self.name}/{name}"
 
+    @property
+    def taken_in_by(self) -> str:
+        """The command that takes in the rows of a source without datasets."""
+        return f"stream {self.name}"
+
     def contract(self, table: str) -> Contract:
         """The contract of a table."""
         return self.contracts[table]
