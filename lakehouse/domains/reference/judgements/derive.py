@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.by_partition import derive_whole, partitions_as_of
 from lakehouse.derive.domain import union_of
-from lakehouse.derive.source import DerivedTable, Source, Winners
+from lakehouse.derive.source import Source
 from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.judgements import rules
+from lakehouse.domains.reference.shared.winning import winning
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import Relation, relation_of
 
@@ -20,18 +19,12 @@ if TYPE_CHECKING:
 DATASET = "judgements"
 
 
-def _decided(source: Source, connection: object, raw: Relation, ledger: Relation) -> str:
-    return rules.decided(raw, ledger, contracts()["decided_judgements"].column_names)
-
-
-DECIDED_JUDGEMENTS = DerivedTable(
-    name="decided_judgements",
-    description="Decisions about which legal entity a name stands for.",
-    depends_on=("raw_judgements",),
-    derive=partial(derive_whole, DATASET, "decided_judgements", _decided),
-    as_of=partial(partitions_as_of, DATASET, _decided),
-    keeps=Winners(DATASET, rules.DECIDED),
-    is_whole=True,
+DECIDED_JUDGEMENTS = winning(
+    DATASET,
+    "raw_judgements",
+    "decided_judgements",
+    "Decisions about which legal entity a name stands for.",
+    rules.DECIDED,
 )
 
 

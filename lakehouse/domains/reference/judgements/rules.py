@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.derive.revisions import RevisionRule, winners
+from lakehouse.derive.revisions import RevisionRule
 from lakehouse.derive.two_times import Versions, day_of, history
 from lakehouse.lake.sql import Query, Relation, literal, relation_of
 
@@ -29,11 +29,6 @@ _LEGAL_FORMS = (
     ),
     *("KGAA", "LIMITED", "LLC", "LLP", "LP", "LTD", "NV", "OY", "OYJ", "PLC", "SA", "SAS", "SE", "SPA", "SRL"),
 )
-
-
-def decided(raw: Relation, ledger: Relation, columns: list[str]) -> Query:
-    """The rows of `decided_judgements`."""
-    return Query(f"SELECT {', '.join(columns)} FROM ({winners(raw, ledger, DECIDED)})")
 
 
 def identifiers(rows: Relation, source: str) -> Query:

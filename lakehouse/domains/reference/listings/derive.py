@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.by_partition import derive_whole, partitions_as_of, raw_and_ledger
-from lakehouse.derive.source import DerivedTable, Source, Winners
+from lakehouse.derive.by_partition import raw_and_ledger
+from lakehouse.derive.source import Source
 from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.listings import rules
+from lakehouse.domains.reference.shared.winning import winning
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import Relation, relation_of
+from lakehouse.lake.sql import relation_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -18,18 +18,12 @@ if TYPE_CHECKING:
 DATASET = "listings"
 
 
-def _mapped(source: Source, connection: object, raw: Relation, ledger: Relation) -> str:
-    return rules.mapped(raw, ledger, contracts()["mapped_listings"].column_names)
-
-
-MAPPED_LISTINGS = DerivedTable(
-    name="mapped_listings",
-    description="The newest answer to each question about an ISIN, with every candidate.",
-    depends_on=("raw_listings",),
-    derive=partial(derive_whole, DATASET, "mapped_listings", _mapped),
-    as_of=partial(partitions_as_of, DATASET, _mapped),
-    keeps=Winners(DATASET, rules.MAPPED),
-    is_whole=True,
+MAPPED_LISTINGS = winning(
+    DATASET,
+    "raw_listings",
+    "mapped_listings",
+    "The newest answer to each question about an ISIN, with every candidate.",
+    rules.MAPPED,
 )
 
 

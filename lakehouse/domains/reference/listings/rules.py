@@ -6,7 +6,7 @@ picks one of several candidates.
 
 from __future__ import annotations
 
-from lakehouse.derive.revisions import RevisionRule, winners
+from lakehouse.derive.revisions import RevisionRule
 from lakehouse.derive.two_times import Versions, day_of, history
 from lakehouse.ingest.versions import parts_of
 from lakehouse.lake.sql import Query, Relation, literal, relation_of
@@ -24,11 +24,6 @@ _FACTS = (
 )
 MAPPED = RevisionRule(key=("object", "figi"), content=("isin", "asked_mic", *_FACTS), part="part")
 LISTINGS = Versions(key=("object", "figi"), content=("isin", "mic", *_FACTS), further=("source", "row_number"))
-
-
-def mapped(raw: Relation, ledger: Relation, columns: list[str]) -> Query:
-    """The rows of `mapped_listings`."""
-    return Query(f"SELECT {', '.join(columns)} FROM ({winners(raw, ledger, MAPPED)})")
 
 
 def listings(raw: Relation, ledger: Relation, source: str) -> Query:

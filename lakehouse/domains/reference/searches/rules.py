@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lakehouse.derive.revisions import RevisionRule, winners
+from lakehouse.derive.revisions import RevisionRule
 from lakehouse.lake.sql import Query, Relation
 
 _FACTS = (
@@ -23,11 +23,6 @@ _FACTS = (
     "exchange_ticker",
 )
 FOUND = RevisionRule(key=("object", "permid"), content=("query", *_FACTS), part="part")
-
-
-def found(raw: Relation, ledger: Relation, columns: list[str]) -> Query:
-    """The rows of `found_permids`."""
-    return Query(f"SELECT {', '.join(columns)} FROM ({winners(raw, ledger, FOUND)})")
 
 
 def permid(rows: Relation) -> Query:
