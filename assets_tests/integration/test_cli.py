@@ -292,6 +292,7 @@ def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.Mo
     for words in (
         "First load",
         "demo_crossover: ",
+        "banking: ",
         "After them",
         "In the quarantine",
         "Try next",

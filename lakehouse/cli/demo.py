@@ -1,7 +1,8 @@
 """The demo: a simulated exchange publishes a month of files and a simulated vendor serves its API, after publishers of
 reference data have named the exchange's market and the issuers of its instruments. All run through the whole pipeline,
 followed by the exchange's late, repaired and corrected files and the vendor's corrections. Then two minutes of a quote
-feed are played at forty times their speed, and a shop's month is loaded (see `demo_shop`).
+feed are played at forty times their speed, a shop's month is loaded (see `demo_shop`), and a bank's month is posted and
+captured (see `demo_bank`).
 
 The demo has its own home below the usual one, so that simulated prices never mix with real ones.
 """
@@ -24,6 +25,7 @@ from rich.markup import escape
 from lakehouse.api import Lake
 from lakehouse.catalog import feed_named, source_named
 from lakehouse.cli.demo_analysis import ANALYSIS, play_analysis
+from lakehouse.cli.demo_bank import play_bank
 from lakehouse.cli.demo_shop import file_server, play_shop, print_shop, use_shop
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
@@ -90,6 +92,7 @@ def play(console: Console, seed: int) -> None:
     _print_feed(console, feed)
     print_shop(console)
     play_analysis(console, VENDOR, market.symbols[0], _DAILY_FROM, LAST)
+    play_bank(console, FIRST, LAST, seed)
     _print_quarantine(console)
     _print_next(console, home, market.symbols[0])
 
@@ -136,6 +139,8 @@ def _use(home: Path) -> None:
         "LAKEHOUSE_IEX_SYMBOLS",
         "LAKEHOUSE_GLEIF_API_URL",
         "LAKEHOUSE_DOCUMENTS_URL",
+        "LAKEHOUSE_DATABASE_URL",
+        "LAKEHOUSE_BANKING_URL",
         "DAGSTER_HOME",
     ):
         os.environ.pop(name, None)
@@ -301,6 +306,7 @@ def _print_next(console: Console, home: Path, instrument: str) -> None:
         f'{prefix} {_lakehouse()} sql "FROM lake.reconciliation_breaks"',
         f'{prefix} {_lakehouse()} sql "FROM {FEED}.top_stocks LIMIT 9"',
         f'{prefix} {_lakehouse()} documents search "prices of lamps"',
+        f"{prefix} {_lakehouse()} banking statement 1000000001",
         f"{prefix} {_lakehouse()} analyses results {ANALYSIS} fig -o crossover.png",
         f"{prefix} {_lakehouse()} plot {instrument} --from {LAST} --to {LAST}",
         f"{prefix} {_lakehouse()} status",
