@@ -82,7 +82,8 @@ def placeholders(
             **reference_places(tmp_path / "reference"),
             **shop_places(tmp_path / "shop"),
             "--set ticker=JPM": "--set ticker=JPM --set start=2024-01-01 --set end=2024-12-31",
-            "postings.jsonl": str(postings(tmp_path / "postings.jsonl")),
+            "postings.jsonl": str(json_line(tmp_path / "postings.jsonl", '"entries"')),
+            "orders.jsonl": str(json_line(tmp_path / "orders.jsonl", '"products"')),
             "2017-06-20": str(FIRST),
             "2017-07-14": str(LAST),
             "2017-07-12": str(LAST),
@@ -123,9 +124,9 @@ def shop_places(folder: Path) -> dict[str, str]:
     return {"mongodb://host/shop": str(folder / "lines"), "http://files.example": str(folder / "files")}
 
 
-def postings(file: Path) -> Path:
-    """The posting that README shows."""
-    (line,) = re.findall(r"^    (\{.*\})$", README, re.MULTILINE)
+def json_line(file: Path, member: str) -> Path:
+    """A file with the line of JSON with that member that README shows."""
+    (line,) = [each for each in re.findall(r"^    (\{.*\})$", README, re.MULTILINE) if member in each]
     file.write_text(f"{line}\n")
     return file
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from assets_tests.support.shop_orders import place_of, request, run_to, stock, submit
+from lakehouse import orders
 from lakehouse.domains.orders.control import OrderRefused, open_desk
 from lakehouse.domains.orders.database import steps
 from lakehouse.domains.orders.invariants import (
@@ -232,6 +233,13 @@ def test_list_orders__stuck_ones(shop: Database) -> None:
     with open_desk(place_of(shop)) as desk:
         assert [order["order_id"] for order in list_orders(desk, stuck=True)] == ["late", "marked"]
         assert len(list_orders(desk, stuck=False)) == 3
+
+
+def test_submit__from_python(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", shop.url)
+    first, second = orders.submit([request("a"), {"key": "b"}])
+    assert (first.key, first.status) == ("a", "submitted")
+    assert (second.key, second.status, second.error) == ("b", "refused", "it has no customer_id")
 
 
 def test_restock__once_per_key(shop: Database) -> None:
