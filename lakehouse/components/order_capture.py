@@ -1,21 +1,24 @@
 """The component behind the orders' `defs.yaml`: the capture of its database, and sensors that watch over the saga."""
 
-from collections.abc import Callable
+import time
 
 import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
-from lakehouse.components.database_capture import CaptureComponent
+from lakehouse.components.database_capture import CaptureComponent, Resolve
 from lakehouse.derive.captured import CapturedSource
 from lakehouse.domains.orders.config import OrdersConfig
 from lakehouse.domains.orders.control import open_desk
 from lakehouse.domains.orders.reading import list_orders
 from lakehouse.domains.orders.source import orders_source
+from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.errors import DatabaseUnavailable
 from lakehouse.servers.postgres import is_running
 from lakehouse.settings import settings
 
 _RECOVERY_S = 15
 _OVERDUE_S = 60
+_POLL_S = 0.5
 
 
 class OrderCapture(CaptureComponent):
@@ -32,36 +35,65 @@ class OrderCapture(CaptureComponent):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         name = self.config.source
-        sensors = [_recovery_sensor(name, self.resolve), _overdue_sensor(name, self.resolve)]
-        return dg.Definitions.merge(super().build_defs(context), dg.Definitions(sensors=sensors))
+        work = _work_job(name, self.resolve)
+        sensors = [_recovery_sensor(name, self.resolve, work), _overdue_sensor(name, self.resolve)]
+        return dg.Definitions.merge(super().build_defs(context), dg.Definitions(jobs=[work], sensors=sensors))
 
 
-def _recovery_sensor(name: str, resolve: Callable[[], CapturedSource]) -> dg.SensorDefinition:
+def _work_job(name: str, resolve: Resolve) -> dg.JobDefinition:
+    """The job that runs a worker until no order waits."""
+
+    @dg.op(name=f"{name}_worker")
+    def work(context: dg.OpExecutionContext) -> None:
+        place = resolve().place
+        with open_desk(place) as desk:
+            worker = WorkerProcess.start(place, settings().home / "orders", f"dagster-{context.run_id[:8]}")
+            try:
+                while waiting := desk.unfinished():
+                    if worker.process.poll() is not None:
+                        raise dg.Failure(f"The worker {worker.executor} ended while {waiting} orders wait")
+                    time.sleep(_POLL_S)
+            finally:
+                worker.stop()
+
+    @dg.job(name=f"{name}_work", description="Runs a worker until no order waits.")
+    def job() -> None:
+        work()
+
+    return job
+
+
+def _recovery_sensor(name: str, resolve: Resolve, work: dg.JobDefinition) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{name}_recovery",
+        job=work,
         minimum_interval_seconds=_RECOVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Hands the orders of workers without a heartbeat for 30 s to the others.",
+        description="Hands the orders of workers without a heartbeat for 30 s to the others, or to a new worker.",
     )
-    def recover(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def recover(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         place = resolve().place
         if place.url is None and not is_running(place):
             return dg.SkipReason("The embedded database isn't running, so no worker is")
         try:
             with open_desk(place) as desk:
                 found = desk.recover()
+                workers, waiting = desk.live_workers(), desk.unfinished()
         except DatabaseUnavailable as error:
             return dg.SkipReason(str(error))
-        if not found.executors:
-            return dg.SkipReason("All workers have a fresh heartbeat")
-        said = f"{len(found.orders)} orders of {', '.join(found.executors)} were handed to other workers"
-        context.log.warning(said)
+        said = "No worker died"
+        if found.executors:
+            said = f"{len(found.orders)} orders of {', '.join(found.executors)} were handed to other workers"
+            context.log.warning(said)
+        running = dg.RunsFilter(job_name=work.name, statuses=IN_PROGRESS_RUN_STATUSES)
+        if found.executors and waiting and not workers and not context.instance.get_runs_count(running):
+            return dg.RunRequest(tags={"orders": f"{waiting} waiting, no worker left"})
         return dg.SkipReason(said)
 
     return recover
 
 
-def _overdue_sensor(name: str, resolve: Callable[[], CapturedSource]) -> dg.SensorDefinition:
+def _overdue_sensor(name: str, resolve: Resolve) -> dg.SensorDefinition:
     @dg.sensor(
         name=f"{name}_overdue",
         minimum_interval_seconds=_OVERDUE_S,

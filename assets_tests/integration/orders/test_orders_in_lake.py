@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dagster as dg
 import pytest
 
+from assets_tests.support.exchange_lake import code_location
 from assets_tests.support.servers.postgres import EmbeddedPostgres, copy_of
 from assets_tests.support.shop_orders import empty_shop, make_shop, place_of, request, run_to, submit
 from lakehouse.api import Lake
@@ -98,3 +100,28 @@ def test_recover__resumes_orders_of_workers_without_a_heartbeat(shop: Database) 
         states = dict(connection.execute("SELECT workflow_uuid, status FROM orders_engine.workflow_status").fetchall())
         connection.execute("DELETE FROM orders.executors")
     assert states == {"of the dead": "ENQUEUED", "of the living": "PENDING", "waiting": "ENQUEUED"}
+
+
+def test_recovery_sensor__replaces_the_last_worker(
+    embedded_postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker is dead, and no other is left: the sensor requests a run, whose worker ends what waits."""
+    with copy_of(embedded_postgres.server, "orders_shop", make_shop) as shop:
+        monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", shop.url)
+        submit(shop, request("a"))
+        with shop.connect() as connection:
+            connection.execute(
+                "INSERT INTO orders.executors (executor_id, application_version, heartbeat_at) "
+                "VALUES ('dead', '1', now() - interval '31 s')"
+            )
+            connection.execute("UPDATE orders_engine.workflow_status SET status = 'PENDING', executor_id = 'dead'")
+        repository = code_location().get_repository_def()
+        with dg.DagsterInstance.ephemeral() as instance:
+            sensor = repository.get_sensor_def("orders_recovery")
+            asked = sensor(dg.build_sensor_context(instance=instance))
+            assert isinstance(asked, dg.RunRequest)
+            assert repository.get_job("orders_work").execute_in_process(instance=instance).success
+            again = sensor(dg.build_sensor_context(instance=instance))
+            assert isinstance(again, dg.SkipReason)
+        with shop.connect() as connection:
+            assert connection.execute("SELECT order_status FROM orders.orders").fetchall() == [("Shipped",)]

@@ -198,6 +198,16 @@ class Desk:
             )
         return Recovery(tuple(dead), tuple(orders))
 
+    def live_workers(self, dead_after_s: float = DEAD_AFTER_S) -> list[str]:
+        """The workers with a fresh heartbeat."""
+        with self.transaction() as connection:
+            found = connection.execute(
+                "SELECT executor_id FROM orders.executors WHERE stopped_at IS NULL "
+                "AND heartbeat_at >= clock_timestamp() - make_interval(secs => %s) ORDER BY 1",
+                [dead_after_s],
+            ).fetchall()
+        return [name for (name,) in found]
+
     def mark_failed(self) -> list[str]:
         """Marks orders whose saga ended with an error for a person; returns their keys."""
         marked = []
