@@ -126,6 +126,10 @@ def test_check__names_all_faults_of_a_file(own_environment: None, tmp_path: Path
     assert "row 1, inputKeys: nothing gives key 'a'; give it as an input" in run("check", str(file), code=2)
     assert "rows has no faults: 1 tasks" in run("check", str(file), "--set", "a=1")
     assert "ta.sma@1" in run("functions")
+    definition = definition_of("odd", [[0, "ta.sma", "a", {"window": 5}, "b"]], {"a": "[bold]x"}, description="[red]y")
+    Lake.present().analyses.add(definition)
+    assert "[red]y" in run("list")
+    assert "a=[bold]x" in run("show", "odd")
 
 
 def test_definitions__come_back_from_the_lake_with_the_same_version(lake: Lake) -> None:
@@ -220,6 +224,9 @@ def test_step_and_diff__show_where_an_analysis_is_and_what_was_changed(bundle: P
     sets = ("--set", "ticker=AAA", "--until", "4")
     rows = [line.split() for line in run("step", "sma_crossover", *sets).splitlines()]
     assert [row[-1] for row in rows if row[:1] and row[0] in "12345678"] == [*["done"] * 6, "next", "fig"]
+    # A pipe gets whole lines, however narrow the terminal is said to be.
+    shown = CliRunner().invoke(app, ["analyses", "show", "sma_crossover"], env={"COLUMNS": "40"}).output
+    assert " 4    3      series.between      dates, price, start, end " in shown
     assert "fill:#d9f0e3" in run("step", "sma_crossover", *sets, "--as", "mermaid")
     assert run("show", "sma_crossover", "--as", "dag").splitlines()[-2] == "7 ta.crossover <- 6 ta.sma, 5 ta.sma"
     text = bundle.read_text().replace('"kwargs":{"window":15}', '"kwargs":{"window":20}', 1)

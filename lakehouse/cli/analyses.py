@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from lakehouse.analyses.spec import AnalysisError, InvalidAnalysis
-from lakehouse.cli.analysis_views import View, draw, print_frame, print_outputs, say, show_analysis
-from lakehouse.cli.explained import console, explained
+from lakehouse.cli.analysis_views import (
+    View,
+    add_row,
+    draw,
+    new_table,
+    print_frame,
+    print_outputs,
+    print_table,
+    say,
+    show_analysis,
+)
+from lakehouse.cli.explained import explained
 from lakehouse.cli.options import AsOfOption
 from lakehouse.cli.results import Format
 
@@ -40,23 +49,23 @@ def list_analyses() -> None:
     """List the analyses: those of defs.yaml files, and those in the lake."""
     with explained():
         known = _analyses()
-        table = Table("name", "version", "tasks", "inputs", "from", "description", box=None)
+        table = new_table("name", "version", "tasks", "inputs", "from", "description")
         for each in known.all():
             origin = "defs.yaml" if known.described.get(each.name) == each else each.imported_from or "lake"
             inputs = ", ".join(each.input_keys)
-            table.add_row(each.name, each.version[:12], str(len(each.rows)), inputs, origin, each.description)
-        console.print(table)
+            add_row(table, each.name, each.version[:12], str(len(each.rows)), inputs, origin, each.description)
+        print_table(table)
 
 
 @analyses_app.command()
 def functions() -> None:
     """List the functions that rows may name."""
     with explained():
-        table = Table("function", "arguments", "what it does", box=None)
+        table = new_table("function", "arguments", "what it does")
         for task in sorted(_analyses().registry, key=str):
             names = ", ".join(str(each).partition(":")[0] for each in task.signature.parameters.values())
-            table.add_row(str(task), names, task.summary)
-        console.print(table)
+            add_row(table, str(task), names, task.summary)
+        print_table(table)
 
 
 ViewOption = Annotated[View, typer.Option("--as", help="How to show it.")]

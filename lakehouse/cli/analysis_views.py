@@ -8,10 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
-from lakehouse.analyses.spec import AnalysisError
+from lakehouse.analyses.spec import COLUMNS, AnalysisError
 from lakehouse.cli.explained import console
+from lakehouse.cli.render import SafeConsole
 from lakehouse.cli.results import Format, format_of, print_result
 from lakehouse.printable import printable
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
     from lakehouse.analyses.spec import Definition
     from lakehouse.analyses.store import Run
+
+
+_WIDEST = 100_000
+"""Characters of a line that isn't folded."""
 
 
 class View(StrEnum):
@@ -78,27 +84,40 @@ def _print_rows(definition: Definition, states: Mapping[int, str]) -> None:
         say(definition.description)
     if definition.inputs:
         say("inputs: " + ", ".join(f"{key}={value}" for key, value in definition.inputs.items()))
-    table = Table(
-        "row", "order", "funcPath", "inputKeys", "kwargs", "outputKeys", *(["state"] if states else []), box=None
-    )
+    table = new_table("row", "order", *COLUMNS[1:], *(["state"] if states else []))
     for number, row in enumerate(definition.rows, start=1):
         kwargs = json.dumps(dict(row.kwargs), ensure_ascii=False) if row.kwargs else ""
         cells = (str(number), str(row.order), row.func_path, ", ".join(row.input_keys), kwargs)
         state = [states.get(number - 1, "")] if states else []
-        table.add_row(*map(printable, (*cells, ", ".join(row.output_keys), *state)))
-    console.print(table)
+        add_row(table, *cells, ", ".join(row.output_keys), *state)
+    print_table(table)
 
 
 def print_outputs(run: Run) -> None:
-    table = Table("key", "kind", "figures", "fingerprint", box=None)
+    table = new_table("key", "kind", "figures", "fingerprint")
     for key, about in run.outputs.items():
         shown = ", ".join(f"{name} {_short(value)}" for name, value in about["figures"].items())
-        table.add_row(key, about["kind"], printable(shown), about["fingerprint"][:12])
-    console.print(table)
+        add_row(table, key, about["kind"], shown, about["fingerprint"][:12])
+    print_table(table)
 
 
 def _short(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def new_table(*titles: str) -> Table:
+    """A table whose cells are folded, rather than cut, where a terminal is narrow."""
+    return Table(*(Column(title, overflow="fold") for title in titles), box=None)
+
+
+def add_row(table: Table, *cells: object) -> None:
+    """Adds a row of texts, which may be anybody's: neither markup nor control characters."""
+    table.add_row(*(Text(printable(str(cell))) for cell in cells))
+
+
+def print_table(table: Table) -> None:
+    """Prints a table; to a pipe or file as wide as it is."""
+    (console if console.is_terminal else SafeConsole(width=_WIDEST)).print(table)
 
 
 def say(text: str) -> None:
