@@ -22,8 +22,8 @@ from lakehouse.simulators.shop import COLUMNS
 
 FIRST, DAYS = date(2010, 1, 1), soak_count(40, 3_600)
 LINES_A_DAY, CODES, CUSTOMERS = 1_500, soak_count(300, 4_000), 4_000
-SLACK = 2
-"""For a machine that does something else meanwhile."""
+CORES = 2
+"""A minute on two cores is two minutes of processor time, which counts, since other work doesn't change it much."""
 LATE = FIRST + timedelta(days=DAYS // 2)
 
 
@@ -50,7 +50,7 @@ def write_day(folder: Path, day: date, chance: np.random.Generator, count: int =
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took to bring its lines into the lake."""
+    """What a process took to bring its lines into the lake; the seconds are those of the processor."""
 
     rows: int
     seconds: float
@@ -61,11 +61,10 @@ def _take(home: str, feed: str, result: str, last: date) -> None:
     os.environ |= {"LAKEHOUSE_HOME": home, "LAKEHOUSE_RETAIL_URL": feed}
     lake, source = Lake.open(), described_source("retail")
     months = source.datasets[0].partitioning.between(FIRST, last)
-    started = time.monotonic()
     loaded = load(lake, source.datasets[0], months)
     for table in source.tables:
         table.derive(lake, source, months)
-    seconds = time.monotonic() - started
+    seconds = time.process_time()
     (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     Path(result).write_text(f"{loaded.rows_received} {seconds} {int(peak_kb) // 1024}")
 
@@ -103,5 +102,5 @@ def test_ten_years_load_within_bounds_and_a_late_day_costs_little(tmp_path: Path
     assert first.peak_mb < 2_048
     assert late.peak_mb < 1_024
     if SOAKS:
-        assert first.seconds < 60 * SLACK
-        assert late.seconds < 8 * SLACK
+        assert first.seconds < 60 * CORES
+        assert late.seconds < 8 * CORES
