@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from assets_tests.support.shop_orders import request
 from assets_tests.support.soak import soak_count
+from lakehouse.domains.orders.control import OrderRefused, initialize, open_desk
+from lakehouse.domains.orders.database.requests import request_of
+from lakehouse.domains.orders.invariants import broken_invariants
+from lakehouse.domains.orders.reading import list_orders, show_order
 from lakehouse.domains.orders.simulation import Outcome, Plan, simulate
-from lakehouse.servers.postgres import Place
+from lakehouse.domains.orders.worker_process import WorkerProcess
+from lakehouse.servers.postgres import Place, database
 
-pytestmark = pytest.mark.soak
 KILLS = soak_count(1, 30)
 ORDERS = soak_count(100, 1000)
 
@@ -43,6 +50,7 @@ def assert_counts(outcome: Outcome, orders: int) -> None:
     assert not any(outcome.broken.values())
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, KILLS + 1))
 def test_every_order_ends_once_whatever_is_killed(tmp_path: Path, seed: int) -> None:
     outcome = play(tmp_path, Plan(ORDERS, seed, kill=True))
@@ -51,11 +59,50 @@ def test_every_order_ends_once_whatever_is_killed(tmp_path: Path, seed: int) -> 
     assert play(tmp_path, Plan(ORDERS, seed)).counts == outcome.counts, "a second play found all orders done"
 
 
+@pytest.mark.soak
 def test_scarce_stock_is_never_negative(tmp_path: Path) -> None:
-    outcome = play(tmp_path, Plan(soak_count(400, 1000), 1, scarce=True))
+    outcome = play(tmp_path, Plan(soak_count(300, 1000), 1, scarce=True))
     assert outcome.counts["rejected"] > 0
     assert (
         outcome.counts["shipped"] + outcome.counts["cancelled"] + outcome.counts["rejected"]
         == (outcome.counts["orders"])
     )
     assert not any(outcome.broken.values())
+
+
+def test_a_failed_saga_is_marked_resumed_and_forked(tmp_path: Path) -> None:
+    place = Place(tmp_path / "postgres")
+    with database(place) as found:
+        initialize(place)
+        with open_desk(place) as desk, found.connect(autocommit=True) as connection:
+            connection.execute("ALTER TABLE orders.payments ADD CONSTRAINT poison CHECK (payment_status <> 'Paid')")
+            assert [answer.status for answer in desk.submit([request_of(request("a"))])] == ["submitted"]
+            worker = WorkerProcess.start(place, tmp_path / "orders", "one")
+            try:
+                wait_until(lambda: not desk.unfinished())
+                assert desk.mark_failed() == ["a"]
+                assert desk.mark_failed() == []
+                (stuck,) = list_orders(desk, stuck=True)
+                assert "poison" in stuck["attention"]
+                connection.execute("ALTER TABLE orders.payments DROP CONSTRAINT poison")
+                assert desk.resume("a") == "a~1"
+                wait_until(lambda: not desk.unfinished())
+                assert show_order(desk, "a")["order_status"] == "Shipped"
+                with pytest.raises(OrderRefused, match="has ended"):
+                    desk.resume("a")
+                with pytest.raises(OrderRefused, match="never came to step 'refund'"):
+                    desk.fork("a", "refund")
+                assert desk.fork("a", "charge") == "a~2"
+                wait_until(lambda: not desk.unfinished())
+            finally:
+                worker.stop()
+            after = show_order(desk, "a")
+            assert [each["stage"] for each in after["notifications"]] == ["acknowledged", "paid", "booked", "shipped"]
+            assert not any(broken_invariants(connection).values())
+
+
+def wait_until(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

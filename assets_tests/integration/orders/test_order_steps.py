@@ -74,6 +74,7 @@ MALFORMED: list[dict[str, Any]] = [
     {"delivery_address": " "},
     {"colour": "blue"},
     {"key": "\0"},
+    {"key": "a~1"},
 ]
 
 

@@ -70,8 +70,9 @@ def _fault_of(request: Mapping[str, Any]) -> str | None:
         if request.get(member) in (None, "", {}):
             return f"it has no {member}"
     key, address, products = request["key"], request["delivery_address"], request["products"]
-    if not isinstance(key, str) or len(key) > _KEY_LENGTH or not key.isprintable():
-        return f"key has to be printable text of at most {_KEY_LENGTH} characters"
+    if not isinstance(key, str) or len(key) > _KEY_LENGTH or not key.isprintable() or "~" in key:
+        # A tilde separates the key from the number of a fork.
+        return f"key has to be printable text of at most {_KEY_LENGTH} characters without ~"
     if not _is_count(request["customer_id"]):
         return "customer_id has to be a number above 0"
     if not isinstance(products, dict):
