@@ -74,7 +74,7 @@ TRANSFER: LiteralString = """
 
 @dataclass(frozen=True)
 class CapturedBank:
-    """The bank and its lake."""
+    """The bank and its lake. Without a URL, the bank is on an embedded server beside the lake."""
 
     url: str
     folder: Path
@@ -85,11 +85,16 @@ class CapturedBank:
         """A connection to the database, each statement of which is a transaction."""
         return psycopg.connect(self.url, autocommit=True)
 
+    @property
+    def place(self) -> Place:
+        """Where the database is."""
+        return Place(self.folder.with_name("postgres"), self.url or None)
+
     @cached_property
     def of(self) -> CapturedDatabase:
         """What is captured."""
         tables = (CapturedTable("account", ACCOUNT), CapturedTable("entry", ENTRY))
-        place = partial(database, Place(self.folder, self.url))
+        place = partial(database, self.place)
         return CapturedDatabase("copy", place, "shop", "changes", self.name, self.mode, tables, lambda: PII_KEY)
 
     @cached_property
@@ -146,10 +151,15 @@ def make_bank(server: Database, folder: Path, name: str, mode: Mode = "log", acc
     with server.connect(autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     with bank.connect() as connection:
-        connection.execute(TABLES)
-        connection.execute(
-            "INSERT INTO shop.account (id, key, email, currency)"
-            " SELECT i, 'k' || i, 'a' || i || '@x.example', 'EUR' FROM generate_series(1, %s) i",
-            [accounts],
-        )
+        fill(connection, accounts)
     return bank
+
+
+def fill(connection: psycopg.Connection, accounts: int) -> None:
+    """Makes the tables, and some accounts."""
+    connection.execute(TABLES)
+    connection.execute(
+        "INSERT INTO shop.account (id, key, email, currency)"
+        " SELECT i, 'k' || i, 'a' || i || '@x.example', 'EUR' FROM generate_series(1, %s) i",
+        [accounts],
+    )
