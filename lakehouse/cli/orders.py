@@ -19,6 +19,7 @@ from lakehouse.cli.explained import console, errors, explained, print_error
 if TYPE_CHECKING:
     from lakehouse.domains.orders.control import Desk
     from lakehouse.domains.orders.simulation import Outcome
+    from lakehouse.ingest.postgres.capture import CaptureResult
     from lakehouse.servers.postgres import Place
 
 orders_app = typer.Typer(
@@ -221,7 +222,22 @@ def simulate(
         raise typer.Exit(1)
 
 
-def _capture() -> None:
+@orders_app.command()
+def capture() -> None:
+    """Capture what the database has committed since the last time into the lake's tables.
+
+    Exits with status 1 where a table has stopped, since its columns differ from its contract.
+    """
+    with explained():
+        result = _capture()
+    _say(f"Captured {result.changes:,} changes of {result.transactions:,} transactions, up to {result.position}.")
+    for name, reason in result.stopped.items():
+        errors.print(f"{name} has stopped: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if result.stopped:
+        raise typer.Exit(1)
+
+
+def _capture() -> CaptureResult:
     """Brings the lake's tables in line with the database."""
     from lakehouse.api import Lake
     from lakehouse.catalog import described_source
@@ -229,7 +245,7 @@ def _capture() -> None:
 
     source = described_source("orders")
     assert isinstance(source, CapturedSource)
-    capture_and_derive(Lake.present(), source)
+    return capture_and_derive(Lake.present(), source)
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
 from assets_tests.support.exchange_lake import code_location
 from assets_tests.support.servers.postgres import EmbeddedPostgres, copy_of
 from assets_tests.support.shop_orders import empty_shop, make_shop, place_of, request, run_to, submit
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
+from lakehouse.cli.app import app
 from lakehouse.derive.captured import CapturedSource, capture_and_derive
 from lakehouse.domains.orders.control import open_desk
 from lakehouse.servers.postgres import Database
@@ -55,8 +57,10 @@ def test_capture__and_each_check_finds_what_was_broken(
         with shop.connect() as connection:
             run_to(connection, "a", "shipped")
             run_to(connection, "b", "acknowledged")
+        captured = CliRunner().invoke(app, ["orders", "capture"])
+        assert captured.exit_code == 0, captured.output
+        assert captured.output.startswith("Captured ")
         lake = Lake.present()
-        capture_and_derive(lake, source())
         assert failing(lake) == set()
         assert rows(lake, "SELECT order_id, order_status FROM orders.orders ORDER BY 1") == [
             ("a", "Shipped"),
