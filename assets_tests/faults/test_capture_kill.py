@@ -20,6 +20,7 @@ from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.captured_bank import CapturedBank, bank_server, fill, make_bank
 from assets_tests.support.soak import SOAKS, soak_count
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.ingest.postgres.capture import capture
 from lakehouse.ingest.postgres.verify import verify
 from lakehouse.servers.postgres import Database, database, release
 
@@ -98,7 +99,7 @@ def test_capture__takes_a_million_entries_in_ten_seconds_and_bounded_memory(tmp_
                 "INSERT INTO shop.entry SELECT i / 2, i % 2, 1 + i % 4, 1 FROM generate_series(1, 1000000) i"
             )
         before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-        assert bank.capture().tables["entry"].changes == 1_000_000
+        assert capture(bank.lake(), bank.of).tables["entry"].changes == 1_000_000
         assert time.monotonic() - started <= 10
         with bank.connect() as connection:
             connection.execute("UPDATE shop.entry SET amount = amount * 2 WHERE transaction_id <= 100000")
