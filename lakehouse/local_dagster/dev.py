@@ -9,14 +9,17 @@ import runpy
 import signal
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 
+from lakehouse.catalog import database_place
 from lakehouse.local_dagster.backfill import prepared_home
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
+from lakehouse.servers.postgres import database
 from lakehouse.settings import PROJECT_ROOT, settings
 
 _IN_USE = "dev.lock"
@@ -29,6 +32,7 @@ def run_ui(console: Console, port: int) -> NoReturn:
     Raises:
         HomeUnavailable: the home is a file, or Dagster's storage can't be written.
         OSError: the home can't be written.
+        DatabaseUnavailable: the home's embedded database can't be started.
     """
     from lakehouse.components.run_processes import fail_dead_runs
 
@@ -53,10 +57,16 @@ def run_ui(console: Console, port: int) -> NoReturn:
     logging.getLogger("dagster").addFilter(lambda record: "dagster.yaml" not in record.getMessage())
     workspace = str(PROJECT_ROOT / "workspace.yaml")
     sys.argv = ["dagster", "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
-    # The lock lasts as long as this process.
-    with in_use:
+    # The lock and the database last as long as this process.
+    with in_use, _database_held():
         runpy.run_module("dagster", run_name="__main__", alter_sys=True)
     raise SystemExit
+
+
+def _database_held() -> AbstractContextManager[object]:
+    """Keeps the embedded PostgreSQL running where there is one: otherwise each look of a sensor would start it."""
+    place = database_place(settings())
+    return database(place) if place.url is None and place.folder.is_dir() else nullcontext()
 
 
 def is_shown(home: Path) -> bool:

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 _POLL_S = 0.02
+_STOP_S = 60.0
+"""How long a server may take to stop; then its next user finds out what it does."""
 
 
 def is_served_by(data: Path, pid: int) -> bool:
@@ -21,6 +23,18 @@ def is_served_by(data: Path, pid: int) -> bool:
     try:
         return (data / "postmaster.pid").read_text().split("\n", 1)[0] == str(pid)
     except FileNotFoundError:
+        return False
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. One that ended counts as such until its parent waits for it, but runs no more."""
+    try:
+        os.kill(pid, 0)
+        if not Path("/proc/self/stat").exists():
+            return True
+        # The name before the state is in parentheses, and may contain any.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (ProcessLookupError, FileNotFoundError):
         return False
 
 
@@ -32,11 +46,11 @@ def guard(users_lock: Path, data: Path, pid: int) -> None:
             return
         try:
             os.kill(pid, signal.SIGINT)
-            while is_served_by(data, pid):
-                os.kill(pid, 0)
-                time.sleep(_POLL_S)
         except ProcessLookupError:
             return
+        deadline = time.monotonic() + _STOP_S
+        while is_served_by(data, pid) and is_alive(pid) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
 
 
 if __name__ == "__main__":
