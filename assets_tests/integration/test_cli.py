@@ -182,7 +182,7 @@ def test_sql_as_of_answers_with_what_was_known_then(first_load: FirstLoad) -> No
         (["sql", "SELECT 1", "--format", "csv", "--output", "/nowhere/rows.csv"], 2, "/nowhere/rows.csv"),
         (["sql", "SELECT 1", "--as-of", "yesterday"], 2, "'yesterday' is no timestamp"),
         (["sql", "SELECT 1", "--format", "yaml"], 2, "yaml"),
-        (["backfill", "nasdaq", *RANGE], 2, "no source 'nasdaq'; there is documents, alpha_vantage, binance, "),
+        (["backfill", "nasdaq", *RANGE], 2, "no source 'nasdaq'; there is banking, documents, alpha_vantage, "),
         (["backfill", "xetra", "--from", "24.12.2024", "--to", "2024-12-31"], 2, "'24.12.2024' is not a date"),
         (["backfill", "xetra", "--from", "2024-03-30", "--to", "2024-04-01"], 2, "XETR has had no session from 2024"),
         (["backfill", "xetra", "--from", "2024-03-28", "--to", "2024-03-01"], 2, "is before the first, 2024-03-28"),

@@ -354,4 +354,4 @@ def test_the_one_row_form_has_the_sign_of_the_entry(bank: Bank) -> None:
     account = customer_accounts(bank)[0]
     ((made, _),) = bank.post([transfer("t", account, CASH, "5.00")])
     rows = bank.rows("SELECT account, type, amount FROM bank.account_transaction WHERE transaction_id = %s", [made])
-    assert [tuple(row.values()) for row in rows] == [(account, "Transfer", -5), (CASH, "Transfer", 5)]
+    assert {tuple(row.values()) for row in rows} == {(account, "Transfer", -5), (CASH, "Transfer", 5)}

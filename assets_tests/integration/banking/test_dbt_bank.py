@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.bank import customer_accounts, transfer
-from assets_tests.support.dbt_warehouse import Warehouse, manifest
+from assets_tests.support.dbt_warehouse import Warehouse
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive.captured import CapturedSource, capture_and_derive
 from lakehouse.domains.banking.database.calls import Bank
+from lakehouse.settings import settings
+from lakehouse.warehouse.dbt import manifest
 
 pytestmark = pytest.mark.integration
 TAMPERING = {
@@ -67,7 +69,7 @@ def test_models__have_versions_and_every_check_notices_what_it_is_for(
     capture_and_derive(Lake.present(), source)
     warehouse = Warehouse(tmp_path / "warehouse", others=[source])
     checks = warehouse.build("--select", "fqn:lakehouse.marts.banking")
-    tests = [node for node in manifest().nodes.values() if node.resource_type == "test"]
+    tests = [node for node in manifest(settings()).nodes.values() if node.resource_type == "test"]
     assert checks.keys() == {node.name for node in tests if node.fqn[2] == "banking"}
     assert warehouse.query(f"SELECT status, is_current FROM marts.dim_account WHERE account_number = '{second}'") == [
         ("Blocked", True)
