@@ -28,10 +28,10 @@ def create(table: StoredTable) -> DeltaTable:
 
     Raises:
         LakeUnavailable: the storage refuses it.
-        StaleSnapshot: another writer created and wrote it meanwhile.
+        StaleSnapshot: another writer creates it at the same time, or created and wrote it meanwhile.
     """
     from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
+    from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
     try:
         table.location.create()
@@ -47,6 +47,8 @@ def create(table: StoredTable) -> DeltaTable:
         )
     except (OSError, TableNotFoundError) as error:
         raise LakeUnavailable(f"{table.uri} can't be created: {in_one_line(error)}") from error
+    except CommitFailedError as error:
+        raise StaleSnapshot(f"{table.name} is created by another writer: {error}") from error
     if created.version() > 0:
         raise StaleSnapshot(f"{table.name} was created and written by another writer")
     return created
