@@ -4,15 +4,15 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import dagster as dg
-from pydantic import BaseModel
 
 from lakehouse.api import Lake
 from lakehouse.components.asset_specs import declared, stored
 from lakehouse.components.checks import table_checks
 from lakehouse.components.database_sensor import capture_sensor
+from lakehouse.components.described import DescribedComponent
 from lakehouse.components.metadata import stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
@@ -32,24 +32,12 @@ from lakehouse.warehouse.parts import parts
 Resolve = Callable[[], CapturedSource]
 
 
-class CaptureComponent(dg.Component):
+class CaptureComponent(DescribedComponent):
     """A database whose tables are captured. The tables of changes and those by day are partitioned by day; the current
     tables are not. Each kind of database is a subclass with its own model and `resolve`.
     """
 
     model: ClassVar[type[CaptureConfig]]
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return cls.model
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        assert isinstance(attributes, cls.model)
-        return cls(attributes)
 
     @abstractmethod
     def resolve(self) -> CapturedSource:

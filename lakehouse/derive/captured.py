@@ -14,7 +14,7 @@ from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.conservation import COUNTS
+from lakehouse.derive.conservation import NOTHING_CONSERVED
 from lakehouse.derive.fingerprints import MADE_FROM, WHOLE, digest, said_by
 from lakehouse.derive.incremental import DeriveResult, changed_partitions, count
 from lakehouse.derive.source import DerivedTable, Source, TableQuery
@@ -110,7 +110,7 @@ def conserved(lake: Lake, connection: duckdb.DuckDBPyConnection, source: Capture
     """
     last = last_batch(lake, connection, source.name)
     if last is None:
-        return _NOTHING_CONSERVED
+        return NOTHING_CONSERVED
     moment = f"{timestamp_literal(last.captured_at)}::TIMESTAMPTZ"
     ledger = lake.select(source.table(LEDGER), connection)
     quarantine = lake.table(QUARANTINE).snapshot().select({"source": [source.name]})
@@ -129,13 +129,6 @@ def conserved(lake: Lake, connection: duckdb.DuckDBPyConnection, source: Capture
                 (SELECT count(*) FROM ({quarantine}) WHERE object = {name} AND ingested_at <= {moment}) AS quarantined
         """)
     return " UNION ALL ".join(queries)
-
-
-_NOTHING_CONSERVED = (
-    "SELECT NULL::VARCHAR AS source, NULL::VARCHAR AS product, NULL::DATE AS session, "
-    + ", ".join(f"0::BIGINT AS {name}" for name in COUNTS)
-    + " WHERE false"
-)
 
 
 def derive_current(

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 COUNTS = ("received", "kept", "duplicates", "superseded", "quarantined")
 """The terms of the law: the first is the sum of the others."""
+NOTHING_CONSERVED = (
+    "SELECT NULL::VARCHAR AS source, NULL::VARCHAR AS product, NULL::DATE AS session, "
+    + ", ".join(f"0::BIGINT AS {name}" for name in COUNTS)
+    + " WHERE false"
+)
+"""The query that counts nothing."""
 
 
 def conservation(sources: Iterable[Source], lake: Lake, connection: duckdb.DuckDBPyConnection) -> str:
@@ -34,10 +40,7 @@ def conservation(sources: Iterable[Source], lake: Lake, connection: duckdb.DuckD
         if table.keeps is not None
     ]
     queries += [f"({each.conserved(lake, connection, each)})" for each in known if each.conserved is not None]
-    if not queries:
-        nothing = ", ".join(f"0::BIGINT AS {name}" for name in COUNTS)
-        return f"SELECT NULL::VARCHAR AS source, NULL::VARCHAR AS product, NULL::DATE AS session, {nothing} WHERE false"
-    return " UNION ALL ".join(queries)
+    return " UNION ALL ".join(queries) or NOTHING_CONSERVED
 
 
 def conservation_of(

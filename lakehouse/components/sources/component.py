@@ -4,12 +4,12 @@ source is a subclass with its own model and `resolve`.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import dagster as dg
-from pydantic import BaseModel
 
 from lakehouse.components.checks import table_checks
+from lakehouse.components.described import DescribedComponent
 from lakehouse.components.sources.assets import Shown, source_assets
 from lakehouse.components.sources.partitions import time_windows
 from lakehouse.components.sources.run_tags import PARTITION_TAG, RELOAD_TAG, tagged_partitions
@@ -17,30 +17,16 @@ from lakehouse.components.sources.sensor import source_sensor
 from lakehouse.components.sources.subjects_sensor import asks_of_lake, subjects_sensor
 from lakehouse.derive.source import Source
 from lakehouse.ingest.partitioning import today
-from lakehouse.ingest.strict import Description
 from lakehouse.warehouse.parts import parts
 
 
-class SourceComponent(dg.Component):
+class SourceComponent(DescribedComponent):
     """A source: its raw and derived tables, partitioned like its datasets; their checks; a job that updates everything
     up to the published marts, and one that reloads objects read with outdated settings; and the update job's trigger:
     a sensor for new and changed objects, or a schedule.
     """
 
-    model: ClassVar[type[Description]]
     shown: ClassVar[Shown] = Shown()
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return cls.model
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        assert isinstance(attributes, cls.model)
-        return cls(attributes)
 
     @abstractmethod
     def resolve(self) -> Source:

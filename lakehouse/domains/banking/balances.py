@@ -112,7 +112,7 @@ def derive_balances(
     progress: Progress = lambda *_: None,
 ) -> DeriveResult:
     """Brings all days in line with the entries (see `lakehouse.derive.source.Derive`): one that is dated back reaches
-    days that nobody asked for.
+    days that were not asked for.
     """
     made = derive_until_current(partial(_derive, zone, lake, source, afresh, verify))
     progress(BALANCES, 1, 1)

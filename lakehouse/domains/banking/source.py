@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from lakehouse.derive.captured import CapturedSource, change_views, conserved, current_tables
@@ -14,12 +13,10 @@ from lakehouse.domains.banking.config import BankConfig
 from lakehouse.domains.banking.versions import VERSIONS, versions_table
 from lakehouse.errors import SourceError
 from lakehouse.ingest.partitioning import Periods
-from lakehouse.ingest.postgres.captured import CapturedDatabase, CapturedTable, capture_contracts
-from lakehouse.ingest.postgres.pii_key import pii_key
-from lakehouse.ingest.pseudonyms import VARIABLE
+from lakehouse.ingest.postgres.captured import capture_contracts
+from lakehouse.ingest.postgres.resolve import captured_database, place_of
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.contract import Contract, read_contracts
-from lakehouse.servers.postgres import Place, database
 
 KIND = "bank"
 DERIVED = (BALANCES, VERSIONS)
@@ -48,19 +45,9 @@ def bank_source(config: BankConfig, variables: Variables) -> BankSource:
         raise SourceError(f"{config.source}: there is no contract of the table {unknown[0]}; add one, or remove it")
     if lacking := [name for name in INPUTS if name not in config.tables]:
         raise SourceError(f"{config.source}: its tables lack {lacking[0]}, which daily balances are made of; add it")
-    url = variables.source_variable(config.source, "url") or config.dsn or variables.database_url
-    place = Place(variables.postgres, url)
+    place = place_of(config, variables)
     zone = variables.source_variable(config.source, "time_zone") or config.time_zone
-    of = CapturedDatabase(
-        source=config.source,
-        database=partial(database, place),
-        schema=config.database_schema,
-        publication=config.publication,
-        slot=config.slot,
-        mode=config.mode,
-        tables=tuple(CapturedTable(name, known[name]) for name in config.tables),
-        pii_key=lambda: pii_key(variables.secret(VARIABLE), variables.home),
-    )
+    of = captured_database(config, variables, place, known)
     account = next(table for table in of.tables if table.name == "account")
     return BankSource(
         name=config.source,

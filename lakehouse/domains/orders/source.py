@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from lakehouse.derive.captured import CapturedSource, change_views, conserved, current_tables
@@ -12,12 +11,10 @@ from lakehouse.domains.orders.checks import order_checks
 from lakehouse.domains.orders.config import OrdersConfig
 from lakehouse.errors import SourceError
 from lakehouse.ingest.partitioning import Periods
-from lakehouse.ingest.postgres.captured import CapturedDatabase, CapturedTable, capture_contracts
-from lakehouse.ingest.postgres.pii_key import pii_key
-from lakehouse.ingest.pseudonyms import VARIABLE
+from lakehouse.ingest.postgres.captured import capture_contracts
+from lakehouse.ingest.postgres.resolve import captured_database, place_of
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.contract import Contract, read_contracts
-from lakehouse.servers.postgres import Place, database
 
 KIND = "order_system"
 
@@ -43,19 +40,8 @@ def orders_source(config: OrdersConfig, variables: Variables) -> OrdersSource:
     own = [name for name in known if f"{name}_changes" in known]
     if set(config.tables) != set(own):
         raise SourceError(f"{config.source}: its tables have to be {', '.join(sorted(own))}")
-    place = Place(
-        variables.postgres, variables.source_variable(config.source, "url") or config.dsn or variables.database_url
-    )
-    of = CapturedDatabase(
-        source=config.source,
-        database=partial(database, place),
-        schema=config.database_schema,
-        publication=config.publication,
-        slot=config.slot,
-        mode=config.mode,
-        tables=tuple(CapturedTable(name, known[name]) for name in config.tables),
-        pii_key=lambda: pii_key(variables.secret(VARIABLE), variables.home),
-    )
+    place = place_of(config, variables)
+    of = captured_database(config, variables, place, known)
     return OrdersSource(
         name=config.source,
         kind=KIND,

@@ -1,5 +1,5 @@
 """The bank's database: its schema as SQL files, and what calls its functions.
 
-The rules are in the database (`sql/`), where they hold whoever writes. Here belongs what a client does: making requests
-and their keys, retrying what is safe to retry, reading files, and reporting.
+The rules are in the database (`sql/`), where they hold for every writer. Here belongs what a client does: making
+requests and their keys, retrying what is safe to retry, reading files, and reporting.
 """

@@ -1,4 +1,4 @@
--- Rules over several rows, by triggers: they hold whoever writes.
+-- Rules over several rows, by triggers: they hold for every writer.
 
 -- The entries of a transaction sum to zero per currency, when it is committed.
 CREATE FUNCTION bank.require_zero_sum() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -26,7 +26,7 @@ CREATE TABLE orders.orders (
     -- The stock was handed over to the carrier's booking: from here on a customer can't cancel.
     dispatched_at timestamptz,
     cancel_reason text,
-    -- Why a person has to look at the order; NULL where nobody has to.
+    -- Why a person has to look at the order; NULL where that is not needed.
     attention text,
     attention_at timestamptz
 );

@@ -1,4 +1,4 @@
--- A status moves only as listed here, whoever writes; an empty old status stands for a new row.
+-- A status moves only as listed here, for every writer; an empty old status stands for a new row.
 CREATE FUNCTION orders.guard_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     allowed text[] := TG_ARGV[1]::text[];
