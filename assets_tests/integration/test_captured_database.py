@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
@@ -14,6 +15,7 @@ import pytest
 
 from assets_tests.support.captured_bank import PII_KEY, CapturedBank, bank_server, make_bank
 from lakehouse.errors import SourceError
+from lakehouse.ingest.postgres.capture import has_news
 from lakehouse.ingest.postgres.captured import Mode
 from lakehouse.servers.postgres import Database
 
@@ -283,3 +285,11 @@ def test_capture__names_the_right_that_a_role_lacks(make: MakeBank) -> None:
     weak = CapturedBank(bank.url.replace("postgres@", f"{bank.name}@"), bank.folder, bank.name)
     with pytest.raises(SourceError, match="It needs REPLICATION"):
         weak.capture()
+
+
+def test_has_news__finds_none_to_capture_in_a_database_without_the_schema(make: MakeBank) -> None:
+    """A run for it would fail, and be requested again and again."""
+    bank = make()
+    of = replace(bank.of, schema="elsewhere")
+    with pytest.raises(SourceError, match='schema "elsewhere" does not exist'):
+        has_news(bank.lake(), of)

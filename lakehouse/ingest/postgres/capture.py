@@ -105,6 +105,7 @@ def has_news(lake: Lake, of: CapturedDatabase) -> str | None:
         DatabaseUnavailable, SourceError: as for `capture`.
     """
     with serving(of, locked=False) as server, lake.connect() as connection:
+        server.require_schema()
         last = last_batch(lake, connection, of.source)
         number = last.number if last else 0
         if of.mode == "snapshot" or not server.has_logical_log or last is None or last.stopped:
