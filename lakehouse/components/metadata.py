@@ -44,7 +44,9 @@ def table_schema(contract: Contract) -> dg.TableSchema:
 
 def _tags(column: Column, contract: Contract) -> dict[str, str]:
     classification = column.classification or contract.classification
-    return ({"pii": "true"} if column.pii else {}) | ({"classification": classification} if classification else {})
+    return ({"pii": "true"} if column.is_personal else {}) | (
+        {"classification": classification} if classification else {}
+    )
 
 
 def definition_metadata(contract: Contract, lake: Lake, name: str) -> dict[str, Any]:

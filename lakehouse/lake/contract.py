@@ -26,7 +26,8 @@ from lakehouse.lake.types import ColumnType, parse_type
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Classification = Literal["public", "internal", "confidential", "restricted"]
+Classification = Literal["public", "internal", "confidential", "restricted", "pii"]
+"""`pii`: personal data, which the lake stores as they come."""
 
 TypeText = Annotated[ColumnType, BeforeValidator(lambda text: parse_type(text) if isinstance(text, str) else text)]
 """A type as a contract writes it."""
@@ -51,15 +52,20 @@ class Column(BaseModel):
     references: str | None = Field(None, pattern=r"^([a-z][a-z0-9_]*\.){1,2}[a-z][a-z0-9_]*$")
     """Its foreign key: `table.column` of the same source, or `source.table.column` (see `references`)."""
     pii: bool = False
-    """Whether it holds personal data. Like the classification, this only describes the column."""
+    """Whether it holds personal data that are hashed before they are stored."""
     classification: Classification | None = None
-    """Who may see it; by default, the table's classification."""
+    """Who may see it; by default, the table's classification. This only describes the column."""
 
     @model_validator(mode="after")
     def _formats_are_of_texts(self) -> Column:
         if self.format is not None and self.type.kind != "string":
             raise ValueError(f"column {self.name} is a {self.type}; only a string has a format such as {self.format}")
         return self
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether only roles with the right may see its values: what is stored may be values or pseudonyms."""
+        return self.pii or self.classification == "pii"
 
 
 class Rule(BaseModel):

@@ -119,6 +119,7 @@ def test_dagster_shows_references_as_a_check_and_what_contracts_say_of_columns(l
             "columns": [
                 *orders("customers.id").columns,
                 Column(name="email", type=parse_type("string"), description="", pii=True, classification="restricted"),
+                Column(name="street", type=parse_type("string"), description="", classification="pii"),
             ],
         }
     )  # fmt: skip
@@ -131,6 +132,7 @@ def test_dagster_shows_references_as_a_check_and_what_contracts_say_of_columns(l
     assert metadata["classification"] == "internal"
     columns: dict[str, dg.TableColumn] = {column.name: column for column in metadata["dagster/column_schema"].columns}
     assert columns["email"].tags == {"pii": "true", "classification": "restricted"}
+    assert columns["street"].tags == {"pii": "true", "classification": "pii"}
     assert columns["customer"].tags == {"classification": "internal"}
     assert list(columns["customer"].constraints.other) == ["references: customers.id"]
     with pytest.raises(ValidationError):
