@@ -62,6 +62,7 @@ def test_models_are_the_ones_promised(manifest: Manifest) -> None:
         *("dim_customers", "dim_items", "fact_transactions"),
         *("dim_document", "document_chunk", "document_posting"),
         *("dim_bank_customer", "dim_branch", "dim_account", "fct_entry", "fct_balance_daily", "fct_loan_payment"),
+        *("fct_order", "fct_stock_movement", "order_funnel", "time_in_stage", "refunds_by_reason"),
         "dim_resolution",
         "fct_quote_window",
         "top_stocks",

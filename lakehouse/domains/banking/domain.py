@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from lakehouse.derive.captured_models import attach_clocks
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.domains.banking.config import BankConfig
-from lakehouse.domains.banking.model_inputs import MODEL_TABLES, attach_clocks
+from lakehouse.domains.banking.model_inputs import MODEL_TABLES
 from lakehouse.domains.banking.source import KIND, bank_source, contracts
 
 DOMAIN = Domain(
@@ -18,7 +21,7 @@ DOMAIN = Domain(
             contracts=contracts,
             over_all=MODEL_TABLES,
             marts=("banking", "bank_warehouse"),
-            attach=attach_clocks,
+            attach=partial(attach_clocks, KIND),
         ),
     ),
 )

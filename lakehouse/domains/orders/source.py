@@ -41,6 +41,7 @@ def orders_source(config: OrdersConfig, variables: Variables) -> OrdersSource:
     if set(config.tables) != set(own):
         raise SourceError(f"{config.source}: its tables have to be {', '.join(sorted(own))}")
     place = place_of(config, variables)
+    zone = variables.source_variable(config.source, "time_zone") or config.time_zone
     of = captured_database(config, variables, place, known)
     return OrdersSource(
         name=config.source,
@@ -55,6 +56,6 @@ def orders_source(config: OrdersConfig, variables: Variables) -> OrdersSource:
         of=of,
         place=place,
         conserved=conserved,
-        days=Periods("day", config.first_day, config.time_zone),
+        days=Periods("day", config.first_day, zone),
         lag_warning_bytes=config.lag_warning_bytes,
     )
