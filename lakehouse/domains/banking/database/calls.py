@@ -1,5 +1,8 @@
 """Calls the functions of schema `bank`, each in a transaction of its own.
 
+A call is one statement on a connection that commits by itself, hence one round trip: BEGIN and COMMIT beside it would
+be two more. What is checked at the commit fails the statement, too.
+
 A deadlock, a serialization failure or a lost connection changes nothing that a replay by the same key wouldn't find, so
 these are retried. Everything else that the database raises about a request is a refusal.
 """
@@ -81,7 +84,7 @@ class Bank:
             assert found is not None
             return dict(found[0])
 
-        return self.transaction(work)
+        return self._committed(work)
 
     def post(self, batch: Sequence[Mapping[str, Any]]) -> list[tuple[int, bool]]:
         """Posts a batch in one transaction: per request its transaction, and whether it was posted before.
@@ -91,7 +94,7 @@ class Bank:
             DatabaseUnavailable: the database doesn't answer, or has no schema `bank`.
         """
         query = "SELECT transaction_id, replayed FROM bank.post(%s)"
-        return self.transaction(lambda connection: connection.execute(query, [json.dumps(batch)]).fetchall())
+        return self._committed(lambda connection: connection.execute(query, [json.dumps(batch)]).fetchall())
 
     def rows(self, query: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> list[dict[str, Any]]:
         """The rows of a query.
@@ -106,10 +109,10 @@ class Bank:
             with connection.cursor(row_factory=dict_row) as cursor:
                 return cursor.execute(query.encode(), parameters).fetchall()
 
-        return self.transaction(work)
+        return self._committed(work)
 
-    def transaction(self, work: Callable[[psycopg.Connection], Answer]) -> Answer:
-        """Does some work and commits it; repeats it after what is safe to repeat."""
+    def _committed(self, statement: Callable[[psycopg.Connection], Answer]) -> Answer:
+        """Runs one statement, and repeats it after what is safe to repeat."""
         import psycopg
         import stamina
 
@@ -124,20 +127,18 @@ class Bank:
                 wait_jitter=0.05,
             ):
                 with attempt:
-                    connection = self._connected()
-                    with connection.transaction():
-                        answer = work(connection)
+                    answer = statement(self._connected())
         return answer
 
     def _connected(self) -> psycopg.Connection:
         import psycopg
 
         if self._connection is None:
-            self._connection = self.database.connect()
+            self._connection = self.database.connect(autocommit=True)
         elif self._connection.broken or self._connection.closed:
             # An embedded server that was killed is started again here; another one may take a while to come back.
             with database(self._place) as found:
-                self._connection = psycopg.connect(found.url)
+                self._connection = psycopg.connect(found.url, autocommit=True)
         return self._connection
 
 
