@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,11 @@ from lakehouse.ingest.postgres.pgoutput import (
     Begin,
     Commit,
     Message,
+    Row,
     RowChange,
     Table,
     Truncate,
     Unchanged,
-    Value,
     full_row,
 )
 from lakehouse.ingest.postgres.rows import META
@@ -43,30 +44,48 @@ class _Rows:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the log has the columns of a captured table."""
+    """Where the log has the columns of a captured table.
+
+    Args:
+        values: takes the captured columns, in their order, from a row of the log.
+        other_texts: places, among these, and types of values that the log writes in another way.
+        key: takes the key from a row of the log.
+    """
 
     table: CapturedTable
-    places: tuple[int, ...]
-    type_oids: tuple[int, ...]
-    keys: tuple[int, ...]
+    values: Callable[[Row], Row]
+    other_texts: tuple[tuple[int, int], ...]
+    key: Callable[[Row], Row]
 
     @classmethod
     def of(cls, table: CapturedTable, there: Table) -> _Layout:
-        names = [column.name for column in there.columns]
-        places = tuple(names.index(column.name) for column in table.columns)
-        kinds = tuple(there.columns[place].type_oid for place in places)
-        wanted = [column.name for column in table.columns]
-        return cls(table, places, kinds, tuple(wanted.index(name) for name in table.contract.key))
+        at = {column.name: place for place, column in enumerate(there.columns)}
+        kinds = [there.columns[at[column.name]].type_oid for column in table.columns]
+        other_texts = tuple((place, oid) for place, oid in enumerate(kinds) if has_other_text(oid))
+        values = _taker([at[column.name] for column in table.columns])
+        return cls(table, values, other_texts, _taker([at[name] for name in table.contract.key]))
 
-    def texts(self, row: tuple[Value, ...]) -> tuple[str | None, ...]:
+    def texts(self, row: Row) -> Row:
         """The row's values in the order of the captured columns."""
-        return tuple(
-            plain_text(oid, value) if value is not None and has_other_text(oid) else value
-            for oid, value in zip(self.type_oids, (_known(row[place]) for place in self.places), strict=True)
-        )
+        taken = self.values(row)
+        if Unchanged.VALUE in taken:
+            raise SourceError("the log lacks a value that an update left as it was: set REPLICA IDENTITY FULL")
+        if not self.other_texts:
+            return taken
+        texts = list(taken)
+        for place, oid in self.other_texts:
+            value = texts[place]
+            if isinstance(value, str):
+                texts[place] = plain_text(oid, value)
+        return tuple(texts)
 
-    def key(self, texts: tuple[str | None, ...]) -> tuple[str | None, ...]:
-        return tuple(texts[place] for place in self.keys)
+
+def _taker(places: Sequence[int]) -> Callable[[Row], Row]:
+    """Takes the values at some places of a row; `itemgetter` gives no tuple of one."""
+    if len(places) == 1:
+        (only,) = places
+        return lambda row: (row[only],)
+    return itemgetter(*places)
 
 
 class LogBatch:
@@ -115,7 +134,7 @@ class LogBatch:
         elif isinstance(message, Truncate):
             for oid in message.tables:
                 if (layout := self._layouts.get(oid)) is not None:
-                    self._append(layout, "truncate", (None,) * len(layout.places))
+                    self._append(layout, "truncate", (None,) * len(layout.table.columns))
 
     def relation(self, connection: duckdb.DuckDBPyConnection, table: CapturedTable) -> Relation:
         """The table's changes in the batch, with `META` and texts (see `rows.images`)."""
@@ -149,16 +168,13 @@ class LogBatch:
         layout, row = self._layouts.get(change.table), full_row(change)
         if layout is None or row is None or self._begun is None:
             return
-        texts = layout.texts(row)
-        if change.op == "update" and change.before is not None:
-            before = layout.texts(change.before)
-            if layout.key(before) != layout.key(texts):
-                self._append(layout, "delete", before)
-                self._append(layout, "insert", texts)
-                return
-        self._append(layout, change.op, texts)
+        if change.op == "update" and change.before is not None and layout.key(change.before) != layout.key(row):
+            self._append(layout, "delete", layout.texts(change.before))
+            self._append(layout, "insert", layout.texts(row))
+            return
+        self._append(layout, change.op, layout.texts(row))
 
-    def _append(self, layout: _Layout, op: str, texts: tuple[str | None, ...]) -> None:
+    def _append(self, layout: _Layout, op: str, texts: Row) -> None:
         begun = self._begun
         if begun is None:
             return
@@ -188,9 +204,3 @@ class LogBatch:
         pq.write_table(made, path, compression="snappy")
         rows.files.append(path)
         rows.pending.clear()
-
-
-def _known(value: Value) -> str | None:
-    if isinstance(value, Unchanged):
-        raise SourceError("the log lacks a value that an update left as it was: set REPLICA IDENTITY FULL")
-    return value

@@ -33,6 +33,7 @@ class Unchanged(Enum):
 
 Value = str | None | Unchanged
 """A value as PostgreSQL writes it as text; None is NULL."""
+Row = tuple[Value, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ class RowChange:
 
     op: Literal["insert", "update", "delete"]
     table: int
-    before: tuple[Value, ...] | None
-    after: tuple[Value, ...] | None
+    before: Row | None
+    after: Row | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def decode(message: bytes) -> Message | None:
     )
 
 
-def full_row(change: RowChange) -> tuple[Value, ...] | None:
+def full_row(change: RowChange) -> Row | None:
     """The row after a change (the row before, where it was deleted), with the values that an update left as they were.
 
     Without REPLICA IDENTITY FULL some of these may remain `Unchanged`.
@@ -194,7 +195,7 @@ _OPS: Mapping[str, Literal["insert", "update", "delete"]] = {"I": "insert", "U":
 
 def _row_change(message: bytes) -> RowChange:
     (oid,) = struct.unpack_from(">I", message, 1)
-    rows: dict[str, tuple[Value, ...]] = {}
+    rows: dict[str, Row] = {}
     at = 5
     while at < len(message):
         tag = chr(message[at])
@@ -204,7 +205,7 @@ def _row_change(message: bytes) -> RowChange:
     return RowChange(_OPS[chr(message[0])], oid, rows.get("O", rows.get("K")), rows.get("N"))
 
 
-def _row(message: bytes, at: int) -> tuple[tuple[Value, ...], int]:
+def _row(message: bytes, at: int) -> tuple[Row, int]:
     (count,) = struct.unpack_from(">h", message, at)
     at += 2
     values: list[Value] = []
