@@ -58,6 +58,18 @@ def assert_published(lake: ExchangeLake, *stages: str) -> None:
     assert published == wanted.sort(pl.all()).rows()
 
 
+def test_every_result_of_a_check_is_kept(first_load: FirstLoad) -> None:
+    lake, result = first_load
+    reported = [
+        (found.asset_key.to_user_string(), found.check_name, found.passed)
+        for found in result.get_asset_check_evaluations()
+    ]
+    kept = lake.rows("check_results").filter(pl.col("run_id") == result.run_id)
+    names = pl.concat_str("source", "table_name", separator="/")
+    assert sorted(kept.select(names, "check_name", "passed").rows()) == sorted(reported)
+    assert {name.split("/")[0] for name, *_ in reported} >= {"xetra", "marts"}
+
+
 def test_every_partition_is_reported_and_everything_published(first_load: FirstLoad) -> None:
     lake, result = first_load
 

@@ -22,6 +22,7 @@ from lakehouse.cli.judgements import judgements_app
 from lakehouse.cli.loading import backfill, reload, update
 from lakehouse.cli.orders import orders_app
 from lakehouse.cli.pseudonyms import pseudonyms_app
+from lakehouse.cli.quality import quality
 from lakehouse.cli.queries import plot, sql
 from lakehouse.cli.release import release_app
 from lakehouse.cli.retail import retail_app
@@ -42,7 +43,21 @@ app.add_typer(orders_app)
 app.add_typer(retail_app)
 app.add_typer(pseudonyms_app)
 app.add_typer(judgements_app)
-for command in (backfill, update, reload, sql, resolve, crosswalk, plot, status, rebuild, migrate, stream, watch):
+for command in (
+    backfill,
+    update,
+    reload,
+    sql,
+    resolve,
+    crosswalk,
+    plot,
+    status,
+    quality,
+    rebuild,
+    migrate,
+    stream,
+    watch,
+):
     app.command()(command)
 
 

@@ -1,15 +1,17 @@
 """The pipeline's checks as Dagster asset checks: one step per table, one check per rule."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 
 import dagster as dg
 
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
+from lakehouse.derive.check_history import CheckResult, record, scope_of
 from lakehouse.derive.evaluation import evaluate
 from lakehouse.derive.held_back import hold_back
 from lakehouse.derive.source import Check, Finding, Source
+from lakehouse.governance.quality import CheckedRun, checked_runs, history_picture
 from lakehouse.lake.lake import Lake
 
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
@@ -54,10 +56,47 @@ def table_checks(
             sessions,
             lambda check, scope: _outcome(checks[check[1]].run(opened, present, scope)),
         )
-        for name, finding in findings.items():
-            yield check_result(checks[name], asset, finding)
+        results = [check_result(checks[name], asset, finding) for name, finding in findings.items()]
+        record(opened, recorded(results), context.run.run_id, scope_of(sessions))
+        yield from with_history(results, checked_runs(opened, present.name, table))
 
     return run_checks
+
+
+def recorded(results: Iterable[dg.AssetCheckResult]) -> list[CheckResult]:
+    """Results of checks of assets `<source>/<table>`, to be kept in the lake."""
+    return [
+        CheckResult(
+            source="/".join(result.asset_key.path[:-1]),
+            table=result.asset_key.path[-1],
+            check=result.check_name,
+            passed=result.passed,
+            severity="warn" if result.severity == dg.AssetCheckSeverity.WARN else "error",
+            summary=(result.description or "").strip(),
+            facts={name: number for name, value in result.metadata.items() if (number := _number(value)) is not None},
+        )
+        for result in results
+        if result.asset_key is not None and result.check_name is not None
+    ]
+
+
+def _number(value: object) -> float | None:
+    plain = value.value if isinstance(value, dg.MetadataValue) else value
+    return plain if isinstance(plain, int | float) and not isinstance(plain, bool) else None
+
+
+def with_history(results: Iterable[dg.AssetCheckResult], runs: Iterable[CheckedRun]) -> Iterator[dg.AssetCheckResult]:
+    """The results of the checks of tables; the first of a table that did not pass, or its first of all, shows how the
+    table's checks went in `runs`.
+    """
+    by_table: dict[tuple[str, str], list[CheckedRun]] = {}
+    for run in runs:
+        by_table.setdefault((run.source, run.table), []).append(run)
+    for result in sorted(results, key=lambda result: result.passed):
+        source, table = result.asset_key.path if result.asset_key else ("", "")
+        picture = history_picture(by_table.pop((source, table), []))
+        shown = {} if picture is None else {"history": dg.MetadataValue.md(picture)}
+        yield result._replace(metadata={**result.metadata, **shown})
 
 
 def _outcome(finding: Finding) -> tuple[bool, str]:

@@ -20,10 +20,13 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from lakehouse.api import Lake
 from lakehouse.catalog import kinds, sources_of
+from lakehouse.components.checks import recorded, with_history
 from lakehouse.components.metadata import in_markdown
+from lakehouse.derive.check_history import record
 from lakehouse.derive.held_back import holds
 from lakehouse.domains.market.quotes.feed import WINDOWS
 from lakehouse.errors import SourceError
+from lakehouse.governance.quality import checked_runs
 from lakehouse.lake.releases import present_marts
 from lakehouse.settings import settings
 from lakehouse.warehouse.dbt import Event, manifest_path
@@ -233,7 +236,9 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
         raise dg.Failure(description=f"Not published: {error}.", allow_retries=False) from error
     finally:
         checks, outputs = _sorted(context, raw_events, manifest)
-        yield from checks
+        lake = Lake.present(config)
+        record(lake, recorded(checks), context.run_id, "all")
+        yield from with_history(checks, checked_runs(lake, "marts") if checks else [])
     sources = part_tables(part)
     for hold in holds(Lake.present(config)):
         if hold.source in sources:
