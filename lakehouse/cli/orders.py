@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,7 @@ import typer
 from lakehouse.cli.explained import console, errors, explained, print_error
 
 if TYPE_CHECKING:
-    from lakehouse.domains.orders.control import Desk
+    from lakehouse.domains.orders.control import Desk, Submitted, Tracked
     from lakehouse.domains.orders.simulation import Outcome
     from lakehouse.ingest.postgres.capture import CaptureResult
     from lakehouse.servers.postgres import Place
@@ -100,13 +100,39 @@ def submit(
     """
     from lakehouse.domains.orders.database.requests import read_request
 
-    counts = {"submitted": 0, "replayed": 0, "refused": 0}
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8", errors="replace")
     with _desk() as desk:
-        for answer in desk.submit(read_request(line) for line in text.split("\n") if line.strip()):
-            counts[answer.status] += 1
-            sys.stdout.write(json.dumps({name: value for name, value in vars(answer).items() if value is not None}))
-            sys.stdout.write("\n")
+        _report(desk.submit(read_request(line) for line in _lines(file)), ("submitted", "replayed", "refused"))
+
+
+@orders_app.command()
+def track(
+    file: Annotated[Path, typer.Argument(help="JSON lines, or - for standard input.", allow_dash=True)],
+) -> None:
+    """Take in what the carrier says of deliveries, as JSON lines, and report on each.
+
+    A line is {"event_id", "tracking_number", "status", "occurred_at"}, with In Transit, Delivered or Failed as status.
+    Repeated and late events change nothing. Exits with 1 where a line was refused.
+    """
+    from lakehouse.domains.orders.database.tracking import read_carrier_event
+
+    with _desk() as desk:
+        became = desk.track(read_carrier_event(line) for line in _lines(file))
+        _report(became, ("applied", "late", "waiting", "replayed", "refused"))
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file that aren't blank."""
+    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _report(answers: Iterable[Submitted | Tracked], statuses: Sequence[str]) -> None:
+    """Prints what became of each line as JSON, and the counts; ends the command with 1 where one was refused."""
+    counts = dict.fromkeys(statuses, 0)
+    for answer in answers:
+        counts[answer.status] += 1
+        sys.stdout.write(json.dumps({name: value for name, value in vars(answer).items() if value is not None}))
+        sys.stdout.write("\n")
     errors.print(", ".join(f"{count:,} {status}" for status, count in counts.items()), highlight=False)
     if counts["refused"]:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from lakehouse.domains.orders.database import steps
 from lakehouse.domains.orders.database.requests import Request
 from lakehouse.domains.orders.database.schema import ENGINE_SCHEMA, SCHEMA, prepare
+from lakehouse.domains.orders.database.tracking import CarrierEvent, Tracking, track
 from lakehouse.domains.orders.engine import client_of, engine_of, migrate_engine
 from lakehouse.domains.orders.saga import APPLICATION, QUEUE, VERSION, WORKFLOW
 from lakehouse.errors import DatabaseUnavailable, LakehouseError
@@ -35,6 +36,15 @@ class Submitted:
 
     key: str | None
     status: Literal["submitted", "replayed", "refused"]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What became of an event of the carrier; refused with the reason."""
+
+    event_id: str | None
+    status: Tracking | Literal["refused"]
     error: str | None = None
 
 
@@ -96,6 +106,21 @@ class Desk:
             fault = "the key belongs to another request"
         steps.reject(driver, request.key, request.body, fault)
         return Submitted(request.key, "refused", fault)
+
+    def track(self, events: Iterable[CarrierEvent | str]) -> Iterator[Tracked]:
+        """Takes in events of the carrier, each in a transaction of its own; see `database.tracking`. Text instead of an
+        event is why it couldn't be read.
+        """
+        for event in events:
+            if isinstance(event, str):
+                yield Tracked(None, "refused", event)
+                continue
+            with self.transaction() as connection:
+                became = track(connection, event)
+            if became is None:
+                yield Tracked(event.event_id, "refused", "the event_id belongs to another event")
+            else:
+                yield Tracked(event.event_id, became)
 
     def cancel(self, key: str) -> None:
         """Cancels an order that isn't with the carrier yet; the saga gives back what it has taken.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import psycopg
 
 EVENT_ORDER = (
-    "^acknowledged(,paid(,booked(,shipped(,in_transit)?(,delivered|,delivery_failed)?|,restocked(,refunded(,cancelled)?)?)?"
+    "^acknowledged(,paid(,booked(,shipped(,in_transit)?(,delivery_failed)?(,delivered)?|,restocked(,refunded(,cancelled)?)?)?"
     "|,released(,refunded(,cancelled)?)?)?|,released(,cancelled)?)?$"
 )
 """The events of an order, one after another."""

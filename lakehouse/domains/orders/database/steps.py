@@ -12,6 +12,8 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from lakehouse.domains.orders.database.tracking import lock_tracking, move_delivery
+
 if TYPE_CHECKING:
     import psycopg
 
@@ -168,7 +170,10 @@ def book(connection: psycopg.Connection, order_id: str) -> Literal["booked", "ca
 
 
 def ship(connection: psycopg.Connection, order_id: str, tracking: str, service: str, expected_on: date) -> None:
-    """Schedules the delivery that the carrier accepted: the order's good end."""
+    """Schedules the delivery that the carrier accepted: the order's good end. What the carrier said of it since is
+    taken up.
+    """
+    lock_tracking(connection, tracking)
     if _is_new(connection, order_id, "shipped", {"tracking_number": tracking}):
         connection.execute(
             "UPDATE orders.delivery_schedule SET status = 'Scheduled', tracking_number = %s, delivery_service = %s, "
@@ -184,6 +189,7 @@ def ship(connection: psycopg.Connection, order_id: str, tracking: str, service: 
             [order_id],
         )
         _notify(connection, order_id, "shipped", SHIPPED)
+        move_delivery(connection, tracking)
 
 
 def release(connection: psycopg.Connection, order_id: str, event: Literal["released", "restocked"]) -> None:
