@@ -94,6 +94,30 @@ def test_balances_daily__a_posting_dated_back_restates_the_days_after_it(install
     assert rows(Lake.present(as_of=datetime.now(UTC)), query) == days
 
 
+def test_account_versions__follow_the_changes(installed_bank: Bank) -> None:
+    bank = installed_bank
+    captured()
+    first, second, third = customer_accounts(bank)[:3]
+    bank.post([transfer("one", first, second, "1.25")])
+    bank.call("set_minimum", {"key": "low", "account": second, "minimum": "-7.00"})
+    bank.call("block_account", {"key": "block", "account": third})
+    bank.call("add_branch", {"key": "branch", "name": "Quay"})
+    opened = {"customer": 1, "branch": 1, "type": "Savings", "currency": "USD", "opening": "5.00"}
+    bank.call("open_account", {"key": "open", "number": "77", **opened})
+    lake = captured()
+    query = "SELECT number, minimum_balance, status_id FROM banking.account_versions WHERE valid_to IS NULL"
+    found = {number: state for number, *state in rows(lake, query)}
+    assert (found[second], found[third][1], found["77"][1]) == ([-7, 1], 3, 1)
+    assert not rebuild(lake, source(), verify=True).differs
+    # A posting makes no version, so the changes before it aren't read again: these are gone.
+    last = rows(lake, "SELECT max(batch) FROM banking.capture_ledger")[0][0]
+    lake.table("banking/account_changes").snapshot().delete(f"batch <= {last}")
+    bank.post([transfer("two", first, second, "1.25")])
+    stored = "SELECT * FROM banking.account_versions ORDER BY account_id, valid_from"
+    before = rows(lake, stored)
+    assert rows(captured(), stored) == before
+
+
 def test_checks__find_what_was_tampered_with(installed_bank: Bank) -> None:
     bank = installed_bank
     captured()

@@ -1,28 +1,20 @@
 """Accounts over time, from the changes of `account`.
 
-Most changes of an account are of its balance, which makes no version. Only years whose versions differ are written.
+Most changes of an account are of its balance, which makes no version. So of recent changes only the tracked columns are
+compared with the current version. Where they differ, the account's versions are derived from all of its changes: those
+of a day count together, and the first version begins with the account. Only years whose versions differ are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
 
-from lakehouse.derive.fingerprints import WHOLE, digest, outdated, said_by
-from lakehouse.derive.incremental import DeriveResult, overwrite_changed
-from lakehouse.derive.source import DerivedTable, Source
+from lakehouse.derive.from_changes import RECENT, Following, FromChanges, followed
+from lakehouse.derive.incremental import DeriveResult, count
+from lakehouse.derive.source import DerivedTable
 from lakehouse.ingest.postgres.captured import CapturedTable
-from lakehouse.ingest.postgres.ledger import counted_changes, last_batch
 from lakehouse.ingest.postgres.rows import META, texts_of_images, typed
-from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import Query, Relation, literal
-from lakehouse.lake.table import retry_when_stale
-from lakehouse.progress import Progress
-
-if TYPE_CHECKING:
-    import duckdb
+from lakehouse.lake.sql import Query, Relation, literal, predicate
 
 VERSIONS = "account_versions"
 _TRACKED = ("number", "customer_id", "branch_id", "type_id", "purpose", "currency", "minimum_balance", "status_id")
@@ -30,13 +22,9 @@ _TRACKED = ("number", "customer_id", "branch_id", "type_id", "purpose", "currenc
 
 def versions_table(account: CapturedTable, zone: str) -> DerivedTable:
     """The table of a bank whose day is on a clock."""
-    return DerivedTable(
-        name=VERSIONS,
-        description="Owner, branch, type, state and minimum of each account over time.",
-        depends_on=(account.changes,),
-        derive=partial(derive_versions, account, zone),
-        as_of=partial(versions_as_of, account, zone),
-        is_whole=True,
+    return followed(
+        FromChanges(VERSIONS, account, partial(_versions, account, zone), partial(_follow, account, zone)),
+        "Owner, branch, type, state and minimum of each account over time.",
     )
 
 
@@ -81,52 +69,44 @@ def versions(zone: str, of_states: Relation) -> Query:
     """)
 
 
-def versions_as_of(
-    account: CapturedTable, zone: str, lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source
-) -> Query:
-    """The query for the table's rows as of `lake.as_of`."""
-    changes = counted_changes(lake, connection, source.name, account)
+def _versions(account: CapturedTable, zone: str, changes: Query) -> Query:
+    """The query for the versions that changes lead to."""
     return versions(zone, Relation(f"({states(account, changes)})"))
 
 
-def derive_versions(
-    account: CapturedTable,
-    zone: str,
-    lake: Lake,
-    source: Source,
-    partitions: Sequence[date] = (),
-    *,
-    afresh: bool = False,
-    verify: bool = False,
-    progress: Progress = lambda *_: None,
-) -> DeriveResult:
-    """Brings the table in line with the changes, whatever `partitions` are (see `lakehouse.derive.source.Derive`)."""
-    made = retry_when_stale(partial(_derive, account, zone, lake, source, afresh, verify))
-    progress(VERSIONS, 1, 1)
-    return made
-
-
-def _derive(account: CapturedTable, zone: str, lake: Lake, source: Source, afresh: bool, verify: bool) -> DeriveResult:
-    target = lake.table(source.table(VERSIONS)).snapshot()
-    changes = lake.table(source.table(account.changes)).snapshot()
-    with lake.connect() as connection:
-        last = last_batch(lake, connection, source.name)
-        if last is None:
-            return DeriveResult()
-        rule = versions(zone, Relation(f"({states(account, Query('changes'))})"))
-        said = digest(rule, said_by(target.table.contract))
-        made_from = {WHOLE: digest(said, last.number, last.lsn, changes.version)}
-        if not afresh and not verify and not outdated(target, made_from):
-            return DeriveResult(target.row_count())
-        counted = counted_changes(lake, connection, source.name, account, last)
-        connection.execute(f"CREATE TEMP TABLE states AS {states(account, counted)}")
-        connection.execute(f"CREATE TEMP TABLE fresh AS {versions(zone, Relation('states'))}")
-        columns = ", ".join(target.table.contract.column_names)
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT {columns} FROM fresh")
-        found = connection.execute("SELECT DISTINCT year::VARCHAR FROM fresh").fetchall()
-        years = sorted({year for (year,) in found} | set(target.partition_values("year")))
-        if not years:
-            return DeriveResult()
-        return overwrite_changed(
-            connection, target, "year", years, "year, account_id, valid_from", made_from, verify=verify
-        )
+def _follow(account: CapturedTable, zone: str, running: Following) -> DeriveResult:
+    """Applies the recent changes."""
+    connection, target, part = running.connection, running.target, running.part
+    tracked = ", ".join(_TRACKED)
+    connection.execute(f"CREATE TEMP TABLE recent_states AS {states(account, Query(f'FROM {RECENT}'))}")
+    # Also a state dated before the current version, as when the server's clock went back.
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE affected AS
+        SELECT DISTINCT account_id FROM recent_states LEFT JOIN (
+            SELECT account_id, row({tracked}) AS current, valid_from FROM ({target.select()}) WHERE valid_to IS NULL
+        ) AS known USING (account_id)
+        WHERE row({tracked}) IS DISTINCT FROM known.current
+            OR (committed_at AT TIME ZONE {literal(zone)})::DATE < known.valid_from
+        """
+    )
+    total = target.row_count()
+    if not count(connection, "affected"):
+        return running.write([], total)
+    keys = "SELECT to_json(struct_pack(id := account_id::VARCHAR))::VARCHAR FROM affected"
+    changes = Query(f"SELECT * FROM ({running.changes}) WHERE key IN ({keys})")
+    columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
+    connection.execute(f"CREATE TEMP TABLE made AS SELECT {columns} FROM ({_versions(account, zone, changes)})")
+    connection.execute(f"CREATE TEMP TABLE replaced AS FROM ({target.select()}) SEMI JOIN affected USING (account_id)")
+    differing = connection.execute(
+        f"""
+        SELECT DISTINCT {part} FROM (
+            (FROM made EXCEPT ALL FROM replaced) UNION ALL (FROM replaced EXCEPT ALL FROM made)
+        ) ORDER BY 1
+        """
+    ).fetchall()
+    years = [year for (year,) in differing]
+    where = predicate({part: years})
+    kept = f"SELECT * FROM ({target.select({part: years})}) ANTI JOIN affected USING (account_id)"
+    connection.execute(f"CREATE TEMP TABLE fresh AS {kept} UNION ALL FROM made WHERE {where}")
+    return running.write(years, total - count(connection, "replaced") + count(connection, "made"))

@@ -139,9 +139,13 @@ def latest_changes(changes: Query) -> Query:
     """)
 
 
+def present_rows(changes: Query) -> Query:
+    """The query for the rows that changes lead to: key, image and part."""
+    return Query(f"SELECT key, image, part FROM ({latest_changes(changes)}) WHERE op <> 'delete'")
+
+
 def current_images(
     lake: Lake, connection: duckdb.DuckDBPyConnection, source: str, table: CapturedTable, last: Batch | None = None
 ) -> Query:
     """The query for a table's rows at the last batch: key, image and part."""
-    changes = latest_changes(counted_changes(lake, connection, source, table, last))
-    return Query(f"SELECT key, image, part FROM ({changes}) WHERE op <> 'delete'")
+    return present_rows(counted_changes(lake, connection, source, table, last))
