@@ -65,6 +65,12 @@ class Settings(BaseSettings):
         repr=False,
         description="Your own PostgreSQL, as postgresql://user@host/database. Default: embedded, in <home>/postgres.",
     )
+    orders_notices: str | None = Field(
+        default=None,
+        repr=False,
+        description="Where notices of orders go: a file's path, smtp://host:port?from=ADDRESS (or smtps://, or with "
+        "starttls=yes), or https://host/path of a webhook. Default: they stay in the database.",
+    )
     answer_max_bytes: int = Field(
         default=64 * 2**20, gt=0, description="Bytes that an answer of an API may have; a larger one is refused."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from lakehouse.domains.orders.database.requests import request_of
 from lakehouse.domains.orders.invariants import broken_invariants
 from lakehouse.domains.orders.reading import list_orders, show_order
 from lakehouse.domains.orders.simulation import Outcome, Plan, simulate
+from lakehouse.domains.orders.sinks import Sink
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.servers.postgres import Place, database
 
@@ -53,9 +55,13 @@ def assert_counts(outcome: Outcome, orders: int) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, KILLS + 1))
 def test_every_order_ends_once_whatever_is_killed(tmp_path: Path, seed: int) -> None:
-    outcome = play(tmp_path, Plan(ORDERS, seed, kill=True))
+    notices = tmp_path / "notices.jsonl"
+    outcome = play(tmp_path, Plan(ORDERS, seed, kill=True, sink=Sink(str(notices))))
     assert set(outcome.killed) == {"worker", "provider", "carrier", "database"}
     assert_counts(outcome, ORDERS)
+    sent = [json.loads(line)["key"] for line in notices.read_text().splitlines()]
+    count = sum(number for name, number in outcome.counts.items() if name.startswith("notifications "))
+    assert len(sent) == len(set(sent)) == count
     assert play(tmp_path, Plan(ORDERS, seed)).counts == outcome.counts, "a second play found all orders done"
 
 

@@ -67,7 +67,7 @@ def empty_shop(database: Database) -> None:
     with database.connect() as connection:
         connection.execute(
             "SET LOCAL session_replication_role = replica; "
-            "TRUNCATE orders.requests, orders.rejected_requests, orders.carrier_events CASCADE; "
+            "TRUNCATE orders.requests, orders.rejected_requests, orders.carrier_events, orders.notice_relay CASCADE; "
             "TRUNCATE orders_engine.workflow_status CASCADE; "
             "DELETE FROM orders.stock_receipts WHERE receipt_key NOT LIKE 'opening %'; "
             "UPDATE orders.inventory i SET price = NULL, quantity = r.quantity "

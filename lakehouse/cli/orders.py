@@ -19,6 +19,7 @@ from lakehouse.cli.explained import console, errors, explained, print_error
 if TYPE_CHECKING:
     from lakehouse.domains.orders.control import Desk, Submitted, Tracked
     from lakehouse.domains.orders.simulation import Outcome
+    from lakehouse.domains.orders.sinks import Sink
     from lakehouse.ingest.postgres.capture import CaptureResult
     from lakehouse.servers.postgres import Place
 
@@ -37,6 +38,19 @@ def _place() -> tuple[Place, Path]:
 
     config = settings()
     return database_place(config), config.home / "orders"
+
+
+def _sink() -> Sink | None:
+    """Where notices go.
+
+    Raises:
+        SinkFault: the setting can't be used.
+    """
+    from lakehouse.domains.orders.sinks import Sink
+    from lakehouse.settings import settings
+
+    setting = settings().orders_notices
+    return Sink(setting) if setting else None
 
 
 @contextmanager
@@ -84,9 +98,10 @@ def worker(
     place, folder = _place()
     name = executor or f"{socket.gethostname()}-1"
     with explained():
+        sink = _sink()
         initialize(place)
         _say(f"Worker {name} runs; Ctrl-C ends it.")
-        run_worker(place, folder, name, stop)
+        run_worker(place, folder, name, sink, stop)
 
 
 @orders_app.command()
@@ -237,7 +252,7 @@ def simulate(
             shown.update(f"{done:,} of {total:,} orders have ended")
 
         try:
-            outcome = play(Plan(orders, seed, workers, kill, scarce), place, folder, progress)
+            outcome = play(Plan(orders, seed, workers, kill, scarce, _sink()), place, folder, progress)
         except SimulationStuck as stuck:
             print_error(stuck)
             raise typer.Exit(1) from None

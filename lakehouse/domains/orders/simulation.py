@@ -23,6 +23,7 @@ from lakehouse.domains.orders.database.requests import request_of
 from lakehouse.domains.orders.engine import present_database
 from lakehouse.domains.orders.invariants import broken_invariants, disagreements
 from lakehouse.domains.orders.services import Services, ServiceUnavailable, services
+from lakehouse.domains.orders.sinks import Sink
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.errors import DatabaseUnavailable, LakehouseError
 from lakehouse.servers.postgres import Place, database
@@ -53,13 +54,14 @@ class SimulationStuck(LakehouseError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is played: so many orders on so many workers."""
+    """What is played: so many orders on so many workers, and where their notices go."""
 
     orders: int
     seed: int
     workers: int = 2
     kill: bool = False
     scarce: bool = False
+    sink: Sink | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -93,7 +95,7 @@ class _Scene:
 
     def start_worker(self) -> None:
         name = f"simulated-{os.getpid()}-{len(self.workers) + len(self.killed) + 1}"
-        self.workers.append(WorkerProcess.start(self.place, self.outside.folder, name))
+        self.workers.append(WorkerProcess.start(self.place, self.outside.folder, name, self.plan.sink))
 
 
 def simulate(plan: Plan, place: Place, folder: Path, show: Callable[[int, int], None]) -> Outcome:

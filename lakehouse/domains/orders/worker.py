@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from lakehouse.domains.orders.database import steps
 from lakehouse.domains.orders.database.schema import ENGINE_SCHEMA
 from lakehouse.domains.orders.engine import engine_of, present_database
+from lakehouse.domains.orders.notices import relayed
 from lakehouse.domains.orders.saga import APPLICATION, QUEUE, VERSION, register_saga
 from lakehouse.domains.orders.services import Services, ServiceUnavailable, services
+from lakehouse.domains.orders.sinks import Sink
 from lakehouse.errors import DatabaseUnavailable, LakehouseError
 from lakehouse.servers.postgres import Place, database, is_running
 
@@ -33,20 +35,27 @@ class WorkerRunning(LakehouseError):
     """A worker of the same name runs already."""
 
 
-def run_worker(place: Place, folder: Path, executor: str, stop: threading.Event) -> None:
+def run_worker(place: Place, folder: Path, executor: str, sink: Sink | None, stop: threading.Event) -> None:
     """Runs a worker until it is told to stop.
 
     Args:
         place: the database.
         folder: of the simulated provider and carrier.
         executor: the worker's name, which stays the same when it is started again: it takes up its own orders then.
+        sink: where notices go; without one they stay in the database.
 
     Raises:
         WorkerRunning: another process has that name.
         DatabaseUnavailable: the database can't be reached.
         ServiceUnavailable: a simulated service can't be started.
     """
-    with database(place), services(folder) as outside, _registered(place, executor), _engine(place, outside, executor):
+    with (
+        database(place),
+        services(folder) as outside,
+        _registered(place, executor),
+        relayed(place, sink),
+        _engine(place, outside, executor),
+    ):
         was_up = True
         while not stop.wait(HEARTBEAT_S):
             is_up = _keep_up(place, outside, executor)

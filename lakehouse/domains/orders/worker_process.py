@@ -1,7 +1,7 @@
 """A worker as a child process: `python -m lakehouse.domains.orders.worker_process`.
 
-Its input is one line of JSON, {"postgres", "url", "folder", "executor"}; a URL with a password is seen by no other user
-this way. It ends when its input does, so also when its parent is killed.
+Its input is one line of JSON, {"postgres", "url", "folder", "executor", "notices"}; URLs with passwords are seen by no
+other user this way. It ends when its input does, so also when its parent is killed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from lakehouse.domains.orders.sinks import Sink
 from lakehouse.domains.orders.worker import run_worker
 from lakehouse.servers.postgres import Place
 
@@ -28,10 +29,16 @@ class WorkerProcess:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, place: Place, folder: Path, executor: str) -> WorkerProcess:
+    def start(cls, place: Place, folder: Path, executor: str, sink: Sink | None = None) -> WorkerProcess:
         """Starts a worker; its messages go to `<executor>.log` in the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        line = {"postgres": str(place.folder), "url": place.url, "folder": str(folder), "executor": executor}
+        line = {
+            "postgres": str(place.folder),
+            "url": place.url,
+            "folder": str(folder),
+            "executor": executor,
+            "notices": sink and sink.setting,
+        }
         program = [sys.executable, "-m", __name__]
         with (folder / f"{executor}.log").open("ab") as log:
             process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=log, stderr=log)
@@ -64,7 +71,8 @@ def main() -> None:
     line = json.loads(sys.stdin.readline())
     stop = threading.Event()
     threading.Thread(target=_await_end, args=(stop,), daemon=True).start()
-    run_worker(Place(Path(line["postgres"]), line["url"]), Path(line["folder"]), line["executor"], stop)
+    sink = Sink(line["notices"]) if line["notices"] else None
+    run_worker(Place(Path(line["postgres"]), line["url"]), Path(line["folder"]), line["executor"], sink, stop)
 
 
 if __name__ == "__main__":
