@@ -66,20 +66,23 @@ def verify() -> None:
 
 def _follow() -> None:
     """Captures until Ctrl-C; while the database doesn't answer, it is asked again after growing pauses."""
+    from lakehouse.api import Lake
+    from lakehouse.derive.capture_rounds import CaptureRounds
     from lakehouse.errors import DatabaseUnavailable
 
     pause = _PAUSE_S
-    while True:
-        try:
-            result = _captured(_source())
-        except DatabaseUnavailable as error:
-            print_error(error)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-        else:
-            pause = _PAUSE_S
-            if result.batches:
-                _report(result)
-        time.sleep(pause)
+    with CaptureRounds(Lake.present(), _source()) as rounds:
+        while True:
+            try:
+                result = rounds.capture()
+            except DatabaseUnavailable as error:
+                print_error(error)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+            else:
+                pause = _PAUSE_S
+                if result is not None and result.batches:
+                    _report(result)
+            time.sleep(pause)
 
 
 def _source() -> CapturedSource:

@@ -83,9 +83,14 @@ def capture_and_derive(
         DatabaseUnavailable, SourceError: see `lakehouse.ingest.postgres.capture.capture`.
     """
     result = capture(lake, source.of, run_id=run_id, after=after)
+    derive_tables(lake, source)
+    return result
+
+
+def derive_tables(lake: Lake, source: CapturedSource) -> None:
+    """Brings all tables in line with what was captured."""
     for table in source.tables:
         table.derive(lake, source, [])
-    return result
 
 
 def conserved(lake: Lake, connection: duckdb.DuckDBPyConnection, source: CapturedSource) -> str:

@@ -12,6 +12,7 @@ from assets_tests.support.bank import customer_accounts, transfer
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.cli.app import app
+from lakehouse.derive.capture_rounds import CaptureRounds
 from lakehouse.derive.captured import CapturedSource, capture_and_derive
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.banking.database.calls import Bank
@@ -116,6 +117,33 @@ def test_account_versions__follow_the_changes(installed_bank: Bank) -> None:
     stored = "SELECT * FROM banking.account_versions ORDER BY account_id, valid_from"
     before = rows(lake, stored)
     assert rows(captured(), stored) == before
+
+
+def test_capture_rounds__do_nothing_where_no_log_was_written(installed_bank: Bank) -> None:
+    bank = installed_bank
+    first, second = customer_accounts(bank)[:2]
+    with CaptureRounds(Lake.present(), source()) as rounds, bank.database.connect(autocommit=True) as connection:
+        begun = rounds.capture()
+        assert begun is not None
+        assert begun.batches == 1
+        # The server may write some log of its own after a while.
+        assert None in [rounds.capture() for _ in range(5)]
+        bank.post([transfer("one", first, second, "1.25")])
+        followed = rounds.capture()
+        assert followed is not None
+        assert followed.transactions == 1
+        connection.execute("CREATE TABLE public.other (a int)")
+        others = rounds.capture()
+        assert others is not None
+        assert others.batches == 0
+        bank.post([transfer("two", first, second, "1.25")])
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE query ~ 'wal_flush' AND pid <> pg_backend_pid()"
+        )
+        again = rounds.capture()
+        assert again is not None
+        assert again.transactions == 1
 
 
 def test_checks__find_what_was_tampered_with(installed_bank: Bank) -> None:
