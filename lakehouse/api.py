@@ -20,6 +20,7 @@ from lakehouse.catalog import analyses, registry_of
 from lakehouse.domains.market.prices import Adjustment, Convention, bars, daily_bars
 from lakehouse.domains.reference.resolution import resolve as resolution
 from lakehouse.errors import LakeUnavailable
+from lakehouse.governance.catalogue import catalogue_entries
 from lakehouse.lake import lake as kernel
 from lakehouse.lake.folders import require_folder
 from lakehouse.lake.lake import Connections
@@ -50,7 +51,12 @@ class Lake(kernel.Lake):
         config: Settings | None = None,
     ) -> None:
         self.config = config = config or settings()
-        known = replace(registry_of(config), marts_as_of=partial(marts_as_of, config=config))
+        known = registry_of(config)
+        known = replace(
+            known,
+            shared={**known.shared, **catalogue_entries()},
+            marts_as_of=partial(marts_as_of, config=config),
+        )
         super().__init__(uri, known, warehouse=warehouse, as_of=as_of, connections=connections, limits=limits)
 
     @classmethod

@@ -14,6 +14,7 @@ import typer
 from lakehouse.cli import banking_capture, overseeing  # noqa: F401  add their commands to `banking`
 from lakehouse.cli.analyses import analyses_app
 from lakehouse.cli.banking import banking_app
+from lakehouse.cli.catalogue import catalog, describe, tables
 from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
@@ -59,6 +60,8 @@ for command in (
     watch,
 ):
     app.command()(command)
+for of_catalogue in (tables, describe, catalog):
+    app.command()(of_catalogue)
 
 
 @app.callback()

@@ -52,6 +52,11 @@ class CapturedSource(Source):
         """The command that captures."""
         return f"{self.name} capture"
 
+    @property
+    def freshness(self) -> str:
+        """When its tables are brought up to date."""
+        return "with each capture of its database"
+
 
 def current_tables(of: CapturedDatabase) -> tuple[DerivedTable, ...]:
     """The current table of each captured table."""

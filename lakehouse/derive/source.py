@@ -169,6 +169,11 @@ class Source:
         """The command that takes in the rows of a source without datasets."""
         return f"stream {self.name}"
 
+    @property
+    def freshness(self) -> str:
+        """When its tables are brought up to date."""
+        return f"on the schedule {self.cron}" if self.cron else "when its objects change"
+
     def contract(self, table: str) -> Contract:
         """The contract of a table."""
         return self.contracts[table]

@@ -40,7 +40,7 @@ class ContractError(LakehouseError, ValueError):
 class Column(BaseModel):
     """A column: its name, type, meaning and unit, if it has one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True)
 
     name: str
     type: TypeText
@@ -55,6 +55,10 @@ class Column(BaseModel):
     """Whether it holds personal data that are hashed before they are stored."""
     classification: Classification | None = None
     """Who may see it; by default, the table's classification. This only describes the column."""
+    made_from: tuple[str, ...] | None = Field(None, alias="from")
+    """The columns that it is made from: `column` of the tables that this one is made from, `table.column` of the same
+    source, or `schema.table.column`. Default: the columns of the same name. Empty: the lake itself makes its values.
+    """
 
     @model_validator(mode="after")
     def _formats_are_of_texts(self) -> Column:
@@ -114,6 +118,12 @@ class Contract(BaseModel):
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
     classification: Classification | None = None
+    owner: str | None = None
+    """Who answers questions about it, as Dagster names people and teams; by default, the owners of its source."""
+    made_from: tuple[str, ...] = ()
+    """The tables that a view is made from: `table` of the same source, or `schema.table`. For a derived table, its
+    source declares them.
+    """
     version: int = Field(1, ge=1)
     migrations: tuple[Migration, ...] = ()
     parameters: Mapping[str, str] = {}

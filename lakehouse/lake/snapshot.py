@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -157,6 +157,16 @@ class Snapshot:
     def row_count(self) -> int:
         """The number of stored rows, by Delta's statistics."""
         return sum(row["num_records"] for row in self._statistics("num_records"))
+
+    def byte_count(self) -> int:
+        """The size of the table's files, by Delta's log."""
+        return sum(row["size_bytes"] for row in self._statistics("size_bytes"))
+
+    def written_at(self) -> datetime | None:
+        """When this version was committed; None if the table was never written."""
+        if self.delta is None:
+            return None
+        return datetime.fromtimestamp(self.delta.history(1)[0]["timestamp"] / 1000, UTC)
 
     def rows_by(self, column: str) -> dict[str, int]:
         """The number of rows of each value of a partition column; values sorted."""

@@ -28,6 +28,11 @@ class Feed(Source):
     broker_url: str | None = field(repr=False)
     """The broker's URL, possibly with credentials; None if the feed has no broker."""
 
+    @property
+    def freshness(self) -> str:
+        """When its tables are brought up to date."""
+        return f"every {self.config.poll_interval_s:g} s; stopped after {self.config.freshness_s} s without a quote"
+
     def changed(self, **entries: Any) -> Feed:
         """Returns a copy of the feed with some YAML entries replaced."""
         return replace(self, config=self.config.model_copy(update=entries))
