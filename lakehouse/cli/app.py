@@ -15,6 +15,7 @@ from lakehouse.cli import banking_capture, overseeing  # noqa: F401  add their c
 from lakehouse.cli.analyses import analyses_app
 from lakehouse.cli.banking import banking_app
 from lakehouse.cli.catalogue import catalog, describe, tables
+from lakehouse.cli.contracts import contract_app
 from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(release_app)
 app.add_typer(banking_app)
 app.add_typer(documents_app)
+app.add_typer(contract_app)
 app.add_typer(analyses_app)
 app.add_typer(orders_app)
 app.add_typer(retail_app)
