@@ -4,6 +4,7 @@ change.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Generic, TypeVar
 from lakehouse.ingest.variables import Variables
 
 Made = TypeVar("Made")
+_SETTINGS_IN_USE = 4
 
 
 @dataclass
@@ -69,19 +71,21 @@ class _Noted:
 
 
 class Remembered(Generic[Made]):
-    """What was last made of some settings."""
+    """What was made of the settings used last: of several, since a publication looks at the lake by settings of its
+    own, and a process that serves two lakes alternates.
+    """
 
     def __init__(self) -> None:
-        self._last: tuple[_Noted, Made] | None = None
+        self._latest: deque[tuple[_Noted, Made]] = deque(maxlen=_SETTINGS_IN_USE)
 
     def of(self, make: Callable[[Variables], Made], variables: Variables) -> Made:
-        """What `make` makes of the settings: what it made the last time, if it would look up the same in them."""
-        last = self._last
-        if last is not None and last[0].holds(variables):
-            return last[1]
+        """What `make` makes of the settings: what it made before, if it would look up the same in them."""
+        for noted, made in self._latest:
+            if noted.holds(variables):
+                return made
         noted = _Noted(variables)
         made = make(noted)
         # What is made may look up more when it is used: always the present values.
         noted.open = False
-        self._last = noted, made
+        self._latest.appendleft((noted, made))
         return made

@@ -194,11 +194,11 @@ def run_chain(
     from lakehouse.components.run_processes import fail_dead_runs, running_here
     from lakehouse.components.sources.run_tags import NEXT_RUN_TAG, RELOAD_TAG, about_tags, range_tags
     from lakehouse.components.sources.sensor import SOURCE_TAG
-    from lakehouse.definitions import defs
+    from lakehouse.local_dagster.present_definitions import present_definitions
 
     # Report an unwritable home before Dagster wraps it into an error of the definitions.
     prepared_home(settings())
-    job = defs().resolve_job_def(f"{source.name}_{'reload' if reread else 'update'}")
+    job = present_definitions().resolve_job_def(f"{source.name}_{'reload' if reread else 'update'}")
     own_tags = {SOURCE_TAG: source.name, **({RELOAD_TAG: "true"} if reread else {})}
     partitioned, others = _by_partitions(job)
     results = []

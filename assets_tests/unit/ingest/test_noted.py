@@ -39,6 +39,15 @@ def test_of__makes_anew_what_was_made_of_another_variable(monkeypatch: pytest.Mo
     assert "secret" not in repr(vars(remembered))
 
 
+def test_of__remembers_both_of_two_settings_in_turns(tmp_path: Path) -> None:
+    """A publication looks at the lake by settings of its own; each time, every source was made again."""
+    remembered: Remembered[object] = Remembered()
+    homes = [Settings(home=tmp_path / name) for name in ("one", "two")]
+    first, second = (remembered.of(lambda _: object(), each) for each in homes)
+    assert first is not second
+    assert [remembered.of(lambda _: object(), each) for each in homes] == [first, second]
+
+
 def test_of__makes_nothing_of_what_failed() -> None:
     remembered: Remembered[int] = Remembered()
 
