@@ -19,6 +19,8 @@ from lakehouse.lake.types import ColumnType
 
 _BLOCK = 64
 """Bytes of SHA-256's block."""
+_NARROW = 18
+"""Digits of the widest decimal that DuckDB keeps in 64 bits."""
 _FOUR_DIGITS = r"^\d{4}-"
 """Years that every reader of the lake knows; also neither infinity nor BC."""
 
@@ -94,6 +96,9 @@ def of_text(kind: ColumnType, text: str) -> str:
         return f"unhex(substr({text}, 3))"
     value = f"TRY_CAST({text} AS {kind.duckdb})"
     if kind.kind == "decimal":
+        if kind.precision > _NARROW > kind.scale:
+            # DuckDB takes 8 microseconds for a text as a wide decimal, and 0.05 as a narrow one.
+            value = f"coalesce(TRY_CAST({text} AS DECIMAL({_NARROW}, {kind.scale}))::{kind.duckdb}, {value})"
         # A cast would round what has more digits.
         plain = rf"^-?\d+(\.\d{{0,{kind.scale}}}0*)?$"
         return f"CASE WHEN regexp_full_match({text}, {literal(plain)}) THEN {value} END"
