@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from assets_tests.support.shop_orders import request
 from assets_tests.support.soak import soak_count
 from lakehouse.domains.orders.control import OrderRefused, initialize, open_desk
 from lakehouse.domains.orders.database.requests import request_of
+from lakehouse.domains.orders.graph import START, TRANSITIONS
 from lakehouse.domains.orders.invariants import broken_invariants
 from lakehouse.domains.orders.reading import list_orders, show_order
 from lakehouse.domains.orders.simulation import Outcome, Plan, simulate
@@ -52,6 +54,27 @@ def assert_counts(outcome: Outcome, orders: int) -> None:
     assert not any(outcome.broken.values())
 
 
+def walked(home: Path) -> set[tuple[str, str]]:
+    """The steps that followed each other in the orders' sagas."""
+    with database(Place(home / "postgres")) as found, found.connect() as connection:
+        rows = connection.execute(
+            "SELECT workflow_uuid, function_name FROM orders_engine.operation_outputs WHERE function_name <> "
+            "'DBOS.sleep' ORDER BY workflow_uuid, function_id"
+        ).fetchall()
+        ends = dict(
+            connection.execute(
+                "SELECT workflow_uuid, CASE order_status WHEN 'Cancelled' THEN 'Cancelled' ELSE 'Shipped' END FROM "
+                "orders_engine.workflow_status JOIN orders.orders ON order_id = workflow_uuid WHERE status = 'SUCCESS'"
+            ).fetchall()
+        )
+    paths: dict[str, list[str]] = {}
+    for order, step in rows:
+        paths.setdefault(order, [START]).append(step)
+    return {
+        pair for order, path in paths.items() for pair in pairwise([*path, *([ends[order]] if order in ends else [])])
+    }
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, KILLS + 1))
 def test_every_order_ends_once_whatever_is_killed(tmp_path: Path, seed: int) -> None:
@@ -62,6 +85,9 @@ def test_every_order_ends_once_whatever_is_killed(tmp_path: Path, seed: int) -> 
     sent = [json.loads(line)["key"] for line in notices.read_text().splitlines()]
     count = sum(number for name, number in outcome.counts.items() if name.startswith("notifications "))
     assert len(sent) == len(set(sent)) == count
+    ways = walked(tmp_path)
+    assert {("ship", "Shipped"), ("release", "cancel"), ("restock", "refund"), ("cancel", "Cancelled")} <= ways
+    assert ways <= TRANSITIONS.keys()
     assert play(tmp_path, Plan(ORDERS, seed)).counts == outcome.counts, "a second play found all orders done"
 
 

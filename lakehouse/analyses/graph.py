@@ -86,7 +86,7 @@ def as_mermaid(graph: Graph) -> str:
     for node in graph.nodes:
         label = "<br/>".join(_for_mermaid(part) for part in node.label if part)
         lines.append(f'  {node.name}["{label}"]' if node.place is not None else f'  {node.name}(["{label}"])')
-    lines += [f"  {edge.start} -->|{edge.key}| {edge.end}" for edge in graph.edges]
+    lines += [f"  {edge.start} -->{f'|{edge.key}|' if edge.key else ''} {edge.end}" for edge in graph.edges]
     for state, fill in _FILLS.items():
         if names := [node.name for node in graph.nodes if node.state == state]:
             lines.append(f"  classDef {state} fill:{fill},stroke:{_BORDERS[state]}")

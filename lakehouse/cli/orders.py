@@ -213,6 +213,30 @@ def fork(
 
 
 @orders_app.command()
+def graph(
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Order whose steps are marked.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file: as SVG if it ends in .svg.")
+    ] = None,
+) -> None:
+    """Draw the saga: its steps and what leads from one to another, as Mermaid or SVG."""
+    from lakehouse.analyses.graph import as_mermaid, as_svg
+    from lakehouse.domains.orders.graph import saga_graph
+
+    states = {}
+    if key is not None:
+        with _desk() as desk:
+            states = desk.step_states(key)
+    with explained():
+        is_svg = output is not None and output.suffix.lower() == ".svg"
+        text = (as_svg if is_svg else as_mermaid)(saga_graph(states))
+        if output is None:
+            _say(text.rstrip("\n"))
+        else:
+            output.write_text(text, encoding="utf-8")
+
+
+@orders_app.command()
 def restock(
     product: Annotated[int, typer.Argument(metavar="PRODUCT", help="Id of the product.")],
     quantity: Annotated[int, typer.Argument(metavar="QUANTITY", min=1, help="How many pieces came in.")],

@@ -2,7 +2,7 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, ClassVar
 
@@ -30,6 +30,8 @@ from lakehouse.settings import settings
 from lakehouse.warehouse.parts import parts
 
 Resolve = Callable[[], CapturedSource]
+Picture = Callable[[Lake, CapturedSource], dict[str, Any]]
+"""Makes metadata with a picture of a table that changed."""
 
 
 class CaptureComponent(DescribedComponent):
@@ -38,6 +40,8 @@ class CaptureComponent(DescribedComponent):
     """
 
     model: ClassVar[type[CaptureConfig]]
+    pictures: ClassVar[Mapping[str, Picture]] = {}
+    """Current table -> the picture on its asset's page."""
 
     @abstractmethod
     def resolve(self) -> CapturedSource:
@@ -59,7 +63,7 @@ class CaptureComponent(DescribedComponent):
         return dg.Definitions(
             assets=[
                 _changes_asset(self.resolve, days),
-                _current_asset(self.resolve, current),
+                _current_asset(self.resolve, current, self.pictures),
                 *(_daily_asset(self.resolve, table, days) for table in further),
             ],
             asset_checks=[
@@ -129,7 +133,9 @@ def _changes_asset(resolve: Resolve, days: dg.TimeWindowPartitionsDefinition) ->
     return captured
 
 
-def _current_asset(resolve: Resolve, tables: Sequence[DerivedTable]) -> dg.AssetsDefinition:
+def _current_asset(
+    resolve: Resolve, tables: Sequence[DerivedTable], pictures: Mapping[str, Picture]
+) -> dg.AssetsDefinition:
     """The current tables, in one step: each takes some milliseconds."""
     source = resolve()
 
@@ -154,6 +160,8 @@ def _current_asset(resolve: Resolve, tables: Sequence[DerivedTable]) -> dg.Asset
                     result = table.derive(opened, present, [])
                 found = stored_metadata(opened, present.table(table.name), None, time.monotonic() - started)
                 counts = {"dagster/row_count": result.rows, "rows_written": result.rows_changed}
+                if result.rows_changed and table.name in pictures:
+                    found |= pictures[table.name](opened, present)
                 yield dg.MaterializeResult(asset_key=[present.name, table.name], metadata=found | counts)
 
     return current

@@ -1,11 +1,13 @@
 """The component behind the orders' `defs.yaml`: the capture of its database, and sensors that watch over the saga."""
 
 import time
+from typing import ClassVar
 
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from lakehouse.components.database_capture import CaptureComponent, Resolve
+from lakehouse.components.order_pictures import saga_picture, steps_picture
 from lakehouse.derive.captured import CapturedSource
 from lakehouse.domains.orders.config import OrdersConfig
 from lakehouse.domains.orders.control import open_desk
@@ -30,6 +32,7 @@ class OrderCapture(CaptureComponent):
 
     model = OrdersConfig
     config: OrdersConfig
+    pictures: ClassVar = {"orders": saga_picture, "events": steps_picture}
 
     def resolve(self) -> CapturedSource:
         return orders_source(self.config, settings())

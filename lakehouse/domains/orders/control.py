@@ -165,6 +165,15 @@ class Desk:
             self._client.cancel_workflow(latest.workflow_id)
         return self._fork(key, latest.workflow_id, numbers[step])
 
+    def step_states(self, key: str) -> dict[str, str]:
+        """The steps that an order came to, each done or failed.
+
+        Raises:
+            OrderRefused: there is no such order.
+        """
+        steps_of = self._steps(self._latest(key).workflow_id)
+        return {step["function_name"]: "failed" if step["error"] else "done" for step in steps_of}
+
     def _fork(self, key: str, workflow: str, number: int) -> str:
         from dbos import SetWorkflowID
 
