@@ -34,10 +34,11 @@ KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Key of the orde
 def _place() -> tuple[Place, Path]:
     """Where the database is, and the folder of the simulated services."""
     from lakehouse.catalog import database_place
+    from lakehouse.domains.orders.source import services_folder
     from lakehouse.settings import settings
 
     config = settings()
-    return database_place(config), config.home / "orders"
+    return database_place(config), services_folder(config.home)
 
 
 def _sink() -> Sink | None:

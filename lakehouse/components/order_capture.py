@@ -13,7 +13,7 @@ from lakehouse.domains.orders.config import OrdersConfig
 from lakehouse.domains.orders.control import open_desk
 from lakehouse.domains.orders.reading import list_orders
 from lakehouse.domains.orders.sinks import Sink
-from lakehouse.domains.orders.source import orders_source
+from lakehouse.domains.orders.source import orders_source, services_folder
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.errors import DatabaseUnavailable
 from lakehouse.servers.postgres import is_running
@@ -52,7 +52,7 @@ def _work_job(name: str, resolve: Resolve) -> dg.JobDefinition:
         place, config = resolve().place, settings()
         sink = Sink(config.orders_notices) if config.orders_notices else None
         with open_desk(place) as desk:
-            worker = WorkerProcess.start(place, config.home / "orders", f"dagster-{context.run_id[:8]}", sink)
+            worker = WorkerProcess.start(place, services_folder(config.home), f"dagster-{context.run_id[:8]}", sink)
             try:
                 while waiting := desk.unfinished():
                     if worker.process.poll() is not None:

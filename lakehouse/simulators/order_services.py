@@ -74,6 +74,11 @@ class Store:
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
+def store_of(folder: Path, name: str) -> Path:
+    """The file of a service's store."""
+    return folder / f"{name}.sqlite"
+
+
 def number_of(order_id: str) -> int | None:
     """The i of a simulated order."""
     found = _SIMULATED.fullmatch(order_id)
@@ -195,7 +200,7 @@ def serve(name: str, folder: Path, port: int) -> None:
     # Ctrl-C in a terminal reaches all processes of its group, also those that others still use.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     service = Provider() if name == Provider.name else Carrier()
-    server = _Server(service, Store(folder / f"{name}.sqlite"), port)
+    server = _Server(service, Store(store_of(folder, name)), port)
     (folder / f"{name}.new").write_text(f"http://127.0.0.1:{server.server_address[1]}")
     (folder / f"{name}.new").rename(folder / f"{name}.url")
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -14,7 +14,10 @@ from lakehouse.catalog import described_source
 from lakehouse.cli.app import app
 from lakehouse.derive.captured import CapturedSource, capture_and_derive
 from lakehouse.domains.orders.control import open_desk
+from lakehouse.domains.orders.services import services
+from lakehouse.domains.orders.source import services_folder
 from lakehouse.servers.postgres import Database
+from lakehouse.settings import settings
 
 BREAKS = {
     "payments.charged_is_shipped": "UPDATE orders.payments SET payment_status = 'Refunded' WHERE order_id = 'a'",
@@ -26,6 +29,7 @@ BREAKS = {
     "order_notifications.one_per_stage": "DELETE FROM orders.order_notifications WHERE stage = 'paid'",
 }
 ALSO = {
+    "payments.charged_is_shipped": {"payments.agrees_with_provider"},
     "inventory.stock_not_negative": {"inventory.stock_is_conserved"},
     "events.follow_the_saga": {"order_notifications.one_per_stage"},
 }
@@ -73,6 +77,11 @@ def test_capture__and_each_check_finds_what_was_broken(
         assert rows(lake, "SELECT event FROM orders.events WHERE order_id = 'a' ORDER BY seq") == [
             (event,) for event in ("acknowledged", "paid", "booked", "shipped")
         ]
+        with services(services_folder(settings().home)) as outside:
+            assert failing(lake) == {"payments.agrees_with_provider"}
+            charge = {"order_id": "a", "amount": "2000.00", "method": "Credit Card"}
+            assert outside.provider.post("/charges", "a:charge", charge).accepted
+        assert failing(lake) == set()
         broken: set[str] = set()
         for check, statement in BREAKS.items():
             with shop.connect() as connection:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from lakehouse.derive.captured_checks import capture_checks
-from lakehouse.derive.checks import offenders, relation
+from lakehouse.derive.checks import found, offenders, relation
 from lakehouse.derive.source import Check, Finding, Partitions, Source
-from lakehouse.domains.orders.invariants import EVENT_ORDER
+from lakehouse.domains.orders.invariants import EVENT_ORDER, Payment, charged_otherwise
+from lakehouse.domains.orders.services import ServiceUnavailable, provider_statement
 from lakehouse.ingest.postgres.captured import CapturedDatabase
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.lake import Lake
@@ -20,10 +22,22 @@ from lakehouse.lake.sql import Query, Relation, literal
 Rule = Callable[..., Query]
 
 
-def order_checks(of: CapturedDatabase, known: Mapping[str, Contract]) -> tuple[Check, ...]:
-    """The checks of all tables, whose contracts are `known`."""
+def order_checks(of: CapturedDatabase, known: Mapping[str, Contract], services: Path) -> tuple[Check, ...]:
+    """The checks of all tables.
+
+    Args:
+        known: the contracts of the tables.
+        services: folder of the provider and the carrier.
+    """
+    provider = Check(
+        "payments",
+        "agrees_with_provider",
+        "The provider charged and refunded what the orders say that have ended.",
+        partial(_agrees_with_provider, services),
+        blocking=True,
+    )
     captured = [known[table.name] for table in of.tables]
-    return (*capture_checks(of, captured), *(_check(*rule) for rule in _RULES))
+    return (*capture_checks(of, captured), *(_check(*rule) for rule in _RULES), provider)
 
 
 def other_money(orders: Relation, payments: Relation) -> Query:
@@ -145,3 +159,21 @@ def _found(
 ) -> Finding:
     query = rule(*(relation(lake, source, name, None) for name in inputs))
     return offenders(lake, query, "ALL", *words)
+
+
+def _agrees_with_provider(services: Path, lake: Lake, source: Source, partitions: Partitions) -> Finding:
+    try:
+        statement = provider_statement(services)
+    except ServiceUnavailable as error:
+        return Finding(False, f"the statement can't be compared: {error}")
+    if statement is None:
+        return Finding(True, "there is no provider with a statement")
+    orders, payments = (relation(lake, source, name, None) for name in ("orders", "payments"))
+    with lake.connect() as connection:
+        ended = connection.execute(
+            f"SELECT order_id, amount, payment_status FROM {orders} JOIN {payments} USING (order_id) "
+            "WHERE order_status NOT IN ('Pending', 'Processing') ORDER BY 1"
+        ).fetchall()
+    wrong = [{"order_id": order} for order in charged_otherwise((Payment(*row) for row in ended), statement)]
+    said = ("1 order was charged otherwise", "orders were charged otherwise")
+    return found(wrong, *said, charges=len(statement), orders=len(ended))

@@ -5,6 +5,7 @@ statements of the provider and the carrier.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,21 @@ WHERE o.order_status NOT IN ('Pending', 'Processing')
 """
 
 
+@dataclass(frozen=True)
+class Payment:
+    """The payment of an order that has ended."""
+
+    order_id: str
+    amount: Decimal
+    status: str
+
+    @property
+    def expected(self) -> dict[str, Decimal]:
+        """What the provider has to say of it."""
+        made = {"Paid": ("charge",), "Refunded": ("charge", "refund")}.get(self.status, ())
+        return dict.fromkeys(made, self.amount)
+
+
 def broken_invariants(connection: psycopg.Connection) -> dict[str, list[str]]:
     """Each invariant with the keys that break it."""
     return {name: [str(key) for (key,) in connection.execute(query.encode())] for name, query in INVARIANTS.items()}
@@ -80,16 +96,23 @@ def disagreements(
         charges: the provider's statement.
         deliveries: the carrier's statement.
     """
+    accepted = {row["order_id"]: row["body"] for row in deliveries if row["status"] == 200}
+    ended = connection.execute(_ENDED).fetchall()
+    return {
+        PROVIDER_AGREES: charged_otherwise((Payment(*row[:3]) for row in ended), charges),
+        CARRIER_AGREES: [
+            order
+            for order, _, _, tracking in ended
+            if (tracking is not None) != (order in accepted)
+            or (tracking is not None and tracking not in accepted[order])
+        ],
+    }
+
+
+def charged_otherwise(ended: Iterable[Payment], charges: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The orders whose money isn't what the provider's statement says: charged once, and refunded once where it was."""
     money: dict[str, dict[str, Decimal]] = {}
     for row in charges:
         if row["status"] == 200 and row["kind"] in ("charge", "refund"):
             money.setdefault(row["order_id"], {})[row["kind"]] = Decimal(row["amount"])
-    accepted = {row["order_id"]: row["body"] for row in deliveries if row["status"] == 200}
-    found: dict[str, list[str]] = {PROVIDER_AGREES: [], CARRIER_AGREES: []}
-    for order, amount, payment, tracking in connection.execute(_ENDED):
-        expected = {"Paid": {"charge": amount}, "Refunded": {"charge": amount, "refund": amount}}.get(payment, {})
-        if money.get(order, {}) != expected:
-            found[PROVIDER_AGREES].append(order)
-        if (tracking is not None) != (order in accepted) or (tracking is not None and tracking not in accepted[order]):
-            found[CARRIER_AGREES].append(order)
-    return found
+    return [payment.order_id for payment in ended if money.get(payment.order_id, {}) != payment.expected]

@@ -160,3 +160,15 @@ def services(folder: Path) -> Iterator[Services]:
     for child in list(_children):
         if child.poll() is not None:
             _children.remove(child)
+
+
+def provider_statement(folder: Path) -> list[dict[str, Any]] | None:
+    """What the provider has charged and refunded; None where none has ever run.
+
+    Raises:
+        ServiceUnavailable: it can't be started, or doesn't answer.
+    """
+    if not order_services.store_of(folder, NAMES[0]).exists():
+        return None
+    with services(folder) as outside:
+        return outside.provider.statement()

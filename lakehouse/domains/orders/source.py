@@ -19,6 +19,11 @@ from lakehouse.lake.contract import Contract, read_contracts
 KIND = "order_system"
 
 
+def services_folder(home: Path) -> Path:
+    """The folder of the simulated provider and carrier, and of the workers' logs."""
+    return home / "orders"
+
+
 @dataclass(frozen=True, kw_only=True)
 class OrdersSource(CapturedSource):
     """An order system's database and what the lake has of it."""
@@ -52,7 +57,7 @@ def orders_source(config: OrdersConfig, variables: Variables) -> OrdersSource:
         contracts=known,
         tables=current_tables(of),
         views=change_views(of),
-        checks=order_checks(of, known),
+        checks=order_checks(of, known, services_folder(variables.home)),
         of=of,
         place=place,
         conserved=conserved,
