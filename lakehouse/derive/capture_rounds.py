@@ -50,12 +50,12 @@ class CaptureRounds:
         position = self._log_position()
         if position is not None and position == self._position:
             return None
+        # An exception leaves tables behind: of an earlier process at first, then of a round that captured some batches.
+        were_derived, self._are_derived = self._are_derived, False
         result = capture(self._lake, self._source.of)
-        if result.batches or not self._are_derived:
-            # Also in the first round: an earlier process may have ended between the two.
-            self._are_derived = False
-            derive_tables(self._lake, self._source)
-            self._are_derived = True
+        if result.batches or not were_derived:
+            derive_tables(self._lake, self._source, result.tables if were_derived else None)
+        self._are_derived = True
         self._position = position
         return result
 

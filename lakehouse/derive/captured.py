@@ -8,7 +8,7 @@ which batch it has the changes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -92,10 +92,16 @@ def capture_and_derive(
     return result
 
 
-def derive_tables(lake: Lake, source: CapturedSource) -> None:
-    """Brings all tables in line with what was captured."""
+def derive_tables(lake: Lake, source: CapturedSource, captured: Collection[str] | None = None) -> None:
+    """Brings all tables in line with what was captured.
+
+    Args:
+        captured: the captured tables that have changes since all were in line; None where that isn't known.
+    """
+    idle = set() if captured is None else {table.changes for table in source.of.tables if table.name not in captured}
     for table in source.tables:
-        table.derive(lake, source, [])
+        if not idle.issuperset(table.depends_on):
+            table.derive(lake, source, [])
 
 
 def conserved(lake: Lake, connection: duckdb.DuckDBPyConnection, source: CapturedSource) -> str:
