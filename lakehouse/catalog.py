@@ -179,8 +179,24 @@ def loaded_source(name: str) -> Source:
     """
     found = described_source(name)
     if not found.datasets:
-        raise SourceError(f"{name} has nothing to load: its rows come in by `lakehouse {found.taken_in_by}`")
+        raise _nothing_to_load(found)
     return found
+
+
+def updated_source(name: str) -> Source:
+    """The source of that name, which an update takes in: one with something to load, or a captured database.
+
+    Raises:
+        SourceError: as for `loaded_source`.
+    """
+    found = described_source(name)
+    if not found.is_updated:
+        raise _nothing_to_load(found)
+    return found
+
+
+def _nothing_to_load(source: Source) -> SourceError:
+    return SourceError(f"{source.name} has nothing to load: its rows come in by `lakehouse {source.taken_in_by}`")
 
 
 def feed_named(name: str | None = None) -> Feed:

@@ -78,11 +78,13 @@ def print_source_status(console: Console, found: SourceStatus) -> None:
     table = _facts()
     for what, text in found.notes.items():
         table.add_row(what, escape(text))
-    table.add_row("objects", ", ".join(f"{count:,} {name}" for name, count in found.objects.items()) or "none")
+    if found.objects is not None:
+        table.add_row("objects", ", ".join(f"{count:,} {name}" for name, count in found.objects.items()) or "none")
     if found.read_otherwise:
         count = f"{found.read_otherwise:,} {'object was' if found.read_otherwise == 1 else 'objects were'}"
         table.add_row("reload due", f"{count} read by other settings: run lakehouse reload {found.source}")
-    table.add_row("rows received", f"{found.rows_received:,}")
+    if found.objects is not None:
+        table.add_row("rows received", f"{found.rows_received:,}")
     if found.skipped:
         table.add_row("objects skipped", _listed([str(entry) for entry in found.skipped]))
     if found.failed_objects:

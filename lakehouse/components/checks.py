@@ -1,6 +1,6 @@
 """The pipeline's checks as Dagster asset checks: one step per table, one check per rule."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import date
 
 import dagster as dg
@@ -22,6 +22,7 @@ def table_checks(
     description: str,
     table: str,
     sessions_of: Callable[[Mapping[str, str], Lake], list[date] | None],
+    after: Collection[str] = (),
 ) -> dg.AssetChecksDefinition:
     """The checks of a table of a source.
 
@@ -29,6 +30,7 @@ def table_checks(
         resolve: makes the source from the settings at run time.
         description: the source's, as text.
         sessions_of: maps a run's tags to the sessions or days to check; None means the whole table.
+        after: further tables of the source that the checks look at, so that they run once these are made.
     """
     source = resolve()
     checks = {check.name: check for check in source.checks if check.table == table}
@@ -38,7 +40,13 @@ def table_checks(
         name=f"{source.name}_{table}_checks",
         description=f"Checks of {source.name}.{table} as it is stored.",
         specs=[
-            dg.AssetCheckSpec(check.name, asset=asset, description=check.description, blocking=check.blocking)
+            dg.AssetCheckSpec(
+                check.name,
+                asset=asset,
+                description=check.description,
+                blocking=check.blocking,
+                additional_deps=[dg.AssetKey([source.name, other]) for other in after],
+            )
             for check in checks.values()
         ],
         can_subset=True,

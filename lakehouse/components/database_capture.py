@@ -30,13 +30,15 @@ from lakehouse.settings import settings
 from lakehouse.warehouse.parts import parts
 
 Resolve = Callable[[], CapturedSource]
+_DAY = "day"
+"""The column by which a table has partitions in Dagster."""
 Picture = Callable[[Lake, CapturedSource], dict[str, Any]]
 """Makes metadata with a picture of a table that changed."""
 
 
 class CaptureComponent(DescribedComponent):
     """A database whose tables are captured. The tables of changes and those by day are partitioned by day; the current
-    tables are not. Each kind of database is a subclass with its own model and `resolve`.
+    tables and others are not. Each kind of database is a subclass with its own model and `resolve`.
     """
 
     model: ClassVar[type[CaptureConfig]]
@@ -50,9 +52,8 @@ class CaptureComponent(DescribedComponent):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         source, description = self.resolve(), self.config.model_dump_json()
         days = time_windows(source.days)
-        captured = {table.name for table in source.of.tables}
-        current = [table for table in source.tables if table.name in captured]
-        further = [table for table in source.tables if table.name not in captured]
+        daily = [table for table in source.tables if _DAY in source.contract(table.name).partition_by]
+        whole = [table for table in source.tables if table not in daily]
         marts = [part.group for part in parts() if source.kind in part.kinds]
         job = dg.define_asset_job(
             f"{source.name}_update",
@@ -63,11 +64,18 @@ class CaptureComponent(DescribedComponent):
         return dg.Definitions(
             assets=[
                 _changes_asset(self.resolve, days),
-                _current_asset(self.resolve, current, self.pictures),
-                *(_daily_asset(self.resolve, table, days) for table in further),
+                _current_asset(self.resolve, whole, self.pictures),
+                *(_daily_asset(self.resolve, table, days) for table in daily),
             ],
             asset_checks=[
-                table_checks(self.resolve, description, table, lambda tags, _: tagged_days(tags, days))
+                table_checks(
+                    self.resolve,
+                    description,
+                    table,
+                    lambda tags, _: tagged_days(tags, days),
+                    # Conservation counts the current rows, which follow from what was captured.
+                    after=[each.name for each in source.of.tables] if table == LEDGER else (),
+                )
                 for table in dict.fromkeys(check.table for check in source.checks)
             ],
             jobs=[job],
@@ -136,7 +144,7 @@ def _changes_asset(resolve: Resolve, days: dg.TimeWindowPartitionsDefinition) ->
 def _current_asset(
     resolve: Resolve, tables: Sequence[DerivedTable], pictures: Mapping[str, Picture]
 ) -> dg.AssetsDefinition:
-    """The current tables, in one step: each takes some milliseconds."""
+    """The tables without days, such as the current ones, in one step: each takes some milliseconds."""
     source = resolve()
 
     @dg.multi_asset(
@@ -182,7 +190,7 @@ def _daily_asset(resolve: Resolve, table: DerivedTable, days: dg.TimeWindowParti
         with transient_faults_retried(context):
             result = table.derive(opened, present, wanted)
         _report_days(context, opened, present, name, wanted)
-        counts = opened.table(present.table(name)).snapshot().rows_by("day")
+        counts = opened.table(present.table(name)).snapshot().rows_by(_DAY)
         # What is dated back restates days that the run isn't about.
         for day in sorted({str(day) for day in result.changed} - {str(day) for day in wanted}):
             facts = {"dagster/partition_row_count": counts.get(day, 0)}
@@ -197,7 +205,7 @@ def _report_days(
     context: dg.AssetExecutionContext, lake: Lake, source: CapturedSource, table: str, days: Sequence[date]
 ) -> None:
     """Reports to Dagster how many rows each of the run's days holds."""
-    counts = lake.table(source.table(table)).snapshot().rows_by("day")
+    counts = lake.table(source.table(table)).snapshot().rows_by(_DAY)
     for day in days:
         context.add_asset_metadata(
             {"dagster/partition_row_count": counts.get(str(day), 0)},

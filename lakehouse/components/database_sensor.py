@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
@@ -43,7 +42,7 @@ def capture_sensor(resolve: Callable[[], CapturedSource], job: str) -> dg.Sensor
             return dg.SkipReason(str(error))
         if news is None:
             return dg.SkipReason("Nothing is new")
-        day = present.days.of(present.days.day_at(datetime.now(UTC)))
+        (day,) = present.present
         key = f"{news}-{int(time.time() // _RETRY_S)}"
         return dg.RunRequest(run_key=key, tags={PARTITION_TAG: str(day)})
 

@@ -8,8 +8,9 @@ which batch it has the changes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,14 @@ from lakehouse.derive.incremental import DeriveResult, count
 from lakehouse.derive.source import DerivedTable, Source, TableQuery
 from lakehouse.ingest.entered import QUARANTINE
 from lakehouse.ingest.partitioning import Partitioning
-from lakehouse.ingest.postgres.capture import CaptureResult, capture
+from lakehouse.ingest.postgres.capture import CaptureResult, capture, has_news
 from lakehouse.ingest.postgres.captured import LEDGER, CapturedDatabase, CapturedTable
 from lakehouse.ingest.postgres.ledger import counted_changes, current_images, last_batch, latest_changes, present_rows
 from lakehouse.ingest.postgres.rows import META, texts_of_images, typed
+from lakehouse.ingest.postgres.server import serving
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import Query, Relation, literal, timestamp_literal
-from lakehouse.servers.postgres import Place
+from lakehouse.servers.postgres import Place, was_made
 
 if TYPE_CHECKING:
     import duckdb
@@ -53,9 +55,49 @@ class CapturedSource(Source):
         return f"{self.name} capture"
 
     @property
+    def is_updated(self) -> bool:
+        return True
+
+    def lacks(self) -> str | None:
+        """See `Source.lacks`.
+
+        Raises:
+            DatabaseUnavailable: the database doesn't answer.
+        """
+        missing = f"its database has no schema {self.of.schema} yet"
+        if self.place.url is None and not was_made(self.place):
+            return missing
+        with serving(self.of, locked=False) as server:
+            return None if server.has_schema else missing
+
+    def has_news(self, lake: Lake) -> bool:
+        return has_news(lake, self.of) is not None
+
+    @property
+    def present(self) -> list[date]:
+        """The day that is now: a capture takes in all that is new, whatever day it is run for."""
+        today = self.days.of(self.days.day_at(datetime.now(UTC)))
+        return [] if today is None else [today]
+
+    @property
     def freshness(self) -> str:
         """When its tables are brought up to date."""
         return "with each capture of its database"
+
+
+def capture_notes(of: CapturedDatabase, lake: Lake) -> Mapping[str, str]:
+    """What `lakehouse status` says of a captured database."""
+    with lake.connect() as connection:
+        last = last_batch(lake, connection, of.source)
+        if last is None:
+            return {"captured": "nothing yet"}
+        ledger = lake.table(of.path(LEDGER)).snapshot().select()
+        row = connection.execute(f"SELECT sum(changes), sum(transactions) FROM ({ledger})").fetchone()
+    assert row is not None
+    changes, transactions = row
+    said = f"{changes:,} changes of {transactions:,} transactions in {last.number:,} batches"
+    found = {"captured": f"{said}, up to {last.position} at {last.committed_at:%Y-%m-%d %H:%M:%S} UTC"}
+    return found | {f"stopped: {name}": reason for name, reason in sorted(last.stopped.items())}
 
 
 def current_tables(of: CapturedDatabase) -> tuple[DerivedTable, ...]:

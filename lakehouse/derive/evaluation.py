@@ -73,8 +73,13 @@ def evaluate(
 
 def conservation_totals(lake: Lake, source: Source, partitions: Sequence[date], description: str) -> dict[str, int]:
     """The conservation law's counts for `partitions`, by name, over the tables that are derived by partition; over all
-    rows if the source has only whole tables. They are those of the check, which counts what it hasn't counted yet.
+    rows if the source has only whole tables. They are those of the check, which counts what it hasn't counted yet; a
+    source that doesn't take in datasets counts its rows itself.
     """
+    if source.conserved is not None:
+        with lake.connect() as connection:
+            terms = connection.sql(source.conserved(lake, connection, source)).to_arrow_table().to_pylist()
+        return {name: sum(row[name] for row in terms) for name in COUNTS}
     keeping = [table for table in source.tables if table.keeps is not None]
     stepwise = [table for table in keeping if not table.is_whole]
     totals = dict.fromkeys(COUNTS, 0)

@@ -170,6 +170,24 @@ class Source:
         return f"stream {self.name}"
 
     @property
+    def is_updated(self) -> bool:
+        """Whether `lakehouse update` takes in what is new."""
+        return bool(self.datasets)
+
+    def lacks(self) -> str | None:
+        """What keeps the source from being updated, such as a missing setting; None if nothing does."""
+        return next(filter(None, (dataset.lacks for dataset in self.datasets)), None)
+
+    def has_news(self, lake: Lake) -> bool:
+        """Whether something is new besides objects and answers."""
+        return False
+
+    @property
+    def present(self) -> list[date]:
+        """The partitions that a run for such news is about."""
+        return []
+
+    @property
     def freshness(self) -> str:
         """When its tables are brought up to date."""
         return f"on the schedule {self.cron}" if self.cron else "when its objects change"

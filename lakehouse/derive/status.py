@@ -22,7 +22,7 @@ class SourceStatus:
     """One source's state.
 
     Args:
-        objects: status -> how many objects' newest versions have it.
+        objects: status -> how many objects' newest versions have it; None for a source that takes in none.
         read_otherwise: objects that were read by other settings than the source has now.
         skipped: what the last load could not take for an object of the source.
         quarantine: see `quarantine_by_reason`.
@@ -30,7 +30,7 @@ class SourceStatus:
     """
 
     source: str
-    objects: Mapping[str, int]
+    objects: Mapping[str, int] | None
     rows_received: int
     failed_objects: list[dict[str, object]]
     read_otherwise: int
@@ -45,7 +45,7 @@ def source_status(lake: Lake, source: Source) -> SourceStatus:
     newest = newest_entries(ledger).collect()
     return SourceStatus(
         source=source.name,
-        objects=dict(newest.group_by("status").len().sort("status").iter_rows()),
+        objects=dict(newest.group_by("status").len().sort("status").iter_rows()) if source.datasets else None,
         rows_received=int(ledger.select("rows_received").sum().collect().item() or 0),
         failed_objects=unreadable_objects(source.datasets, ledger),
         read_otherwise=read_otherwise(source.datasets, ledger).height,

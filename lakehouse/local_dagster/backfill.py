@@ -192,7 +192,7 @@ def run_chain(
 
     from lakehouse.components.run_history import prune
     from lakehouse.components.run_processes import fail_dead_runs, running_here
-    from lakehouse.components.sources.run_tags import NEXT_RUN_TAG, RELOAD_TAG, about_tags, range_tags
+    from lakehouse.components.sources.run_tags import NEXT_RUN_TAG, RELOAD_TAG, about_tags, day_tags, range_tags
     from lakehouse.components.sources.sensor import SOURCE_TAG
     from lakehouse.local_dagster.present_definitions import present_definitions
 
@@ -205,9 +205,12 @@ def run_chain(
     with storage_faults_explained(), event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
         fail_dead_runs(instance)
         prune(instance)
-        # Two runs, since Dagster would plan an unpartitioned asset once per partition of a partitioned run.
+        # Two runs, since Dagster would plan an unpartitioned asset once per partition of a partitioned run. A run for
+        # the news of a captured database is about one day, and assets of either kind are made of the other.
         stages = [(partitioned, range_tags), (others, about_tags)]
-        if source.stepwise and not partitions:
+        if not source.datasets:
+            stages = [([*partitioned, *others], day_tags)]
+        elif source.stepwise and not partitions:
             del stages[0]
         chain = [(str(uuid4()), *each) for each in stages if each[0]]
         following = {run[0]: {NEXT_RUN_TAG: after[0]} for run, after in pairwise(chain)}

@@ -9,9 +9,9 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from lakehouse.api import Lake
-from lakehouse.catalog import loaded_source, sources
+from lakehouse.catalog import sources, updated_source
 from lakehouse.derive.source import Source
-from lakehouse.errors import LakehouseError, SourceError, SourceUnavailable
+from lakehouse.errors import DatabaseUnavailable, LakehouseError, SourceError, SourceUnavailable
 from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.discover import discover
 from lakehouse.ingest.ledger import ledger_of
@@ -19,6 +19,7 @@ from lakehouse.ingest.partitioning import begun
 from lakehouse.local_dagster.backfill import Display, Outcome, prepared_home, run_chain
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
 from lakehouse.settings import settings
+from lakehouse.warehouse.publish import is_current
 
 if TYPE_CHECKING:
     from lakehouse.components.sources.sensor import PartitionRange
@@ -31,20 +32,20 @@ def update_sources(names: Sequence[str], display: Display) -> Iterator[tuple[str
 
     Raises:
         SourceError: a named source is unknown, can't be loaded, or its settings are incomplete.
-        SourceUnavailable: a named source doesn't answer.
+        SourceUnavailable, DatabaseUnavailable: a named source doesn't answer.
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
-    for source in [loaded_source(name) for name in names] or sources().values():
-        if not source.datasets:
-            continue
-        if not names and (lacking := next(filter(None, (each.lacks for each in source.datasets)), None)):
-            yield source.name, lacking
+    for source in [updated_source(name) for name in names] or sources().values():
+        if not source.is_updated:
             continue
         try:
+            if not names and (lacking := source.lacks()):
+                yield source.name, lacking
+                continue
             source.require_settings()
             display.show(f"looking at {source.name}", 0, 0)
             stretches = news(source)
-        except (SourceError, SourceUnavailable) as error:
+        except (DatabaseUnavailable, SourceError, SourceUnavailable) as error:
             if names:
                 raise
             yield source.name, error
@@ -69,6 +70,10 @@ def news(source: Source) -> list[list[date]]:
         for item in discover(lake, dataset, retry_failed=True).pending
     ]
     failed = _failed_ranges(source)
+    if not source.datasets:
+        # The commands that capture don't publish.
+        is_due = source.has_news(lake) or failed or not is_current(settings(), source.kind)
+        return [source.present] if is_due else []
     if not source.stepwise:
         return [[]] if pending or failed or any(dataset.is_asked for dataset in looked_at) else []
     asked = {day for dataset in looked_at if dataset.is_asked for day in _to_be_asked_about(lake, dataset)}

@@ -109,6 +109,11 @@ def is_running(place: Place) -> bool:
     return Cluster(place.folder).answers()
 
 
+def was_made(place: Place) -> bool:
+    """Whether the embedded server of a place was ever started."""
+    return Cluster(place.folder).data.is_dir()
+
+
 def release(place: Place) -> bool:
     """Stops an embedded server that was kept running, or leaves that to its last user; returns whether it is stopped.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +18,7 @@ from lakehouse.derive.capture_rounds import CaptureRounds
 from lakehouse.derive.captured import CapturedSource, capture_and_derive
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.domains.banking.database.calls import Bank
+from lakehouse.local_dagster.update import news
 
 pytestmark = pytest.mark.integration
 
@@ -174,6 +177,29 @@ def test_checks__find_what_was_tampered_with(installed_bank: Bank) -> None:
         "customer.references",
         "entry.sums_to_zero",
     ]
+
+
+def test_update__captures_derives_checks_and_publishes(
+    installed_bank: Bank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    run = CliRunner()
+    updated = run.invoke(app, ["update", "banking"], env={"COLUMNS": "200"})
+    assert updated.exit_code == 0, updated.output
+    assert re.search(r"checks passed +(\d+) of \1\b", updated.output)
+    lake = Lake.present()
+    [(entries,)] = rows(lake, "SELECT count(*) FROM marts.fct_entry")
+    assert entries == installed_bank.rows("SELECT count(*) AS n FROM bank.entry")[0]["n"]
+    [(days,)] = rows(lake, "SELECT count(*) FROM marts.fct_balance_daily")
+    assert days == rows(lake, "SELECT count(*) FROM banking.balances_daily")[0][0] > 0
+    assert "banking: nothing new" in run.invoke(app, ["update", "banking"]).output
+    first, second = customer_accounts(installed_bank)[:2]
+    installed_bank.post([transfer("one", first, second, "1.25")])
+    assert run.invoke(app, ["banking", "capture"]).exit_code == 0
+    # The commands that capture don't publish, so there is something left for an update.
+    assert news(source()) == [source().present]
+    status = run.invoke(app, ["status"], env={"COLUMNS": "200"}).output
+    assert re.search(r"captured +[\d,]+ changes of 1 transactions in 2 batches, up to ", status)
 
 
 def test_commands__capture_and_verify(installed_bank: Bank) -> None:

@@ -28,6 +28,12 @@ def range_tags(first: date, last: date) -> dict[str, str]:
     return {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
 
 
+def day_tags(first: date, last: date) -> dict[str, str]:
+    """The tags of a run over one partition."""
+    assert first == last
+    return {PARTITION_TAG: first.isoformat()}
+
+
 def about_tags(first: date, last: date) -> dict[str, str]:
     """The tags of a run of unpartitioned assets for the partitions from `first` to `last`.
 

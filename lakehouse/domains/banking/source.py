@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lakehouse.derive.captured import CapturedSource, change_views, conserved, current_tables
+from lakehouse.derive.captured import CapturedSource, capture_notes, change_views, conserved, current_tables
 from lakehouse.domains.banking.balances import BALANCES, INPUTS, balances_table
 from lakehouse.domains.banking.checks import bank_checks
 from lakehouse.domains.banking.config import BankConfig
@@ -61,6 +62,7 @@ def bank_source(config: BankConfig, variables: Variables) -> BankSource:
         checks=bank_checks(of, known),
         of=of,
         place=place,
+        notes=partial(capture_notes, of),
         conserved=conserved,
         days=Periods("day", config.first_day, zone),
         lag_warning_bytes=config.lag_warning_bytes,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lakehouse.derive.captured import CapturedSource, change_views, conserved, current_tables
+from lakehouse.derive.captured import CapturedSource, capture_notes, change_views, conserved, current_tables
 from lakehouse.domains.orders.checks import order_checks
 from lakehouse.domains.orders.config import OrdersConfig
 from lakehouse.errors import SourceError
@@ -60,6 +61,7 @@ def orders_source(config: OrdersConfig, variables: Variables) -> OrdersSource:
         checks=order_checks(of, known, services_folder(variables.home)),
         of=of,
         place=place,
+        notes=partial(capture_notes, of),
         conserved=conserved,
         days=Periods("day", config.first_day, zone),
         lag_warning_bytes=config.lag_warning_bytes,

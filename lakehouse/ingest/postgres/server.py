@@ -178,10 +178,15 @@ class Server:
         """Lets the server forget the log before a position."""
         self.connection.execute("SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", [self.of.slot, format_lsn(lsn)])
 
+    @property
+    def has_schema(self) -> bool:
+        """Whether the database has the schema whose tables are captured."""
+        row = self.connection.execute("SELECT to_regnamespace(quote_ident(%s))", [self.of.schema]).fetchone()
+        return row is not None and row[0] is not None
+
     def require_schema(self) -> None:
         """Raises SourceError where the database has no such schema yet."""
-        row = self.connection.execute("SELECT to_regnamespace(quote_ident(%s))", [self.of.schema]).fetchone()
-        if row is None or row[0] is None:
+        if not self.has_schema:
             missing = f'schema "{self.of.schema}" does not exist'
             raise SourceError(f"{self.database}: {missing}. Make the tables of the schema {self.of.schema} first")
 
