@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from datetime import datetime
@@ -37,6 +37,8 @@ _QUALIFIED = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
 
 _log = logging.getLogger(__name__)
 
+Asked = Mapping[str, Collection[str]]
+"""Column -> values."""
 Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
 """Opens an in-memory DuckDB, which is closed at the end of the block."""
 
@@ -66,6 +68,7 @@ class Lake:
         self._connections = connections
         self.limits = limits
         self.pin = pins
+        self.asked: Asked | None = None
         self._marts_as_of: dict[frozenset[str] | None, MartsFile] = {}
 
     def __repr__(self) -> str:
@@ -96,6 +99,14 @@ class Lake:
         made = copy(self)
         made.pin, made.warehouse, made._marts_as_of = pins, warehouse, {}
         made.__dict__.pop("_sources", None)
+        return made
+
+    def asking(self, asked: Asked) -> Self:
+        """This lake for a reader that uses no other rows than those in which one of the columns has one of its values:
+        views may leave out the others, so that they needn't be computed over all rows.
+        """
+        made = copy(self)
+        made.asked = asked
         return made
 
     def _why_missing(self, path: str) -> str | None:

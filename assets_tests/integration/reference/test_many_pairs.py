@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+import time
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive import by_partition
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.reference.resolution.gathering import gathered
+from lakehouse.domains.reference.resolution.resolve import Times, resolve
+from lakehouse.lake.sql import Relation, relation_of
 
 FIRST, SECOND = datetime(2024, 10, 28, 7, tzinfo=UTC), datetime(2024, 10, 29, 7, tzinfo=UTC)
 
@@ -65,6 +69,35 @@ def test_all_pairs_are_loaded_in_a_minute_and_two_gigabytes(place: Path) -> None
     assert second["seconds"] <= 20
     assert second["megabytes"] <= 2_000
     assert rows("SELECT count(*) FROM gleif.published_isins WHERE published_on = DATE '2024-10-29'") == [(20_000,)]
+    [(isin, lei)] = rows("SELECT isin, lei FROM reference.lei_isin ORDER BY isin LIMIT 1 OFFSET 5000000")
+    begun = time.process_time()
+    assert [answer.value for answer in Lake.open().resolve(isin, to="lei").answers] == [lei]
+    assert isin in {answer.value for answer in Lake.open().resolve(lei, to="isin").answers}
+    assert time.process_time() - begun <= 2
+
+
+def test_resolve__reads_only_the_rows_of_identifiers_that_it_reaches(place: Path) -> None:
+    write_pairs(place, FIRST, 2_000)
+    take("gleif")
+    write_pairs(place, SECOND, 2_000, changed=2)
+    take("gleif")
+    first, second, third = (lei for (lei,) in rows("SELECT DISTINCT lei FROM gleif.published_isins ORDER BY 1 LIMIT 3"))
+    moved, _, stayed = (isin for (isin,) in rows("SELECT isin FROM reference.lei_isin ORDER BY 1 LIMIT 3"))
+    lake = Lake.open()
+    for isin, leis in ((moved, [second]), (stayed, [first])):
+        assert [answer.value for answer in lake.resolve(isin, to="lei").answers] == leis
+        said = rows(f"SELECT answer FROM reference.resolve('{isin}', target := 'lei')")
+        assert said == [(lei,) for lei in leis]
+    before = Times(date(2024, 10, 28), FIRST)
+    assert [answer.value for answer in resolve(lake, moved, to="lei", times=before).answers] == [first]
+    assert len(lake.resolve(second, to="isin").answers) == 6
+    with lake.connect() as connection:
+        connection.execute(f"CREATE TABLE seeds AS SELECT 'lei' AS scheme, '{third}' AS value, NULL AS market")
+        found = gathered(lake, connection, Relation("seeds"), ["lei", "isin"])
+        assert connection.execute(f"SELECT count(*), count(DISTINCT subject) FROM {found}").fetchone() == (4, 1)
+        everything = relation_of(lake.select("reference/identifiers", connection))
+        own = f"SELECT * FROM {everything} WHERE subject = '{third}'"
+        assert connection.execute(f"FROM {found} EXCEPT ({own})").fetchall() == []
 
 
 def _taken() -> dict[str, float]:

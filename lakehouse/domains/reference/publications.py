@@ -33,7 +33,7 @@ from lakehouse.ingest.row_format import RowFormat
 from lakehouse.ingest.times import moments
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import Query, Relation, literal, relation_of
+from lakehouse.lake.sql import Query, Relation, literal, predicate, relation_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -159,10 +159,10 @@ class Rows:
             effective: SQL expression for the day from which a row is true; where it is NULL, that of the publication.
         """
         names = [name for name in (f"{PUBLISHED}_{self.name}", f"{ANSWERED}_{self.name}") if name in source.contracts]
-        stored = lake.select(source.table(names[0]), connection)
-        if len(names) > 1:
+        stored, *others = (self._asked(lake, lake.select(source.table(name), connection)) for name in names)
+        if others:
             # Each has one row per key and moment; of the same moment, a publication says all that an answer says.
-            answered = f"({lake.select(source.table(names[1]), connection)})"
+            answered = f"({others[0]})"
             keys = ", ".join(("published", *self.key))
             stored = f"{stored} UNION ALL BY NAME FROM {answered} AS answered ANTI JOIN ({stored}) USING ({keys})"
         deleted = "OR deleted_at IS NOT NULL" if "deleted_at" in contracts()[f"raw_{self.name}"].column_names else ""
@@ -172,6 +172,13 @@ class Rows:
                 ELSE coalesce({effective}, published_on) END AS effective
             FROM ({stored})
         """)
+
+    def _asked(self, lake: Lake, rows: str) -> str:
+        """The rows whose key the reader asks for. A key's history follows from its own rows."""
+        if lake.asked is None:
+            return rows
+        wanted = {column: list(lake.asked[column]) for column in self.key if column in lake.asked}
+        return f"SELECT * FROM ({rows}) WHERE {predicate(wanted) if wanted else 'false'}"
 
 
 def _snapshots(

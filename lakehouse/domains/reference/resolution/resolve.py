@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.domains.reference.entities.rules import successor_chains
+from lakehouse.domains.reference.resolution.gathering import gathered
 from lakehouse.domains.reference.resolution.links import known_at, reached, schemes_between
 from lakehouse.domains.reference.resolution.schemes import (
     Identifier,
@@ -210,10 +211,10 @@ def _reached(lake: Lake, seeds: pl.DataFrame, start: str, target: str, times: Ti
     """The answers of a kind to some seeds, ordered by seed and value."""
     on, known = _conditions(times)
     with lake.connect() as connection:
-        identifiers = relation_of(lake.select("reference/identifiers", connection))
         connection.register("seeds", seeds)
         schemes = schemes_between(start, target)
-        ways = reached(identifiers, Relation("seeds"), schemes, on, known)
+        rows = gathered(lake, connection, Relation("seeds"), schemes)
+        ways = reached(rows, Relation("seeds"), schemes, on, known)
         return connection.sql(
             f"SELECT seed, value, steps FROM ({ways}) WHERE scheme = {literal(target)} ORDER BY seed, value"
         ).pl()
