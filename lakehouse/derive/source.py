@@ -136,6 +136,7 @@ class Source:
         kind: name of its kind (see `lakehouse.derive.domain.Kind`).
         owners: Dagster's names of people or teams, such as team:market-data.
         cron: schedule of its updates, on its partitions' clock, if no sensor can detect changes.
+        crons: schedules of datasets that are updated at times of their own: name of the dataset -> schedule.
         contracts: contracts of its tables and views, as they apply to this source.
         views: name of a table that is not stored -> its query.
         macros: name of a table macro -> the function that creates it.
@@ -150,6 +151,7 @@ class Source:
     owners: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     cron: str | None = None
+    crons: Mapping[str, str] = field(default_factory=dict)
     contracts: Mapping[str, Contract] = field(default_factory=dict)
     datasets: tuple[Dataset, ...] = ()
     tables: tuple[DerivedTable, ...] = ()

@@ -2,11 +2,14 @@
 source is a subclass with its own model and `resolve`.
 """
 
+import operator
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import reduce
 from typing import ClassVar
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from lakehouse.components.checks import table_checks
 from lakehouse.components.described import DescribedComponent
@@ -38,7 +41,35 @@ class SourceComponent(DescribedComponent):
 
     def schedules(self, source: Source, job: str) -> Sequence[dg.ScheduleDefinition]:
         """The schedules that run the job."""
-        return [_by_cron(source, job)] if source.cron else []
+        return [_by_cron(source, job, source.cron)] if source.cron else []
+
+    def apart(
+        self, source: Source, everything: dg.AssetSelection, partitions: dg.TimeWindowPartitionsDefinition | None
+    ) -> tuple[list[UnresolvedAssetJobDefinition], list[dg.ScheduleDefinition]]:
+        """The jobs and schedules of a source with datasets that are updated at times of their own: a job for each of
+        them and what follows from it, and one for all the rest.
+        """
+        raw = {
+            name: dg.AssetSelection.assets([source.name, source.dataset(name).contract.table]) for name in source.crons
+        }
+        parts: dict[str, tuple[str, dg.AssetSelection]] = {
+            name: (cron, raw[name].downstream() & everything) for name, cron in source.crons.items()
+        }
+        if source.cron:
+            parts["rest"] = source.cron, reduce(operator.sub, raw.values(), everything)
+        jobs = [
+            dg.define_asset_job(
+                f"{source.name}_{name}_update",
+                selection=selection,
+                description=f"Updates {name} of {source.name}, at times of its own, up to the published marts.",
+                partitions_def=partitions,
+            )
+            for name, (_, selection) in parts.items()
+        ]
+        return jobs, [
+            _by_cron(source, job.name, cron, "" if name == "rest" else f"_{name}")
+            for job, (name, (cron, _)) in zip(jobs, parts.items(), strict=True)
+        ]
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         source = self.resolve()
@@ -58,6 +89,7 @@ class SourceComponent(DescribedComponent):
             partitions_def=partitions,
             tags={RELOAD_TAG: "true"},
         )
+        jobs, schedules = self.apart(source, everything, partitions) if source.crons else ([], [])
         is_delivered = any(not dataset.is_asked for dataset in source.stepwise or source.datasets)
         return dg.Definitions(
             assets=[*source_assets(self.resolve, partitions, self.shown), *self.further_assets(partitions)],
@@ -70,26 +102,26 @@ class SourceComponent(DescribedComponent):
                 )
                 for table in dict.fromkeys(check.table for check in source.checks)
             ],
-            jobs=[job, reload],
+            jobs=[job, reload, *jobs],
             sensors=[
                 *([source_sensor(self.resolve, partitions, job.name)] if is_delivered else []),
                 *([subjects_sensor(self.resolve, job.name)] if asks_of_lake(source) else []),
             ],
-            schedules=self.schedules(source, job.name),
+            schedules=schedules or self.schedules(source, job.name),
         )
 
 
-def _by_cron(source: Source, job: str) -> dg.ScheduleDefinition:
-    """A schedule that runs the job over the current partition at the source's `cron` times."""
+def _by_cron(source: Source, job: str, cron: str, about: str = "") -> dg.ScheduleDefinition:
+    """A schedule that runs the job over the current partition at the times of `cron`."""
     partitioning = source.datasets[0].partitioning
 
     @dg.schedule(
-        name=f"{source.name}_cron",
+        name=f"{source.name}{about}_cron",
         job_name=job,
-        cron_schedule=str(source.cron),
+        cron_schedule=cron,
         execution_timezone=partitioning.zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Updates {source.name} at set times.",
+        description=f"Runs {job} at set times.",
     )
     def at_set_times(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         moment = context.scheduled_execution_time

@@ -18,6 +18,7 @@ class Product:
 
     Args:
         views: name of a table that is not stored -> its query.
+        crons: name of a dataset that is updated at times of its own -> its schedule.
         identifiers: the query of its rows of `identifiers`, if it says what identifiers stand for.
     """
 
@@ -26,3 +27,4 @@ class Product:
     checks: tuple[Check, ...] = ()
     views: Mapping[str, TableQuery] = field(default_factory=dict)
     identifiers: TableQuery | None = None
+    crons: Mapping[str, str] = field(default_factory=dict)

@@ -53,6 +53,7 @@ class Publications(RowFormat):
     )
 
     asks: Asks | None = Field(None, description="What an API is asked, if the place is one.")
+    cron: str | None = Field(None, description="When it is updated (UTC) instead of at the source's times.")
 
     @model_validator(mode="after")
     def _says_when(self) -> Publications:
@@ -64,6 +65,10 @@ class Publications(RowFormat):
     def are_answers(self) -> bool:
         """Whether the objects are answers of an API about some keys, rather than publications about all."""
         return self.time is not None
+
+
+_NOT_READING = {"objects", "index", "asks", "cron"}
+"""What of a section decides where and when rows are read, not how."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,11 @@ class Rows:
             times=partial(_answered, said) if said.are_answers else _named,
             reading=reading_digest(
                 contract,
-                {"rows": said.model_dump(mode="json", exclude={"objects", "index", "asks"}, exclude_defaults=True)},
+                {
+                    "rows": said.model_dump(
+                        mode="json", exclude={"objects", "index", "asks", "cron"}, exclude_defaults=True
+                    )
+                },
             ),
             refusals=config.refusals,
             object_max_bytes=variables.object_max_bytes,

@@ -64,6 +64,7 @@ def published(config: SourceConfig, variables: Variables) -> list[Product]:
                 ),
                 views=section.views,
                 identifiers=section.identifiers,
+                crons={section.rows.dataset_name(said.are_answers): said.cron for said in ways if said.cron},
             )
         )
     return found

@@ -42,6 +42,7 @@ def reference_source(config: SourceConfig, variables: Variables) -> Source:
         owners=tuple(config.owners),
         tags=config.tags,
         cron=config.cron,
+        crons={name: cron for product in products for name, cron in product.crons.items()},
         contracts={name: contracts()[name] for name in names},
         datasets=datasets,
         tables=tables,
