@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from assets_tests.conftest import PROJECT_ROOT
-from assets_tests.support.listings_lake import take
+from assets_tests.support.listings_lake import take, take_all
+from assets_tests.support.reference_lake import failed_checks
 from lakehouse.api import Lake
 from lakehouse.errors import SourceError
+from lakehouse.simulators.gleif import lei_of
 from lakehouse.simulators.permid_api import PermidApi, invented, permid_of
 
 SAMPLE = PROJECT_ROOT.parent / "shared" / "data" / "reference" / "permid_search_AAPL_raw.json"
@@ -68,6 +70,38 @@ def test_a_row_without_a_permid_goes_to_the_quarantine(permids: PermidApi) -> No
     assert rows("SELECT object, row_number, reasons FROM lake.quarantine") == [
         ("searches/IBM", 2, ["permid is not the address of a PermID"])
     ]
+
+
+def test_records_are_matched_by_what_an_answer_refers_to(
+    own_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, unknown = lei_of(1), lei_of(2), lei_of(3)
+    found = {first: (100_000_010, "First SE"), second: (200_000_010, "Second plc")}
+    with PermidApi({}, api_key="a-key", organizations=found) as api:
+        monkeypatch.setenv("LAKEHOUSE_PERMID_URL", api.url)
+        monkeypatch.setenv("LAKEHOUSE_PERMID_MATCH_URL", api.match_url)
+        monkeypatch.setenv("LAKEHOUSE_PERMID_LEIS", ", ".join((first, second, unknown)))
+        monkeypatch.setenv("PERMID_API_KEY", "a-key")
+        _, loaded = take_all("permid")
+        assert (loaded.rows_received, loaded.rows_quarantined, api.records) == (3, 0, [3])
+        query = "SELECT lei, regexp_extract(permid, '[0-9]+$'), name, level FROM permid.matched_permids"
+        assert sorted(rows(query)) == sorted(
+            [
+                (first, "100000010", "First SE", "Excellent"),
+                (second, "200000010", "Second plc", "Excellent"),
+                (unknown, None, None, "No Match"),
+            ]
+        )
+        assert take_all("permid")[1].rows_received == 0
+        lake = Lake.open()
+        assert [each.value for each in lake.resolve("100000010", to="lei").answers] == [first]
+        assert [each.value for each in lake.resolve(second, to="permid").answers] == ["200000010"]
+        assert lake.resolve(unknown, to="permid").status == "none"
+        assert failed_checks("permid") == set()
+        # The publisher takes the match back.
+        del api.organizations[first]
+        take_all("permid")
+        assert Lake.open().resolve(first, to="permid").status == "none"
 
 
 def test_a_search_with_a_slash_is_refused(permids: PermidApi, monkeypatch: pytest.MonkeyPatch) -> None:

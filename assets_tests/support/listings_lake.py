@@ -8,11 +8,16 @@ from lakehouse.ingest.load import LoadResult, load
 
 
 def take(name: str = "openfigi") -> LoadResult:
-    """Asks the source's API, loads its answers and derives its tables; its blocking checks hold."""
+    """Asks the source's API, loads its answers and derives its tables; its blocking checks hold. The result is that of
+    its first dataset.
+    """
+    return take_all(name)[0]
+
+
+def take_all(name: str) -> list[LoadResult]:
+    """The same with the results of all datasets."""
     lake, source = Lake.open(), described_source(name)
-    loaded = LoadResult()
-    for dataset in source.datasets:
-        loaded = load(lake, dataset, [dataset.partitioning.first])
+    loaded = [load(lake, dataset, [dataset.partitioning.first]) for dataset in source.datasets]
     for table in source.tables:
         table.derive(lake, source, [])
     failed = [check.name for check in source.checks if check.blocking and not check.run(lake, source, None).passed]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -51,9 +51,9 @@ def answers_at(
 
 
 def _questions(asks: Asks, source: str, named: str | None, lake: Lake | None) -> Iterator[PagedQuestion]:
-    leis = _named(source, named)
+    leis: Sequence[str] = named_leis(source, named)
     if lake is not None:
-        leis = sorted({*leis, *_stored(asks, lake)})
+        leis = sorted({*leis, *leis_of_tables(asks.tables, lake)})
     for start in range(0, len(leis), asks.at_once):
         some = leis[start : start + asks.at_once]
         said = {"leis": ",".join(some), "lei": some[0]}
@@ -62,26 +62,26 @@ def _questions(asks: Asks, source: str, named: str | None, lake: Lake | None) ->
             yield PagedQuestion(asks.folder, path.format(**said), parameters)
 
 
-def _named(source: str, text: str | None) -> Sequence[str]:
+def named_leis(source: str, text: str | None) -> tuple[str, ...]:
     """The entities that the settings name.
 
     Raises:
         SourceError: one is no LEI.
     """
-    leis = [each.strip() for each in (text or "").split(",") if each.strip()]
+    leis = tuple(each.strip() for each in (text or "").split(",") if each.strip())
     for lei in leis:
         if not STANDARDS["lei"].follows(lei):
             raise SourceError(f"LAKEHOUSE_{source.upper()}_LEIS names {lei!r}, which is no LEI; correct it")
     return leis
 
 
-def _stored(asks: Asks, lake: Lake) -> list[str]:
-    """The entities of the lake's tables."""
+def leis_of_tables(tables: Mapping[str, str], lake: Lake) -> list[str]:
+    """The entities of the lake's tables (path -> column), ascending."""
     stored = {f"{schema}/{name}" for schema, name in lake.tables()}
     found: set[str] = set()
-    for table, column in asks.tables.items():
+    for table, column in tables.items():
         if table in stored:
             with lake.connect() as connection:
                 rows = lake.select(table, connection)
                 found |= {lei for (lei,) in connection.sql(f'SELECT DISTINCT "{column}" FROM ({rows})').fetchall()}
-    return [lei for lei in found if lei is not None]
+    return sorted(lei for lei in found if lei is not None)

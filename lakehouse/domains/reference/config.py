@@ -8,6 +8,7 @@ from lakehouse.domains.reference.config_base import PublisherConfig
 from lakehouse.domains.reference.judgements.config import Judgements
 from lakehouse.domains.reference.listings.config import Listings
 from lakehouse.domains.reference.markets.config import Markets
+from lakehouse.domains.reference.matches.config import Matches
 from lakehouse.domains.reference.publications import Publications
 from lakehouse.domains.reference.searches.config import Searches
 
@@ -18,6 +19,7 @@ class SourceConfig(PublisherConfig):
     markets: Markets | None = Field(None, description="A register of markets, every object a whole publication.")
     listings: Listings | None = Field(None, description="A mapping API that is asked about ISINs.")
     searches: Searches | None = Field(None, description="A search API for organisations, instruments and quotes.")
+    matches: Matches | None = Field(None, description="An API that matches records of legal entities.")
     judgements: Judgements | None = Field(None, description="Decisions about which entities names stand for.")
     entities: Publications | None = Field(None, description="Legal entities: snapshots and changes.")
     relationships: Publications | None = Field(None, description="Relationships between them.")

@@ -36,6 +36,7 @@ _IN_MODELS = ("markets", "listings", "identifiers", "entities")
 _READ_BY_MODELS = (
     "published_markets",
     "mapped_listings",
+    "matched_permids",
     "decided_judgements",
     *(f"{how}_{what}" for what in ("entities", "isins", "bics") for how in ("published", "answered")),
 )

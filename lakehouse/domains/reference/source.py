@@ -12,6 +12,7 @@ from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.judgements.product import judgements
 from lakehouse.domains.reference.listings.product import listings
 from lakehouse.domains.reference.markets.product import markets
+from lakehouse.domains.reference.matches.product import matches
 from lakehouse.domains.reference.product import Product
 from lakehouse.domains.reference.publisher import published
 from lakehouse.domains.reference.searches.product import searches
@@ -58,6 +59,8 @@ def _products(config: SourceConfig, variables: Variables) -> Iterator[Product]:
         yield listings(config, config.listings, variables)
     if config.searches is not None:
         yield searches(config, config.searches, variables)
+    if config.matches is not None:
+        yield matches(config, config.matches, variables)
     if config.judgements is not None:
         yield judgements(config, config.judgements, variables)
     yield from published(config, variables)

@@ -111,11 +111,14 @@ class ApiClient:
         """
         source = self._connection.source
         asked = self._asked(questions[0]) if len(questions) == 1 else _BATCH
-        response, _ = self._connection.send(Request(asked, content=batch.body(questions), datatype="json"))
-        found = batch.answers_in(self._parsed(response.body, asked))
+        response, _ = self._connection.send(
+            Request(asked, content=batch.body(questions), headers=batch.sent_headers, datatype="json")
+        )
+        found = batch.answers_in(self._parsed(response.body, asked), questions)
         if found is None:
+            unreferred = f", or a record in it refers to no question by {batch.refers.answer}" if batch.refers else ""
             raise AnswerRefused(
-                f"{source}: the answer about {asked} has no array at {batch.answers or 'its top'}: "
+                f"{source}: the answer about {asked} has no array at {batch.answers or 'its top'}{unreferred}: "
                 f"{self._quoted(response.body)}. Check api.batch.answers in the defs.yaml of {source}"
             )
         if len(found) != len(questions):

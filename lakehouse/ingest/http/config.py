@@ -144,13 +144,17 @@ class Endpoint:
     answer_max_bytes: int = 64 * 2**20
 
     @classmethod
-    def of(cls, source: str, api: Api, variables: Variables) -> Endpoint:
-        """The API by its YAML and the settings, which are validated when it is used."""
+    def of(cls, source: str, api: Api, variables: Variables, setting: str = "url") -> Endpoint:
+        """The API by its YAML and the settings, which are validated when it is used.
+
+        Args:
+            setting: LAKEHOUSE_<SOURCE>_<...> with another address of the API.
+        """
         key = variables.secret(api.key.variable) if api.key else None
         return cls(
             source,
             api.keyless() if key is None and api.without_key is not None else api,
-            url=variables.source_variable(source, "url"),
+            url=variables.source_variable(source, setting),
             key=key,
             rate=variables.source_variable(source, "requests_per_minute"),
             answer_max_bytes=variables.answer_max_bytes,

@@ -50,7 +50,7 @@ class Request:
     Args:
         url: address, or None for the vendor's.
         parameters: of the query, without the key.
-        content: JSON to POST; without it, the request is a GET.
+        content: to POST; without it, the request is a GET.
         asked: what it asks for, as errors name it.
         datatype: csv or json, if the answer must be one of these.
     """
@@ -59,6 +59,7 @@ class Request:
     url: httpx.URL | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
+    headers: Mapping[str, str] | None = None
     datatype: str | None = None
 
 
@@ -279,7 +280,7 @@ class Connection:
             "GET" if request.content is None else "POST",
             (request.url or self.url).copy_merge_params({**request.parameters, **self._key}),
             content=request.content,
-            headers=None if request.content is None else {"Content-Type": "application/json"},
+            headers=request.headers,
         )
         try:
             for redirections in range(_MOST_REDIRECTS + 1):

@@ -7,8 +7,8 @@ picks one of several candidates.
 from __future__ import annotations
 
 from lakehouse.derive.revisions import RevisionRule
-from lakehouse.derive.two_times import Versions, day_of, history
-from lakehouse.ingest.versions import parts_of
+from lakehouse.derive.two_times import Versions, history
+from lakehouse.domains.reference.shared.answers import answered
 from lakehouse.lake.sql import Query, Relation, literal, relation_of
 
 _FACTS = (
@@ -28,38 +28,10 @@ LISTINGS = Versions(key=("object", "figi"), content=("isin", "mic", *_FACTS), fu
 
 def listings(raw: Relation, ledger: Relation, source: str) -> Query:
     """The rows of `listings`, from every answer that the ledger names."""
-    timed = f"SELECT *, asked_mic AS mic, {literal(source)} AS source FROM ({_answered(raw, ledger)})"
+    timed = f"SELECT *, asked_mic AS mic, {literal(source)} AS source FROM ({answered(raw, ledger, 'figi')})"
     return Query(f"""
         SELECT *, figi IS NOT DISTINCT FROM composite_figi AS is_composite
         FROM ({history(relation_of(timed), LISTINGS)})
-    """)
-
-
-def _answered(raw: Relation, ledger: Relation) -> Query:
-    """The rows of every answer, and one with `is_removed` for each that the next answer to its question lacks."""
-    moment = "row_number() OVER (PARTITION BY object, published_at ORDER BY sequence DESC NULLS LAST, ingested_at DESC)"
-    return Query(f"""
-        WITH answers AS (SELECT * FROM {ledger} WHERE status <> 'failed' QUALIFY {moment} = 1),
-        followed AS (
-            SELECT object, published_at AS published,
-                lead(published_at) OVER (PARTITION BY object ORDER BY published_at) AS following
-            FROM answers
-        ),
-        candidates AS (
-            SELECT raw.* EXCLUDE (published_at), stored.published_at AS published
-            FROM {raw} AS raw JOIN ({parts_of(Relation("answers"))}) AS stored
-            ON raw.object = stored.object AND raw.object_version = stored.object_version AND raw.part = stored.part
-            QUALIFY row_number() OVER (PARTITION BY raw.object, published, figi ORDER BY row_number DESC) = 1
-        ),
-        ended AS (
-            SELECT object, figi, following AS published FROM candidates JOIN followed USING (object, published)
-            ANTI JOIN candidates AS still ON still.object = candidates.object AND still.figi = candidates.figi
-            AND still.published = followed.following
-            WHERE following IS NOT NULL
-        )
-        SELECT *, {day_of("published")} AS effective, false AS is_removed FROM candidates
-        UNION ALL BY NAME
-        SELECT *, {day_of("published")} AS effective, true AS is_removed FROM ended
     """)
 
 

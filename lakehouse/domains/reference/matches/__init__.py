@@ -1,0 +1,1 @@
+"""PermIDs of legal entities, by record matching: a CSV of records in, references out."""
