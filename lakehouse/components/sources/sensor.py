@@ -37,6 +37,8 @@ CHANGES_TAG = "lakehouse/changes"
 SOURCE_TAG = "lakehouse/source"
 TRIES = 3
 """Failed runs over the same changes before the sensor gives up and reports them."""
+_INTERVAL_S, _UNCONFIGURED_INTERVAL_S = 5, 60
+"""Settings are those of the process: a source without a location stays so."""
 _RUNS_PER_TICK = 10
 _RUNS_LOOKED_AT = 200
 _LISTED_IN_FULL_EVERY = timedelta(days=1)
@@ -98,12 +100,13 @@ def source_sensor(
     Args:
         resolve: makes the source from the settings at each tick.
     """
-    name = resolve().name
+    made = resolve()
+    is_configured = all(dataset.lacks is None for dataset in made.stepwise or made.datasets if not dataset.is_asked)
 
     @dg.sensor(
-        name=f"{name}_objects",
+        name=f"{made.name}_objects",
         job_name=job_name,
-        minimum_interval_seconds=5,
+        minimum_interval_seconds=_INTERVAL_S if is_configured else _UNCONFIGURED_INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Runs {job_name} over the partitions that have new, changed or late objects.",
     )
@@ -131,7 +134,9 @@ def source_sensor(
         pending = [item for each in found for item in each.pending]
         noted = "".join(f"; {note}" for note in notes)
         if partitions is not None:
-            fresh = stretches(pending, [date.fromisoformat(key) for key in partitions.get_partition_keys()])
+            # Naming all partitions of a long history takes a tenth of a second.
+            keys = partitions.get_partition_keys() if pending else ()
+            fresh = stretches(pending, [date.fromisoformat(key) for key in keys])
         else:
             fresh = [PartitionRange(None, None, _digest(pending))] if pending else []
         failed = failed_ranges(context.instance, source)
