@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from assets_tests.support.vendor_lake import KEY, VendorLake, small_market, vendor_lake
 from lakehouse.catalog import described_source
 from lakehouse.components.resources import lake_resources
+from lakehouse.components.sources.run_tags import range_tags
 from lakehouse.components.table_report import report_asset
 from lakehouse.derive.table_report import ReportConfig, TableTarget
 from lakehouse.errors import SourceError
@@ -36,9 +37,11 @@ def changed(config: ReportConfig, **attributes: Any) -> ReportConfig:
     return ReportConfig.model_validate(config.model_dump(by_alias=True) | attributes)
 
 
-def materialized(config: ReportConfig) -> dict[str, Any]:
-    result = dg.materialize([report_asset(config)], resources=lake_resources())
-    (event,) = result.asset_materializations_for_node(f"reports__{config.report}")
+def materialized(config: ReportConfig, days: Sequence[date] = DAYS) -> dict[str, Any]:
+    """What a run says, over some days if the report is by partition."""
+    tags = {} if config.partition is None else range_tags(days[0], days[-1])
+    result = dg.materialize([report_asset(config)], resources=lake_resources(), tags=tags)
+    event = result.asset_materializations_for_node(f"reports__{config.report}")[-1]
     return {name: value.value for name, value in event.metadata.items()}
 
 
@@ -85,11 +88,32 @@ def test_rows_that_are_not_reported_any_more_are_deleted(target: Database) -> No
     assert some["rows_deleted"] == everything - some["dagster/row_count"] > 0
 
 
+def test_a_report_by_partition_writes_the_rows_of_its_own(target: Database, tmp_path: Path) -> None:
+    config = project_report("daily_adjusted")
+    both, first = materialized(config)["dagster/row_count"], materialized(config, DAYS[:1])
+    assert (first["rows_written"], first["rows_deleted"]) == (0, 0)
+    assert 0 < first["dagster/row_count"] < both
+    with target.connect(autocommit=True) as connection:
+        connection.execute("UPDATE reports.daily_adjusted SET daily_open = 0")
+        connection.execute("INSERT INTO reports.daily_adjusted VALUES (%s, 'GONE'), (%s, 'GONE')", DAYS)
+        again = materialized(config, DAYS[:1])
+        assert (again["rows_written"], again["rows_deleted"]) == (first["dagster/row_count"], 1)
+        wrong = "SELECT DISTINCT price_date FROM reports.daily_adjusted WHERE daily_open = 0 OR symbol = 'GONE'"
+        assert connection.execute(wrong).fetchall() == [(DAYS[1],)]
+    to = {"format": "csv", "url": str(tmp_path), "key": "daily_{partition}.csv"}
+    assert materialized(changed(config, target=to))["rows_written"] == both
+    assert sorted(path.name for path in tmp_path.glob("*.csv")) == [f"daily_{day}.csv" for day in DAYS]
+    with pytest.raises(ValidationError, match=r"needs \{partition\} in the target's key"):
+        changed(config, target={**to, "key": "daily.csv"})
+    with pytest.raises(ValidationError, match="needs it among the columns"):
+        changed(config, columns={"symbol": "symbol"})
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 @pytest.mark.usefixtures("target")
 def test_a_report_becomes_an_object(kind: str, tmp_path: Path) -> None:
     to = {"format": kind, "url": str(tmp_path / "out"), "key": f"daily.{kind}"}
-    config = changed(project_report("daily_adjusted"), target=to)
+    config = changed(project_report("daily_adjusted"), target=to, partition=None)
     first, again = materialized(config), materialized(config)
     assert (first["rows_written"], again["rows_written"]) == (first["dagster/row_count"], 0)
     file = tmp_path / "out" / f"daily.{kind}"
@@ -103,7 +127,9 @@ def test_what_does_not_exist_is_named() -> None:
     with pytest.raises(SourceError, match=r"report daily_adjusted: .*nothing"):
         materialized(changed(config, of="alpha_vantage.nothing"))
     with pytest.raises(SourceError, match=r"report daily_adjusted: .*nothing"):
-        materialized(changed(config, columns={"price_date": "nothing"}))
+        materialized(changed(config, columns={**config.columns, "daily_open": "nothing"}))
+    with pytest.raises(SourceError, match="permid has no partitions"):
+        report_asset(changed(config, of="permid.found_permids"))
     with pytest.raises(ValidationError, match="key"):
         changed(config, target={"format": "postgres", "table": "daily"})
 

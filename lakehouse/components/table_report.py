@@ -5,10 +5,14 @@ from typing import Self
 import dagster as dg
 from pydantic import BaseModel
 
-from lakehouse.catalog import database_place
+from lakehouse.catalog import database_place, described_source, warn_of
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
+from lakehouse.components.sources.assets import partitioned
+from lakehouse.components.sources.partitions import time_windows
+from lakehouse.components.sources.run_tags import asset_partitions
 from lakehouse.derive.table_report import ReportConfig, export
+from lakehouse.errors import SourceError
 from lakehouse.settings import settings
 
 GROUP = "reports"
@@ -33,11 +37,26 @@ class TableReport(dg.Component):
         return cls(attributes)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return dg.Definitions(assets=[report_asset(self.config)])
+        try:
+            return dg.Definitions(assets=[report_asset(self.config)])
+        except SourceError as error:
+            # Of a source whose own file is broken; the others go on.
+            warn_of(error)
+            return dg.Definitions()
 
 
 def report_asset(config: ReportConfig) -> dg.AssetsDefinition:
-    """The asset `reports/<name>`."""
+    """The asset `reports/<name>`, with the partitions of its source if it is a report by partition.
+
+    Raises:
+        SourceError: its source has no partitions, or can't be read.
+    """
+    partitions = None
+    if config.partition is not None:
+        stepwise = described_source(config.source).stepwise
+        if not stepwise:
+            raise SourceError(f"report {config.report}: {config.source} has no partitions; remove `partition`")
+        partitions = time_windows(stepwise[0].partitioning)
 
     @dg.asset(
         key=[GROUP, config.report],
@@ -46,10 +65,12 @@ def report_asset(config: ReportConfig) -> dg.AssetsDefinition:
         kinds={config.target.format},
         owners=list(config.owners),
         description=config.description or f"{config.of} for other systems, with their column names.",
+        **partitioned(partitions),
     )
     def table_report(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:
+        wanted = None if partitions is None else asset_partitions(context)
         with transient_faults_retried(context):
-            done = export(lake.open(), config, database_place(settings()), settings().home / "reports")
+            done = export(lake.open(), config, database_place(settings()), settings().home / "reports", wanted)
         return dg.MaterializeResult(
             metadata={
                 "target": done.target,

@@ -1,23 +1,27 @@
 """A report of any table or view for other systems: a table of PostgreSQL, or a Parquet or CSV object.
 
 Belongs here: what a report's `defs.yaml` may say, and writing one. The report that a source writes per partition
-belongs to its domain. A report is the whole table under the target's column names; what wouldn't change isn't written.
+belongs to its domain. A report is the whole table under the target's column names, or its rows by partition; what
+wouldn't change isn't written.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from lakehouse.errors import SourceError
 from lakehouse.ingest.object_store import TARGET_PLACES, put_if_changed, require_known, store_at
 from lakehouse.ingest.strict import Strict
+from lakehouse.lake.sql import predicate
 from lakehouse.servers.postgres import Place, database
-from lakehouse.servers.tables import TargetTable, write_rows
+from lakehouse.servers.tables import Slice, TargetTable, write_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,7 +71,26 @@ class ReportConfig(Strict):
     )
     where: str | None = Field(None, description="SQL condition of the rows that are reported.")
     columns: dict[str, str] = Field(min_length=1, description="Target column -> column of the table, in their order.")
+    partition: str | None = Field(
+        None,
+        description="Column of the table with the partitions of its source, such as session: the report has the same, "
+        "and a run writes the rows of its own. An object's key has {partition} then.",
+    )
     target: Annotated[ObjectTarget | TableTarget, Field(discriminator="format")]
+
+    @model_validator(mode="after")
+    def _target_has_partitions(self) -> Self:
+        if isinstance(self.target, ObjectTarget):
+            if (self.partition is not None) != ("{partition}" in self.target.key):
+                raise ValueError("an object per partition needs {partition} in the target's key, and another has none")
+        elif self.partition is not None and self.partition not in self.columns.values():
+            raise ValueError(f"a table by {self.partition} needs it among the columns")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The source, or schema, of the table."""
+        return self.of.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -80,38 +103,59 @@ class Exported:
     deleted: int = 0
 
 
-def export(lake: Lake, report: ReportConfig, place: Place, folder: Path) -> Exported:
+def export(
+    lake: Lake, report: ReportConfig, place: Place, folder: Path, partitions: Sequence[date] | None = None
+) -> Exported:
     """Writes a report.
 
     Args:
         place: of the database.
         folder: for objects whose target has no URL.
+        partitions: those that are written, of a report by partition.
 
     Raises:
         SourceError: the table or a column doesn't exist, or the target doesn't take the rows.
         SourceUnavailable: the target can't be written.
         DatabaseUnavailable: the database can't be started or reached.
     """
-    rows = _rows(lake, report)
     if isinstance(report.target, TableTarget):
+        rows = _rows(lake, report, partitions)
+        part = None
+        if partitions is not None:
+            (column,) = (target for target, own in report.columns.items() if own == report.partition)
+            part = Slice(column, partitions)
         with database(place) as found:
-            written = write_rows(found, report.target.place, rows)
+            written = write_rows(found, report.target.place, rows, part)
         return Exported(f"postgres:{report.target.place}", rows.height, written.upserted, written.deleted)
     url = report.target.url or str(folder)
+    if partitions is None:
+        return _put(_rows(lake, report, None), report.target, url, report.target.key)
+    made = [
+        _put(_rows(lake, report, [day]), report.target, url, report.target.key.format(partition=day))
+        for day in partitions
+    ]
+    target = f"{url}/{report.target.key}"
+    return Exported(target, sum(each.rows for each in made), sum(each.changed for each in made))
+
+
+def _put(rows: pl.DataFrame, target: ObjectTarget, url: str, key: str) -> Exported:
     content = io.BytesIO()
-    if report.target.format == "csv":
+    if target.format == "csv":
         rows.write_csv(content)
     else:
         rows.write_parquet(content)
-    changed = put_if_changed(store_at(url), report.target.key, content.getvalue())
-    return Exported(f"{url}/{report.target.key}", rows.height, rows.height if changed else 0)
+    changed = put_if_changed(store_at(url), key, content.getvalue())
+    return Exported(f"{url}/{key}", rows.height, rows.height if changed else 0)
 
 
-def _rows(lake: Lake, report: ReportConfig) -> pl.DataFrame:
+def _rows(lake: Lake, report: ReportConfig, partitions: Sequence[date] | None) -> pl.DataFrame:
     import duckdb
 
     columns = ", ".join(f'"{column}" AS "{target}"' for target, column in report.columns.items())
-    where = f"WHERE {report.where}" if report.where else ""
+    conditions = [f"({report.where})"] if report.where else []
+    if partitions is not None and report.partition is not None:
+        conditions.append(predicate({f'"{report.partition}"': partitions}))
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     try:
         found = lake.sql(f"SELECT {columns} FROM {report.of} {where} ORDER BY ALL")
         assert found is not None
