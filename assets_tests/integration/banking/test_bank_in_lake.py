@@ -96,6 +96,11 @@ def test_balances_daily__a_posting_dated_back_restates_the_days_after_it(install
     assert failing(lake) == []
     assert not rebuild(lake, source(), verify=True).differs
     assert rows(Lake.present(as_of=datetime.now(UTC)), query) == days
+    # Where nothing is new, nothing is read: the entries' files are gone.
+    for file in Path(lake.uri, "banking", "entry").rglob("*.parquet"):
+        file.unlink()
+    (table,) = [table for table in source().tables if table.name == "balances_daily"]
+    assert table.derive(lake, source(), []).commits == 0
 
 
 def test_account_versions__follow_the_changes(installed_bank: Bank) -> None:

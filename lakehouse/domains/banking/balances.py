@@ -2,7 +2,8 @@
 
 An entry counts on the day of its transaction's `effective_at`, on the bank's clock. The balance of a day follows from
 the entries of all days up to it, so an entry that is dated back restates the days since. A day's fingerprint covers
-just that; days whose fingerprint is the same are left as they are.
+just that; days whose fingerprint is the same are left as they are. The versions of its inputs say whether anything can
+have changed at all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from lakehouse.derive.fingerprints import digest, outdated, said_by
+from lakehouse.derive.fingerprints import WHOLE, digest, marks_of, outdated, said_by
 from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import DerivedTable, Source
 from lakehouse.ingest.postgres.ledger import last_batch
@@ -128,6 +129,10 @@ def _derive(
         last_day = _last_day(zone, lake, connection, source)
         if last_day is None:
             return DeriveResult(), ()
+        versions = (snapshot.version for snapshot in inputs)
+        whole = {WHOLE: digest(*versions, *_rules(zone, last_day), said_by(target.table.contract))}
+        if not afresh and not verify and not outdated(target, whole):
+            return DeriveResult(target.row_count()), ()
         account, transaction, entry = (relation_of(snapshot.select()) for snapshot in inputs)
         connection.execute(f"CREATE TEMP TABLE moved AS {movements(zone, account, transaction, entry, last_day)}")
         moved, span = Relation("moved"), Relation("span")
@@ -141,6 +146,8 @@ def _derive(
         gone = [day for day in stored if day not in made_from]
         wanted = [*made_from] if afresh or verify else outdated(target, made_from)
         wanted = sorted({*wanted, *gone})
+        if not wanted and not verify:
+            target.mark(marks_of(target, whole, ()))
         at_once = max(1, _ROWS_AT_ONCE // max(1, accounts))
         result = DeriveResult()
         for start in range(0, len(wanted), at_once):
@@ -148,10 +155,23 @@ def _derive(
             inside = f"SELECT day FROM ({days}) WHERE {predicate({'day': part})}"
             connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {balances(moved, span, inside)}")
             numbers = {day: made_from.get(day, digest("no rows")) for day in part}
+            if start + at_once >= len(wanted):
+                numbers |= whole
             # One commit per block of days: the snapshot of the next is the newest.
             result += overwrite_changed(connection, target, "day", part, "day, account_id", numbers, verify=verify)
             target = target.refreshed() if target.delta is not None else lake.table(source.table(BALANCES)).snapshot()
         return result, () if verify else inputs
+
+
+def _rules(zone: str, last_day: date) -> tuple[Query, Query, Query]:
+    """The queries that make the balances, up to a day."""
+    account, transaction, entry = map(Relation, INPUTS)
+    moved, span = Relation("moved"), Relation("span")
+    return (
+        movements(zone, account, transaction, entry, last_day),
+        spans(zone, account, moved, last_day),
+        balances(moved, span, "days"),
+    )
 
 
 def _fingerprints(connection: duckdb.DuckDBPyConnection, days: str, said: str) -> dict[str, int]:
