@@ -21,6 +21,7 @@ from lakehouse.cli.explained import console, explained, print_error, warn_of_bro
 from lakehouse.cli.feeds import stream, watch
 from lakehouse.cli.identifiers import crosswalk, resolve
 from lakehouse.cli.judgements import judgements_app
+from lakehouse.cli.lineage import lineage
 from lakehouse.cli.loading import backfill, reload, update
 from lakehouse.cli.orders import orders_app
 from lakehouse.cli.pseudonyms import pseudonyms_app
@@ -62,7 +63,7 @@ for command in (
     watch,
 ):
     app.command()(command)
-for of_catalogue in (tables, describe, catalog):
+for of_catalogue in (tables, describe, catalog, lineage):
     app.command()(of_catalogue)
 
 

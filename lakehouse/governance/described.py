@@ -163,7 +163,8 @@ def _kind(name: str, entry: Entry[Lake], source: Source | None, contract: Contra
     if entry.query is not None:
         return "view"
     if source is None:
-        return "system" if not contract.domain else "raw" if contract.by_ledger else "derived"
+        of_domains = contract.domain in {domain.name for domain in DOMAINS}
+        return "system" if not of_domains else "raw" if contract.by_ledger else "derived"
     captured = {table.name for table in source.of.tables} if isinstance(source, CapturedSource) else None
     if name in (captured or ()):
         return "captured"

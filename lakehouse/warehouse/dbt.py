@@ -66,6 +66,27 @@ def run_dbt(arguments: Sequence[str], config: Settings, on_event: Callable[[Even
     ]
 
 
+def compile_models(config: Settings, manifest_of: Settings) -> dict[str, str]:
+    """The SQL of every model, by its name, as it runs on the lake of `config`. The project is parsed for another home.
+
+    Raises:
+        DbtFailed: dbt could not compile them.
+    """
+    arguments = ["compile", "--no-write-json", "--select", "resource_type:model"]
+    results = getattr(_invoke(arguments, config, target_folder(config), manifest(manifest_of)), "results", [])
+    return {result.node.name: result.node.compiled_code for result in results if result.node.resource_type == "model"}
+
+
+def project_digest() -> str:
+    """A digest of the project's files and of dbt."""
+    return _made_of()
+
+
+def beside_manifest(config: Settings, name: str) -> Path:
+    """A file that is kept beside the project's manifest, for all homes."""
+    return _prepared(config) / name
+
+
 def _invoke(
     arguments: Sequence[str],
     config: Settings,

@@ -26,7 +26,7 @@ def recipe_of(part: Part, config: Settings) -> str:
         name: entry["attributes"] for name, entry in in_use(config).items() if entry["component"] in components
     }
     return digest(
-        _code(),
+        code_digest(),
         digest_of_project(),
         json.dumps(described, sort_keys=True, default=str),
         # Calendars reach a year ahead, from month to month.
@@ -34,8 +34,13 @@ def recipe_of(part: Part, config: Settings) -> str:
     )
 
 
+def described_digest(config: Settings) -> str:
+    """A digest of the sources' descriptions that are in use."""
+    return str(digest(json.dumps(in_use(config), sort_keys=True, default=str)))
+
+
 @cache
-def _code() -> str:
+def code_digest() -> str:
     """A digest of the package as this process has imported it, and of the libraries that compute its rows."""
     package = PROJECT_ROOT / "lakehouse"
     files = [*package.rglob("*.py"), *(path for path in package.rglob("*.yaml") if path.name != "defs.yaml")]
