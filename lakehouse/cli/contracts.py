@@ -52,3 +52,39 @@ def export(
             for name, document in documents.items():
                 (output / name).write_text(odcs_text([document]), encoding="utf-8")
             console.print(f"{len(documents)} contracts in {output}", highlight=False, markup=False, soft_wrap=True)
+
+
+@contract_app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="An exported contract, or a folder of them.")],
+    new: Annotated[Path | None, typer.Argument(help="A later export; by default, the present contracts.")] = None,
+) -> None:
+    """Tell what differs between two versions of contracts, and what breaks whom. Exits with 1 if something breaks."""
+    from lakehouse.api import Lake
+    from lakehouse.governance.contract_differences import broken_by, differences, read_documents
+    from lakehouse.governance.described import described_tables
+    from lakehouse.governance.graph import whole_lineage
+    from lakehouse.governance.odcs import odcs
+
+    with explained():
+        lake = Lake.open()
+        tables, before = described_tables(lake), read_documents(old)
+        if new is not None:
+            after = read_documents(new)
+        else:
+            # One file is compared with its own tables, a folder with all.
+            after = {each.sql_name: odcs(each) for each in tables if old.is_dir() or each.sql_name in before}
+        found = differences(before, after)
+        breaking = [each for each in found if each.breaks]
+        lineage = whole_lineage(tables, lake.config) if breaking else None
+        for each in found:
+            console.print(
+                f"{'BREAKS ' if each.breaks else 'changes'} {each}", highlight=False, markup=False, soft_wrap=True
+            )
+            if lineage is not None and each.breaks:
+                for column in broken_by(each, before, lineage):
+                    console.print(f"          {column}", highlight=False, markup=False, soft_wrap=True)
+    if not found:
+        console.print("The contracts are the same.")
+    if breaking:
+        raise typer.Exit(1)
