@@ -199,8 +199,10 @@ class Snapshot:
                 some.append(self._in_table(row["path"]))
         return min(least, default=None), self._select_from(some)
 
-    def max_value(self, column: str) -> datetime | None:
-        """The maximum of a column of moments, by Delta's statistics (in whole milliseconds); None without rows."""
+    def max_value(self, column: str) -> Any:
+        """The maximum of a column of numbers or moments, by Delta's statistics (moments in whole milliseconds); None
+        without rows.
+        """
         return max((row[f"max.{column}"] for row in self._statistics(f"max.{column}")), default=None)
 
     def _named(self, uris: Iterable[str]) -> list[str]:

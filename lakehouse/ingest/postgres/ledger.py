@@ -53,12 +53,16 @@ class Counts:
 def last_batch(lake: Lake, connection: duckdb.DuckDBPyConnection, source: str) -> Batch | None:
     """The last batch of a source (as of `lake.as_of`); None before the first one."""
     snapshot = lake.table(f"{source}/{LEDGER}").snapshot()
-    known = "true" if lake.as_of is None else f"captured_at <= {timestamp_literal(lake.as_of)}::TIMESTAMPTZ"
-    newest = {"day": snapshot.partition_values("day")[-1:]} if lake.as_of is None else None
+    if lake.as_of is None:
+        # A file per batch: the files' statistics name the one to open.
+        newest = snapshot.max_value("batch")
+        rows = snapshot.select() if newest is None else snapshot.select_where(f"batch >= {newest}")
+    else:
+        known = f"captured_at <= {timestamp_literal(lake.as_of)}::TIMESTAMPTZ"
+        rows = Query(f"SELECT * FROM ({snapshot.select()}) WHERE {known}")
     row = connection.execute(
         f"""
-        SELECT batch, lsn, system, stopped, committed_at, captured_at FROM ({snapshot.select(newest)}) WHERE {known}
-        ORDER BY batch DESC LIMIT 1
+        SELECT batch, lsn, system, stopped, committed_at, captured_at FROM ({rows}) ORDER BY batch DESC LIMIT 1
         """
     ).fetchone()
     if row is None:
