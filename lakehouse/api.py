@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from lakehouse.analyses.service import Analyses
 from lakehouse.catalog import analyses, registry_of
@@ -21,6 +21,7 @@ from lakehouse.domains.market.prices import Adjustment, Convention, bars, daily_
 from lakehouse.domains.reference.resolution import resolve as resolution
 from lakehouse.errors import LakeUnavailable
 from lakehouse.governance.catalogue import catalogue_entries
+from lakehouse.governance.role_lake import RoleLake
 from lakehouse.lake import lake as kernel
 from lakehouse.lake.folders import require_folder
 from lakehouse.lake.lake import Connections
@@ -59,6 +60,7 @@ class Lake(kernel.Lake):
         )
         super().__init__(uri, known, warehouse=warehouse, as_of=as_of, connections=connections, limits=limits)
 
+    @overload
     @classmethod
     def open(
         cls,
@@ -67,7 +69,23 @@ class Lake(kernel.Lake):
         as_of: datetime | date | str | None = None,
         connections: Connections | None = None,
         locked: bool = False,
-    ) -> Lake:
+        role: None = None,
+    ) -> Lake: ...
+
+    @overload
+    @classmethod
+    def open(cls, place: Settings | str | os.PathLike[str] | None = None, *, role: str) -> RoleLake: ...
+
+    @classmethod
+    def open(
+        cls,
+        place: Settings | str | os.PathLike[str] | None = None,
+        *,
+        as_of: datetime | date | str | None = None,
+        connections: Connections | None = None,
+        locked: bool = False,
+        role: str | None = None,
+    ) -> Lake | RoleLake:
         """The lake that the settings name (`LAKEHOUSE_LAKE_URI`, `LAKEHOUSE_HOME`), or the one at `place`, as readers
         see it: while a release is in use (`lakehouse release use`), its tables and marts, which can't be written.
 
@@ -79,11 +97,19 @@ class Lake(kernel.Lake):
                 threads).
             locked: restrict `sql` for untrusted queries: only SELECT; no files, network, settings or extensions; and
                 limits of memory and time (`LAKEHOUSE_LOCKED_MEMORY`, `LAKEHOUSE_LOCKED_SECONDS`).
+            role: answer from what was published for this role (`lakehouse roles publish`), and from nothing else; its
+                queries are restricted as with `locked`.
 
         Raises:
             LakeUnavailable: the folder doesn't exist, or the home is a file.
+            RoleError: there is no such role, its file isn't published, or its key is missing or wrong.
+            ValueError: a role's file has no past states.
             ReleaseError: a release is in use that the lake doesn't have, or whose marts are in another home.
         """
+        if role is not None:
+            if as_of is not None or connections is not None:
+                raise ValueError("a role's file holds one state, without past ones: open it without as_of")
+            return RoleLake.open(role, _config_at(place))
         lake = cls.present(place, as_of=as_of, connections=connections, locked=locked)
         name = release_in_use(lake.config) if lake.warehouse is not None else None
         return lake if name is None else lake.at_release(name)
@@ -98,7 +124,7 @@ class Lake(kernel.Lake):
         locked: bool = False,
     ) -> Lake:
         """The lake's present state, even while a release is served; loads and derivations use it. See `open`."""
-        config = place if isinstance(place, Settings) else settings() if place is None else _settings_at(place)
+        config = _config_at(place)
         require_folder(config.home)
         moment = as_of if as_of is None or isinstance(as_of, datetime) else parse_moment(str(as_of))
         # The local marts belong to the settings' lake; the location of another bucket's marts is unknown.
@@ -190,9 +216,13 @@ class Lake(kernel.Lake):
         return resolution.crosswalk(self, rows, start, list(targets), times=resolution.Times(on, known))
 
 
-def open_lake(place: Settings | str | os.PathLike[str] | None = None, **how: Any) -> Lake:
+def open_lake(place: Settings | str | os.PathLike[str] | None = None, **how: Any) -> Any:
     """Short for `Lake.open`."""
     return Lake.open(place, **how)
+
+
+def _config_at(place: Settings | str | os.PathLike[str] | None) -> Settings:
+    return place if isinstance(place, Settings) else settings() if place is None else _settings_at(place)
 
 
 def _settings_at(place: str | os.PathLike[str]) -> Settings:

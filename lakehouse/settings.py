@@ -71,6 +71,7 @@ class Settings(BaseSettings):
         description="Where notices of orders go: a file's path, smtp://host:port?from=ADDRESS (or smtps://, or with "
         "starttls=yes), or https://host/path of a webhook. Default: they stay in the database.",
     )
+    roles: Path | None = Field(default=None, description="The file of roles. Default: <home>/roles.yaml.")
     answer_max_bytes: int = Field(
         default=64 * 2**20, gt=0, description="Bytes that an answer of an API may have; a larger one is refused."
     )
@@ -97,12 +98,12 @@ class Settings(BaseSettings):
             raise ValueError("it is no URL as postgresql://user@host/database")
         return value
 
-    @field_validator("home", "lake_uri", mode="before")
+    @field_validator("home", "lake_uri", "roles", mode="before")
     @classmethod
     def _require_a_name(cls, value: object) -> object:
         """Rejects an empty path, which would be the current folder."""
         if isinstance(value, str) and not value.strip():
-            raise ValueError("it names no folder")
+            raise ValueError("it names no file or folder")
         return value
 
     def model_post_init(self, context: object) -> None:
@@ -125,6 +126,11 @@ class Settings(BaseSettings):
     def warehouse(self) -> Path:
         """The published DuckDB file."""
         return self.home / "warehouse.duckdb"
+
+    @property
+    def roles_file(self) -> Path:
+        """The file that says who may see what."""
+        return self.home / "roles.yaml" if self.roles is None else self.roles.expanduser().absolute()
 
     @property
     def postgres(self) -> Path:

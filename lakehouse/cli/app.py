@@ -29,6 +29,7 @@ from lakehouse.cli.quality import quality
 from lakehouse.cli.queries import plot, sql
 from lakehouse.cli.release import release_app
 from lakehouse.cli.retail import retail_app
+from lakehouse.cli.roles import roles_app
 from lakehouse.cli.upkeep import migrate, rebuild, status
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ app.add_typer(orders_app)
 app.add_typer(retail_app)
 app.add_typer(pseudonyms_app)
 app.add_typer(judgements_app)
+app.add_typer(roles_app)
 for command in (
     backfill,
     update,

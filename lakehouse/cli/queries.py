@@ -32,13 +32,18 @@ def sql(
     locked: Annotated[
         bool, typer.Option("--locked", help="For untrusted queries: allow only SELECT, with memory and time limits.")
     ] = False,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="NAME", help="Answer from what is published for this role only.")
+    ] = None,
 ) -> None:
     """Query the lake in SQL. Tables: xetra.daily_bars, lake.quarantine, marts.fct_daily_bar, ..."""
     output_format = named_format or format_of(output)
     if output_format is Format.parquet and output is None and sys.stdout.isatty():
         raise typer.BadParameter("Parquet is binary: name a file with --output, or pipe it")
-    answer = partial(_answer, query, output_format, output, as_of, locked=locked)
-    if locked:
+    if role is not None and as_of is not None:
+        raise typer.BadParameter("a role's file holds one state, without past ones: leave out --as-of")
+    answer = partial(_answer, query, output_format, output, as_of, locked=locked, role=role)
+    if locked or role is not None:
         from lakehouse.cli.own_process import run_in_own_process
 
         with explained():
@@ -53,18 +58,29 @@ def _exit_after(answer: Callable[[], None]) -> None:
         sys.exit(ended.exit_code)
 
 
-def _answer(query: str, output_format: Format, output: Path | None, as_of: datetime | None, *, locked: bool) -> None:
+def _answer(
+    query: str,
+    output_format: Format,
+    output: Path | None,
+    as_of: datetime | None,
+    *,
+    locked: bool,
+    role: str | None = None,
+) -> None:
     """Prints a query's result, or exits with its error."""
     import duckdb
 
     from lakehouse.api import Lake
     from lakehouse.errors import QueryNotAllowed
+    from lakehouse.governance.role_lake import RoleLake
     from lakehouse.lake.engine import spill_folder
     from lakehouse.lake.locked import for_whole_process
     from lakehouse.settings import settings
 
     with explained():
-        lake = Lake.open(settings(), as_of=as_of, locked=locked)
+        lake: Lake | RoleLake = (
+            Lake.open(settings(), role=role) if role is not None else Lake.open(settings(), as_of=as_of, locked=locked)
+        )
         try:
             with (
                 for_whole_process(lake.limits) as lake.limits,

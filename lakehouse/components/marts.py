@@ -25,10 +25,11 @@ from lakehouse.components.metadata import in_markdown
 from lakehouse.derive.check_history import record
 from lakehouse.derive.held_back import holds
 from lakehouse.domains.market.quotes.feed import WINDOWS
-from lakehouse.errors import SourceError
+from lakehouse.errors import LakehouseError, SourceError
+from lakehouse.governance.publish_roles import publish_roles
 from lakehouse.governance.quality import checked_runs
 from lakehouse.lake.releases import present_marts
-from lakehouse.settings import settings
+from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, manifest_path
 from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, Part, parts
 from lakehouse.warehouse.publish import build_part, publication
@@ -243,6 +244,7 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
     for hold in holds(Lake.present(config)):
         if hold.source in sources:
             context.log.warning(f"The marts show the rows of {hold.source} as they were published before: {hold}")
+    _publish_to_roles(context, config)
     published = present_marts(config)
     context.log.info(f"published {published} ({os.path.getsize(published):,} bytes)")
     built = {output.output_name: output for output in outputs}
@@ -250,6 +252,19 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
         # A model that no change reached stands as it was published, with the results of its tests.
         unchanged: dg.MaterializeResult[Any] = dg.MaterializeResult(key, metadata={"unchanged": True})
         yield built.get(key.to_python_identifier(), unchanged)
+
+
+def _publish_to_roles(context: dg.AssetExecutionContext, config: Settings) -> None:
+    """Brings the files of roles, if there are any, in line with what was published. Their faults are people's to
+    correct, and don't take back the marts.
+    """
+    if not config.roles_file.exists():
+        return
+    try:
+        for done in publish_roles(Lake.open(config), config):
+            context.log.info(f"role {done.role}: {len(done.made)} of {len(done.tables)} tables new in {done.path}")
+    except LakehouseError as error:
+        context.log.warning(f"The files of roles stay as they were published before: {error}")
 
 
 def _in_order(context: dg.AssetExecutionContext) -> list[dg.AssetKey]:

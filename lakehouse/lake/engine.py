@@ -77,22 +77,31 @@ def _running(process: int) -> duckdb.DuckDBPyConnection:
     return running
 
 
-def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
-    """Lets the connection read s3:// by the AWS_* variables, with DuckDB's extension, or with s3fs on platforms for
-    which that is not packaged.
+def load_httpfs(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Loads DuckDB's extension for S3, which it also needs to write encrypted files; False on platforms for which it is
+    not packaged.
     """
     try:
         import duckdb_extension_httpfs
     except ImportError:
+        return False
+    import duckdb
+
+    packaged = Path(duckdb_extension_httpfs.__file__).parent / "extensions" / f"v{duckdb.__version__}"
+    connection.load_extension(str(packaged / "httpfs.duckdb_extension"))
+    return True
+
+
+def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
+    """Lets the connection read s3:// by the AWS_* variables, with DuckDB's extension, or with s3fs on platforms for
+    which that is not packaged.
+    """
+    if not load_httpfs(connection):
         import s3fs
 
         # A cached client would keep the endpoint and the keys of an earlier connection.
         connection.register_filesystem(s3fs.S3FileSystem(skip_instance_cache=True))
         return
-    import duckdb
-
-    packaged = Path(duckdb_extension_httpfs.__file__).parent / "extensions" / f"v{duckdb.__version__}"
-    connection.load_extension(str(packaged / "httpfs.duckdb_extension"))
     options = {
         "KEY_ID": os.environ.get("AWS_ACCESS_KEY_ID"),
         "SECRET": os.environ.get("AWS_SECRET_ACCESS_KEY"),

@@ -213,14 +213,17 @@ def _check_node(node: dict[str, Any], schemas: set[str], macros: set[tuple[str, 
             raise QueryNotAllowed(f"a locked lake has no table '{shown}'; it reads no files and shows no settings")
 
 
-def lock(connection: duckdb.DuckDBPyConnection, lake_uri: str, limits: Limits) -> None:
-    """Blocks access to everything but the lake's files, and closes the connection at the time limit."""
+def lock(connection: duckdb.DuckDBPyConnection, lake_uri: str | None, limits: Limits) -> None:
+    """Blocks access to everything but the lake's files (None: and to these) and what is attached already; closes the
+    connection at the time limit.
+    """
+    folders = "" if lake_uri is None else literal(lake_uri.rstrip("/") + "/")
     connection.execute(
         f"""
         SET memory_limit = {literal(limits.memory)}; SET max_temp_directory_size = {literal(limits.memory)};
         SET python_enable_replacements = false;
         SET autoload_known_extensions = false; SET allow_community_extensions = false;
-        SET allowed_directories = [{literal(lake_uri.rstrip("/") + "/")}];
+        SET allowed_directories = [{folders}];
         SET enable_external_access = false; SET lock_configuration = true
         """
     )
