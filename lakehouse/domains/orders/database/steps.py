@@ -12,51 +12,26 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from lakehouse.domains.orders.database import statements
 from lakehouse.domains.orders.database.tracking import lock_tracking, move_delivery
 
 if TYPE_CHECKING:
     import psycopg
 
-RESERVED_FOR = "15 minutes"
-"""How long a reservation lasts, and how long an order may take."""
 RECEIVED = "Your order has been received and is currently being processed."
 PAID = "Payment for your order has been successfully processed."
 BOOKED = "Stock for your order has been booked and is being prepared for shipment."
 SHIPPED = "Your order has been shipped and is on its way to the delivery address."
 PAYMENT_FAILED = "There was an issue processing your payment. Please contact customer support for assistance."
 FAILED = "Your order could not be processed due to an unexpected error. Please contact customer support for assistance."
-_ACKNOWLEDGE = f"""
-WITH made AS (
-    INSERT INTO orders.orders (order_id, customer_id, order_date, order_status, payment_amount, deadline_at)
-    SELECT order_id, %(customer)s, received_at, 'Pending', %(amount)s, clock_timestamp() + interval '{RESERVED_FOR}'
-    FROM orders.requests WHERE order_id = %(order)s
-), lines AS (
-    INSERT INTO orders.order_lines (order_id, product_id, quantity)
-    SELECT %(order)s, * FROM unnest(%(products)s::int[], %(quantities)s::int[])
-), bookings AS (
-    INSERT INTO orders.stock_bookings (order_id, product_id, quantity, booking_status, expires_at)
-    SELECT %(order)s, product, quantity, 'Reserved', clock_timestamp() + interval '{RESERVED_FOR}'
-    FROM unnest(%(products)s::int[], %(quantities)s::int[]) AS line (product, quantity)
-), payment AS (
-    INSERT INTO orders.payments (order_id, amount, payment_method, payment_status)
-    VALUES (%(order)s, %(amount)s, %(method)s, 'Pending')
-), delivery AS (
-    INSERT INTO orders.delivery_schedule (order_id, delivery_address, status)
-    VALUES (%(order)s, %(address)s, 'Not Scheduled')
-), event AS (
-    INSERT INTO orders.events (order_id, event, body)
-    VALUES (%(order)s, 'acknowledged', jsonb_build_object('amount', %(amount)s::numeric))
-)
-INSERT INTO orders.order_notifications (order_id, stage, notification_text)
-VALUES (%(order)s, 'acknowledged', %(text)s)
-"""
 
 
 class _Short(Exception):
     """A product has less on hand than is asked for."""
 
     def __init__(self, product: int) -> None:
-        super().__init__(f"product {product} is out of stock")
+        super().__init__(product)
+        self.product = product
 
 
 @dataclass(frozen=True)
@@ -77,33 +52,33 @@ class Rejected:
 def acknowledge(connection: psycopg.Connection, order_id: str) -> Acknowledged | Rejected:
     """Takes on an order and reserves its stock, all lines or none; a request that can't be met is rejected."""
     found = connection.execute(
-        "SELECT request, cancel_requested_at, (SELECT payment_amount::text FROM orders.orders o "
-        "WHERE o.order_id = r.order_id) FROM orders.requests r WHERE order_id = %s FOR UPDATE",
-        [order_id],
+        "SELECT request, cancel_requested_at FROM orders.requests WHERE order_id = %s FOR UPDATE", [order_id]
     ).fetchone()
     if found is None:
         return Rejected("there is no such request")
-    request, cancelled_at, amount = found
+    request, cancelled_at = found
     method = request.get("payment_method", "Credit Card")
+    lines = {int(product): quantity for product, quantity in request["products"].items()}
+    # By a statement of its own, which sees what was committed before the lock was had.
+    known = connection.execute(
+        statements.KNOWN, {"order": order_id, "customer": request["customer_id"], "products": list(lines)}
+    ).fetchone()
+    assert known is not None
+    amount, earlier, has_customer, prices = known
     if amount is not None:
         return Acknowledged(amount, method)
-    earlier = connection.execute("SELECT reason FROM orders.rejected_requests WHERE order_id = %s", [order_id])
-    if (reason := earlier.fetchone()) is not None:
-        return Rejected(reason[0])
-    lines = {int(product): quantity for product, quantity in sorted(request["products"].items())}
-    fault = "it was cancelled before its acknowledgement" if cancelled_at else _fault(connection, request, lines)
-    if fault is None:
-        try:
-            with connection.transaction():
-                _take(connection, lines)
-        except _Short as short:
-            fault = str(short)
+    if earlier is not None:
+        return Rejected(earlier)
+    if cancelled_at:
+        fault: str | None = "it was cancelled before its acknowledgement"
+    else:
+        fault = _fault(request, lines, prices or {}, has_customer=has_customer) or _short(_take(connection, lines))
     if fault is not None:
         reject(connection, order_id, request, fault)
         return Rejected(fault)
     amount = Decimal(str(request["payment_amount"]))
     connection.execute(
-        _ACKNOWLEDGE,
+        statements.ACKNOWLEDGE,
         {
             "order": order_id,
             "customer": request["customer_id"],
@@ -130,43 +105,34 @@ def reject(connection: psycopg.Connection, order_id: str | None, request: Any, r
 
 def pay(connection: psycopg.Connection, order_id: str, reference: str) -> bool:
     """Books a charge that the provider confirmed; returns whether the customer has asked to cancel."""
-    if _is_new(connection, order_id, "paid", {"reference": reference}):
-        connection.execute(
-            "UPDATE orders.payments SET payment_status = 'Paid', payment_date = clock_timestamp(), "
-            "provider_reference = %s WHERE order_id = %s",
-            [reference, order_id],
-        )
-        connection.execute("UPDATE orders.orders SET order_status = 'Processing' WHERE order_id = %s", [order_id])
-        _notify(connection, order_id, "paid", PAID)
-    return _cancel_requested(connection, order_id)
+    found = connection.execute(statements.PAY, {"order": order_id, "reference": reference, "text": PAID}).fetchone()
+    return found is not None and bool(found[0])
 
 
 def book(connection: psycopg.Connection, order_id: str) -> Literal["booked", "cancelled", "out of stock"]:
     """Turns the reservation into a booking, the last moment at which a customer may still have cancelled."""
+    # The lock first: the next statement sees a wish to cancel that was committed meanwhile.
     connection.execute("SELECT FROM orders.orders WHERE order_id = %s FOR UPDATE", [order_id])
-    if _cancel_requested(connection, order_id):
+    is_cancelled, expired = _book(connection, order_id)
+    if is_cancelled:
         return "cancelled"
-    expired = connection.execute(
-        "SELECT product_id, quantity FROM orders.stock_bookings WHERE order_id = %s AND booking_status = 'Released' "
-        "ORDER BY product_id",
-        [order_id],
-    ).fetchall()
     if expired:
-        try:
-            with connection.transaction():
-                _take(connection, dict(expired))
-        except _Short:
+        if _take(connection, {int(product): quantity for product, quantity in expired.items()}) is not None:
             return "out of stock"
         connection.execute(
             "UPDATE orders.stock_bookings SET booking_status = 'Reserved' WHERE order_id = %s "
             "AND booking_status = 'Released'",
             [order_id],
         )
-    if _is_new(connection, order_id, "booked", {}):
-        connection.execute("UPDATE orders.stock_bookings SET booking_status = 'Booked' WHERE order_id = %s", [order_id])
-        connection.execute("UPDATE orders.orders SET dispatched_at = clock_timestamp() WHERE order_id = %s", [order_id])
-        _notify(connection, order_id, "booked", BOOKED)
+        _book(connection, order_id)
     return "booked"
+
+
+def _book(connection: psycopg.Connection, order_id: str) -> tuple[bool, dict[str, int] | None]:
+    """Books, unless the customer has asked to cancel, or lines have expired; returns both."""
+    found = connection.execute(statements.BOOK, {"order": order_id, "text": BOOKED}).fetchone()
+    assert found is not None
+    return bool(found[0]), found[1]
 
 
 def ship(connection: psycopg.Connection, order_id: str, tracking: str, service: str, expected_on: date) -> None:
@@ -174,22 +140,22 @@ def ship(connection: psycopg.Connection, order_id: str, tracking: str, service: 
     taken up.
     """
     lock_tracking(connection, tracking)
-    if _is_new(connection, order_id, "shipped", {"tracking_number": tracking}):
-        connection.execute(
-            "UPDATE orders.delivery_schedule SET status = 'Scheduled', tracking_number = %s, delivery_service = %s, "
-            "expected_delivery_date = %s WHERE order_id = %s",
-            [tracking, service, expected_on, order_id],
-        )
-        connection.execute(
-            "UPDATE orders.stock_bookings SET booking_status = 'Shipped' WHERE order_id = %s", [order_id]
-        )
-        connection.execute(
-            "UPDATE orders.orders SET order_status = 'Shipped', attention = NULL, attention_at = NULL "
-            "WHERE order_id = %s",
-            [order_id],
-        )
-        _notify(connection, order_id, "shipped", SHIPPED)
-        move_delivery(connection, tracking)
+    new = connection.execute(
+        statements.SHIP,
+        {
+            "order": order_id,
+            "tracking": tracking,
+            "service": service,
+            "expected_on": expected_on,
+        },
+    )
+    if new.rowcount:
+        # After the statement before, as the guard of this status looks at the bookings.
+        said = connection.execute(
+            statements.SHIPPED, {"order": order_id, "tracking": tracking, "text": SHIPPED}
+        ).fetchone()
+        if said is not None and said[0]:
+            move_delivery(connection, tracking)
 
 
 def release(connection: psycopg.Connection, order_id: str, event: Literal["released", "restocked"]) -> None:
@@ -278,19 +244,13 @@ def restock(connection: psycopg.Connection, key: str, product: int, quantity: in
     return bool(new.rowcount)
 
 
-def _fault(connection: psycopg.Connection, request: Mapping[str, Any], lines: Mapping[int, int]) -> str | None:
+def _fault(
+    request: Mapping[str, Any], lines: Mapping[int, int], prices: Mapping[str, Any], *, has_customer: bool
+) -> str | None:
     """Why a well-formed request can't be met, or None."""
-    customer = request["customer_id"]
-    known = connection.execute(
-        "SELECT (SELECT count(*) FROM orders.customers WHERE customer_id = %s), "
-        "(SELECT jsonb_object_agg(product_id, price) FROM orders.inventory WHERE product_id = ANY (%s))",
-        [customer, list(lines)],
-    ).fetchone()
-    assert known is not None
-    if not known[0]:
-        return f"customer {customer} is unknown"
-    prices = known[1] or {}
-    if unknown := [product for product in lines if str(product) not in prices]:
+    if not has_customer:
+        return f"customer {request['customer_id']} is unknown"
+    if unknown := [product for product in sorted(lines) if str(product) not in prices]:
         return f"product {unknown[0]} is unknown"
     if all(prices[str(product)] is not None for product in lines):
         total = sum(Decimal(str(prices[str(product)])) * quantity for product, quantity in lines.items())
@@ -299,15 +259,26 @@ def _fault(connection: psycopg.Connection, request: Mapping[str, Any], lines: Ma
     return None
 
 
-def _take(connection: psycopg.Connection, lines: Mapping[int, int]) -> None:
-    """Takes stock, in the order of products so that two orders never wait for each other in a circle."""
-    for product, quantity in sorted(lines.items()):
-        taken = connection.execute(
-            "UPDATE orders.inventory SET quantity = quantity - %s WHERE product_id = %s AND quantity >= %s",
-            [quantity, product, quantity],
-        )
-        if not taken.rowcount:
-            raise _Short(product)
+def _short(product: int | None) -> str | None:
+    return None if product is None else f"product {product} is out of stock"
+
+
+def _take(connection: psycopg.Connection, lines: Mapping[int, int]) -> int | None:
+    """Takes stock of all lines, in the order of products so that two orders never wait for each other in a circle; or
+    of none, and returns a product of which there is too little.
+    """
+    try:
+        with connection.transaction():
+            for product, quantity in sorted(lines.items()):
+                taken = connection.execute(
+                    "UPDATE orders.inventory SET quantity = quantity - %s WHERE product_id = %s AND quantity >= %s",
+                    [quantity, product, quantity],
+                )
+                if not taken.rowcount:
+                    raise _Short(product)
+    except _Short as short:
+        return short.product
+    return None
 
 
 def _give_back(connection: psycopg.Connection, order_id: str, which: str) -> int:
