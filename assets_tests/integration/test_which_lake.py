@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import io
+import os
 import re
 import signal
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from rich.console import Console
@@ -14,7 +16,9 @@ from rich.console import Console
 import lakehouse
 from assets_tests.integration.test_cli import said
 from assets_tests.support.lakes import Lakehouse, finished
-from lakehouse.cli.demo import RunFailed, play
+from lakehouse.catalog import sources
+from lakehouse.cli.demo import RunFailed, play, played
+from lakehouse.ingest.dataset import ApiOrigin
 from lakehouse.settings import settings
 
 
@@ -79,6 +83,17 @@ def test_a_demo_beside_a_running_ui_is_refused(shown: str, home: Path) -> None:
         with pytest.raises(RunFailed, match="`lakehouse dev` is running on"):
             play(Console(file=io.StringIO()), 1)
     assert kept.is_dir()
+
+
+def test_the_ui_of_a_demo_asks_no_vendor_about_its_invented_instruments(home: Path) -> None:
+    """OpenFIGI answers without a key, and was asked about a hundred ISINs that don't exist."""
+    (home / "demo" / "lake").mkdir(parents=True)
+    with patch.dict(os.environ), played():
+        origins = [dataset.origin for source in sources().values() for dataset in source.datasets if not dataset.lacks]
+        urls = [origin.endpoint.url for origin in origins if isinstance(origin, ApiOrigin)]
+    settings.cache_clear()
+    assert [url for url in urls if "/v3/mapping" in url]
+    assert not [url for url in urls if not url.startswith("http://127.0.0.1:")]
 
 
 def test_the_ui_of_a_demo_that_was_not_played(home: Path) -> None:

@@ -26,6 +26,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import feed_named, source_named
 from lakehouse.cli.demo_analysis import ANALYSIS, play_analysis
 from lakehouse.cli.demo_bank import play_bank
+from lakehouse.cli.demo_reference import mapping_api, play_reference, use_reference
 from lakehouse.cli.demo_shop import file_server, play_shop, print_shop, use_shop
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
@@ -34,17 +35,14 @@ from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source, 
 from lakehouse.local_dagster.dev import is_shown
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
-from lakehouse.simulators.gleif import Gleif, lei_of
-from lakehouse.simulators.market_register import MarketRegister
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import RandomQuotes
 from lakehouse.simulators.truth import Stage
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_api import VendorApi
 
-EXCHANGE, VENDOR, FEED, REFERENCE = "xetra", "alpha_vantage", "iex", ("mic", "gleif")
+EXCHANGE, VENDOR, FEED = "xetra", "alpha_vantage", "iex"
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
-_PUBLISHED_ON = date(2024, 2, 1)
 _DAILY_FROM = date(2023, 9, 1)
 _LATER: tuple[Stage, ...] = ("late", "repaired", "corrected")
 _SYMBOLS = 8
@@ -99,8 +97,8 @@ def play(console: Console, seed: int) -> None:
 
 @contextmanager
 def played() -> Iterator[None]:
-    """Points this process at the demo's lake, and serves its documents in the block. No vendor is polled, since no keys
-    are set.
+    """Points this process at the demo's lake, and serves its documents and its identifiers in the block. No vendor is
+    polled, since no keys are set.
 
     Raises:
         RunFailed: there is no such lake.
@@ -109,7 +107,7 @@ def played() -> Iterator[None]:
     if not (home / "lake").is_dir():
         raise RunFailed(f"there is no lake of the demonstration in {home}; make it by `lakehouse demo`")
     _use(home)
-    with file_server(home):
+    with file_server(home), mapping_api():
         yield
 
 
@@ -125,8 +123,7 @@ def _empty(home: Path) -> None:
 def _use(home: Path) -> None:
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
-    os.environ["LAKEHOUSE_MIC_URL"] = str(home / "register")
-    os.environ["LAKEHOUSE_GLEIF_URL"] = os.environ["LAKEHOUSE_GLEIF_MAPPINGS_URL"] = str(home / "gleif")
+    use_reference(home)
     use_shop(home)
     # The demo must not use the user's own lake and keys, which `.env` may name.
     os.environ["PYTHON_DOTENV_DISABLED"] = "1"
@@ -137,7 +134,6 @@ def _use(home: Path) -> None:
         "LAKEHOUSE_XETRA_REPORT_URL",
         "LAKEHOUSE_ALPHA_VANTAGE_ADJUSTED",
         "LAKEHOUSE_IEX_SYMBOLS",
-        "LAKEHOUSE_GLEIF_API_URL",
         "LAKEHOUSE_DOCUMENTS_URL",
         "LAKEHOUSE_DATABASE_URL",
         "LAKEHOUSE_BANKING_URL",
@@ -152,7 +148,8 @@ def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outc
     calendar = source_named(EXCHANGE).calendar
     sessions = calendar.between(FIRST, LAST)
     exchange = Exchange([(session, *calendar.hours(session)) for session in sessions], seed=seed)
-    _reference(console, display, feed.parent, exchange)
+    for source, outcome in play_reference(console, display, feed.parent, exchange):
+        _print_stage(console, source, outcome)
     display.show("the exchange publishes its month", 0, 0)
     published = len(exchange.write(feed))
     console.print(
@@ -166,25 +163,6 @@ def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outc
     second = backfill_source(EXCHANGE, FIRST, LAST, display)
     _print_stage(console, "After them", second)
     return second
-
-
-def _reference(console: Console, display: Display, home: Path, exchange: Exchange) -> None:
-    """Publishes, before the exchange's month, the register of markets and the issuers of the exchange's instruments."""
-    day = datetime.combine(_PUBLISHED_ON, time(), UTC)
-    register, gleif = MarketRegister(home / "register"), Gleif(home / "gleif")
-    register.add("XETR", day.date(), lei=lei_of(1), name="XETRA")
-    register.add("XNYS", day.date(), name="NEW YORK STOCK EXCHANGE, INC.")
-    register.publish(day.date())
-    register.write(day.date())
-    names = {listing.isin: listing.description for listing in exchange.market.listings}
-    for number, (isin, name) in enumerate(sorted(names.items()), 2):
-        gleif.pairs["isin"].add((isin, gleif.put_entity(number, f"{name.title()} Issuer", day)))
-    gleif.tick(day)
-    gleif.publish_full(day)
-    gleif.publish_pairs("isin", day)
-    console.print(f"Publishers of reference data name the issuers of {len(names)} instruments", highlight=False)
-    for source in REFERENCE:
-        _print_stage(console, source, backfill_source(source, day.date(), day.date(), display))
 
 
 def _market(seed: int) -> UsMarket:
