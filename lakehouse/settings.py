@@ -72,6 +72,11 @@ class Settings(BaseSettings):
         "starttls=yes), or https://host/path of a webhook. Default: they stay in the database.",
     )
     roles: Path | None = Field(default=None, description="The file of roles. Default: <home>/roles.yaml.")
+    openlineage_url: str | None = Field(
+        default=None,
+        repr=False,
+        description="Where OpenLineage events go: a file, or the http(s):// URL of a server. Default: nowhere.",
+    )
     answer_max_bytes: int = Field(
         default=64 * 2**20, gt=0, description="Bytes that an answer of an API may have; a larger one is refused."
     )

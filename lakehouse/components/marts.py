@@ -21,6 +21,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 from lakehouse.api import Lake
 from lakehouse.catalog import kinds, sources_of
 from lakehouse.components.checks import recorded, with_history
+from lakehouse.components.lineage import mart_lineage
 from lakehouse.components.metadata import in_markdown
 from lakehouse.derive.check_history import record
 from lakehouse.derive.held_back import holds
@@ -248,10 +249,15 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
     published = present_marts(config)
     context.log.info(f"published {published} ({os.path.getsize(published):,} bytes)")
     built = {output.output_name: output for output in outputs}
+    names = [key.path[-1] for key in _in_order(context) if key.to_python_identifier() in built]
+    told = mart_lineage(lake, names, context.run_id)
     for key in _in_order(context):
         # A model that no change reached stands as it was published, with the results of its tests.
         unchanged: dg.MaterializeResult[Any] = dg.MaterializeResult(key, metadata={"unchanged": True})
-        yield built.get(key.to_python_identifier(), unchanged)
+        if (output := built.get(key.to_python_identifier())) is None:
+            yield unchanged
+        else:
+            yield output.with_metadata({**output.metadata, **told.get(key.path[-1], {})})
 
 
 def _publish_to_roles(context: dg.AssetExecutionContext, config: Settings) -> None:

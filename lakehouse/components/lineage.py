@@ -1,0 +1,103 @@
+"""The lineage of what a run has written: as Dagster's column lineage, and as OpenLineage events where a place for them
+is set. Neither fails a run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.api import Lake
+from lakehouse.errors import LakehouseError
+from lakehouse.governance.described import DescribedTable, described_tables
+from lakehouse.governance.from_contracts import lineage_of_contracts
+from lakehouse.governance.graph import whole_lineage
+from lakehouse.governance.lineage import ColumnName, Lineage, Source
+from lakehouse.governance.openlineage import tell
+from lakehouse.lake.lake import MARTS_SCHEMA
+
+_log = logging.getLogger(__name__)
+
+
+def table_lineage(lake: Lake, path: str, run_id: str, started: datetime | None = None) -> dict[str, Any]:
+    """The metadata of a table of the lake that a run has written, by its path; sends the events of it."""
+    try:
+        tables, lineage = _of_lake(lake)
+        return _told(lake, tables, lineage, [path.replace("/", ".")], run_id, started)[path.replace("/", ".")]
+    except LakehouseError as error:
+        _log.warning("The lineage of %s is left out: %s", path, error)
+        return {}
+
+
+@lru_cache(maxsize=1)
+def _of_lake(lake: Lake) -> tuple[Sequence[DescribedTable], Lineage]:
+    """What a step with many tables asks for again and again; each step opens a lake of its own."""
+    tables = described_tables(lake)
+    return tables, lineage_of_contracts(tables)
+
+
+def mart_lineage(lake: Lake, models: Iterable[str], run_id: str) -> Mapping[str, dict[str, Any]]:
+    """The same of published models, by their names."""
+    names = [f"{MARTS_SCHEMA}.{model}" for model in models]
+    if not names:
+        return {}
+    try:
+        tables = described_tables(lake)
+        lineage = whole_lineage(tables, lake.config)
+        found = _told(lake, tables, lineage, names, run_id, None)
+        return {name.removeprefix(f"{MARTS_SCHEMA}."): metadata for name, metadata in found.items()}
+    except LakehouseError as error:
+        _log.warning("The lineage of the marts is left out: %s", error)
+        return {}
+
+
+def _told(
+    lake: Lake,
+    tables: Sequence[DescribedTable],
+    lineage: Lineage,
+    names: Sequence[str],
+    run_id: str,
+    started: datetime | None,
+) -> dict[str, dict[str, Any]]:
+    known = {table.sql_name: table for table in tables}
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        table = known[name]
+        sources = {
+            column.name: _of_tables(lineage, known, ColumnName(name, column.name), is_copy=True)
+            for column in table.columns
+        }
+        if url := lake.config.openlineage_url:
+            tell(url, table, sources, run_id, started or datetime.now(UTC))
+        of_column = {
+            column: [
+                dg.TableColumnDep(asset_key=each.column.table.split("."), column_name=each.column.column)
+                for each in made_from
+                if each.column.table in known
+            ]
+            for column, made_from in sources.items()
+        }
+        deps = {column: made_from for column, made_from in of_column.items() if made_from}
+        found[name] = {"dagster/column_lineage": dg.TableColumnLineage(deps_by_column=deps)} if deps else {}
+    return found
+
+
+def _of_tables(
+    lineage: Lineage, known: Mapping[str, DescribedTable], column: ColumnName, *, is_copy: bool
+) -> list[Source]:
+    """What a column is made from: tables, and what is outside of the lake. Views that only models read are passed."""
+    found: list[Source] = []
+    for source in lineage.sources.get(column, ()):
+        copies = is_copy and source.is_copy
+        if source.column.table in known or source.column.is_outside:
+            # A member of a captured row stands in the column of the whole row.
+            whole = source.column.column.split(".")[0] if source.column.table in known else source.column.column
+            found.append(Source(ColumnName(source.column.table, whole), copies))
+        else:
+            found += _of_tables(lineage, known, source.column, is_copy=copies)
+    return list(dict.fromkeys(found))
