@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from lakehouse.cli.explained import console, explained
+
+if TYPE_CHECKING:
+    from lakehouse.governance.publish_roles import RolePublication
 
 roles_app = typer.Typer(name="roles", help="Who sees what: list it, and publish a DuckDB file for each role.")
 
@@ -71,10 +74,32 @@ def publish(names: Annotated[list[str] | None, typer.Argument(help="Roles; all b
 
     with explained():
         config = settings()
-        for done in publish_roles(Lake.open(config), config, names or ()):
-            rows = sum(table.rows for table in done.tables)
-            what = f"{len(done.made)} of {len(done.tables)} tables new" if done.made else "nothing new"
-            _print(f"{done.role}: {len(done.tables)} tables, {rows:,} rows, {what}: {done.path}")
+        _print_all(publish_roles(Lake.open(config), config, names or ()))
+
+
+@roles_app.command()
+def rotate_key(
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask first.")] = False,
+) -> None:
+    """Replace the key of the masks, and publish to all roles: what a role has kept of its former masks can't be joined
+    with the new ones.
+    """
+    from lakehouse.api import Lake
+    from lakehouse.governance.publish_roles import rotate_masks
+    from lakehouse.settings import settings
+
+    with explained():
+        if not yes:
+            typer.confirm("Replace the key of all masks? This can't be undone.", abort=True)
+        config = settings()
+        _print_all(rotate_masks(Lake.open(config), config))
+
+
+def _print_all(found: list[RolePublication]) -> None:
+    for done in found:
+        rows = sum(table.rows for table in done.tables)
+        what = f"{len(done.made)} of {len(done.tables)} tables new" if done.made else "nothing new"
+        _print(f"{done.role}: {len(done.tables)} tables, {rows:,} rows, {what}: {done.path}")
 
 
 def _print(line: str) -> None:

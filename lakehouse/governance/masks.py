@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lakehouse.errors import HomeUnavailable
 from lakehouse.ingest.postgres.rows import hashed
-from lakehouse.settings import Settings
+from lakehouse.settings import Settings, SettingsError
 
 VARIABLE = "LAKEHOUSE_MASK_KEY"
 _DIGITS = 32
@@ -44,6 +44,24 @@ def mask_key(config: Settings) -> str:
     made = config.secret(VARIABLE)
     assert made is not None
     return made
+
+
+def rotate_mask_key(config: Settings) -> None:
+    """Replaces the key for masks by another one.
+
+    Raises:
+        SettingsError: the key is given by the environment.
+        HomeUnavailable: it can't be written.
+    """
+    file, known = config.secret_file(VARIABLE), mask_key(config)
+    if not file.exists() or file.read_text().strip() != known:
+        raise SettingsError(
+            f"{VARIABLE} is set in the environment: set another one there, and publish to the roles again"
+        )
+    try:
+        os.replace(written_secret(file, secrets.token_hex(32)), file)
+    except OSError as error:
+        raise HomeUnavailable(f"the key for masks can't be kept in {file}: {error.strerror}") from error
 
 
 def written_secret(beside: Path, value: str) -> Path:

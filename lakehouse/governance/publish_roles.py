@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.governance.grants import Sight, sights
-from lakehouse.governance.masks import mask_key, masked, role_key
+from lakehouse.governance.masks import mask_key, masked, role_key, rotate_mask_key
 from lakehouse.governance.role_audit import Entry, close_last, record
 from lakehouse.governance.role_file import (
     PublishedFile,
@@ -81,6 +81,19 @@ def publish_roles(lake: Lake, config: Settings, names: Sequence[str] = ()) -> li
             _withdraw(lake, config, roles)
         inputs = RoleInputs(lake)
         return [_publish(inputs, config, role, seen) for role, seen in planned.items()]
+
+
+def rotate_masks(lake: Lake, config: Settings) -> list[RolePublication]:
+    """Replaces the key for masks, and publishes to all roles. If that is cut off, the next publication goes on: a table
+    that was masked by another key is made anew.
+
+    Raises:
+        SettingsError, HomeUnavailable: see `rotate_mask_key`.
+        RoleError: see `publish_roles`.
+    """
+    with _publishing(config):
+        rotate_mask_key(config)
+    return publish_roles(lake, config)
 
 
 @contextmanager

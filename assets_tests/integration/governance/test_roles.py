@@ -303,6 +303,25 @@ def test_publish_roles__withdraws_the_files_of_roles_that_are_gone(home: Path) -
         Lake.open(role="norway")
 
 
+def test_rotate_key__masks_all_anew(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = "SELECT customer_id FROM retail.sale_lines"
+    published("norway")
+    ((before,),) = rows("norway", query)
+    (home / "roles.yaml").write_text(
+        ROLES[: ROLES.index("  - role: analyst")] + ROLES[ROLES.index("  - role: norway") :]
+    )
+    done = CliRunner().invoke(app, ["roles", "rotate-key", "--yes"])
+    assert "2 of 2 tables new" in " ".join(done.output.split())
+    ((after,),) = rows("norway", query)
+    assert after != before
+    assert before.encode() not in role_path(settings(), "norway").read_bytes()
+    assert rows("norway", f"SELECT count(*) FROM marts.fct_sale_line WHERE customer_id = '{after}'") == [(1,)]
+    monkeypatch.setenv("LAKEHOUSE_MASK_KEY", "given")
+    refused = CliRunner().invoke(app, ["roles", "rotate-key", "--yes"])
+    assert refused.exit_code == 2
+    assert "in the environment" in refused.output
+
+
 def test_audit__says_what_was_published(home: Path) -> None:
     done = published("norway")["norway"]
     found = Lake.open().sql(
