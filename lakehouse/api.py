@@ -55,7 +55,7 @@ class Lake(kernel.Lake):
         known = registry_of(config)
         known = replace(
             known,
-            shared={**known.shared, **catalogue_entries()},
+            shared={**known.shared, **catalogue_entries(config)},
             marts_as_of=partial(marts_as_of, config=config),
         )
         super().__init__(uri, known, warehouse=warehouse, as_of=as_of, connections=connections, limits=limits)

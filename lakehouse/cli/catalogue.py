@@ -55,12 +55,13 @@ def describe(
 ) -> None:
     """Describe a table: its columns, units, rules, partitions, size and freshness."""
     from lakehouse.api import Lake
-    from lakehouse.governance.described import described_tables, table_named
+    from lakehouse.governance.described import table_named
     from lakehouse.governance.figures import Figures, figures
+    from lakehouse.governance.inherited import catalogued
 
     with explained():
         lake = Lake.open()
-        table = table_named(described_tables(lake), name)
+        table = table_named(catalogued(lake, lake.config), name)
         stored = figures(lake, [table]).get(table.sql_name, Figures())
         partitions = _partitions(lake, table) if stored.rows is not None and table.partition_by else None
     console.rule(f"[bold]{table.sql_name}", align="left")
@@ -82,7 +83,8 @@ def catalog(
     from lakehouse.governance.page import write_page
 
     with explained():
-        write_page(Lake.open(), output)
+        lake = Lake.open()
+        write_page(lake, lake.config, output)
     console.print(str(output), highlight=False, soft_wrap=True, markup=False)
 
 

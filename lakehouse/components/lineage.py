@@ -68,10 +68,7 @@ def _told(
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         table = known[name]
-        sources = {
-            column.name: _of_tables(lineage, known, ColumnName(name, column.name), is_copy=True)
-            for column in table.columns
-        }
+        sources = {column.name: _of_tables(lineage, known, ColumnName(name, column.name)) for column in table.columns}
         if url := lake.config.openlineage_url:
             tell(url, table, sources, run_id, started or datetime.now(UTC))
         of_column = {
@@ -87,17 +84,10 @@ def _told(
     return found
 
 
-def _of_tables(
-    lineage: Lineage, known: Mapping[str, DescribedTable], column: ColumnName, *, is_copy: bool
-) -> list[Source]:
-    """What a column is made from: tables, and what is outside of the lake. Views that only models read are passed."""
-    found: list[Source] = []
-    for source in lineage.sources.get(column, ()):
-        copies = is_copy and source.is_copy
-        if source.column.table in known or source.column.is_outside:
-            # A member of a captured row stands in the column of the whole row.
-            whole = source.column.column.split(".")[0] if source.column.table in known else source.column.column
-            found.append(Source(ColumnName(source.column.table, whole), copies))
-        else:
-            found += _of_tables(lineage, known, source.column, is_copy=copies)
-    return list(dict.fromkeys(found))
+def _of_tables(lineage: Lineage, known: Mapping[str, DescribedTable], column: ColumnName) -> list[Source]:
+    """What a column is made from: columns of tables, and what is outside of the lake. A member of a captured row stands
+    in the column of the whole row.
+    """
+    found = lineage.nearest(column, known)
+    whole = [ColumnName(each.table, each.column.split(".")[0]) if each.table in known else each for each, _ in found]
+    return [Source(each, is_copy) for each, (_, is_copy) in zip(whole, found, strict=True)]

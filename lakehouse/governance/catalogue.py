@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.governance.described import DescribedTable, described_tables
+from lakehouse.governance.described import DescribedTable
 from lakehouse.governance.figures import Figures, figures
+from lakehouse.governance.inherited import catalogued
 from lakehouse.lake.contract import Contract, read_contracts
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.registry import Entry
 from lakehouse.lake.sql import literal
+from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,12 +28,12 @@ TABLES, COLUMNS = "catalog_tables", "catalog_columns"
 Row = Mapping[str, Any]
 
 
-def catalogue_entries() -> dict[str, Entry[Lake]]:
-    """The catalogue's tables, for the schema `lake`."""
+def catalogue_entries(config: Settings) -> dict[str, Entry[Lake]]:
+    """The catalogue's tables of an installation, for the schema `lake`."""
     contracts = read_contracts(Path(__file__).parent)
     return {
-        TABLES: Entry(contracts[TABLES], query=_view(contracts[TABLES], _tables)),
-        COLUMNS: Entry(contracts[COLUMNS], query=_view(contracts[COLUMNS], _columns)),
+        TABLES: Entry(contracts[TABLES], query=_view(contracts[TABLES], partial(_tables, config))),
+        COLUMNS: Entry(contracts[COLUMNS], query=_view(contracts[COLUMNS], partial(_columns, config))),
     }
 
 
@@ -81,13 +84,13 @@ def column_rows(tables: Iterable[DescribedTable]) -> list[Row]:
     ]
 
 
-def _tables(lake: Lake) -> list[Row]:
-    tables = described_tables(lake)
+def _tables(config: Settings, lake: Lake) -> list[Row]:
+    tables = catalogued(lake, config)
     return table_rows(tables, figures(lake, tables))
 
 
-def _columns(lake: Lake) -> list[Row]:
-    return column_rows(described_tables(lake))
+def _columns(config: Settings, lake: Lake) -> list[Row]:
+    return column_rows(catalogued(lake, config))
 
 
 def _view(contract: Contract, rows_of: Callable[[Lake], list[Row]]) -> Callable[[Lake, duckdb.DuckDBPyConnection], str]:

@@ -7,7 +7,7 @@ ledger's part, which rows a row is made from, is in `row_lineage`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -87,6 +87,19 @@ class Lineage:
         """The columns that are made from a column."""
         return list(self.targets.get(column, ()))
 
+    def nearest(self, column: ColumnName, known: Container[str], *, is_copy: bool = True) -> list[Source]:
+        """What a column is made from in `known` tables, or outside of the lake: views that only models read are passed.
+        A member of a captured row has the row's column and its own name: `image.amount`.
+        """
+        found: list[Source] = []
+        for source in self.sources.get(column, ()):
+            copies = is_copy and source.is_copy
+            if source.column.table in known or source.column.is_outside:
+                found.append(Source(source.column, copies))
+            else:
+                found += self.nearest(source.column, known, is_copy=copies)
+        return list(dict.fromkeys(found))
+
     def all_up(self, columns: Iterable[ColumnName]) -> set[ColumnName]:
         """All columns that some columns are made from, however far."""
         return self._all(columns, self.up)
@@ -104,11 +117,6 @@ class Lineage:
                     found.add(each)
                     waiting.append(each)
         return found
-
-    def sources_of_table(self, table: str, columns: Sequence[str]) -> dict[str, list[ColumnName]]:
-        """The sources of a table's columns, without those that have none."""
-        found = {column: self.up(ColumnName(table, column)) for column in columns}
-        return {column: sources for column, sources in found.items() if sources}
 
 
 @dataclass(frozen=True)

@@ -10,23 +10,24 @@ from pathlib import Path
 from string import Template
 
 from lakehouse.governance.catalogue import column_rows, table_rows
-from lakehouse.governance.described import described_tables
 from lakehouse.governance.figures import figures
+from lakehouse.governance.inherited import catalogued
 from lakehouse.lake.lake import Lake
+from lakehouse.settings import Settings
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def write_page(lake: Lake, output: Path) -> None:
+def write_page(lake: Lake, config: Settings, output: Path) -> None:
     """Writes the page to a file, which it replaces in one step."""
     part = output.with_name(f"{output.name}.part")
-    part.write_text(page(lake), encoding="utf-8")
+    part.write_text(page(lake, config), encoding="utf-8")
     part.replace(output)
 
 
-def page(lake: Lake) -> str:
+def page(lake: Lake, config: Settings) -> str:
     """The page of the lake's tables."""
-    tables = described_tables(lake)
+    tables = catalogued(lake, config)
     columns: dict[tuple[str, str], list[dict[str, object]]] = {}
     for row in column_rows(tables):
         said = {name: value for name, value in row.items() if value not in (None, False)}

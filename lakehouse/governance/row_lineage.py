@@ -121,7 +121,9 @@ def _steps(
     copies: dict[str, dict[str, str]] = {}
     made: dict[str, set[str]] = {}
     for column in names:
-        for source, is_copy in _before(lineage, by_name, ColumnName(table.sql_name, column)):
+        for source, is_copy in lineage.nearest(ColumnName(table.sql_name, column), by_name):
+            if source.is_outside:
+                continue
             made.setdefault(source.table, set()).add(column)
             if is_copy:
                 copies.setdefault(source.table, {}).setdefault(column, source.column)
@@ -152,19 +154,6 @@ def _step(before: DescribedTable, key: Sequence[str], taken: Mapping[str, str], 
         return _Step(before.sql_name, tuple((column, taken[column]) for column in of_key), False)
     # The winners of raw rows whose key is made from them: all that is taken over.
     return _Step(before.sql_name, tuple(taken.items()), True) if taken else None
-
-
-def _before(
-    lineage: Lineage, by_name: Mapping[str, DescribedTable], column: ColumnName, is_copy: bool = True
-) -> Iterator[tuple[ColumnName, bool]]:
-    """The columns of the lake's tables and marts before a column; views that only models read are passed."""
-    for source in lineage.sources.get(column, ()):
-        if source.column.is_outside:
-            continue
-        if source.column.table in by_name:
-            yield source.column, is_copy and source.is_copy
-        else:
-            yield from _before(lineage, by_name, source.column, is_copy and source.is_copy)
 
 
 def _query(step: _Step, rows: Rows) -> str:
