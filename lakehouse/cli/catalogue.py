@@ -127,13 +127,15 @@ def _columns(table: DescribedTable) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
+    from lakehouse.governance.described import DEFAULT_LEVEL
+
     shown = Table("column", "type", "unit", "description", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for column in table.columns:
         marks = [
             "key" if column.is_key else "",
             "" if column.nullable else "required",
             "personal" if column.pii else "",
-            column.classification if column.classification != table.classification or column.pii else "",
+            column.classification if column.classification != DEFAULT_LEVEL else "",
             f"refers to {column.references}" if column.references else "",
             f"format {column.format}" if column.format else "",
         ]

@@ -37,12 +37,16 @@ def export(
 
     from lakehouse.api import Lake
     from lakehouse.governance.described import described_tables, table_named
-    from lakehouse.governance.odcs import file_name, odcs, odcs_text
+    from lakehouse.governance.graph import whole_lineage
+    from lakehouse.governance.inherited import exported
+    from lakehouse.governance.odcs import file_name, odcs_text
 
     with explained():
-        tables = described_tables(Lake.open())
+        lake = Lake.open()
+        tables = described_tables(lake)
         wanted = tables if table is None else [table_named(tables, table)]
-        documents = {file_name(each): odcs(each) for each in wanted}
+        found = exported(tables, whole_lineage(tables, lake.config))
+        documents = {file_name(each): found[each.sql_name] for each in wanted}
         if output is None:
             sys.stdout.write(odcs_text(documents.values()))
         elif table is not None:
@@ -64,24 +68,25 @@ def diff(
     from lakehouse.governance.contract_differences import broken_by, differences, read_documents
     from lakehouse.governance.described import described_tables
     from lakehouse.governance.graph import whole_lineage
-    from lakehouse.governance.odcs import odcs
+    from lakehouse.governance.inherited import exported
 
     with explained():
         lake = Lake.open()
         tables, before = described_tables(lake), read_documents(old)
+        lineage = whole_lineage(tables, lake.config)
         if new is not None:
             after = read_documents(new)
         else:
             # One file is compared with its own tables, a folder with all.
-            after = {each.sql_name: odcs(each) for each in tables if old.is_dir() or each.sql_name in before}
+            now = exported(tables, lineage)
+            after = {name: document for name, document in now.items() if old.is_dir() or name in before}
         found = differences(before, after)
         breaking = [each for each in found if each.breaks]
-        lineage = whole_lineage(tables, lake.config) if breaking else None
         for each in found:
             console.print(
                 f"{'BREAKS ' if each.breaks else 'changes'} {each}", highlight=False, markup=False, soft_wrap=True
             )
-            if lineage is not None and each.breaks:
+            if each.breaks:
                 for column in broken_by(each, before, lineage):
                     console.print(f"          {column}", highlight=False, markup=False, soft_wrap=True)
     if not found:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from lakehouse.governance.described import LEVELS, DescribedColumn, DescribedTable, described_tables
 from lakehouse.governance.graph import whole_lineage
 from lakehouse.governance.lineage import ColumnName, Lineage
+from lakehouse.governance.odcs import Document, odcs
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.warehouse.dbt import DbtFailed
@@ -27,6 +29,18 @@ def catalogued(lake: Lake, config: Settings) -> list[DescribedTable]:
     except DbtFailed as error:
         _log.warning("Units and classifications of the marts are left out: %s", error)
         return tables
+
+
+def exported(tables: Sequence[DescribedTable], lineage: Lineage) -> dict[str, Document]:
+    """Contracts in a standard's form, by the tables' SQL names: with what marts inherit, and what each column is
+    made from.
+    """
+    known = {table.sql_name for table in tables}
+
+    def sources(table: str, column: str) -> list[str]:
+        return [str(source.column) for source in lineage.nearest(ColumnName(table, column), known)]
+
+    return {each.sql_name: odcs(each, partial(sources, each.sql_name)) for each in with_inherited(tables, lineage)}
 
 
 def with_inherited(tables: Sequence[DescribedTable], lineage: Lineage) -> list[DescribedTable]:

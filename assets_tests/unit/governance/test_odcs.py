@@ -100,7 +100,12 @@ def test_odcs__has_the_rules_as_queries_that_run(tables: list[DescribedTable]) -
 def test_export__writes_one_table_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = CliRunner().invoke(app, ["contract", "export", "fct_sale_line"])
     assert shown.exit_code == 0
-    assert yaml.safe_load(shown.output)["name"] == "marts.fct_sale_line"
+    said = yaml.safe_load(shown.output)
+    assert said["name"] == "marts.fct_sale_line"
+    columns = {each["name"]: each for each in said["schema"][0]["properties"]}
+    assert columns["amount"]["transformSourceObjects"] == ["retail.sale_lines.amount"]
+    assert {"property": "pii", "value": True} in columns["customer_id"]["customProperties"]
+    assert [error.message for error in validator().iter_errors(said)] == []
     one = CliRunner().invoke(app, ["contract", "export", "fct_sale_line", "-o", str(tmp_path / "one.yaml")])
     assert one.exit_code == 0
     assert (tmp_path / "one.yaml").read_text() == shown.output
