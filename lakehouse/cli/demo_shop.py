@@ -15,6 +15,7 @@ from rich.console import Console
 
 from lakehouse.api import Lake
 from lakehouse.ingest.file_server import FileServer
+from lakehouse.ingest.pseudonyms import VARIABLE
 from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source
 from lakehouse.settings import settings
 from lakehouse.simulators.document_server import DocumentServer
@@ -38,9 +39,16 @@ _FILES = {
 
 
 def use_shop(home: Path) -> None:
-    """Points this process at the shop's files, and lets it store pseudonyms of customers."""
+    """Points this process at the shop's files, and lets it store pseudonyms of persons. Their key is a file of the
+    home, so that every later command on it has the same.
+    """
     os.environ["LAKEHOUSE_RETAIL_URL"] = str(home / "shop")
-    os.environ["LAKEHOUSE_PSEUDONYM_KEY"] = "the key of the demonstration"
+    os.environ.pop(VARIABLE, None)
+    key = home / "secrets" / VARIABLE
+    if not key.exists():
+        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key.touch(mode=0o600)
+        key.write_text("the key of the demonstration")
 
 
 @contextmanager

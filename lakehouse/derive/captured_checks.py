@@ -66,7 +66,8 @@ def _source_equals_lake(lake: Lake, source: CapturedSource, partitions: Partitio
         "rows_in_lake": sum(table.here for table in compared.tables),
         "rows_pending": sum(table.pending for table in compared.tables),
     }
-    at = f"at {compared.position}"
+    first = f"; first {rows[0]['table']} {rows[0]['key']}: {rows[0]['found']}" if rows else ""
+    at = f"at {compared.position}{first}"
     return found(rows, f"1 row differs {at}", f"rows differ {at}", count=differing, **facts)
 
 

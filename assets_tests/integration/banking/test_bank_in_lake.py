@@ -220,6 +220,8 @@ def test_commands__capture_and_verify(installed_bank: Bank) -> None:
     tampered = run.invoke(app, ["banking", "verify"])
     assert tampered.exit_code == 1
     assert "1 DIFFER" in tampered.output
+    other_key = run.invoke(app, ["banking", "verify"], env={"LAKEHOUSE_PSEUDONYM_KEY": "another", "COLUMNS": "200"})
+    assert "other personal data, or they were hashed with another LAKEHOUSE_PSEUDONYM_KEY" in other_key.output
     with bank.database.connect(autocommit=True) as connection:
         connection.execute("ALTER TABLE bank.branch ADD nickname text")
     bank.call("add_branch", {"key": "new branch", "name": "Quay"})

@@ -6,6 +6,7 @@ them yet; all others must be equal. Nothing is written, neither to the lake nor 
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,13 +22,15 @@ from lakehouse.ingest.postgres.pgoutput import decode
 from lakehouse.ingest.postgres.rows import META, images
 from lakehouse.ingest.postgres.server import Server, attached, serving
 from lakehouse.ingest.postgres.store import BatchStore
+from lakehouse.ingest.pseudonyms import VARIABLE
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.sql import Relation
+from lakehouse.lake.sql import Relation, literal
 
 if TYPE_CHECKING:
     import duckdb
 
 _SHOWN = 10
+_PERSONAL = f"other personal data, or they were hashed with another {VARIABLE}"
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,12 @@ def _pending(server: Server, folder: Path, last: Batch) -> LogBatch:
     return pending
 
 
+def _impersonal(image: str, table: CapturedTable) -> str:
+    """An expression for an image without personal data."""
+    without = json.dumps({column.name: None for column in table.columns if column.pii})
+    return f"json_merge_patch({image}::JSON, {literal(without)}::JSON)::VARCHAR"
+
+
 def _compared(
     lake: Lake,
     connection: duckdb.DuckDBPyConnection,
@@ -141,6 +150,7 @@ def _compared(
         CREATE OR REPLACE TEMP TABLE differing AS
         SELECT coalesce(there.key, here.key) AS key,
             CASE WHEN here.key IS NULL THEN 'only in the database' WHEN there.key IS NULL THEN 'only in the lake'
+                WHEN {_impersonal("there.image", table)} = {_impersonal("here.image", table)} THEN {literal(_PERSONAL)}
                 ELSE 'other values' END AS found
         FROM (SELECT {META}.key AS key, {META}.image AS image FROM {files}) AS there
         FULL JOIN here ON there.key = here.key
