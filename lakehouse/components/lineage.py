@@ -28,7 +28,8 @@ def table_lineage(lake: Lake, path: str, run_id: str, started: datetime | None =
     """The metadata of a table of the lake that a run has written, by its path; sends the events of it."""
     try:
         tables, lineage = _of_lake(lake)
-        return _told(lake, tables, lineage, [path.replace("/", ".")], run_id, started)[path.replace("/", ".")]
+        name = path.replace("/", ".")
+        return _told(lake, tables, lineage, [name], run_id, started).get(name, {})
     except LakehouseError as error:
         _log.warning("The lineage of %s is left out: %s", path, error)
         return {}
@@ -66,7 +67,7 @@ def _told(
 ) -> dict[str, dict[str, Any]]:
     known = {table.sql_name: table for table in tables}
     found: dict[str, dict[str, Any]] = {}
-    for name in names:
+    for name in (each for each in names if each in known):
         table = known[name]
         sources = {column.name: _of_tables(lineage, known, ColumnName(name, column.name)) for column in table.columns}
         if url := lake.config.openlineage_url:

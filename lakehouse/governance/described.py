@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from lakehouse.catalog import DOMAINS, kinds, sources
+from lakehouse import catalog
+from lakehouse.catalog import kinds, sources
 from lakehouse.derive.captured import CapturedSource
 from lakehouse.derive.source import Source
 from lakehouse.errors import LakehouseError, did_you_mean
@@ -138,7 +139,7 @@ def _of_lake(schema: str, name: str, entry: Entry[Lake], known: Mapping[str, Sou
     contract, source = entry.contract, known.get(schema)
     of_domain = [each for each in known.values() if contract.domain and _domain_of(each) == contract.domain]
     owners = source.owners if source else tuple(owner for each in of_domain for owner in each.owners)
-    is_of_all = source is None and schema in {SHARED_SCHEMA, *(domain.name for domain in DOMAINS)}
+    is_of_all = source is None and schema in {SHARED_SCHEMA, *(domain.name for domain in catalog.DOMAINS)}
     return DescribedTable(
         schema=schema,
         name=name,
@@ -156,14 +157,14 @@ def _of_lake(schema: str, name: str, entry: Entry[Lake], known: Mapping[str, Sou
 
 
 def _domain_of(source: Source) -> str:
-    return next(domain.name for domain in DOMAINS if source.kind in {kind.name for kind in domain.kinds})
+    return next(domain.name for domain in catalog.DOMAINS if source.kind in {kind.name for kind in domain.kinds})
 
 
 def _kind(name: str, entry: Entry[Lake], source: Source | None, contract: Contract) -> str:
     if entry.query is not None:
         return "view"
     if source is None:
-        of_domains = contract.domain in {domain.name for domain in DOMAINS}
+        of_domains = contract.domain in {domain.name for domain in catalog.DOMAINS}
         return "system" if not of_domains else "raw" if contract.by_ledger else "derived"
     captured = {table.name for table in source.of.tables} if isinstance(source, CapturedSource) else None
     if name in (captured or ()):
@@ -193,7 +194,7 @@ def _marts(known: Mapping[str, Source]) -> Iterator[DescribedTable]:
     for model in models().values():
         kind = next(kind for kind in kinds().values() if kind.marts and kind.marts[0] == model.part)
         owners = dict.fromkeys(owner for each in known.values() if each.kind == kind.name for owner in each.owners)
-        domain = next(domain.name for domain in DOMAINS if kind in domain.kinds)
+        domain = next(domain.name for domain in catalog.DOMAINS if kind in domain.kinds)
         yield _mart(model, ", ".join(owners), domain)
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from lakehouse.catalog import DOMAINS, sources
+from lakehouse import catalog
+from lakehouse.catalog import sources
 from lakehouse.derive.captured import CapturedSource
 from lakehouse.derive.source import Source as LakeSource
 from lakehouse.domains.market.quotes.feed import Feed
@@ -90,7 +91,7 @@ def _united(table: DescribedTable, contracts: Mapping[str, Contract], known: Map
 
 def _of_domain(domain: str, table: str, known: Mapping[str, LakeSource]) -> list[str]:
     """A table of every source of a domain."""
-    kinds = {kind.name for each in DOMAINS if each.name == domain for kind in each.kinds}
+    kinds = {kind.name for each in catalog.DOMAINS if each.name == domain for kind in each.kinds}
     return [f"{name}.{table}" for name, source in known.items() if source.kind in kinds]
 
 

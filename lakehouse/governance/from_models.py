@@ -65,6 +65,8 @@ def traced(made: Compiled, of_lake: Mapping[str, Collection[str]]) -> Lineage:
     found: dict[ColumnName, tuple[Source, ...]] = {}
     undeclared: set[ColumnName] = set()
     for name, model in models().items():
+        if name not in made.models:
+            continue
         named = [column.name for column in model.columns]
         _trace(f"{MARTS_SCHEMA}.{name}", made.models[name], named, schema, found, undeclared)
     for name, columns in made.tables.items():

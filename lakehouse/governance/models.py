@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.lake.strict_yaml import yaml_documents
-from lakehouse.warehouse.dbt import PROJECT
+from lakehouse.warehouse import dbt
 
 _BLOCK = re.compile(r"\{%\s*docs\s+(\w+)\s*%\}(.*?)\{%\s*enddocs\s*%\}", re.DOTALL)
 _USE = re.compile(r"""\{\{\s*doc\(["'](\w+)["']\)\s*\}\}""")
@@ -47,9 +47,13 @@ class Model:
     rules: tuple[tuple[str, str], ...]
 
 
-@cache
-def models(project: Path = PROJECT) -> Mapping[str, Model]:
+def models() -> Mapping[str, Model]:
     """The published models of the dbt project, by name."""
+    return _models(dbt.PROJECT)
+
+
+@cache
+def _models(project: Path) -> Mapping[str, Model]:
     folder = project / "models"
     texts = dict(block for path in folder.rglob("*.md") for block in _BLOCK.findall(path.read_text()))
     marts = folder / "marts"
