@@ -13,6 +13,7 @@ from threading import Thread
 from uuid import uuid4
 
 import pytest
+from jsonschema import Draft202012Validator
 from openlineage.client.serde import Serde
 
 from lakehouse.api import Lake
@@ -23,6 +24,40 @@ from lakehouse.governance.openlineage import run_events, tell
 
 STARTED = datetime(2024, 3, 28, 9, tzinfo=UTC)
 RUN = str(uuid4())
+
+_FACETS = {
+    "type": "object",
+    "additionalProperties": {
+        "type": "object",
+        "properties": {"_producer": {"format": "uri"}, "_schemaURL": {"format": "uri"}},
+        "required": ["_producer", "_schemaURL"],
+    },
+}
+_NAMED = {
+    "type": "object",
+    "properties": {"namespace": {"type": "string"}, "name": {"type": "string"}, "facets": _FACETS},
+    "required": ["namespace", "name"],
+}
+_RUN_EVENT = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {
+        "eventType": {"enum": ["START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER"]},
+        "eventTime": {"type": "string", "format": "date-time"},
+        "producer": {"type": "string", "format": "uri"},
+        "schemaURL": {"type": "string", "format": "uri"},
+        "run": {
+            "type": "object",
+            "properties": {"runId": {"type": "string", "format": "uuid"}, "facets": _FACETS},
+            "required": ["runId"],
+        },
+        "job": _NAMED,
+        "inputs": {"type": "array", "items": _NAMED},
+        "outputs": {"type": "array", "items": _NAMED},
+    },
+    "required": ["run", "job", "eventTime", "producer", "schemaURL"],
+}
+"""What the standard demands of a run's event: https://openlineage.io/spec/2-0-2/OpenLineage.json"""
 
 
 @pytest.fixture
@@ -78,6 +113,15 @@ def test_run_events__have_schema_inputs_and_column_lineage(
     fields = output["facets"]["columnLineage"]["fields"]
     assert {each["field"] for each in fields["amount"]["inputFields"]} == {"quantity", "unit_price"}
     assert fields["country"]["inputFields"][0]["transformations"][0]["subtype"] == "IDENTITY"
+
+
+def test_run_events__are_valid_by_the_standard(table: DescribedTable, sources: dict[str, tuple[Source, ...]]) -> None:
+    validator = Draft202012Validator(_RUN_EVENT, format_checker=Draft202012Validator.FORMAT_CHECKER)
+    told = [json.loads(Serde.to_json(event)) for event in run_events(table, sources, RUN, STARTED, STARTED)]
+    assert [error.message for event in told for error in validator.iter_errors(event)] == []
+    told[0]["run"]["runId"] = "no UUID"
+    del told[1]["outputs"][0]["facets"]["schema"]["_schemaURL"]
+    assert [len(list(validator.iter_errors(event))) for event in told] == [1, 1]
 
 
 def test_tell__appends_to_a_file(table: DescribedTable, sources: dict[str, tuple[Source, ...]], tmp_path: Path) -> None:
