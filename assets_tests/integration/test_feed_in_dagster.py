@@ -157,6 +157,8 @@ def test_a_run_of_today_polls_stores_and_makes_windows(
     for table in TABLES:
         rows = lake.stored(table).filter(pl.col("day") == today())
         assert metadata_of(result, table)["dagster/partition_row_count"] == rows.height
+    made_from = metadata_of(result, "quote_windows")["dagster/column_lineage"].deps_by_column["mean_price"]
+    assert {(*each.asset_key.path, each.column_name) for each in made_from} == {(SOURCE, "quotes", "latest_price")}
     evaluated = {(found.asset_key.path[-1], found.check_name) for found in result.get_asset_check_evaluations()}
     assert {("quote_windows", "consistent_with_quotes"), ("quotes", "key_is_unique")} <= evaluated
     assert TOKEN not in "".join(str(event) for event in instance.all_logs(result.run_id))
