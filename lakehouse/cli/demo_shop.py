@@ -16,6 +16,7 @@ from rich.console import Console
 from lakehouse.api import Lake
 from lakehouse.ingest.file_server import FileServer
 from lakehouse.ingest.pseudonyms import VARIABLE
+from lakehouse.ingest.secret_files import kept_once
 from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source
 from lakehouse.settings import settings
 from lakehouse.simulators.document_server import DocumentServer
@@ -44,11 +45,7 @@ def use_shop(home: Path) -> None:
     """
     os.environ["LAKEHOUSE_RETAIL_URL"] = str(home / "shop")
     os.environ.pop(VARIABLE, None)
-    key = home / "secrets" / VARIABLE
-    if not key.exists():
-        key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key.touch(mode=0o600)
-        key.write_text("the key of the demonstration")
+    kept_once(home / "secrets" / VARIABLE, lambda: b"the key of the demonstration")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -28,15 +27,14 @@ def create_key() -> None:
     """Make this installation's key, in a file that only you can read. From then on, loads store pseudonyms."""
     from lakehouse.errors import SourceError
     from lakehouse.ingest.pseudonyms import VARIABLE
+    from lakehouse.ingest.secret_files import kept_once
     from lakehouse.settings import settings
 
     with explained():
         file = settings().secret_file(VARIABLE)
         if settings().secret(VARIABLE):
             raise SourceError(f"there is a key already, in {VARIABLE} or {file}: another would make other pseudonyms")
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
-            made.write(f"{secrets.token_hex(32)}\n")
+        kept_once(file, lambda: f"{secrets.token_hex(32)}\n".encode())
     for line in (
         f"The key is in {file}. Keep a copy elsewhere: without it no person can be told from a pseudonym.",
         "Loads store pseudonyms from now on. Run lakehouse reload retail for what was loaded before; rows that are",

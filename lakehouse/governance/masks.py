@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
-from pathlib import Path
 
 from lakehouse.errors import HomeUnavailable
 from lakehouse.ingest.postgres.rows import hashed
+from lakehouse.ingest.secret_files import kept_once, replace_secret
 from lakehouse.settings import Settings, SettingsError
 
 VARIABLE = "LAKEHOUSE_MASK_KEY"
@@ -30,15 +29,7 @@ def mask_key(config: Settings) -> str:
         return known
     file = config.secret_file(VARIABLE)
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = written_secret(file, secrets.token_hex(32))
-        try:
-            # Of two processes at once the first one's key stays, and is never seen half written.
-            os.link(fresh, file)
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
+        kept_once(file, _fresh)
     except OSError as error:
         raise HomeUnavailable(f"the key for masks can't be kept in {file}: {error.strerror}") from error
     made = config.secret(VARIABLE)
@@ -59,19 +50,13 @@ def rotate_mask_key(config: Settings) -> None:
             f"{VARIABLE} is set in the environment: set another one there, and publish to the roles again"
         )
     try:
-        os.replace(written_secret(file, secrets.token_hex(32)), file)
+        replace_secret(file, _fresh())
     except OSError as error:
         raise HomeUnavailable(f"the key for masks can't be kept in {file}: {error.strerror}") from error
 
 
-def written_secret(beside: Path, value: str) -> Path:
-    """A file beside another one that holds a secret, readable by its owner alone."""
-    fresh = beside.with_name(f"{beside.name}-{secrets.token_hex(4)}")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{value}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return fresh
+def _fresh() -> bytes:
+    return f"{secrets.token_hex(32)}\n".encode()
 
 
 def role_key(key: str, role: str) -> bytes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from pathlib import Path
 
 from lakehouse.errors import HomeUnavailable
+from lakehouse.ingest.secret_files import kept_once
 
 _BYTES = 32
 
@@ -23,18 +23,7 @@ def pii_key(given: str | None, home: Path) -> bytes:
         return hashlib.sha256(given.encode()).digest()
     path = home / "pii-key"
     try:
-        if not path.exists():
-            home.mkdir(parents=True, exist_ok=True)
-            fresh = home / f"pii-key-{secrets.token_hex(4)}"
-            fresh.touch(mode=0o600)
-            fresh.write_bytes(secrets.token_bytes(_BYTES))
-            try:
-                # Of two processes at once the first one's key stays, and is never seen half written.
-                os.link(fresh, path)
-            except FileExistsError:
-                pass
-            finally:
-                fresh.unlink()
-        return path.read_bytes()
+        home.mkdir(parents=True, exist_ok=True)
+        return kept_once(path, lambda: secrets.token_bytes(_BYTES))
     except OSError as error:
         raise HomeUnavailable(f"the key for personal data can't be kept in {path}: {error.strerror}") from error
