@@ -96,6 +96,7 @@ def placeholders(
             "lakehouse stream": "lakehouse stream --rounds 1 --every 0.5",
             "version=3": "version=1",
             "lakehouse watch": "lakehouse watch --once",
+            "vendors add kraken": f"vendors add kraken --to {tmp_path / 'defs'}",
         }
 
 

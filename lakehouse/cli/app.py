@@ -31,6 +31,7 @@ from lakehouse.cli.release import release_app
 from lakehouse.cli.retail import retail_app
 from lakehouse.cli.roles import roles_app
 from lakehouse.cli.upkeep import migrate, rebuild, status
+from lakehouse.cli.vendors import vendors_app
 
 app = typer.Typer(
     name="lakehouse",
@@ -49,6 +50,7 @@ app.add_typer(retail_app)
 app.add_typer(pseudonyms_app)
 app.add_typer(judgements_app)
 app.add_typer(roles_app)
+app.add_typer(vendors_app)
 for command in (
     backfill,
     update,

@@ -6,11 +6,13 @@ answer mean is not known here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from lakehouse.errors import AnswerRefused, NoAnswer, QuotaExhausted, RunOver, Unreachable
 from lakehouse.ingest import json_lines
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
 _MOST_PAGES = 10_000
+_IN_ADDRESS = re.compile(r"\{(\w+)\}")
 _BATCH = "a batch of questions"
 """Names a batch in errors. Its size and content would make the same error another one in each run."""
 
@@ -47,7 +50,7 @@ class ApiClient:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._api = endpoint.api
+        self._api, self._endpoint = endpoint.api, endpoint
         self._connection = Connection(endpoint)
 
     def __enter__(self) -> ApiClient:
@@ -97,7 +100,8 @@ class ApiClient:
             AnswerRefused, QuotaExhausted, Unreachable, RunOver, NoAnswer: see `Connection.send`.
         """
         if self._api.records is None:
-            request = Request(self._asked(parameters), None, parameters, datatype=parameters.get("datatype"))
+            url, sent = self._addressed(parameters)
+            request = Request(self._asked(parameters), url, sent, datatype=parameters.get("datatype"))
             return self._connection.send(request)[0]
         pages = list(self._pages(parameters, self._api.records))
         return Answer(json_lines.lines(record for _, page in pages for record in page.records), pages[0][0])
@@ -157,7 +161,8 @@ class ApiClient:
         size = 0
         for number in count():
             asked = self._asked(sent)
-            answer, link = self._connection.send(Request(asked, url, sent, datatype="json"))
+            address, query = (url, sent) if url is not None else self._addressed(sent)
+            answer, link = self._connection.send(Request(asked, address, query, datatype="json"))
             size += len(answer.body)
             page = self._read_page(number, answer.body, link, path, asked)
             yield answer.published_at, page
@@ -188,6 +193,13 @@ class ApiClient:
                 f"api.records in the defs.yaml of {source}"
             )
         return Page(number, document, [record for each in arrays for record in each], link)
+
+    def _addressed(self, parameters: Mapping[str, str]) -> tuple[httpx.URL | None, dict[str, str]]:
+        """The address of a request, if its path has names of parameters in braces, and the other parameters."""
+        address, rest = self._endpoint.address, dict(parameters)
+        for name in _IN_ADDRESS.findall(address):
+            address = address.replace(f"{{{name}}}", quote(rest.pop(name, ""), safe=""))
+        return (self._connection.url.join(address), rest) if len(rest) < len(parameters) else (None, rest)
 
     def _own_page(self, link: str) -> httpx.URL:
         """The address of a next page. It gets the key, so it must be the vendor's own.

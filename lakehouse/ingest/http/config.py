@@ -38,6 +38,10 @@ class ApiKey(Strict):
         pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
         description="Name of the header that carries it instead; that of Authorization is `Bearer <key>`.",
     )
+    further: dict[str, str] = Field(
+        {},
+        description="Further headers -> environment variables that hold their values, where a key has two parts.",
+    )
     variable: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$", description="Environment variable that holds the key.")
 
 
@@ -58,7 +62,9 @@ class Api(Strict):
     }
 
     url: str = Field(
-        pattern=r"^https?://[^/\s]", description="Address without parameters; LAKEHOUSE_<SOURCE>_URL takes precedence."
+        pattern=r"^https?://[^/\s]",
+        description="Address without parameters; LAKEHOUSE_<SOURCE>_URL takes precedence. In its path, {name} is "
+        "filled in by the parameter of that name of a request.",
     )
     key: ApiKey | None = Field(None, description="The key, if the vendor takes one.")
     without_key: WithoutKey | None = Field(
@@ -134,6 +140,7 @@ class Endpoint:
     Args:
         url: takes precedence over the YAML; likewise `rate`, requests a minute as text.
         answer_max_bytes: an answer with more is refused.
+        further: the values of `api.key.further`, by environment variable; None for one that is not set.
     """
 
     source: str
@@ -142,6 +149,7 @@ class Endpoint:
     key: str | None = field(default=None, repr=False)
     rate: str | None = None
     answer_max_bytes: int = 64 * 2**20
+    further: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, source: str, api: Api, variables: Variables, setting: str = "url") -> Endpoint:
@@ -158,6 +166,7 @@ class Endpoint:
             key=key,
             rate=variables.source_variable(source, "requests_per_minute"),
             answer_max_bytes=variables.answer_max_bytes,
+            further={name: variables.secret(name) for name in (api.key.further.values() if api.key else ())},
         )
 
     @property
@@ -199,10 +208,23 @@ class Endpoint:
             SourceError: the vendor requires a key, and none is set.
         """
         key = self.require_key()
-        if self.api.key is None or self.api.key.header is None or key is None:
+        if self.api.key is None or key is None:
             return {}
+        further = {header: self.further.get(name) or "" for header, name in self.api.key.further.items()}
+        if self.api.key.header is None:
+            return further
         is_bearer = self.api.key.header.lower() == "authorization"
-        return {self.api.key.header: f"Bearer {key}" if is_bearer else key}
+        return {self.api.key.header: f"Bearer {key}" if is_bearer else key, **further}
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The key with its further parts, likewise.
+
+        Raises:
+            SourceError: the vendor requires a key, and a part of it is not set.
+        """
+        key = self.require_key()
+        return () if key is None else (key, *(value for value in self.further.values() if value))
 
     def require_key(self) -> str | None:
         """The key; None if the vendor requires none.
@@ -210,9 +232,9 @@ class Endpoint:
         Raises:
             SourceError: the vendor requires a key, and none is set.
         """
-        if self.api.key is not None and self.key is None:
+        if unset := self._unset:
             raise SourceError(
-                f"{self.source} wants a key and {self.api.key.variable} is not set; put the one that the vendor gave "
+                f"{self.source} wants a key and {unset} is not set; put the one that the vendor gave "
                 "you into that environment variable, or into .env"
             )
         return self.key if self.api.key is not None else None
@@ -220,9 +242,16 @@ class Endpoint:
     @property
     def lacks_key(self) -> str | None:
         """The reason why no request can be sent, if a key is missing."""
-        if self.api.key is None or self.key is not None:
+        return f"{self._unset} is not set, so that {self.source} can't be asked" if self._unset else None
+
+    @property
+    def _unset(self) -> str | None:
+        """The environment variable with the key, or a part of it, that is missing."""
+        if self.api.key is None:
             return None
-        return f"{self.api.key.variable} is not set, so that {self.source} can't be asked"
+        if self.key is None:
+            return self.api.key.variable
+        return next((name for name in self.api.key.further.values() if self.further.get(name) is None), None)
 
     @property
     def requests_per_minute(self) -> int:

@@ -126,7 +126,7 @@ class Connection:
         self.api = api
         self.url = httpx.URL(endpoint.address)
         self._key, self._headers = endpoint.key_parameter, endpoint.key_header
-        self._secret = Secret(endpoint.require_key())
+        self._secret = Secret(*endpoint.secrets)
         self.answer_max_bytes = endpoint.answer_max_bytes
         endpoint.warn_of_open_key()
         # Failed tries are reported once, by the last one's error: log lines in between would break progress bars.

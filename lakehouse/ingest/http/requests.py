@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from itertools import product
+from zoneinfo import ZoneInfo
 
 from lakehouse.ingest.names import ObjectName
 from lakehouse.ingest.partitioning import start_of
@@ -15,6 +16,29 @@ from lakehouse.lake.lake import Lake
 
 _DAY = timedelta(days=1)
 _NO_MONTH = "0001-01"
+
+
+def is_by_month(parameters: Mapping[str, str]) -> bool:
+    """Whether parameters have a month filled in (see `month_texts`)."""
+    return any("{month" in value for value in parameters.values())
+
+
+def month_texts(month: date, zone: str) -> dict[str, str]:
+    """The ways in which vendors want a month, by the names that stand for them in parameters: `month` (2024-03), its
+    first and last dates, and its first and last seconds in a time zone, as RFC 3339 in UTC and in seconds since 1970.
+    """
+    following = start_of("month", month + timedelta(days=31))
+    starts, ends = (datetime.combine(day, time(), ZoneInfo(zone)).astimezone(UTC) for day in (month, following))
+    last = ends - timedelta(seconds=1)
+    return {
+        "month": f"{month:%Y-%m}",
+        "month_first": f"{month:%Y-%m-%d}",
+        "month_last": f"{following - _DAY:%Y-%m-%d}",
+        "month_start": f"{starts:%Y-%m-%dT%H:%M:%SZ}",
+        "month_end": f"{last:%Y-%m-%dT%H:%M:%SZ}",
+        "month_start_s": f"{starts.timestamp():.0f}",
+        "month_end_s": f"{last.timestamp():.0f}",
+    }
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,7 @@ class Requests:
         kept: parameters whose values stay with the rows: another value is another object.
         chosen: returns the parameters that the settings override; raises SourceError if a value is not allowed.
         stored: returns further subjects, which the tables of a lake give.
+        zone: time zone of the months, for parameters that are moments (see `month_texts`).
     """
 
     dataset: str
@@ -51,11 +76,12 @@ class Requests:
     kept: tuple[str, ...]
     chosen: Callable[[], Mapping[str, str]]
     stored: Callable[[Lake], Iterable[str]] | None = None
+    zone: str = "UTC"
 
     @cached_property
     def by_month(self) -> bool:
         """Whether an answer covers a month; otherwise it covers everything."""
-        return any("{month}" in value for value in self.declared.values())
+        return is_by_month(self.declared)
 
     def questions(self, lake: Lake, partitions: Sequence[date]) -> list[Question]:
         """The questions whose answers have the rows of some partitions.
@@ -144,7 +170,7 @@ class Requests:
     def _filled_in(self, parameters: Mapping[str, str], subject: str, month: date | None) -> dict[str, str]:
         parts = subject.split("/", len(self._parts) - 1)
         said = dict.fromkeys(self._parts, "") | dict(zip(self._parts, parts, strict=False))
-        said["month"] = f"{month:%Y-%m}" if month else ""
+        said |= month_texts(month, self.zone) if month else {}
         filled = {name: value.format(**said) for name, value in parameters.items()}
         # A parameter made of a part that the subject lacks is left out.
         return {name: value for name, value in filled.items() if value or not parameters[name]}

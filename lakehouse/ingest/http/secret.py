@@ -14,16 +14,15 @@ _PROSE = re.compile(rb"(?i)[a-z]{2,}[^\w\r\n]* [^\w\r\n]*[a-z]{2,}|key")
 
 
 class Secret:
-    """A key, and how it is removed from texts and bodies. Its own representation doesn't show it."""
+    """A key, or its parts, and how they are removed from texts and bodies. Its own representation doesn't show them."""
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, *keys: str) -> None:
         # The key and its encodings in URLs; the longest first, since one may begin with another.
-        self.key = key
-        forms = {key, quote(key, safe=""), quote(key), quote_plus(key)} if key else set()
+        forms = {form for key in keys for form in (key, quote(key, safe=""), quote(key), quote_plus(key))}
         self._forms = sorted(forms, key=len, reverse=True)
         any_form = "|".join(map(re.escape, self._forms))
         self._whole = re.compile(rf"(?<![A-Za-z0-9])(?:{any_form})(?![A-Za-z0-9])".encode())
-        self._numeric = key is not None and not re.search(r"[A-Za-z]", key)
+        self._numeric = any(not re.search(r"[A-Za-z]", key) for key in keys)
 
     def hidden(self, text: str) -> str:
         """The text without the key."""

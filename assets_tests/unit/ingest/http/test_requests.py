@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
 
 from assets_tests.support.scripted_vendor import api
-from lakehouse.ingest.http.config import Endpoint
-from lakehouse.ingest.http.requests import Requests
+from lakehouse.errors import SourceError
+from lakehouse.ingest.http.config import Api, ApiKey, Endpoint
+from lakehouse.ingest.http.requests import Requests, month_texts
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import Settings
 
@@ -66,3 +68,27 @@ def test_endpoint__has_the_limits_of_those_without_a_key(monkeypatch: pytest.Mon
 def test_api__has_limits_without_a_key_only_where_there_is_one() -> None:
     with pytest.raises(ValidationError, match="without_key needs the entry `key`"):
         api(key=None, without_key={"requests_per_minute": 25})
+
+
+def test_month_texts__begin_and_end_at_the_venues_midnights() -> None:
+    assert month_texts(date(2024, 3, 1), "America/New_York") == {
+        "month": "2024-03",
+        "month_first": "2024-03-01",
+        "month_last": "2024-03-31",
+        "month_start": "2024-03-01T05:00:00Z",
+        "month_end": "2024-04-01T03:59:59Z",
+        "month_start_s": "1709269200",
+        "month_end_s": "1711943999",
+    }
+
+
+def test_a_key_of_two_parts_is_sent_whole_and_hidden_whole() -> None:
+    key = ApiKey(header="Key-Id", variable="ID", further={"Key-Secret": "SECRET"})
+    of_two = Api(url="https://a.example", key=key, requests_per_minute=1, error_members={})
+    whole = Endpoint("vendor", of_two, key="id", further={"SECRET": "x1"})
+    assert whole.key_header == {"Key-Id": "id", "Key-Secret": "x1"}
+    assert whole.secrets == ("id", "x1")
+    half = Endpoint("vendor", of_two, key="id", further={"SECRET": None})
+    assert half.lacks_key == "SECRET is not set, so that vendor can't be asked"
+    with pytest.raises(SourceError, match="SECRET is not set"):
+        half.require_key()

@@ -5,7 +5,7 @@ a `BarSource` (see `source`), which everything below works on. Its products are 
 from __future__ import annotations
 
 from datetime import date, time
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,7 +28,10 @@ class Venue(Strict):
     name: str
     country: str = Field(pattern=r"^[A-Z]{2}$", description="ISO 3166 alpha-2.")
     time_zone: Zone = Field(description="The exchange's own time zone, which decides on which day a bar falls.")
-    currency: str = Field(pattern=r"^[A-Z]{3,5}$", description="Usual trading currency (ISO 4217).")
+    currency: str = Field(
+        pattern=r"^[A-Z]{3,5}$",
+        description="Usual trading currency (ISO 4217), and that of products that say no `currency` of their own.",
+    )
 
 
 class ExtraSession(Strict):
@@ -146,6 +149,19 @@ class Reconciliation(Strict):
     )
 
 
+_PRODUCTS = (Bars.name, OfficialDaily.name)
+
+
+def _in_currency(product: Any, currency: str) -> Any:
+    """What a YAML says of a product, with the currency as a constant where nothing gives one."""
+    if not isinstance(product, dict):
+        return product
+    entries = [product.get(name) or {} for name in ("columns", "constants", "named")]
+    if not all(isinstance(entry, dict) for entry in entries) or any("currency" in entry for entry in entries):
+        return product
+    return {**product, "constants": {**entries[1], "currency": currency}}
+
+
 class SourceConfig(Description):
     """A source of market data, whole."""
 
@@ -179,6 +195,15 @@ class SourceConfig(Description):
     reconciliation: Reconciliation | None = None
     updates: Updates | None = Field(None, description="Schedules of an API; objects in a bucket have a sensor.")
     report: Report | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_the_venues_currency(cls, given: Any) -> Any:
+        venue = given.get("venue") if isinstance(given, dict) else None
+        currency = venue.get("currency") if isinstance(venue, dict) else None
+        if currency is None:
+            return given
+        return {name: _in_currency(entry, currency) if name in _PRODUCTS else entry for name, entry in given.items()}
 
     @model_validator(mode="after")
     def _requests_have_an_api(self) -> SourceConfig:

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.sessions import Sessions
 from lakehouse.ingest.coerce import received
+from lakehouse.ingest.http.requests import is_by_month
 from lakehouse.ingest.names import Objects
 from lakehouse.ingest.partitioning import Part
 from lakehouse.ingest.row_format import RowFormat, RowTime
@@ -52,8 +53,11 @@ class Product(RowFormat):
     objects: Objects | None = Field(None, description="Where the source publishes objects.")
     request: dict[str, str] | None = Field(
         None,
-        description="Parameters of the API's request; {symbol} and {month} (YYYY-MM) are filled in. Requests by "
-        "month are made for the months of a run's sessions, others have the whole history.",
+        description="Parameters of the API's request; {symbol} and {month} (YYYY-MM) are filled in, or the month as "
+        "{month_first} and {month_last} (dates), {month_start} and {month_end} (midnights at the venue, in UTC), "
+        "{month_start_s} and {month_end_s} (the same in seconds since 1970). Requests by month are made for the months "
+        "of a run's sessions, others have the whole history. A parameter whose name stands in braces in `api.url` goes "
+        "there.",
     )
     time: BarTime
     price_unit: float = Field(
@@ -112,7 +116,7 @@ class Product(RowFormat):
     @property
     def by_month(self) -> bool:
         """Whether an object holds a whole month, as an API's answers about one do."""
-        return self.request is not None and any("{month}" in value for value in self.request.values())
+        return self.request is not None and is_by_month(self.request)
 
     def object_end(self, day: date, hour: int | None) -> datetime:
         """When the hour or the day that an object is about is over."""

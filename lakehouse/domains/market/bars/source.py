@@ -281,7 +281,13 @@ def _origin(config: SourceConfig, product: Product, variables: Variables) -> Obj
     said = {name: variables.source_variable(config.source, name) for name in kept if name in product.request}
     chosen = {name: value for name, value in said.items() if value is not None and name != "symbol"}
     requests = Requests(
-        product.name, product.request, "symbol", symbols, kept, partial(_chosen, config, product, chosen)
+        product.name,
+        product.request,
+        "symbol",
+        symbols,
+        kept,
+        partial(_chosen, config, product, chosen),
+        zone=config.venue.time_zone,
     )
     return ApiOrigin(Endpoint.of(config.source, config.api, variables), requests)
 

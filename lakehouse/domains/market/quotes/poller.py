@@ -73,7 +73,7 @@ class Poller:
             )
         self._query, self._headers = feed.endpoint.key_parameter, feed.endpoint.key_header
         feed.endpoint.warn_of_open_key()
-        self._secret = Secret(feed.endpoint.require_key())
+        self._secret = Secret(*feed.endpoint.secrets)
         self._rate = feed.endpoint.requests_per_minute
         self._limiter = None if self._rate == UNLIMITED else limiter(self._rate)
         # By the monotonic clock: each symbol's last request, and the end of the pause that the vendor asked for.

@@ -144,3 +144,13 @@ def test_the_readings_of_the_sources_stay_and_take_in_upper() -> None:
     assert as_written is not None
     assert as_written.reading != found["wiki", "official_daily"]
     assert with_daily().official_daily.reading == found["wiki", "official_daily"]  # type: ignore[union-attr]
+
+
+def test_prices_without_a_currency_are_in_the_venues() -> None:
+    config = source_named("alpha_vantage").config.model_dump(exclude_unset=True)
+    bars = {name: entry for name, entry in config["bars"].items() if name != "constants"}
+    found = SourceConfig.model_validate(config | {"bars": bars})
+    assert found.bars is not None
+    assert found.bars.constants == {"currency": "USD"}
+    in_euros = {**bars, "constants": {"currency": "EUR"}}
+    assert SourceConfig.model_validate(config | {"bars": in_euros}).bars.constants == {"currency": "EUR"}
