@@ -159,6 +159,8 @@ def _said(feed: Feed, column: Column) -> tuple[Source, ...] | None:
     members = [member for member, name in feed.config.columns.items() if name == column.name]
     if members:
         return tuple(Source(ColumnName(outside, member), True) for member in members)
+    if column.name == "symbol":
+        return (Source(ColumnName(outside, "request: symbol"), True),)
     if column.made_from is not None:
         wanted = [member for member, name in feed.config.columns.items() if name in column.made_from]
         return tuple(Source(ColumnName(outside, member), False) for member in wanted)

@@ -1,4 +1,5 @@
-"""A quote vendor's REST API on loopback, in the format of IEX: polled symbol by symbol, with its failures on demand.
+"""A quote vendor's REST API on loopback, in the format of IEX: polled symbol by symbol, with its failures on demand. On
+other paths it answers as Coinbase, Binance and Finnhub do (see `quote_shapes`), without failures.
 
 Which answer a request gets, and what was served: what there is to say belongs in `quote_source`, how it is worded in
 `quote_answers`, how it is sent in `quote_server`. As a process of its own: `python -m lakehouse.simulators.quote_feed`.
@@ -31,6 +32,7 @@ from lakehouse.simulators.quote_answers import (
 )
 from lakehouse.simulators.quote_faults import TRUE_QUOTES, Fault, FaultPlan
 from lakehouse.simulators.quote_server import Answer, QuoteServer
+from lakehouse.simulators.quote_shapes import asked_in
 from lakehouse.simulators.quote_source import Quote, QuoteSource, RandomQuotes, milliseconds
 
 LATE_SECONDS = (20.0, 100.0)
@@ -179,7 +181,7 @@ class QuoteFeed:
             case ["", "_stats"]:
                 return Answer(json.dumps(self._statistics()).encode())
             case _:
-                return NOT_FOUND
+                return self._shaped_answer(path, query)
         with self._lock:
             self._requests[symbol] += 1
             answer, error = self._quote_answer(symbol, query)
@@ -188,6 +190,24 @@ class QuoteFeed:
             if answer.manner == "whole":
                 self._statuses[answer.status] += 1
         return answer
+
+    def _shaped_answer(self, path: str, query: str) -> Answer:
+        """The answer to a request in another vendor's words."""
+        parameters = {name: values[0] for name, values in parse_qs(query).items()}
+        asked = asked_in(path, parameters)
+        if asked is None:
+            return NOT_FOUND
+        with self._lock:
+            self._requests.update(asked.symbols)
+            if asked.shape.needs_token and self._token is not None and parameters.get("token") != self._token:
+                return WRONG_TOKEN if "token" in parameters else NO_TOKEN
+            now = self.now()
+            quotes = [quote for symbol in asked.symbols if (quote := self._source.quote(symbol, now))]
+            if len(quotes) < len(asked.symbols):
+                return UNKNOWN_SYMBOL
+            told = tuple(asked.shape.rounded(quote) for quote in quotes)
+            self._statuses[200] += 1
+        return Answer(asked.shape.body(told), note=told)
 
     def _quote_answer(self, symbol: str, query: str) -> tuple[Answer, str]:
         """The answer to a request for a quote, and what was wrong with it: a fault's name, a refusal's, or nothing."""
@@ -237,8 +257,9 @@ class QuoteFeed:
         self._allowance = (allowance if refused else allowance - 1, moment)
         return max(math.ceil((1 - allowance) / rate), 1) if refused else 0
 
-    def _handed(self, quote: Quote) -> None:
-        self._served[quote.symbol, quote.event_time] = quote.latest_price
+    def _handed(self, told: Quote | tuple[Quote, ...]) -> None:
+        for quote in told if isinstance(told, tuple) else (told,):
+            self._served[quote.symbol, quote.event_time] = quote.latest_price
 
     def _served_lines(self) -> bytes:
         # By the server's thread, which alone writes the record.

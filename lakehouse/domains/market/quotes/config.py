@@ -17,6 +17,8 @@ from lakehouse.domains.market.quotes.rules import WindowRule
 from lakehouse.ingest.strict import Description, Strict
 from lakehouse.ingest.thresholds import RefusalWarning
 
+_ALL_SYMBOLS = ("{symbols}", "{symbols_json}")
+
 
 class Broker(Strict):
     """A NATS JetStream stream that carries a feed, one quote per message."""
@@ -68,15 +70,27 @@ class FeedConfig(Description):
     description: str
     first_day: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="First day (UTC) with a partition.")
     api: SymbolsApi
-    path: str = Field(description="Path of a symbol's quote below the API's URL; contains {symbol}.")
+    path: str = Field(description="Path of a quote below the API's URL; {symbol} is filled in.")
+    request: dict[str, str] = Field(
+        {},
+        description="Parameters of the request. {symbol} is filled in, and each symbol is a request; with {symbols} "
+        "(divided by commas) or {symbols_json} (a JSON array) one request has them all, and `api.records` says where "
+        "the answer has the array of quotes.",
+    )
     poll_interval_s: float = Field(
         10.0, gt=0, description="Seconds between two rounds; rounds start at whole multiples."
     )
     round_timeout_s: float = Field(
         3.0, gt=0, description="Seconds that a round waits for its polls; later answers join the next round."
     )
-    columns: dict[str, str] = Field(description="Member of the vendor's object -> column of quotes.")
-    time_unit: Literal["s", "ms", "us", "ns"] = Field("ms", description="Unit of the vendor's update time since 1970.")
+    columns: dict[str, str] = Field(
+        description="Member of the vendor's object, or its path such as price.last -> column of quotes. Without one "
+        "for `symbol`, a quote is of the symbol that was asked for."
+    )
+    numbers_as_text: bool = Field(False, description="Whether the vendor writes numbers as JSON strings.")
+    time_unit: Literal["s", "ms", "us", "ns", "rfc3339"] = Field(
+        "ms", description="Unit of the vendor's update time since 1970, or rfc3339 for a text with an offset or Z."
+    )
     broker: Broker | None = Field(
         None, description="Broker that pushes the same objects, as an alternative to polling."
     )
@@ -84,26 +98,34 @@ class FeedConfig(Description):
     refusals: RefusalWarning = RefusalWarning()
     freshness_s: int = Field(120, ge=1, description="Seconds without a quote after which the feed counts as stopped.")
 
-    @field_validator("api")
-    @classmethod
-    def _answers_one_quote(cls, api: SymbolsApi) -> SymbolsApi:
-        if api.records is not None:
-            raise ValueError("a poll's answer is one object: remove `records` and `paging`")
-        return api
-
     @field_validator("columns")
     @classmethod
     def _are_columns(cls, columns: dict[str, str]) -> dict[str, str]:
         known = contracts()["quotes"].column_names
         if unknown := sorted(set(columns.values()) - set(known)):
             raise ValueError(f"{', '.join(unknown)} is not a column of quotes; the columns are {', '.join(known)}")
-        if missing := {"symbol", "latest_price", "event_time"} - set(columns.values()):
+        if missing := {"latest_price", "event_time"} - set(columns.values()):
             raise ValueError(f"no member is mapped to {', '.join(sorted(missing))}; add it to columns")
         return columns
 
-    @field_validator("path")
-    @classmethod
-    def _names_a_symbol(cls, path: str) -> str:
-        if "{symbol}" not in path:
-            raise ValueError(f"path {path!r} has no {{symbol}}; write it as /stock/{{symbol}}/quote")
-        return path
+    @model_validator(mode="after")
+    def _asks_for_symbols(self) -> FeedConfig:
+        texts = (self.path, *self.request.values())
+        if not self.asks_at_once and not any("{symbol}" in text for text in texts):
+            raise ValueError(
+                f"path {self.path!r} has no {{symbol}}; write it as /stock/{{symbol}}/quote, or name {{symbol}} or "
+                "{symbols} in `request`"
+            )
+        if self.api.paging is not None or (self.api.records is not None) is not self.asks_at_once:
+            raise ValueError(
+                "a poll's answer about one symbol is one object: remove `records` and `paging`. One about all symbols "
+                "needs `records`, the path of the array with their quotes, and has no pages"
+            )
+        if "symbol" not in self.columns.values() and (self.asks_at_once or self.broker is not None):
+            raise ValueError("no member is mapped to symbol, which tells quotes of several symbols apart; add it")
+        return self
+
+    @property
+    def asks_at_once(self) -> bool:
+        """Whether one request asks for all symbols."""
+        return any(name in text for text in (self.path, *self.request.values()) for name in _ALL_SYMBOLS)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.domains.market.quotes.feed import QUOTES, Feed
+from lakehouse.ingest.json_lines import at
 from lakehouse.lake.validation import Predicates, good, predicates_of, reasons
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _INT64 = range(-(2**63), 2**63)
 _FURTHEST_S = 7_258_118_400  # the year 2200: a later value is not a time, or has another unit
 
@@ -83,13 +86,17 @@ def quote_rows(heard: Sequence[Heard], feed: Feed, ingested_at: datetime) -> pl.
     member = {column: name for name, column in feed.config.columns.items()}
     made: dict[str, list[Any]] = {}
     for column in contract.columns:
-        values = [document.get(member.get(column.name)) for document in documents]
+        path = member.get(column.name)
+        values = [member_at(document, path) for document in documents]
         if column.name == "symbol":
-            made["symbol"] = [_symbol(value, item.asked) for value, item in zip(values, heard, strict=True)]
+            made["symbol"] = [
+                item.asked if path is None else _symbol(value, item.asked)
+                for value, item in zip(values, heard, strict=True)
+            ]
         elif column.name == "event_time":
             made["event_time"] = [_moment(value, feed.config.time_unit) for value in values]
         elif column.type.kind == "double":
-            numbers = [_number(value) for value in values]
+            numbers = [_number(_unquoted(value, feed)) for value in values]
             made[column.name] = numbers
             made[f"untyped_{column.name}"] = [
                 value is not None and number is None for value, number in zip(values, numbers, strict=True)
@@ -133,7 +140,7 @@ def _rules(feed: Feed, connection: duckdb.DuckDBPyConnection) -> Predicates:
         },
         "is_what_was_asked_for": (
             "upper(asked) = upper(symbol)",
-            f"{said['symbol']} is not the symbol that was asked for",
+            f"{said.get('symbol', 'symbol')} is not the symbol that was asked for",
         ),
     }
 
@@ -143,6 +150,18 @@ def _symbol(value: object, asked: str | None) -> str | None:
     if not isinstance(value, str):
         return None
     return asked if asked is not None and asked.upper() == value.upper() else value
+
+
+def member_at(document: Mapping[str, Any], path: str | None) -> Any:
+    """The member of that name, or at that path."""
+    return None if path is None else document[path] if path in document else at(document, path)
+
+
+def _unquoted(value: object, feed: Feed) -> object:
+    """The number in a text, if the feed writes numbers so."""
+    if feed.config.numbers_as_text and isinstance(value, str) and _DECIMAL.fullmatch(value):
+        return float(value)
+    return value
 
 
 def _number(value: object) -> float | None:
@@ -155,9 +174,22 @@ def _number(value: object) -> float | None:
 
 
 def _moment(value: object, unit: str) -> datetime | None:
+    if unit == "rfc3339":
+        return _moment_in_text(value)
     number = _number(value)
     if number is None or not 0 < number / _PER_SECOND[unit] < _FURTHEST_S:
         return None
     # In integers: a double can't hold a time in nanoseconds exactly.
     whole = value if isinstance(value, int) else int(number)
     return _EPOCH + timedelta(microseconds=whole * 10**6 // _PER_SECOND[unit])
+
+
+def _moment_in_text(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is None or moment.tzinfo is None:
+            return None
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return moment if 0 < (moment - _EPOCH).total_seconds() < _FURTHEST_S else None

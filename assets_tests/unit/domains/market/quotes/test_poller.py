@@ -21,7 +21,6 @@ import pytest
 from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, polled
 from assets_tests.support.scripted_vendor import Vendor, running
 from lakehouse.catalog import feed_named
-from lakehouse.domains.market.quotes.parse import Heard
 from lakehouse.domains.market.quotes.poller import Poller, PollError, QuoteBatch
 from lakehouse.errors import SourceError
 from lakehouse.settings import settings
@@ -225,15 +224,15 @@ def test_an_answer_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     with vendor(tmp_path) as (_, lake):
         poller = Poller(lake.described)
         body = codecs.BOM_UTF8 + json.dumps({"symbol": "NIO"}).encode()
-        answer = poller._understood("NIO", Answered(), body)
-        assert isinstance(answer, Heard)
-        assert answer.document == {"symbol": "NIO"}
+        answer = poller._understood(("NIO",), Answered(), body)
+        assert isinstance(answer, list)
+        assert [item.document for item in answer] == [{"symbol": "NIO"}]
 
 
 def test_errors_are_told_in_one_line_without_what_a_terminal_would_obey(tmp_path: Path) -> None:
     with vendor(tmp_path) as (_, lake):
         poller = Poller(lake.described)
-        poller._failed("NIO", START, 1, "passing", "two\nlines and \x1b[31mred")
+        poller._failed(("NIO",), START, 1, "passing", "two\nlines and \x1b[31mred")
         assert poller.inbox.errors[0].error == "two lines and  [31mred"
 
 
