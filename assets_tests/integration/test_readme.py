@@ -97,6 +97,8 @@ def placeholders(
             "version=3": "version=1",
             "lakehouse watch": "lakehouse watch --once",
             "vendors add kraken": f"vendors add kraken --to {tmp_path / 'defs'}",
+            "simulate api": "simulate api --seconds 0",
+            "simulate feed": "simulate feed --seconds 0",
         }
 
 

@@ -30,6 +30,7 @@ from lakehouse.cli.queries import plot, sql
 from lakehouse.cli.release import release_app
 from lakehouse.cli.retail import retail_app
 from lakehouse.cli.roles import roles_app
+from lakehouse.cli.simulate import simulate_app
 from lakehouse.cli.upkeep import migrate, rebuild, status
 from lakehouse.cli.vendors import vendors_app
 
@@ -51,6 +52,7 @@ app.add_typer(pseudonyms_app)
 app.add_typer(judgements_app)
 app.add_typer(roles_app)
 app.add_typer(vendors_app)
+app.add_typer(simulate_app)
 for command in (
     backfill,
     update,

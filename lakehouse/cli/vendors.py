@@ -13,10 +13,9 @@ import typer
 
 from lakehouse.cli.explained import console, explained
 from lakehouse.errors import SourceError, did_you_mean
-from lakehouse.settings import PROJECT_ROOT
 
 vendors_app = typer.Typer(name="vendors", help="Vendors whose YAML ships with the project: list them, add one.")
-SHIPPED = PROJECT_ROOT / "lakehouse" / "vendors"
+SHIPPED = Path(__file__).parents[1] / "vendors"
 
 
 @vendors_app.callback(invoke_without_command=True)
