@@ -49,6 +49,7 @@ def assert_amounts_to(market: Market, name: str, source: BarSource) -> None:
     assert found == {(called(symbol), day): values for (symbol, day), values in market.daily(bars).items()}
     assert lake.table("quarantine").to_polars().is_empty()
     assert set(frame["currency"]) == {"USD"}
+    assert frame["is_complete"].all()
     findings = {check.name: check.run(lake, source, list(DAYS)) for check in source.checks if check.table == "bars"}
     assert [check for check, finding in findings.items() if not finding.passed and check == "labels_fit_hours"] == []
 

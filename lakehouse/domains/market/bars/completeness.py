@@ -36,6 +36,8 @@ def missing_objects(
         return _unanswered(source, bars, sessions, due_by)
     if not sessions:
         return {}
+    if source.bars_config.objects is not None and source.bars_config.objects.holds == "history":
+        return _cut(source, bars, sessions, due_by)
     within = (pl.col("first_session") <= max(sessions)) & (pl.col("last_session") >= min(sessions))
     about = bars.filter(within).sort("object")
     readable = pl.col("status") != "failed"
@@ -81,6 +83,27 @@ def _unanswered(
         # A session that no answer came after the beginning of was not asked for yet.
         if late.height and about.filter(pl.col("last_session") >= session).height:
             missing[session] = sorted(late["object"].to_list())
+    return missing
+
+
+def _cut(
+    source: BarSource,
+    ledger: pl.DataFrame,
+    sessions: Sequence[date],
+    due_by: datetime | None,
+) -> dict[date, list[str]]:
+    """For histories: a session misses the rest of itself if every history that reaches it was published before its
+    close. What came after the newest history isn't missed, since archives are downloaded now and then.
+    """
+    import polars as pl
+
+    loaded = ledger.filter(pl.col("status") != "failed").select("published_at", "last_session")
+    missing: dict[date, list[str]] = {}
+    for session in sessions:
+        closed = source.regular_end(session)
+        reaching = loaded.filter(pl.col("last_session") >= session)
+        if (due_by is None or closed <= due_by) and reaching.height and reaching["published_at"].max() < closed:  # type: ignore[operator]
+            missing[session] = ["a history published after its close"]
     return missing
 
 
