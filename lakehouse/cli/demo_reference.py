@@ -63,4 +63,4 @@ def play_reference(console: Console, display: Display, home: Path, exchange: Exc
     gleif.publish_pairs("isin", day)
     console.print(f"Publishers of reference data name the issuers of {len(names)} instruments", highlight=False)
     for source in _SOURCES:
-        yield source, backfill_source(source, day.date(), day.date(), display)
+        yield source, backfill_source(source, day.date(), day.date(), display, publishes=False)

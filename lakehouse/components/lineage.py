@@ -7,21 +7,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from lakehouse.api import Lake
+from lakehouse.catalog import sources
 from lakehouse.errors import LakehouseError
 from lakehouse.governance.described import DescribedTable, described_tables
 from lakehouse.governance.from_contracts import lineage_of_contracts
 from lakehouse.governance.graph import whole_lineage
 from lakehouse.governance.lineage import ColumnName, Lineage, Source
 from lakehouse.governance.openlineage import tell
+from lakehouse.ingest.noted import Kept
 from lakehouse.lake.lake import MARTS_SCHEMA
 
 _log = logging.getLogger(__name__)
+_of_tables_described: Kept[tuple[Sequence[DescribedTable], Lineage]] = Kept()
 
 
 def table_lineage(lake: Lake, path: str, run_id: str, started: datetime | None = None) -> dict[str, Any]:
@@ -35,9 +38,12 @@ def table_lineage(lake: Lake, path: str, run_id: str, started: datetime | None =
         return {}
 
 
-@lru_cache(maxsize=1)
 def _of_lake(lake: Lake) -> tuple[Sequence[DescribedTable], Lineage]:
-    """What a step with many tables asks for again and again; each step opens a lake of its own."""
+    """What every step asks for, of a lake that it has opened for itself; it changes with the descriptions alone."""
+    return _of_tables_described.of(partial(_made, lake), *sources(lake.config).values())
+
+
+def _made(lake: Lake) -> tuple[Sequence[DescribedTable], Lineage]:
     tables = described_tables(lake)
     return tables, lineage_of_contracts(tables)
 

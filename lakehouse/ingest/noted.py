@@ -89,3 +89,19 @@ class Remembered(Generic[Made]):
         noted.open = False
         self._latest.appendleft((noted, made))
         return made
+
+
+class Kept(Generic[Made]):
+    """What was last made of some objects, kept while they are the same ones."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[object, ...], Made] | None = None
+
+    def of(self, make: Callable[[], Made], *made_of: object) -> Made:
+        """What `make` makes of the objects, or made of them the last time."""
+        last = self._last
+        if last is not None and [id(each) for each in last[0]] == [id(each) for each in made_of]:
+            return last[1]
+        made = make()
+        self._last = made_of, made
+        return made

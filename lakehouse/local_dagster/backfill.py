@@ -33,6 +33,7 @@ from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.partitioning import begun
 from lakehouse.ingest.stale_readings import span_to_reload
 from lakehouse.lake.folders import require_folder
+from lakehouse.lake.lake import MARTS_SCHEMA
 from lakehouse.lake.location import plain_folder
 from lakehouse.local_dagster.instance import event_log_kept_open, opened_instance, storage_faults_explained
 from lakehouse.progress import shown_by
@@ -128,13 +129,16 @@ def reload_source(source: str, first: date | None, last: date | None, display: D
     return backfill_source(source, span[0], span[-1], display, reread=True) if span else None
 
 
-def backfill_source(source: str, first: date, last: date, display: Display, *, reread: bool = False) -> Outcome:
+def backfill_source(
+    source: str, first: date, last: date, display: Display, *, reread: bool = False, publishes: bool = True
+) -> Outcome:
     """Brings the partitions of a source from `first` to `last` through the whole chain to the marts, in this process.
     Runs over those for which something is left to do (see `unfinished`); the outcome is that of all. An outcome without
     a run says that nothing was left to do.
 
     Args:
         reread: also reload objects that were read with other settings.
+        publishes: False where another source follows, whose publication has all that is new.
 
     Raises:
         SourceError: the source is unknown, the settings lack something, or there is no partition in between.
@@ -155,15 +159,15 @@ def backfill_source(source: str, first: date, last: date, display: Display, *, r
             before = f"; {source} begins with {partitioning.first}" if last < partitioning.first else ""
             raise SourceError(described.none_between(first, last) + before)
     if reread or not partitions:
-        return run_chain(described, partitions, display, reread=reread)
+        return run_chain(described, partitions, display, reread=reread, publishes=publishes)
     # Report an unwritable home before anything else is written below it.
     prepared_home(settings())
     display.show(f"looking at {source}", 0, 0)
     left = unfinished(Lake.present(), described, partitions, description_of(source))
-    if left or not is_current(settings(), described.kind):
+    if left or (publishes and not is_current(settings(), described.kind)):
         # One run over the range: what in between is finished costs next to nothing.
         within = [day for day in partitions if left and left[0] <= day <= left[-1]]
-        return run_chain(described, within, display, about=partitions)
+        return run_chain(described, within, display, about=partitions, publishes=publishes)
     rows, made = _stored(described, partitions)
     return Outcome(None, True, len(partitions), rows, made, seconds={"look": time.monotonic() - started})
 
@@ -175,12 +179,14 @@ def run_chain(
     *,
     about: Sequence[date] | None = None,
     reread: bool = False,
+    publishes: bool = True,
 ) -> Outcome:
     """Loads, derives, checks and publishes adjacent partitions of a source, or the whole of an unpartitioned source.
     Without partitions of a partitioned one it only publishes.
 
     Args:
         about: the partitions that the outcome is about, by default those of the run.
+        publishes: see `backfill_source`.
 
     Raises:
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
@@ -201,6 +207,8 @@ def run_chain(
     job = present_definitions().resolve_job_def(f"{source.name}_{'reload' if reread else 'update'}")
     own_tags = {SOURCE_TAG: source.name, **({RELOAD_TAG: "true"} if reread else {})}
     partitioned, others = _by_partitions(job)
+    if not publishes:
+        others = [key for key in others if key.path[0] != MARTS_SCHEMA]
     results = []
     with storage_faults_explained(), event_log_kept_open(), opened_instance() as instance, shown_by(display.show):
         fail_dead_runs(instance)

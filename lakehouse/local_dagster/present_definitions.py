@@ -6,16 +6,14 @@ import dagster as dg
 
 from lakehouse.catalog import analyses, descriptions, sources
 from lakehouse.definitions import defs
+from lakehouse.ingest.noted import Kept
 from lakehouse.settings import settings
 
-_last: list[tuple[tuple[object, ...], dg.Definitions]] = []
+_definitions: Kept[dg.Definitions] = Kept()
 
 
 def present_definitions() -> dg.Definitions:
     """The definitions. They take a second or two to make, so they are made again only where the settings, a source or
     an analysis is another object than the last time.
     """
-    made_of = (settings(), descriptions(), analyses(), *sources().values())
-    if not _last or [id(each) for each in _last[0][0]] != [id(each) for each in made_of]:
-        _last[:] = [(made_of, defs())]
-    return _last[0][1]
+    return _definitions.of(defs, settings(), descriptions(), analyses(), *sources().values())
