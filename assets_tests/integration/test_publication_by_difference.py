@@ -176,7 +176,7 @@ def test_publish__builds_everything_of_another_recipe(
     write(series(A=10))
     publish(settings())
     if changed == "recipe":
-        monkeypatch.setattr(recipe, "_code", lambda: "another")
+        monkeypatch.setattr(recipe, "code_digest", lambda: "another")
     else:
         settings().warehouse.chmod(0o644)
         with duckdb.connect(str(settings().warehouse)) as file:
