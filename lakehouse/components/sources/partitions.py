@@ -7,20 +7,54 @@ a partition, since objects arrive during the day; so is tomorrow, where partitio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+from dagster._core.definitions.partitions.context import partition_loading_context
 
 from lakehouse.ingest.partitioning import Partitioning
 
+if TYPE_CHECKING:
+    from dagster._core.instance import DynamicPartitionsStore
+
 _CRON = {"month": "0 0 1 * *", "year": "0 0 1 1 *"}
+
+
+class TimeWindows(dg.TimeWindowPartitionsDefinition):
+    """Dagster's definition, which remembers its keys: Dagster walks over all days for each asset without partitions
+    that is made from one with them, several times in a run.
+    """
+
+    @cached_property
+    def _keys_to(self) -> dict[str, tuple[str, ...]]:
+        """The last answer, by its last key, which alone depends on the time."""
+        return {}
+
+    def get_partition_keys(
+        self,
+        current_time: datetime | None = None,
+        dynamic_partitions_store: DynamicPartitionsStore | None = None,
+    ) -> Sequence[str]:
+        """The keys of the partitions up to the last that has begun, with those that begin next."""
+        with partition_loading_context(current_time, dynamic_partitions_store):
+            last = self.get_last_partition_key()
+            if last is None:
+                return []
+            if last not in self._keys_to:
+                keys = super().get_partition_keys()
+                self._keys_to.clear()
+                self._keys_to[last] = tuple(keys)
+            return list(self._keys_to[last])
 
 
 def time_windows(partitions: Partitioning) -> dg.TimeWindowPartitionsDefinition:
     """Makes Dagster's definition; a partition's key is its ISO date."""
     weekdays, without = _days_left_out(partitions)
-    return dg.TimeWindowPartitionsDefinition(
+    return TimeWindows(
         start=partitions.first.isoformat(),
         fmt="%Y-%m-%d",
         cron_schedule=_CRON.get(partitions.unit) or f"0 0 * * {','.join(map(str, weekdays)) or '*'}",
