@@ -18,6 +18,9 @@ def daily_differences(daily: str, bars: str) -> str:
     One equi-join on the daily key, on purpose: joining the bars to themselves has led DuckDB's optimizer to
         plans that grow with the square of a day.
 
+    Grouping by a number is faster than by texts, and so is adding in any order. Whole volumes below 2^53 add up
+    exactly in each order; only the others are added in the order of time.
+
     Args:
         daily: relation of daily_bars.
         bars: relation of the traded bars of the regular segment.
@@ -27,21 +30,36 @@ def daily_differences(daily: str, bars: str) -> str:
     key = ", ".join(DAILY_KEY)
     said = ("open", "high", "low", "close", "volume", "trades", "bar_count", "first_bar_at", "last_bar_at")
     return f"""
-        WITH daily AS MATERIALIZED (SELECT {key}, {", ".join(said)} FROM {daily}),
-        bars AS MATERIALIZED (SELECT {key}, start_at, open, high, low, close, volume, trades FROM {bars})
-        SELECT {key}, 'values differ' AS difference FROM (
-            SELECT {key}, any_value(daily) AS said,
-                any_value(bars.open) FILTER (bars.start_at = daily.first_bar_at) AS open,
-                max(bars.high) AS high, min(bars.low) AS low,
-                any_value(bars.close) FILTER (bars.start_at = daily.last_bar_at) AS close,
-                fsum(bars.volume ORDER BY bars.start_at) AS volume, TRY_CAST(sum(bars.trades) AS BIGINT) AS trades,
-                count(*) AS bar_count,
-                min(bars.start_at) AS first_bar_at, max(bars.start_at) AS last_bar_at
-            FROM bars JOIN daily USING ({key}) GROUP BY {key}
+        WITH daily AS MATERIALIZED (
+            SELECT {key}, {", ".join(said)}, dense_rank() OVER (ORDER BY {key}) AS number FROM {daily}
+        ),
+        bars AS MATERIALIZED (
+            SELECT {", ".join(f"bars.{column}" for column in DAILY_KEY)}, number, start_at,
+                bars.open, bars.high, bars.low, bars.close, bars.volume, bars.trades, first_bar_at, last_bar_at
+            FROM {bars} AS bars LEFT JOIN daily USING ({key})
+        ),
+        made AS MATERIALIZED (
+            SELECT number, any_value(open) FILTER (start_at = first_bar_at) AS open,
+                max(high) AS high, min(low) AS low, any_value(close) FILTER (start_at = last_bar_at) AS close,
+                fsum(volume) AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
+                count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at,
+                coalesce(bool_and(volume = trunc(volume)) AND sum(abs(volume)) < pow(2, 53), true) AS is_exact
+            FROM bars WHERE number IS NOT NULL GROUP BY number
+        ),
+        added AS (
+            SELECT number, fsum(volume ORDER BY start_at) AS volume FROM bars
+            WHERE number IN (SELECT number FROM made WHERE NOT is_exact) GROUP BY number
+        ),
+        found AS (
+            SELECT made.* REPLACE (if(is_exact, made.volume, added.volume) AS volume)
+            FROM made LEFT JOIN added USING (number)
         )
-        WHERE ({", ".join(f"said.{column}" for column in said)}) IS DISTINCT FROM ({", ".join(said)})
-        UNION ALL SELECT DISTINCT {key}, 'has bars but no daily bar' FROM bars ANTI JOIN daily USING ({key})
-        UNION ALL SELECT {key}, 'has a daily bar but no bars' FROM daily ANTI JOIN bars USING ({key})
+        SELECT {key}, 'values differ' AS difference
+        FROM found JOIN (SELECT DISTINCT ON (number) * FROM daily) AS said USING (number)
+        WHERE ({", ".join(f"said.{column}" for column in said)})
+            IS DISTINCT FROM ({", ".join(f"found.{column}" for column in said)})
+        UNION ALL SELECT DISTINCT {key}, 'has bars but no daily bar' FROM bars WHERE number IS NULL
+        UNION ALL SELECT {key}, 'has a daily bar but no bars' FROM daily ANTI JOIN made USING (number)
     """
 
 
