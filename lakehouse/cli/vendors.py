@@ -29,7 +29,7 @@ def list_vendors(context: typer.Context) -> None:
         added = descriptions().files
         for name, described in shipped().items():
             mark = "added" if name in added else ""
-            console.print(f"{name:<12} {mark:<6} {described}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{name:<16} {mark:<6} {described}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nAdd one with: lakehouse vendors add NAME", highlight=False, markup=False)
 
 
