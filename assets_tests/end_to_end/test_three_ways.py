@@ -66,6 +66,10 @@ class House:
         """When a sensor's last evaluations began, in seconds since 1970."""
         return [tick["timestamp"] for tick in self._state(sensor, "ticks(limit: 5) { timestamp }")["ticks"]]
 
+    def statuses(self, sensor: str) -> list[str]:
+        """How a sensor's last evaluations ended, or STARTED."""
+        return [tick["status"] for tick in self._state(sensor, "ticks(limit: 5) { status }")["ticks"]]
+
     def stop_sensor(self, sensor: str) -> None:
         """Turns a sensor off, as its switch in the UI does."""
         mutation = "mutation($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }"
@@ -76,6 +80,8 @@ class House:
             # Both the daemon's first look and the switch store the sensor's state, and Dagster refuses the second.
             stopped = self.dagster.graphql(mutation, switch)["stopSensor"]
         assert stopped["__typename"] == "StopSensorMutationResult", stopped
+        # An evaluation that had begun watches the folder for seconds, and would ask for a run of what comes then.
+        until(lambda: "STARTED" not in self.statuses(sensor), 60, "the last evaluation's end")
 
     def _state(self, sensor: str, fields: str) -> dict[str, Any]:
         query = f"""query($selector: SensorSelector!) {{ sensorOrError(sensorSelector: $selector) {{
