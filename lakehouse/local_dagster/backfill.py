@@ -239,7 +239,9 @@ def run_chain(
             results.append(result)
             if not result.success:
                 break
-    held, told = holds(Lake.present(), source.name), partitions if about is None else about
+    # An object that is loaded by one partition may have the rows of years.
+    lake = Lake.present()
+    held, told = holds(lake, source.name), source.together(lake, partitions) if about is None else about
     outcome = Outcome(results[-1].run_id, results[-1].success, len(told), *_stored(source, told), held=held)
     for result in results:
         _add(outcome, result)
