@@ -80,7 +80,7 @@ def api(
 
 @simulate_app.command()
 def feed(name: FeedArgument = None, seconds: Seconds = None, seed: Seed = 1) -> None:
-    """Answer polls for quotes, on loopback, until Ctrl-C: in the words of IEX, Coinbase, Binance and Finnhub."""
+    """Answer polls for quotes, on loopback, until Ctrl-C: in the words of each feed that ships."""
     from lakehouse.catalog import feed_named
     from lakehouse.simulators.quote_feed import QuoteFeed
     from lakehouse.simulators.quote_source import RandomQuotes
