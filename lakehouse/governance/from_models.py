@@ -18,8 +18,8 @@ from lakehouse.lake.lake import MARTS_SCHEMA
 from lakehouse.settings import Settings
 from lakehouse.warehouse.compiled import Compiled, compiled
 from lakehouse.warehouse.dbt import beside_manifest, project_digest
-from lakehouse.warehouse.dbt_plugin import CATALOG
 from lakehouse.warehouse.recipe import code_digest, described_digest
+from lakehouse.warehouse.sources import CATALOG
 
 if TYPE_CHECKING:
     from sqlglot import exp

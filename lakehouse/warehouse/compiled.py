@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 
 from lakehouse.settings import Settings
 from lakehouse.warehouse.dbt import build_path, compile_models
-from lakehouse.warehouse.dbt_plugin import CATALOG
-from lakehouse.warehouse.sources import attach_lake
+from lakehouse.warehouse.sources import CATALOG, attach_lake
 
 Columns = dict[str, str]
 """Column -> type."""

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 from lakehouse.settings import settings
-from lakehouse.warehouse.sources import attach_lake
+from lakehouse.warehouse.sources import CATALOG, attach_lake
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-CATALOG = "lakehouse"
 
 
 class Plugin(BasePlugin):

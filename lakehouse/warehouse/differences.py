@@ -14,9 +14,7 @@ from lakehouse.settings import Settings
 from lakehouse.warehouse.dbt import manifest_path
 from lakehouse.warehouse.news import Changes, News
 from lakehouse.warehouse.parts import Part
-from lakehouse.warehouse.sources import attach_lake
-
-_CATALOG = "lakehouse"
+from lakehouse.warehouse.sources import CATALOG, attach_lake
 
 
 def selected(config: Settings, build: Path, found: Sequence[News]) -> list[str]:
@@ -48,13 +46,13 @@ def _noted(config: Settings, build: Path, part: Part, changes: Changes) -> Colle
         # How far news of another kind's tables reaches, the kind doesn't know.
         return None
     with duckdb.connect(str(build)) as connection:
-        attach_lake(connection, config, _CATALOG)
+        attach_lake(connection, config, CATALOG)
         for name in own:
             connection.execute(f"CREATE TABLE {NOTES}.{name} (source VARCHAR, day DATE)")
             if partitions := changes.get(name):
                 values = ", ".join(f"({literal(source)}, {literal(day)})" for source, day in partitions)
                 connection.execute(f"INSERT INTO {NOTES}.{name} VALUES {values}")
-        unreached = kind.reach(connection, _CATALOG, NOTES)
+        unreached = kind.reach(connection, CATALOG, NOTES)
         if unreached is None:
             for name in own:
                 connection.execute(f"DROP TABLE {NOTES}.{name}")

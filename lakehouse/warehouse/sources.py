@@ -21,6 +21,9 @@ from lakehouse.warehouse.reading import moment_in, pins_in
 if TYPE_CHECKING:
     import duckdb
 
+CATALOG = "lakehouse"
+"""Name under which models read the lake."""
+
 
 def require_descriptions(lake: Lake, parts: Iterable[Part], *, are_kept: bool = True) -> None:
     """Checks that no stored source of the `parts` is missing because its YAML has a fault: the models would lose its
