@@ -90,6 +90,8 @@ def _recovery_sensor(name: str, resolve: Resolve, work: dg.JobDefinition) -> dg.
         if found.executors:
             said = f"{len(found.orders)} orders of {', '.join(found.executors)} were handed to other workers"
             context.log.warning(said)
+        if taken := (*found.takeover.moved, *found.takeover.forked):
+            said = f"{said}; {len(taken)} orders of versions without a worker go on by the present version"
         running = dg.RunsFilter(job_name=work.name, statuses=IN_PROGRESS_RUN_STATUSES)
         if found.executors and waiting and not workers and not context.instance.get_runs_count(running):
             return dg.RunRequest(tags={"orders": f"{waiting} waiting, no worker left"})

@@ -13,6 +13,7 @@ from lakehouse.domains.orders.database.schema import ENGINE_SCHEMA, SCHEMA, prep
 from lakehouse.domains.orders.database.tracking import CarrierEvent, Tracking, track
 from lakehouse.domains.orders.engine import client_of, engine_of, migrate_engine
 from lakehouse.domains.orders.saga import APPLICATION, QUEUE, VERSION, WORKFLOW
+from lakehouse.domains.orders.takeover import UNFINISHED, advice, first_foreign_step, lock_takeover, move, orphans
 from lakehouse.errors import DatabaseUnavailable, LakehouseError
 from lakehouse.servers.postgres import Place, database
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 DEAD_AFTER_S = 30.0
 """Age of a heartbeat from which a worker counts as dead."""
-_UNFINISHED = ("PENDING", "ENQUEUED", "DELAYED")
 
 
 class OrderRefused(LakehouseError):
@@ -49,11 +49,21 @@ class Tracked:
 
 
 @dataclass(frozen=True)
+class Takeover:
+    """What became of orders of other versions without a worker: moved to this version, forked, or left to a person."""
+
+    moved: tuple[str, ...] = ()
+    forked: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recovery:
     """Orders of dead workers that were handed to others."""
 
     executors: tuple[str, ...]
     orders: tuple[str, ...]
+    takeover: Takeover = Takeover()
 
 
 class Desk:
@@ -141,7 +151,7 @@ class Desk:
             OrderRefused: the order doesn't exist or has ended.
         """
         latest = self._latest(key)
-        if latest.status in (*_UNFINISHED, "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+        if latest.status in (*UNFINISHED, "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
             self._client.resume_workflows([latest.workflow_id], queue_name=QUEUE)
             return str(latest.workflow_id)
         if latest.status == "SUCCESS":
@@ -161,7 +171,7 @@ class Desk:
         if step not in numbers:
             came = ", ".join(numbers) or "none"
             raise OrderRefused(f"Order {key} never came to step {step!r}; its steps were {came}")
-        if latest.status in _UNFINISHED:
+        if latest.status in UNFINISHED:
             self._client.cancel_workflow(latest.workflow_id)
         return self._fork(key, latest.workflow_id, numbers[step])
 
@@ -204,11 +214,16 @@ class Desk:
         return cast("list[dict[str, Any]]", self._client.list_workflow_steps(workflow))
 
     def recover(self, dead_after_s: float = DEAD_AFTER_S) -> Recovery:
-        """Hands the orders of workers without a heartbeat to the others; each such worker once.
+        """Hands the orders of workers without a heartbeat to the others, each such worker once; and to this version
+        those of versions without a worker.
 
         A worker that was only slow loses its orders to another; the engine lets only one of the two go on, and steps
         that both made are found.
         """
+        executors, orders = self._recover(dead_after_s)
+        return Recovery(executors, orders, self.take_over(dead_after_s))
+
+    def _recover(self, dead_after_s: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
         with self.transaction() as connection:
             dead = [
                 name
@@ -219,7 +234,7 @@ class Desk:
                 )
             ]
             if not dead:
-                return Recovery((), ())
+                return (), ()
             orders = [
                 found.workflow_id
                 for found in self._client.list_workflows(status="PENDING", executor_id=dead, load_input=False)
@@ -230,7 +245,34 @@ class Desk:
             connection.execute(
                 "UPDATE orders.executors SET stopped_at = clock_timestamp() WHERE executor_id = ANY (%s)", [dead]
             )
-        return Recovery(tuple(dead), tuple(orders))
+        return tuple(dead), tuple(orders)
+
+    def take_over(self, dead_after_s: float = DEAD_AFTER_S) -> Takeover:
+        """Takes over the orders of other versions of the saga that have no worker; see `takeover`. A crash on the way
+        leaves what the next call does.
+        """
+        with self.transaction() as connection:
+            lock_takeover(connection)
+            found = orphans(connection, VERSION, dead_after_s)
+            untouched = [each.workflow for each in found if each.is_untouched and not each.is_superseded]
+            if untouched:
+                self._client.resume_workflows(untouched, queue_name=QUEUE)
+            moved = move(connection, untouched, VERSION)
+            forked, left = [], []
+            for each in found:
+                step = first_foreign_step(each.steps)
+                if each.is_superseded:
+                    self._client.cancel_workflow(each.workflow)
+                elif each.is_untouched:
+                    continue
+                elif step is None:
+                    # The fork first: without it a cancelled order would be lost.
+                    forked.append(self._fork(each.key, each.workflow, each.last + 1))
+                    self._client.cancel_workflow(each.workflow)
+                else:
+                    steps.need_attention(connection, each.key, advice(each, step, VERSION))
+                    left.append(each.key)
+        return Takeover(tuple(moved), tuple(forked), tuple(left))
 
     def live_workers(self, dead_after_s: float = DEAD_AFTER_S) -> list[str]:
         """The workers with a fresh heartbeat."""
@@ -265,7 +307,7 @@ class Desk:
             found = connection.execute(
                 f"SELECT count(*) FROM {ENGINE_SCHEMA}.workflow_status WHERE application_name = %s "
                 "AND status = ANY (%s)".encode(),
-                [APPLICATION, list(_UNFINISHED)],
+                [APPLICATION, list(UNFINISHED)],
             ).fetchone()
         assert found is not None
         return int(found[0])

@@ -32,7 +32,9 @@ APPLICATION = "orders"
 QUEUE = "orders"
 WORKFLOW = "order"
 VERSION = "1"
-"""Version of the saga, changed with the order or meaning of its steps. Workers take orders of their version only."""
+"""Version of the saga, changed with the order or meaning of its steps. Workers take orders of their version only; see
+`takeover` for those of a version without workers.
+"""
 _ATTEMPTS = 8
 """Attempts of a call before an order is marked for a person; with growing pauses, some 20 s."""
 _FIRST_PAUSE_S = 0.1

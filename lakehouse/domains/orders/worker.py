@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lakehouse.domains.orders.control import open_desk
 from lakehouse.domains.orders.database import steps
 from lakehouse.domains.orders.database.schema import ENGINE_SCHEMA
 from lakehouse.domains.orders.engine import engine_of, present_database
@@ -56,6 +57,7 @@ def run_worker(place: Place, folder: Path, executor: str, sink: Sink | None, sto
         relayed(place, sink),
         _engine(place, outside, executor),
     ):
+        _take_over(place)
         was_up = True
         while not stop.wait(HEARTBEAT_S):
             is_up = _keep_up(place, outside, executor)
@@ -116,6 +118,20 @@ def beat(connection: psycopg.Connection, executor: str, *, starts: bool = False)
         "started_at = CASE WHEN %(starts)s THEN clock_timestamp() ELSE executors.started_at END",
         {"id": executor, "version": VERSION, "starts": starts},
     )
+
+
+def _take_over(place: Place) -> None:
+    """Takes over orders of versions without a worker. Where the database goes away meanwhile, `Desk.recover` does."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        with open_desk(place) as desk:
+            taken = desk.take_over()
+    except (DBAPIError, DatabaseUnavailable) as error:
+        _log.warning("Orders of other versions weren't taken over: %s", error)
+        return
+    if taken.left:
+        _log.warning("Orders for a person, see `lakehouse orders list --stuck`: %s", ", ".join(taken.left))
 
 
 def _take_up_own(executor: str) -> None:

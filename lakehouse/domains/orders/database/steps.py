@@ -209,11 +209,11 @@ def request_cancel(connection: psycopg.Connection, order_id: str) -> str | None:
 
 
 def need_attention(connection: psycopg.Connection, order_id: str, why: str) -> None:
-    """Marks an order for a person; one that has ended needs none."""
+    """Marks an order for a person, once for a reason; one that has ended needs none."""
     connection.execute(
-        "UPDATE orders.orders SET attention = %s, attention_at = clock_timestamp() "
-        "WHERE order_id = %s AND order_status IN ('Pending', 'Processing')",
-        [why, order_id],
+        "UPDATE orders.orders SET attention = %(why)s, attention_at = clock_timestamp() WHERE order_id = %(order)s "
+        "AND order_status IN ('Pending', 'Processing') AND attention IS DISTINCT FROM %(why)s",
+        {"order": order_id, "why": why},
     )
 
 
