@@ -10,20 +10,16 @@ from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.listings import derive
 from lakehouse.domains.reference.listings.checks import listing_checks
 from lakehouse.domains.reference.listings.config import Instruments, Listings
-from lakehouse.domains.reference.product import Product
+from lakehouse.domains.reference.product import Product, undated_dataset
 from lakehouse.errors import SourceError
-from lakehouse.ingest.dataset import ApiOrigin, Dataset
+from lakehouse.ingest.dataset import ApiOrigin
 from lakehouse.ingest.http.config import Endpoint
 from lakehouse.ingest.http.requests import Requests
-from lakehouse.ingest.partitioning import Part, Whole
-from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.variables import Variables
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.standards import STANDARDS
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from lakehouse.domains.reference.config import SourceConfig
 
 
@@ -34,25 +30,9 @@ def listings(config: SourceConfig, said: Listings, variables: Variables) -> Prod
     requests = Requests(
         derive.DATASET, said.request, "isin/mic", named, ("isin", "mic"), dict, partial(_stored, said.instruments)
     )
-    dataset = Dataset(
-        source=config.source,
-        name=derive.DATASET,
-        description=f"{config.description}: listings",
-        table=f"{config.source}/{contract.table}",
-        contract=contract,
-        rows=said,
-        origin=ApiOrigin(Endpoint.of(config.source, said.api, variables), requests),
-        partitioning=Whole(),
-        partition_column="part",
-        part=Part("part"),
-        times=_no_times,
-        reading=reading_digest(
-            contract,
-            {"rows": said.model_dump(mode="json", exclude={"api", "instruments", "request"}, exclude_defaults=True)},
-        ),
-        refusals=config.refusals,
-        object_max_bytes=variables.object_max_bytes,
-    )
+    origin = ApiOrigin(Endpoint.of(config.source, said.api, variables), requests)
+    unread = ("api", "instruments", "request")
+    dataset = undated_dataset(config, said, variables, contract, derive.DATASET, "listings", origin, unread)
     views = {
         "listings": derive.listings,
         "instruments": derive.instruments,
@@ -60,11 +40,6 @@ def listings(config: SourceConfig, said: Listings, variables: Variables) -> Prod
         "mapping_requests": derive.mapping_requests,
     }
     return Product((dataset,), (derive.MAPPED_LISTINGS,), listing_checks(), views, derive.identifiers)
-
-
-def _no_times(text: pl.DataFrame) -> pl.DataFrame:
-    """Rows have no time: they are of the single partition."""
-    return text.select()
 
 
 def _named(source: str, text: str | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from lakehouse.domains.reference.contracts import contracts
 from lakehouse.domains.reference.markets import derive
 from lakehouse.domains.reference.markets.checks import market_checks
 from lakehouse.domains.reference.markets.config import Markets
-from lakehouse.domains.reference.product import Product
+from lakehouse.domains.reference.product import Product, no_times
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.partitioning import Part, Periods
 from lakehouse.ingest.places import place_of
@@ -18,7 +18,7 @@ from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.variables import Variables
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 
 def markets(config: SourceConfig, said: Markets, variables: Variables) -> Product:
@@ -35,7 +35,7 @@ def markets(config: SourceConfig, said: Markets, variables: Variables) -> Produc
         partitioning=Periods("day", config.first_day),
         partition_column="published_on",
         part=Part("published_on"),
-        times=_no_times,
+        times=no_times,
         reading=reading_digest(
             contract, {"rows": said.model_dump(mode="json", exclude={"objects"}, exclude_defaults=True)}
         ),
@@ -49,8 +49,3 @@ def markets(config: SourceConfig, said: Markets, variables: Variables) -> Produc
         views={"markets": derive.markets, "mic": derive.mic},
         identifiers=derive.identifiers,
     )
-
-
-def _no_times(text: pl.DataFrame) -> pl.DataFrame:
-    """Rows have no time of their own: they are of their publication's day."""
-    return text.select()

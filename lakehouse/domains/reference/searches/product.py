@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING
 
 from lakehouse.derive.checks import conservation_holds, of_every_dataset, of_every_table
 from lakehouse.domains.reference.contracts import contracts
-from lakehouse.domains.reference.product import Product
+from lakehouse.domains.reference.product import Product, undated_dataset
 from lakehouse.domains.reference.searches import derive
 from lakehouse.domains.reference.searches.config import Searches
 from lakehouse.errors import SourceError
-from lakehouse.ingest.dataset import ApiOrigin, Dataset
+from lakehouse.ingest.dataset import ApiOrigin
 from lakehouse.ingest.http.config import Endpoint
 from lakehouse.ingest.http.requests import Requests
-from lakehouse.ingest.partitioning import Part, Whole
-from lakehouse.ingest.reading import reading_digest
 from lakehouse.ingest.variables import Variables
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from lakehouse.domains.reference.config import SourceConfig
 
 
@@ -28,38 +24,16 @@ def searches(config: SourceConfig, said: Searches, variables: Variables) -> Prod
     """The datasets, tables, views and checks of the section `searches`."""
     contract = contracts()["raw_permids"]
     queries = partial(_queries, config.source, variables.source_variable(config.source, "queries"))
-    dataset = Dataset(
-        source=config.source,
-        name=derive.DATASET,
-        description=f"{config.description}: searches",
-        table=f"{config.source}/{contract.table}",
-        contract=contract,
-        rows=said,
-        origin=ApiOrigin(
-            Endpoint.of(config.source, said.api, variables),
-            Requests(derive.DATASET, said.request, "query", queries, ("query",), dict),
-        ),
-        partitioning=Whole(),
-        partition_column="part",
-        part=Part("part"),
-        times=_no_times,
-        reading=reading_digest(
-            contract, {"rows": said.model_dump(mode="json", exclude={"api", "request"}, exclude_defaults=True)}
-        ),
-        refusals=config.refusals,
-        object_max_bytes=variables.object_max_bytes,
-    )
+    requests = Requests(derive.DATASET, said.request, "query", queries, ("query",), dict)
+    origin = ApiOrigin(Endpoint.of(config.source, said.api, variables), requests)
+    unread = ("api", "request")
+    dataset = undated_dataset(config, said, variables, contract, derive.DATASET, "searches", origin, unread)
     checks = (
         *of_every_dataset(contract, derive.DATASET),
         *of_every_table(contracts()["found_permids"]),
         conservation_holds(derive.FOUND_PERMIDS),
     )
     return Product((dataset,), (derive.FOUND_PERMIDS,), checks, {"permid": derive.permid})
-
-
-def _no_times(text: pl.DataFrame) -> pl.DataFrame:
-    """Rows have no time: they are of the single partition."""
-    return text.select()
 
 
 def _queries(source: str, text: str | None) -> tuple[str, ...]:
