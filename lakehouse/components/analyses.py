@@ -3,10 +3,10 @@ job that runs analyses whose rows are in the lake only, which needs no reload.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from lakehouse.analyses.code import code_version
 from lakehouse.analyses.described import AnalysisConfig
@@ -19,28 +19,20 @@ from lakehouse.analyses.validation import require_valid
 from lakehouse.analyses.values import Chart
 from lakehouse.api import Lake
 from lakehouse.components.bars.figures import image_markdown
+from lakehouse.components.described import DescribedComponent
 from lakehouse.components.metadata import records_table
 from lakehouse.components.resources import LakeResource
 
 GROUP = "analyses"
 
 
-class Analysis(dg.Component):
+class Analysis(DescribedComponent):
     """An analysis: a table of tasks and the values of its inputs. The attributes are those of
     `lakehouse.analyses.described.AnalysisConfig`.
     """
 
-    def __init__(self, config: AnalysisConfig) -> None:
-        self.config = config
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return AnalysisConfig
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        assert isinstance(attributes, AnalysisConfig)
-        return cls(attributes)
+    model = AnalysisConfig
+    config: AnalysisConfig
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         definition, registry = self.config.definition(), Registry.installed()

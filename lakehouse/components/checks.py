@@ -11,7 +11,7 @@ from lakehouse.derive.check_history import CheckResult, record, scope_of
 from lakehouse.derive.evaluation import evaluate
 from lakehouse.derive.held_back import hold_back
 from lakehouse.derive.source import Check, Finding, Source
-from lakehouse.governance.quality import CheckedRun, checked_runs, history_picture
+from lakehouse.governance.quality import RUNS_SHOWN, CheckedRun, checked_runs, history_picture
 from lakehouse.lake.lake import Lake
 
 _SEVERITY = {"error": dg.AssetCheckSeverity.ERROR, "warn": dg.AssetCheckSeverity.WARN}
@@ -65,15 +65,15 @@ def table_checks(
             lambda check, scope: _outcome(checks[check[1]].run(opened, present, scope)),
         )
         results = [check_result(checks[name], asset, finding) for name, finding in findings.items()]
-        record(opened, recorded(results), context.run.run_id, scope_of(sessions))
-        yield from with_history(results, checked_runs(opened, present.name, table))
+        record_results(opened, results, context.run.run_id, scope_of(sessions))
+        yield from with_history(results, checked_runs(opened, present.name, table, RUNS_SHOWN))
 
     return run_checks
 
 
-def recorded(results: Iterable[dg.AssetCheckResult]) -> list[CheckResult]:
-    """Results of checks of assets `<source>/<table>`, to be kept in the lake."""
-    return [
+def record_results(lake: Lake, results: Iterable[dg.AssetCheckResult], run_id: str, scope: str) -> None:
+    """Keeps a run's results of checks of assets `<source>/<table>` in the lake."""
+    kept = [
         CheckResult(
             source="/".join(result.asset_key.path[:-1]),
             table=result.asset_key.path[-1],
@@ -86,6 +86,7 @@ def recorded(results: Iterable[dg.AssetCheckResult]) -> list[CheckResult]:
         for result in results
         if result.asset_key is not None and result.check_name is not None
     ]
+    record(lake, kept, run_id, scope)
 
 
 def _number(value: object) -> float | None:

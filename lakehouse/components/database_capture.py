@@ -13,7 +13,6 @@ from lakehouse.components.asset_specs import declared, stored
 from lakehouse.components.checks import table_checks
 from lakehouse.components.database_sensor import capture_sensor
 from lakehouse.components.described import DescribedComponent
-from lakehouse.components.lineage import table_lineage
 from lakehouse.components.metadata import stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
@@ -134,8 +133,7 @@ def _changes_asset(resolve: Resolve, days: dg.TimeWindowPartitionsDefinition) ->
         for name in described:
             _report_days(context, opened, present, name, wanted)
             seconds = time.monotonic() - started
-            found = stored_metadata(opened, present.table(name), wanted, seconds)
-            found |= table_lineage(opened, present.table(name), context.run_id)
+            found = stored_metadata(opened, present.table(name), wanted, seconds, context.run_id)
             yield dg.MaterializeResult(
                 asset_key=[present.name, name], metadata=found | (facts if name == LEDGER else {})
             )
@@ -168,8 +166,8 @@ def _current_asset(
                 started = time.monotonic()
                 with transient_faults_retried(context):
                     result = table.derive(opened, present, [])
-                found = stored_metadata(opened, present.table(table.name), None, time.monotonic() - started)
-                found |= table_lineage(opened, present.table(table.name), context.run_id)
+                seconds = time.monotonic() - started
+                found = stored_metadata(opened, present.table(table.name), None, seconds, context.run_id)
                 counts = {"dagster/row_count": result.rows, "rows_written": result.rows_changed}
                 if result.rows_changed and table.name in pictures:
                     found |= pictures[table.name](opened, present)
@@ -198,8 +196,7 @@ def _daily_asset(resolve: Resolve, table: DerivedTable, days: dg.TimeWindowParti
         for day in sorted({str(day) for day in result.changed} - {str(day) for day in wanted}):
             facts = {"dagster/partition_row_count": counts.get(day, 0)}
             context.log_event(dg.AssetMaterialization(context.asset_key, partition=day, metadata=facts))
-        found = stored_metadata(opened, present.table(name), wanted, time.monotonic() - started)
-        found |= table_lineage(opened, present.table(name), context.run_id)
+        found = stored_metadata(opened, present.table(name), wanted, time.monotonic() - started, context.run_id)
         return dg.MaterializeResult(metadata=found | {"days_changed": len(result.changed)})
 
     return daily

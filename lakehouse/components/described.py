@@ -5,13 +5,11 @@ from typing import Any, ClassVar, Self
 import dagster as dg
 from pydantic import BaseModel
 
-from lakehouse.ingest.strict import Description
-
 
 class DescribedComponent(dg.Component):
     """A component whose attributes are those of `model`. Each kind is a subclass with a model of its own."""
 
-    model: ClassVar[type[Description]]
+    model: ClassVar[type[BaseModel]]
 
     def __init__(self, config: Any) -> None:
         self.config = config

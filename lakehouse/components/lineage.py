@@ -27,12 +27,12 @@ _log = logging.getLogger(__name__)
 _of_tables_described: Kept[tuple[Sequence[DescribedTable], Lineage]] = Kept()
 
 
-def table_lineage(lake: Lake, path: str, run_id: str, started: datetime | None = None) -> dict[str, Any]:
+def table_lineage(lake: Lake, path: str, run_id: str) -> dict[str, Any]:
     """The metadata of a table of the lake that a run has written, by its path; sends the events of it."""
     try:
         tables, lineage = _of_lake(lake)
         name = path.replace("/", ".")
-        return _told(lake, tables, lineage, [name], run_id, started).get(name, {})
+        return _told(lake, tables, lineage, [name], run_id).get(name, {})
     except LakehouseError as error:
         _log.warning("The lineage of %s is left out: %s", path, error)
         return {}
@@ -56,7 +56,7 @@ def mart_lineage(lake: Lake, models: Iterable[str], run_id: str) -> Mapping[str,
     try:
         tables = described_tables(lake)
         lineage = whole_lineage(tables, lake.config)
-        found = _told(lake, tables, lineage, names, run_id, None)
+        found = _told(lake, tables, lineage, names, run_id)
         return {name.removeprefix(f"{MARTS_SCHEMA}."): metadata for name, metadata in found.items()}
     except LakehouseError as error:
         _log.warning("The lineage of the marts is left out: %s", error)
@@ -69,7 +69,6 @@ def _told(
     lineage: Lineage,
     names: Sequence[str],
     run_id: str,
-    started: datetime | None,
 ) -> dict[str, dict[str, Any]]:
     known = {table.sql_name: table for table in tables}
     found: dict[str, dict[str, Any]] = {}
@@ -77,7 +76,7 @@ def _told(
         table = known[name]
         sources = {column.name: _of_tables(lineage, known, ColumnName(name, column.name)) for column in table.columns}
         if url := lake.config.openlineage_url:
-            tell(url, table, sources, run_id, started or datetime.now(UTC))
+            tell(url, table, sources, run_id, datetime.now(UTC))
         of_column = {
             column: [
                 dg.TableColumnDep(asset_key=each.column.table.split("."), column_name=each.column.column)

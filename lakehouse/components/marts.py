@@ -20,15 +20,14 @@ from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
 from lakehouse.api import Lake
 from lakehouse.catalog import kinds, sources_of
-from lakehouse.components.checks import recorded, with_history
+from lakehouse.components.checks import record_results, with_history
 from lakehouse.components.lineage import mart_lineage
 from lakehouse.components.metadata import in_markdown
-from lakehouse.derive.check_history import record
 from lakehouse.derive.held_back import holds
 from lakehouse.domains.market.quotes.feed import WINDOWS
 from lakehouse.errors import LakehouseError, SourceError
 from lakehouse.governance.publish_roles import publish_roles
-from lakehouse.governance.quality import checked_runs
+from lakehouse.governance.quality import RUNS_SHOWN, checked_runs
 from lakehouse.lake.releases import present_marts
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, manifest_path
@@ -239,10 +238,10 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
     finally:
         checks, outputs = _sorted(context, raw_events, manifest)
         lake = Lake.present(config)
-        record(lake, recorded(checks), context.run_id, "all")
-        yield from with_history(checks, checked_runs(lake, "marts") if checks else [])
+        record_results(lake, checks, context.run_id, "all")
+        yield from with_history(checks, checked_runs(lake, "marts", newest=RUNS_SHOWN) if checks else [])
     sources = part_tables(part)
-    for hold in holds(Lake.present(config)):
+    for hold in holds(lake):
         if hold.source in sources:
             context.log.warning(f"The marts show the rows of {hold.source} as they were published before: {hold}")
     _publish_to_roles(context, config)

@@ -9,8 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.api import Lake
+from lakehouse.components.lineage import table_lineage
 from lakehouse.lake.contract import Column, Contract
-from lakehouse.lake.lake import Lake
 from lakehouse.printable import printable
 
 _SAMPLE_ROWS = 5
@@ -66,9 +67,11 @@ def sql_name(table: str) -> str:
     return table.replace("/", ".") if "/" in table else f"lake.{table}"
 
 
-def stored_metadata(lake: Lake, name: str, sessions: Sequence[date] | None, duration: float) -> dict[str, Any]:
-    """Metadata of a run's materializations, read from the stored table: version, files, bytes, and a sample of
-    `sessions` (None: of all).
+def stored_metadata(
+    lake: Lake, name: str, sessions: Sequence[date] | None, duration: float, run_id: str
+) -> dict[str, Any]:
+    """Metadata of a run's materializations, read from the stored table: version, files, bytes, a sample of `sessions`
+    (None: of all), and the lineage of its columns, of which it sends the events.
     """
     snapshot = lake.table(name).snapshot()
     with lake.connect() as connection:
@@ -82,7 +85,7 @@ def stored_metadata(lake: Lake, name: str, sessions: Sequence[date] | None, dura
     }
     if snapshot.delta is not None:
         metadata |= {"table_version": snapshot.version, **_sizes(snapshot.delta)}
-    return metadata
+    return metadata | table_lineage(lake, name, run_id)
 
 
 def partition_metadata(

@@ -1,11 +1,9 @@
 """The component behind the `defs.yaml` of a report of any table or view."""
 
-from typing import Self
-
 import dagster as dg
-from pydantic import BaseModel
 
 from lakehouse.catalog import database_place, described_source, warn_of
+from lakehouse.components.described import DescribedComponent
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
 from lakehouse.components.sources.assets import partitioned
@@ -18,23 +16,14 @@ from lakehouse.settings import settings
 GROUP = "reports"
 
 
-class TableReport(dg.Component):
+class TableReport(DescribedComponent):
     """A table or view for other systems: a table of PostgreSQL, or a Parquet or CSV object, with their column names.
 
     The attributes are those of `lakehouse.derive.table_report.ReportConfig`.
     """
 
-    def __init__(self, config: ReportConfig) -> None:
-        self.config = config
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return ReportConfig
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        assert isinstance(attributes, ReportConfig)
-        return cls(attributes)
+    model = ReportConfig
+    config: ReportConfig
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         try:

@@ -50,23 +50,36 @@ class CheckState:
     """When its outcome became what it is."""
 
 
-def checked_runs(lake: Lake, source: str | None = None, table: str | None = None) -> list[CheckedRun]:
+def checked_runs(
+    lake: Lake, source: str | None = None, table: str | None = None, newest: int | None = None
+) -> list[CheckedRun]:
     """The results of the checks (of a source, or of one of its tables), oldest first. Of a step that was repeated in a
     run, the last result.
+
+    Args:
+        newest: how many runs of each table, the newest ones; None for all.
     """
     snapshot = lake.table(RESULTS).snapshot()
     if snapshot.delta is None:
         return []
     named = f"table_name = {literal(table)}" if table else "true"
+    limited = f"place <= {newest}" if newest else "true"
     with lake.connect() as connection:
         stored = lake.select(RESULTS, connection, {"source": [source]} if source else None)
         rows = connection.execute(
             f"""
+            WITH results AS (
+                FROM ({stored}) WHERE run_id IS NOT NULL AND {named}
+                QUALIFY row_number() OVER (
+                    PARTITION BY source, table_name, check_name, run_id, scope ORDER BY evaluated_at DESC
+                ) = 1
+            ), runs AS (
+                SELECT source, table_name, run_id, row_number() OVER (
+                    PARTITION BY source, table_name ORDER BY min(evaluated_at) DESC
+                ) AS place FROM results GROUP BY source, table_name, run_id
+            )
             SELECT source, table_name, check_name, evaluated_at, run_id, passed, severity, scope, summary, facts
-            FROM ({stored}) WHERE run_id IS NOT NULL AND {named}
-            QUALIFY row_number() OVER (
-                PARTITION BY source, table_name, check_name, run_id, scope ORDER BY evaluated_at DESC
-            ) = 1
+            FROM results JOIN runs USING (source, table_name, run_id) WHERE {limited}
             ORDER BY evaluated_at, source, table_name, check_name
             """
         ).fetchall()

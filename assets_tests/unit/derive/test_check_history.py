@@ -55,6 +55,21 @@ def test_checked_runs__counts_a_repeated_step_once(tmp_path: Path) -> None:
     assert len(rows_of(lake, RESULTS)) == 2
 
 
+def test_checked_runs__reads_the_newest_runs_of_each_table(tmp_path: Path) -> None:
+    lake = lake_at(tmp_path, SHOP)
+    for run in ("first", "second", "third"):
+        record(lake, [result("key", True), result("share", True), result("key", True, table="others")], run, "all")
+    record(lake, [result("key", True)], "fourth", "all")
+    found = checked_runs(lake, "shop", newest=2)
+    assert sorted({(each.table, each.run_id) for each in found}) == [
+        ("lines", "fourth"),
+        ("lines", "third"),
+        ("others", "second"),
+        ("others", "third"),
+    ]
+    assert found == [each for each in checked_runs(lake, "shop") if each in found]
+
+
 def test_checked_runs__reads_as_of_a_moment(tmp_path: Path) -> None:
     lake = lake_at(tmp_path, SHOP)
     two_runs(lake)

@@ -11,11 +11,11 @@ import dagster as dg
 
 from lakehouse.components.asset_specs import declared
 from lakehouse.components.bars.figures import deviation_pictures
-from lakehouse.components.checks import recorded
+from lakehouse.components.checks import record_results
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.sources.run_tags import tagged_partitions
-from lakehouse.derive.check_history import record, scope_of
+from lakehouse.derive.check_history import scope_of
 from lakehouse.derive.held_back import hold_back
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.reconciliation.views import breaks_of, other_bases_of
@@ -82,7 +82,7 @@ def reconciliation_asset(
             description=in_markdown(summary),
             metadata={**counts, **worst, **found_bases},
         )
-        record(opened, recorded([result]), context.run_id, scope_of(sessions))
+        record_results(opened, [result], context.run_id, scope_of(sessions))
         return dg.MaterializeResult(
             metadata={"breaks": len(breaks), **counts, **found_bases, **deviation_pictures(opened, present)},
             check_results=[result],

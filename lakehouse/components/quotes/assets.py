@@ -13,7 +13,6 @@ import dagster as dg
 from lakehouse.api import Lake
 from lakehouse.components.asset_specs import declared
 from lakehouse.components.bars.figures import gains_picture
-from lakehouse.components.lineage import table_lineage
 from lakehouse.components.metadata import definition_metadata, stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
@@ -72,9 +71,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
             seconds = time.monotonic() - started
             return dg.MaterializeResult(
                 asset_key=[feed.name, table],
-                metadata=told
-                | stored_metadata(opened, feed.table(table), days, seconds)
-                | table_lineage(opened, feed.table(table), context.run_id),
+                metadata=told | stored_metadata(opened, feed.table(table), days, seconds, context.run_id),
             )
 
         yield stored(ERRORS, {})
@@ -106,8 +103,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
         return dg.MaterializeResult(
             metadata={"windows": result.rows, "windows_changed": result.rows_changed}
             | gains_picture(opened, feed, days[-1])
-            | stored_metadata(opened, feed.table(WINDOWS), days, time.monotonic() - started)
-            | table_lineage(opened, feed.table(WINDOWS), context.run_id)
+            | stored_metadata(opened, feed.table(WINDOWS), days, time.monotonic() - started, context.run_id)
         )
 
     @dg.asset(

@@ -5,9 +5,9 @@ in Dagster if `lakehouse stream` isn't running.
 from __future__ import annotations
 
 import dagster as dg
-from pydantic import BaseModel
 
 from lakehouse.components.checks import table_checks
+from lakehouse.components.described import DescribedComponent
 from lakehouse.components.quotes.assets import feed_assets
 from lakehouse.components.quotes.schedules import feed_schedules, feed_sensor
 from lakehouse.components.sources.run_tags import tagged_days
@@ -17,7 +17,7 @@ from lakehouse.domains.market.quotes.resolve import feed_of
 from lakehouse.settings import settings
 
 
-class QuoteFeed(dg.Component):
+class QuoteFeed(DescribedComponent):
     """Quotes of one vendor, polled or pushed by a broker, and sliding windows over them.
 
     The attributes are those of `lakehouse.domains.market.quotes.config.FeedConfig`. The component defines the assets
@@ -25,17 +25,8 @@ class QuoteFeed(dg.Component):
     job with its sensor, a job that closes each day, and a job that compacts the current day.
     """
 
-    def __init__(self, config: FeedConfig) -> None:
-        self.config = config
-
-    @classmethod
-    def get_model_cls(cls) -> type[BaseModel]:
-        return FeedConfig
-
-    @classmethod
-    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> QuoteFeed:
-        assert isinstance(attributes, FeedConfig)
-        return cls(attributes)
+    model = FeedConfig
+    config: FeedConfig
 
     def resolve(self) -> Feed:
         """Resolves the feed with the current settings, which may change after the definitions were loaded."""

@@ -11,7 +11,6 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.components.asset_specs import declared, stored
-from lakehouse.components.lineage import table_lineage
 from lakehouse.components.metadata import partition_metadata, stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import (
@@ -88,8 +87,7 @@ def _raw_asset(resolve: Resolve, name: str, partitions: dg.PartitionsDefinition 
             )
         report_shared_tables(context, opened, result)
         metadata = loaded_metadata(context, result) | refused_metadata(opened, loading, about)
-        metadata |= stored_metadata(opened, loading.table, about, time.monotonic() - started)
-        metadata |= table_lineage(opened, loading.table, context.run_id)
+        metadata |= stored_metadata(opened, loading.table, about, time.monotonic() - started, context.run_id)
         if partitions is None:
             return dg.MaterializeResult(metadata=metadata)
         span = present.span_of(table)
@@ -117,12 +115,10 @@ def _derived_asset(
         with transient_faults_retried(context):
             result = table.derive(opened, present, present.together(opened, own), progress=progress(context.log.debug))
         if partitions is None:
-            metadata = stored_metadata(opened, path, None, time.monotonic() - started)
-            metadata |= table_lineage(opened, path, context.run_id)
+            metadata = stored_metadata(opened, path, None, time.monotonic() - started, context.run_id)
             counts = {"dagster/row_count": result.rows, "rows_written": result.rows_changed}
             return dg.MaterializeResult(metadata=metadata | counts)
-        metadata = stored_metadata(opened, path, own, time.monotonic() - started)
-        metadata |= table_lineage(opened, path, context.run_id)
+        metadata = stored_metadata(opened, path, own, time.monotonic() - started, context.run_id)
         metadata |= {"rows_changed_by_run": result.rows_changed, "sessions_changed": len(result.changed)}
         if result.changed and name in shown.figures:
             metadata |= shown.figures[name](opened, present, own)
