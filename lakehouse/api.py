@@ -102,7 +102,7 @@ class Lake(kernel.Lake):
 
         Raises:
             LakeUnavailable: the folder doesn't exist, or the home is a file.
-            RoleError: there is no such role, its file isn't published, or its key is missing or wrong.
+            RoleError: the role doesn't exist, its file isn't published, or its key is missing or wrong.
             ValueError: a role's file has no past states.
             ReleaseError: a release is in use that the lake doesn't have, or whose marts are in another home.
         """

@@ -290,6 +290,20 @@ class Warehouse:
             connection.attach_lake(file, settings())
             yield file
 
+    def noticed(self, tampering: Iterable[str], checks: Mapping[str, str]) -> dict[str, set[str]]:
+        """Statements that tamper with the file, each undone again -> the names of the checks that notice it.
+
+        Args:
+            checks: name -> query, which has rows where the check fails.
+        """
+        found = {}
+        with self.opened() as file:
+            for sql in tampering:
+                file.execute(f"begin; {sql}")
+                found[sql] = {name for name, query in checks.items() if file.execute(query).fetchone() is not None}
+                file.execute("rollback")
+        return found
+
     def change(self, sql: str) -> None:
         """Changes the file behind dbt's back."""
         with duckdb.connect(str(self.path)) as file:

@@ -50,7 +50,7 @@ def roles(context: typer.Context) -> None:
 
 @roles_app.command()
 def init() -> None:
-    """Write the example to the place of roles.yaml, if there is none yet."""
+    """Write the example to the place of roles.yaml, unless that exists."""
     from lakehouse.governance.roles import EXAMPLE, RoleError
     from lakehouse.settings import settings
 

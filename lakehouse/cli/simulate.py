@@ -102,7 +102,7 @@ def _sessions(source: str, first: datetime, last: datetime) -> list[tuple[date, 
     """The sessions of a source's exchange, with their hours.
 
     Raises:
-        SourceError: there is none between the days.
+        SourceError: no session lies between the days.
     """
     from lakehouse.catalog import source_named
 

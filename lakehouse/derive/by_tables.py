@@ -23,6 +23,7 @@ from lakehouse.derive.incremental import (
     DeriveResult,
     count,
     derive_until_current,
+    differing_parts,
     overwrite_changed,
     overwrite_differing,
 )
@@ -147,17 +148,10 @@ def _derive_subjects(
     connection.execute(f"CREATE TEMP TABLE made AS {query}")
     connection.execute(f"CREATE TEMP TABLE replaced AS {_of_subjects('target', how.by, 'SEMI')}")
     total = target.row_count() - count(connection, "replaced") + count(connection, "made")
-    differing = connection.execute(
-        f"""
-        SELECT DISTINCT {part} FROM (
-            (FROM made EXCEPT ALL FROM replaced) UNION ALL (FROM replaced EXCEPT ALL FROM made)
-        ) ORDER BY 1
-        """
-    ).fetchall()
-    if not differing:
+    values = differing_parts(connection, part, "made", "replaced")
+    if not values:
         target.mark(marks_of(target, made_from, ()))
         return DeriveResult(total)
-    values = [value for (value,) in differing]
     where = predicate({part: values})
     kept = f"SELECT * FROM ({_of_subjects('target', how.by, 'ANTI')}) WHERE {where}"
     connection.execute(f"CREATE TEMP TABLE fresh AS FROM made WHERE {where} UNION ALL BY NAME {kept}")

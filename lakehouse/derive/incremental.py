@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.derive.fingerprints import Fingerprints, marks_of, outdated
 from lakehouse.errors import StaleSnapshot
@@ -177,3 +177,15 @@ def count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
     row = connection.execute(f"SELECT count(*) FROM {relation}").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def differing_parts(connection: duckdb.DuckDBPyConnection, part: str, one: str, other: str) -> list[Any]:
+    """The values of a column, ascending, with which two relations of the same columns have other rows."""
+    found = connection.execute(
+        f"""
+        SELECT DISTINCT {part} FROM (
+            (FROM {one} EXCEPT ALL FROM {other}) UNION ALL (FROM {other} EXCEPT ALL FROM {one})
+        ) ORDER BY 1
+        """
+    ).fetchall()
+    return [value for (value,) in found]

@@ -113,7 +113,7 @@ def table_named(tables: Sequence[DescribedTable], name: str) -> DescribedTable:
     """The table of an SQL name; the schema may be left out where only one has such a table.
 
     Raises:
-        UnknownTable: there is none, or there are several.
+        UnknownTable: it doesn't exist, or several have that name.
     """
     wanted = name.lower().replace("/", ".")
     fitting = [table for table in tables if wanted in (table.sql_name, table.name)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lakehouse.errors import did_you_mean
 from lakehouse.governance.roles import Grant, Role, RoleError
 from lakehouse.governance.visible import VisibleTable
+from lakehouse.lake.locked import nodes
 from lakehouse.lake.sql import literal
 
 
@@ -98,16 +99,5 @@ def require_predicate(text: str, what: str) -> None:
     if parsed["error"] or len(parsed["statements"]) != 1:
         raise RoleError(f"{what} is no predicate: {parsed.get('error_message', 'several statements')}; {advice}")
     selected = parsed["statements"][0]["node"].get("select_list", [])
-    if len(selected) != 1 or any(node.get("class") == "SUBQUERY" for node in _nodes(selected)):
+    if len(selected) != 1 or any(node.get("class") == "SUBQUERY" for node in nodes(selected)):
         raise RoleError(f"{what} reads more than the row; {advice}")
-
-
-def _nodes(tree: object) -> Iterator[dict[str, object]]:
-    waiting = [tree]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield part
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part

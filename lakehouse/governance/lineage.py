@@ -70,7 +70,7 @@ class Lineage:
         """The column of a name such as `marts.fct_daily_bar.close`.
 
         Raises:
-            UnknownTable: there is none.
+            UnknownTable: it doesn't exist.
         """
         table, _, column = name.rpartition(".")
         wanted = ColumnName(table, column)

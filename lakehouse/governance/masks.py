@@ -1,4 +1,4 @@
-"""Masks: keyed hashes in place of values, so that equal values stay equal and nobody without the key can try values.
+"""Masks: keyed hashes in place of values, so that equal values stay equal, and only the key lets values be tried.
 
 Each role has a key of its own, made of the installation's: what two roles see can't be joined.
 """
@@ -20,7 +20,7 @@ _DIGITS = 32
 
 
 def mask_key(config: Settings) -> str:
-    """The installation's key for masks; made once, in its file of secrets, if there is none.
+    """The installation's key for masks; made once, in its file of secrets, if it is missing.
 
     Raises:
         HomeUnavailable: it can't be written.

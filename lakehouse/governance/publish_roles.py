@@ -11,7 +11,6 @@ If the publication is cut off between the two, the next one records that the ent
 from __future__ import annotations
 
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -143,7 +142,7 @@ def _publish(inputs: RoleInputs, config: Settings, role: Role, seen: Sequence[Si
             connection.execute("CHECKPOINT target; DETACH target")
             entry = Entry(publication, "published", role.encrypted)
             record(inputs.lake, role.role, entry, list(zip(wanted, made, strict=True)))
-            replace_marts(path, _beside(path, build))
+            replace_marts(path, build)
     fresh = tuple(sight.table for sight in wanted if sight not in same)
     return RolePublication(role.role, path, publication, tuple(made), fresh)
 
@@ -164,16 +163,6 @@ def _private_file(config: Settings, role: Role) -> Iterator[Path]:
         yield build
     finally:
         delete()
-
-
-def _beside(path: Path, build: Path) -> Path:
-    """The finished file, copied to the published one's file system if it was built in a temporary folder."""
-    if build.is_relative_to(path.parent):
-        return build
-    staged = path.with_suffix(".part")
-    staged.unlink(missing_ok=True)
-    shutil.copyfile(build, staged)
-    return staged
 
 
 def _query(sight: Sight, masks: bytes) -> str:

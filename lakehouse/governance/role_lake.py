@@ -35,7 +35,7 @@ class RoleLake:
         where it is there.
 
         Raises:
-            RoleError: there is no such role, its file isn't published, or its key is missing or wrong.
+            RoleError: the role doesn't exist, its file isn't published, or its key is missing or wrong.
         """
         role = role_named(config.roles_file, name) if config.roles_file.exists() else Role(role=name)
         path = role_path(config, name)

@@ -92,7 +92,7 @@ def role_named(path: Path, name: str) -> Role:
     """A role by its name.
 
     Raises:
-        RoleError: there is none of that name, or see `read_roles`.
+        RoleError: the role doesn't exist, or see `read_roles`.
     """
     known = read_roles(path)
     if name not in known:

@@ -182,11 +182,12 @@ def check_query(query: str, schemas: Collection[str], macros: Sequence[tuple[str
     if len(parsed["statements"]) != 1:
         raise QueryNotAllowed(f"a locked lake answers one statement at a time, not {len(parsed['statements'])}")
     allowed = {"", _CATALOG_SCHEMA, *(schema.lower() for schema in schemas)}
-    for node in _nodes(parsed["statements"]):
+    for node in nodes(parsed["statements"]):
         _check_node(node, allowed, {(schema.lower(), name.lower()) for schema, name in macros})
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every node of a query that DuckDB has parsed to JSON."""
     waiting = [tree]
     while waiting:
         part = waiting.pop()

@@ -62,7 +62,7 @@ def publication(config: Settings, *, base: Path | None = None) -> Iterator[Path]
             shutil.copyfile(base or published, build)
         if build.exists():
             _settle(build)
-            replace_marts(published, _beside(published, build))
+            replace_marts(published, build)
             remember_sound(config, published)
         keep_descriptions(config)
 
@@ -78,22 +78,23 @@ def start_of(config: Settings, base: Path | None = None) -> Path | None:
     return start
 
 
-def _beside(warehouse: Path, build: Path) -> Path:
+def _beside(published: Path, build: Path) -> Path:
     """The finished file, copied to the published one's file system if it was built in a temporary folder."""
-    if build.is_relative_to(warehouse.parent):
+    if build.is_relative_to(published.parent):
         return build
-    staged = warehouse.with_suffix(".part")
+    staged = published.with_suffix(".part")
     staged.unlink(missing_ok=True)
     shutil.copyfile(build, staged)
     return staged
 
 
 def replace_marts(published: Path, build: Path) -> None:
-    """Replaces the published file, in an order that a crash of the machine can't reverse.
+    """Replaces a published file by a finished one, in an order that a crash of the machine can't reverse.
 
     A log that another program has left beside the old file is deleted first, so that it never lies beside the new file;
     for a moment readers see the old file as it was published.
     """
+    build = _beside(published, build)
     build.chmod(0o444)
     _sync(build)
     log_of(published).unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from lakehouse.derive.from_changes import RECENT, Following, FromChanges, followed
-from lakehouse.derive.incremental import DeriveResult, count
+from lakehouse.derive.incremental import DeriveResult, count, differing_parts
 from lakehouse.derive.source import DerivedTable
 from lakehouse.ingest.postgres.captured import CapturedTable
 from lakehouse.ingest.postgres.rows import META, texts_of_images, typed
@@ -98,14 +98,7 @@ def _follow(account: CapturedTable, zone: str, running: Following) -> DeriveResu
     columns = ", ".join(f'"{name}"' for name in target.table.contract.column_names)
     connection.execute(f"CREATE TEMP TABLE made AS SELECT {columns} FROM ({_versions(account, zone, changes)})")
     connection.execute(f"CREATE TEMP TABLE replaced AS FROM ({target.select()}) SEMI JOIN affected USING (account_id)")
-    differing = connection.execute(
-        f"""
-        SELECT DISTINCT {part} FROM (
-            (FROM made EXCEPT ALL FROM replaced) UNION ALL (FROM replaced EXCEPT ALL FROM made)
-        ) ORDER BY 1
-        """
-    ).fetchall()
-    years = [year for (year,) in differing]
+    years = differing_parts(connection, part, "made", "replaced")
     where = predicate({part: years})
     kept = f"SELECT * FROM ({target.select({part: years})}) ANTI JOIN affected USING (account_id)"
     connection.execute(f"CREATE TEMP TABLE fresh AS {kept} UNION ALL FROM made WHERE {where}")

@@ -179,7 +179,7 @@ class Desk:
         """The steps that an order came to, each done or failed.
 
         Raises:
-            OrderRefused: there is no such order.
+            OrderRefused: the order doesn't exist.
         """
         steps_of = self._steps(self._latest(key).workflow_id)
         return {step["function_name"]: "failed" if step["error"] else "done" for step in steps_of}

@@ -62,7 +62,7 @@ class Orphan:
     key: str
     version: str
     is_superseded: bool
-    """A fork of it exists: whoever made that died before this one was ended."""
+    """A fork of it exists: the process that made it died before it ended this one."""
     has_results: bool
     last: int
     """Number of its last recorded step, 0 without any."""

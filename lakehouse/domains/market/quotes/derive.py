@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lakehouse.derive.incremental import DeriveResult, count
+from lakehouse.derive.incremental import DeriveResult, count, differing_parts
 from lakehouse.domains.market.quotes import rules
 from lakehouse.domains.market.quotes.feed import QUOTES, WINDOWS, Feed
 from lakehouse.lake.lake import Lake
@@ -119,11 +119,8 @@ def _derive(
         made = count(connection, "fresh")
         if not changes and not gone:
             return DeriveResult(made)
-        days = connection.execute(
-            "SELECT DISTINCT day FROM ((FROM fresh EXCEPT ALL FROM stored) UNION ALL "
-            "(FROM stored EXCEPT ALL FROM fresh))"
-        ).fetchall()
-        result = DeriveResult(made, frozenset(day for (day,) in days), changes + gone, int(not verify))
+        days = frozenset(differing_parts(connection, "day", "fresh", "stored"))
+        result = DeriveResult(made, days, changes + gone, int(not verify))
         if verify:
             return result
         rows = connection.sql("FROM fresh ORDER BY window_end, resolution_minutes, symbol").to_arrow_table()

@@ -38,7 +38,7 @@ class CarrierEvent:
 
 
 def read_carrier_event(text: str) -> CarrierEvent | str:
-    """Reads a line of JSON; returns the event, or why it is none."""
+    """Reads a line of JSON; returns the event, or what is wrong with it."""
     try:
         document = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
@@ -47,7 +47,7 @@ def read_carrier_event(text: str) -> CarrierEvent | str:
 
 
 def carrier_event_of(document: Mapping[str, Any]) -> CarrierEvent | str:
-    """The event in an object {"event_id", "tracking_number", "status", "occurred_at"}, or why it is none."""
+    """The event in an object {"event_id", "tracking_number", "status", "occurred_at"}, or what is wrong with it."""
     if unknown := sorted(set(document) - {*_MEMBERS}):
         return f"{unknown[0]} is no member of an event; they are {', '.join(_MEMBERS)}"
     for member in _MEMBERS:
