@@ -69,6 +69,11 @@ def kinds() -> dict[str, Kind]:
     return {kind.name: kind for domain in DOMAINS for kind in domain.kinds}
 
 
+def domains_by_kind() -> dict[str, str]:
+    """The name of the domain of each kind of source."""
+    return {kind.name: domain.name for domain in DOMAINS for kind in domain.kinds}
+
+
 def component_of(kind: Kind) -> str:
     """The component type in a `defs.yaml` of the kind."""
     return kind.component if "." in kind.component else OWN_COMPONENTS + kind.component

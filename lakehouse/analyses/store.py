@@ -127,14 +127,10 @@ def record_definition(lake: Lake, definition: Definition) -> bool:
 
 def record_run(lake: Lake, run: Run, made: Mapping[str, Any]) -> None:
     """Stores a run, and its results unless equal ones are stored."""
-    import pyarrow as pa
-
     if run.result_id is not None:
         _record_results(lake, run, made)
-    table = lake.table(f"{SCHEMA}/runs")
     row = vars(run) | {name: canonical_json(plain(vars(run)[name])) for name in _JSON}
-    rows = pa.Table.from_pylist([row], schema=table.contract.arrow_schema)
-    retry_when_stale(lambda: table.snapshot().append(rows, []))
+    lake.table(f"{SCHEMA}/runs").append_rows([row])
 
 
 def _record_results(lake: Lake, run: Run, made: Mapping[str, Any]) -> None:

@@ -49,11 +49,9 @@ def record(lake: Lake, results: Sequence[CheckResult], run_id: str, scope: str) 
     """Appends a run's results in one commit. A step that is repeated has evaluated its checks once more: the newest row
     of a run counts.
     """
-    import pyarrow as pa
-
     if not results:
         return
-    moment, table = datetime.now(UTC), lake.table(RESULTS)
+    moment = datetime.now(UTC)
     rows: list[dict[str, Any]] = [
         {
             "source": result.source,
@@ -73,4 +71,4 @@ def record(lake: Lake, results: Sequence[CheckResult], run_id: str, scope: str) 
         }
         for result in results
     ]
-    table.snapshot().append(pa.Table.from_pylist(rows, schema=table.contract.arrow_schema), ())
+    lake.table(RESULTS).append_rows(rows)

@@ -155,8 +155,6 @@ def _remember(
     content: Mapping[date, int],
     code: int,
 ) -> None:
-    import pyarrow as pa
-
     moment = datetime.now(UTC)
     rows = [
         {
@@ -176,9 +174,8 @@ def _remember(
         for day, offences in by_partition.items()
     ]
     if rows:
-        results = lake.table(RESULTS)
         # Two runs may evaluate the same: then it is there twice.
-        results.snapshot().append(pa.Table.from_pylist(rows, schema=results.contract.arrow_schema), ())
+        lake.table(RESULTS).append_rows(rows)
 
 
 def _is_explained(finding: Finding, by_partition: Mapping[date, Offences]) -> bool:

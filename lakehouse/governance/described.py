@@ -136,8 +136,8 @@ def containing(tables: Iterable[DescribedTable], words: str) -> Iterator[Describ
 
 
 def _of_lake(schema: str, name: str, entry: Entry[Lake], known: Mapping[str, Source]) -> DescribedTable:
-    contract, source = entry.contract, known.get(schema)
-    of_domain = [each for each in known.values() if contract.domain and _domain_of(each) == contract.domain]
+    contract, source, domain_of = entry.contract, known.get(schema), catalog.domains_by_kind()
+    of_domain = [each for each in known.values() if contract.domain and domain_of[each.kind] == contract.domain]
     owners = source.owners if source else tuple(owner for each in of_domain for owner in each.owners)
     is_of_all = source is None and schema in {SHARED_SCHEMA, *(domain.name for domain in catalog.DOMAINS)}
     return DescribedTable(
@@ -154,10 +154,6 @@ def _of_lake(schema: str, name: str, entry: Entry[Lake], known: Mapping[str, Sou
         rules=tuple((name, holds, reason) for name, (holds, reason) in contract.predicates.items()),
         contract=contract,
     )
-
-
-def _domain_of(source: Source) -> str:
-    return next(domain.name for domain in catalog.DOMAINS if source.kind in {kind.name for kind in domain.kinds})
 
 
 def _kind(name: str, entry: Entry[Lake], source: Source | None, contract: Contract) -> str:
@@ -194,8 +190,7 @@ def _marts(known: Mapping[str, Source]) -> Iterator[DescribedTable]:
     for model in models().values():
         kind = next(kind for kind in kinds().values() if kind.marts and kind.marts[0] == model.part)
         owners = dict.fromkeys(owner for each in known.values() if each.kind == kind.name for owner in each.owners)
-        domain = next(domain.name for domain in catalog.DOMAINS if kind in domain.kinds)
-        yield _mart(model, ", ".join(owners), domain)
+        yield _mart(model, ", ".join(owners), catalog.domains_by_kind()[kind.name])
 
 
 def _mart(model: Model, owner: str, domain: str) -> DescribedTable:

@@ -14,7 +14,6 @@ from typing import Any
 from lakehouse.governance.grants import Sight
 from lakehouse.governance.role_file import TableInFile
 from lakehouse.lake.lake import Lake
-from lakehouse.lake.table import retry_when_stale
 
 AUDIT = "role_publications"
 
@@ -30,8 +29,6 @@ class Entry:
 
 def record(lake: Lake, role: str, about: Entry, tables: Sequence[tuple[Sight, TableInFile]] = ()) -> None:
     """Appends an entry, with a row for each table of the file; a file without tables has a row too."""
-    import pyarrow as pa
-
     shared: dict[str, Any] = {
         "role": role,
         "publication": about.publication,
@@ -41,9 +38,7 @@ def record(lake: Lake, role: str, about: Entry, tables: Sequence[tuple[Sight, Ta
     }
     shared |= {"is_encrypted": about.is_encrypted, "recorded_at": datetime.now(UTC)}
     rows = [shared | _row(sight, table) for sight, table in tables]
-    audit = lake.table(AUDIT)
-    made = pa.Table.from_pylist(rows or [shared], schema=audit.contract.arrow_schema)
-    retry_when_stale(lambda: audit.snapshot().append(made, ()))
+    lake.table(AUDIT).append_rows(rows or [shared])
 
 
 def _row(sight: Sight, table: TableInFile) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _shared() -> Iterator[VisibleTable]:
 
 
 def _of_sources(config: Settings) -> Iterator[VisibleTable]:
-    domain_of = {kind.name: domain.name for domain in catalog.DOMAINS for kind in domain.kinds}
+    domain_of = catalog.domains_by_kind()
     for source in catalog.sources(config).values():
         derived = {table.name for table in source.tables}
         for name, contract in source.contracts.items():
@@ -69,7 +69,7 @@ def _of_domains() -> Iterator[VisibleTable]:
 
 
 def _marts() -> Iterator[VisibleTable]:
-    domain_of = {kind.name: domain.name for domain in catalog.DOMAINS for kind in domain.kinds}
+    domain_of = catalog.domains_by_kind()
     personal_of = {kind.name: _personal(kind.contracts()) for domain in catalog.DOMAINS for kind in domain.kinds}
     by_name = {part.name: part for part in parts()}
     for model in models().values():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -116,6 +116,14 @@ class LakeTable(StoredTable):
         since = f", since {kept[0][1]:%Y-%m-%d %H:%M:%S} UTC" if kept else ""
         versions = f"{kept[0][0]} to {kept[-1][0]}{since}" if kept else "none that can be read"
         return TableMissing(f"{self.uri} cannot be read at {wanted}; its versions are {versions}")
+
+    def append_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Appends rows, column -> value, in one commit, whatever others append at the same time."""
+        import pyarrow as pa
+
+        made = pa.Table.from_pylist(list(rows), schema=self.contract.arrow_schema)
+        # The first writer of a table may meet another one.
+        retry_when_stale(lambda: self.snapshot().append(made, ()))
 
     def scan(self) -> pl.LazyFrame:
         """A lazy Polars scan of the current rows; filters and columns are pushed down to the Parquet files.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from typer.testing import CliRunner
@@ -45,6 +47,20 @@ def test_checked_runs__tells_every_result_of_every_run(tmp_path: Path) -> None:
     ]
     assert checked_runs(lake, "shop", "others") == []
     assert checked_runs(lake, "other") == []
+
+
+def test_record__keeps_the_results_of_runs_that_write_the_first_ones_at_once(tmp_path: Path) -> None:
+    """All but one found a table that another was creating, and their checks ended by an error."""
+    start = Barrier(4)
+
+    def run(name: str) -> None:
+        lake = lake_at(tmp_path, SHOP)
+        start.wait()
+        record(lake, [result("key", True)], name, "all")
+
+    with ThreadPoolExecutor(4) as runs:
+        list(runs.map(run, "abcd"))
+    assert sorted(each.run_id for each in checked_runs(lake_at(tmp_path, SHOP))) == [*"abcd"]
 
 
 def test_checked_runs__counts_a_repeated_step_once(tmp_path: Path) -> None:
