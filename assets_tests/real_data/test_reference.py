@@ -55,6 +55,22 @@ def test_the_register_of_markets(mic: Path) -> None:
     assert failed_checks("mic") == set()
 
 
+def test_the_map_of_exchange_codes(own_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "codes"
+    folder.mkdir()
+    shutil.copy(SHARED / "openfigi" / "openfigi-rs_mapping_mic_figi-exchange-codes.csv", folder)
+    monkeypatch.setenv("LAKEHOUSE_FIGI_EXCHANGES_URL", str(folder))
+    loaded = take("figi_exchanges")["exchange_codes"]
+    assert (loaded.rows_received, loaded.rows_quarantined) == (434, 0)
+    counted = "SELECT count(mic), count(DISTINCT mic), count(*) FILTER (mic IS NULL) FROM reference.exchange_codes"
+    assert rows(counted) == [(350, 350, 84)]
+    written = "SELECT count(*) FROM reference.exchange_codes WHERE exch_code = 'NONE' OR exch_name LIKE 'No Exchange%'"
+    assert rows(written) == [(0,)]
+    xetra = "SELECT exch_code, composite_code, country FROM reference.exchange_codes WHERE mic = 'XETR'"
+    assert rows(xetra) == [("GY", "GR", "DE")]
+    assert failed_checks("figi_exchanges") == set()
+
+
 def test_answers_of_the_api(gleif: None) -> None:
     taken = take("gleif")
     assert {name: (result.rows_received, result.rows_quarantined) for name, result in taken.items()} == {

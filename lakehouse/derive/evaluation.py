@@ -71,10 +71,12 @@ def evaluate(
     return {check.name: findings[check.name] for check in known}
 
 
-def conservation_totals(lake: Lake, source: Source, partitions: Sequence[date], description: str) -> dict[str, int]:
-    """The conservation law's counts for `partitions`, by name, over the tables that are derived by partition; over all
-    rows if the source has only whole tables. They are those of the check, which counts what it hasn't counted yet; a
-    source that doesn't take in datasets counts its rows itself.
+def conservation_totals(
+    lake: Lake, source: Source, partitions: Sequence[date] | None, description: str
+) -> dict[str, int]:
+    """The conservation law's counts for `partitions` (None: for all), by name, over the tables that are derived by
+    partition; over all rows if the source has only whole tables. They are those of the check, which counts what it
+    hasn't counted yet; a source that doesn't take in datasets counts its rows itself.
     """
     if source.conserved is not None:
         with lake.connect() as connection:

@@ -84,6 +84,8 @@ def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
     source = received(rows, name)
     if name not in {**rows.constants, **rows.columns, **rows.named}:
         return pl.lit(None, kind.polars).alias(name)
+    if name in rows.trimmed:
+        source = source.str.strip_chars(" \t")
     if name in rows.upper:
         source = source.str.to_uppercase()
     if name in rows.identifiers:

@@ -100,6 +100,7 @@ class RowFormat(Strict):
         description="Column of the raw table -> group of the objects' pattern, or parameter of the request: what was "
         "asked for stays with the rows.",
     )
+    trimmed: tuple[str, ...] = Field((), description="Columns of the raw table whose texts lose blanks at their ends.")
     upper: tuple[str, ...] = Field((), description="Columns of the raw table whose texts are converted to upper case.")
     identifiers: tuple[str, ...] = Field(
         (), description="Columns of the raw table whose texts some writers spell as numbers: 17850.0 becomes 17850."

@@ -168,7 +168,7 @@ def backfill_source(
         # One run over the range: what in between is finished costs next to nothing.
         within = [day for day in partitions if left and left[0] <= day <= left[-1]]
         return run_chain(described, within, display, about=partitions, publishes=publishes)
-    rows, made = _stored(described, partitions)
+    rows, made = stored_rows(described, partitions)
     return Outcome(None, True, len(partitions), rows, made, seconds={"look": time.monotonic() - started})
 
 
@@ -242,7 +242,7 @@ def run_chain(
     # An object that is loaded by one partition may have the rows of years.
     lake = Lake.present()
     held, told = holds(lake, source.name), source.together(lake, partitions) if about is None else about
-    outcome = Outcome(results[-1].run_id, results[-1].success, len(told), *_stored(source, told), held=held)
+    outcome = Outcome(results[-1].run_id, results[-1].success, len(told), *stored_rows(source, told), held=held)
     for result in results:
         _add(outcome, result)
     outcome.seconds["start"] = time.monotonic() - started - sum(outcome.seconds.values())
@@ -291,10 +291,12 @@ def _collect_garbage_rarely() -> None:
     atexit.register(gc.freeze)
 
 
-def _stored(source: Source, partitions: Sequence[date]) -> tuple[dict[str, int], tuple[str, int]]:
+def stored_rows(source: Source, partitions: Sequence[date]) -> tuple[dict[str, int], tuple[str, int]]:
     """The terms of the conservation law, and the last table with its rows, of some partitions."""
     lake = Lake.present()
-    totals = conservation_totals(lake, source, partitions, description_of(source.name))
+    # A source of whole tables takes in all that it has, whatever the run was about.
+    of = partitions if source.stepwise else None
+    totals = conservation_totals(lake, source, of, description_of(source.name))
     return totals, _last_made(lake, source, partitions)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from lakehouse.domains.reference.config_base import PublisherConfig
+from lakehouse.domains.reference.exchange_codes.config import ExchangeCodes
 from lakehouse.domains.reference.judgements.config import Judgements
 from lakehouse.domains.reference.listings.config import Listings
 from lakehouse.domains.reference.markets.config import Markets
@@ -17,6 +18,7 @@ class SourceConfig(PublisherConfig):
     """A source of reference data."""
 
     markets: Markets | None = Field(None, description="A register of markets, every object a whole publication.")
+    exchange_codes: ExchangeCodes | None = Field(None, description="A map of exchange codes and markets.")
     listings: Listings | None = Field(None, description="A mapping API that is asked about ISINs.")
     searches: Searches | None = Field(None, description="A search API for organisations, instruments and quotes.")
     matches: Matches | None = Field(None, description="An API that matches records of legal entities.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lakehouse.derive.source import Source, TableQuery
 from lakehouse.domains.reference.config import SourceConfig
 from lakehouse.domains.reference.contracts import contracts
+from lakehouse.domains.reference.exchange_codes.product import exchange_codes
 from lakehouse.domains.reference.judgements.product import judgements
 from lakehouse.domains.reference.listings.product import listings
 from lakehouse.domains.reference.markets.product import markets
@@ -55,6 +56,8 @@ def reference_source(config: SourceConfig, variables: Variables) -> Source:
 def _products(config: SourceConfig, variables: Variables) -> Iterator[Product]:
     if config.markets is not None:
         yield markets(config, config.markets, variables)
+    if config.exchange_codes is not None:
+        yield exchange_codes(config, config.exchange_codes, variables)
     if config.listings is not None:
         yield listings(config, config.listings, variables)
     if config.searches is not None:
