@@ -21,6 +21,7 @@ def roles(context: typer.Context) -> None:
     """List what each role of roles.yaml sees, masked columns included."""
     if context.invoked_subcommand is not None:
         return
+    from lakehouse.api import Lake
     from lakehouse.governance.grants import sights
     from lakehouse.governance.role_file import role_path
     from lakehouse.governance.roles import read_roles
@@ -32,7 +33,7 @@ def roles(context: typer.Context) -> None:
         found = read_roles(config.roles_file)
         if not found:
             _print(f"No roles: {config.roles_file} isn't there. lakehouse roles init writes an example.")
-        known = visible_tables(config) if found else {}
+        known = visible_tables(Lake.present(), config) if found else {}
         for role in found.values():
             path = role_path(config, role.role)
             state = f"{path}{', encrypted' if role.encrypted else ''}" if path.exists() else "not published yet"

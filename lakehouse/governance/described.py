@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -11,10 +11,11 @@ from lakehouse.catalog import kinds, sources
 from lakehouse.derive.captured import CapturedSource
 from lakehouse.derive.source import Source
 from lakehouse.errors import LakehouseError, did_you_mean
-from lakehouse.governance.models import Model, models
+from lakehouse.governance.models import Model, ModelColumn, models
 from lakehouse.lake.contract import Classification, Column, Contract
 from lakehouse.lake.lake import MARTS_SCHEMA, Lake
 from lakehouse.lake.registry import SHARED_SCHEMA, Entry
+from lakehouse.warehouse.parts import parts
 
 LEVELS = get_args(Classification)
 """From open to strict."""
@@ -28,7 +29,12 @@ class UnknownTable(LakehouseError, ValueError):
 
 @dataclass(frozen=True)
 class DescribedColumn:
-    """A column, as its contract or its model describes it."""
+    """A column, as its contract or its model describes it.
+
+    Attributes:
+        pii: whether it is personal.
+        is_marked: whether it says so itself: then it inherits nothing of it.
+    """
 
     name: str
     type: str
@@ -40,6 +46,7 @@ class DescribedColumn:
     references: str | None = None
     format: str | None = None
     pii: bool = False
+    is_marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,11 +196,31 @@ def _column(column: Column, contract: Contract) -> DescribedColumn:
 def _marts(known: Mapping[str, Source]) -> Iterator[DescribedTable]:
     for model in models().values():
         kind = next(kind for kind in kinds().values() if kind.marts and kind.marts[0] == model.part)
-        owners = dict.fromkeys(owner for each in known.values() if each.kind == kind.name for owner in each.owners)
-        yield _mart(model, ", ".join(owners), catalog.domains_by_kind()[kind.name])
+        owners = dict.fromkeys(owner for each in known.values() for owner in each.owners if each.kind == kind.name)
+        yield _mart(model, ", ".join(owners), catalog.domains_by_kind()[kind.name], _personal_names(model.part))
 
 
-def _mart(model: Model, owner: str, domain: str) -> DescribedTable:
+def _personal_names(part: str) -> set[str]:
+    """The names of personal columns in the tables that a part of the marts is made from."""
+    made_from = next(each.kinds for each in parts() if each.name == part)
+    contracts = [contract for name in made_from for contract in kinds()[name].contracts().values()]
+    return {column.name for contract in contracts for column in contract.columns if column.is_personal}
+
+
+def _mart(model: Model, owner: str, domain: str, personal: Collection[str]) -> DescribedTable:
+    def described(column: ModelColumn) -> DescribedColumn:
+        pii = bool(column.meta.get("pii", column.name in personal))
+        return DescribedColumn(
+            name=column.name,
+            type=column.type,
+            description=column.description,
+            nullable=column.nullable,
+            is_key=column.name in model.key,
+            classification=_OF_PERSONS if pii else DEFAULT_LEVEL,
+            pii=pii,
+            is_marked="pii" in column.meta,
+        )
+
     return DescribedTable(
         schema=MARTS_SCHEMA,
         name=model.name,
@@ -204,16 +231,6 @@ def _mart(model: Model, owner: str, domain: str) -> DescribedTable:
         key=model.key,
         partition_by=(),
         freshness="published when its inputs change and all tests pass",
-        columns=tuple(
-            DescribedColumn(
-                name=column.name,
-                type=column.type,
-                description=column.description,
-                nullable=column.nullable,
-                is_key=column.name in model.key,
-                classification=DEFAULT_LEVEL,
-            )
-            for column in model.columns
-        ),
+        columns=tuple(described(column) for column in model.columns),
         rules=tuple((name, None, description) for name, description in model.rules),
     )

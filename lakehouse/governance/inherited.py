@@ -45,7 +45,7 @@ def exported(tables: Sequence[DescribedTable], lineage: Lineage) -> dict[str, Do
 
 def with_inherited(tables: Sequence[DescribedTable], lineage: Lineage) -> list[DescribedTable]:
     """The tables with what the marts' columns inherit: of a column that is taken over, its unit, its classification and
-    that it is personal; of one from which a text is made, its classification.
+    that it is personal, unless dbt's YAML says `pii: false`; of one from which a text is made, its classification.
     """
     known = {table.sql_name: table for table in tables if table.contract is not None}
 
@@ -73,6 +73,6 @@ def _of_column(
     return replace(
         column,
         unit=column.unit or (units.pop() if len(units) == 1 else None),
-        pii=column.pii or any(source.pii for source in copied),
+        pii=column.pii or (not column.is_marked and any(source.pii for source in copied)),
         classification=max(levels, key=LEVELS.index),
     )

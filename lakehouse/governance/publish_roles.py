@@ -69,11 +69,12 @@ def publish_roles(lake: Lake, config: Settings, names: Sequence[str] = ()) -> li
 
     Raises:
         RoleError: a role is unknown, its description is wrong, or its key is missing.
+        DbtFailed: see `visible_tables`.
     """
     roles = read_roles(config.roles_file)
     if unknown := sorted({*names} - roles.keys()):
         raise RoleError(f"{config.roles_file} has no role {unknown[0]!r}; it has {', '.join(roles) or 'none'}")
-    known = visible_tables(config)
+    known = visible_tables(lake, config)
     planned = {role: sights(role, known) for role in roles.values() if not names or role.role in names}
     with _publishing(config):
         if not names:

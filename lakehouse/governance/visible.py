@@ -1,23 +1,24 @@
 """The tables that roles may be given, with their columns and which of these are personal.
 
-Of the lake's tables, their contracts say so. Of marts, it is said in dbt's YAML, as `config: {meta: {pii: true}}` of a
-column; besides, a mart's column is personal if a column of that name is personal in a table of the kinds of sources
-that the mart is made from, unless dbt's YAML says `pii: false`. So a column that is marked in a contract is masked in
-marts too.
+Of the lake's tables, their contracts say so. A mart's column is personal if dbt's YAML says so, as
+`config: {meta: {pii: true}}`; if a column of that name is personal in a table of the kinds of sources that the mart is
+made from; or if it takes over a personal column under another name (see `inherited`). Where dbt's YAML says
+`pii: false`, it is not. So a column that is marked in a contract is masked in marts too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lakehouse import catalog
-from lakehouse.governance.models import ModelColumn, models
+from lakehouse.governance.described import described_tables
+from lakehouse.governance.graph import whole_lineage
+from lakehouse.governance.inherited import with_inherited
 from lakehouse.lake.contract import Contract, shared_contracts
-from lakehouse.lake.lake import MARTS_SCHEMA
+from lakehouse.lake.lake import MARTS_SCHEMA, Lake
 from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.settings import Settings
-from lakehouse.warehouse.parts import parts
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,13 @@ class VisibleTable:
     is_served: bool = True
 
 
-def visible_tables(config: Settings) -> dict[str, VisibleTable]:
-    """Every table that the lake may have, and every mart, by its SQL name."""
-    found = [*_shared(), *_of_sources(config), *_of_domains(), *_marts()]
+def visible_tables(lake: Lake, config: Settings) -> dict[str, VisibleTable]:
+    """Every table that the lake may have, and every mart, by its SQL name.
+
+    Raises:
+        DbtFailed: dbt could not compile the models, so that it isn't known which of their columns are personal.
+    """
+    found = [*_shared(), *_of_sources(config), *_of_domains(), *_marts(lake, config)]
     return {table.name: table for table in found}
 
 
@@ -68,22 +73,10 @@ def _of_domains() -> Iterator[VisibleTable]:
             yield _table(f"{SHARED_SCHEMA}.{name}", domain.name, contract)
 
 
-def _marts() -> Iterator[VisibleTable]:
-    domain_of = catalog.domains_by_kind()
-    personal_of = {kind.name: _personal(kind.contracts()) for domain in catalog.DOMAINS for kind in domain.kinds}
-    by_name = {part.name: part for part in parts()}
-    for model in models().values():
-        part = by_name[model.part]
-        named = {name for kind in part.kinds for name in personal_of[kind]}
-        personal = frozenset(column.name for column in model.columns if _is_personal(column, named))
-        names = tuple(column.name for column in model.columns)
-        yield VisibleTable(f"{MARTS_SCHEMA}.{model.name}", domain_of[part.schema], names, personal)
-
-
-def _personal(contracts: Mapping[str, Contract]) -> set[str]:
-    return {column.name for contract in contracts.values() for column in contract.columns if column.is_personal}
-
-
-def _is_personal(column: ModelColumn, named: Collection[str]) -> bool:
-    marked = column.meta.get("pii")
-    return column.name in named if marked is None else bool(marked)
+def _marts(lake: Lake, config: Settings) -> Iterator[VisibleTable]:
+    tables = described_tables(lake)
+    for table in with_inherited(tables, whole_lineage(tables, config)):
+        if table.schema == MARTS_SCHEMA:
+            personal = frozenset(column.name for column in table.columns if column.pii)
+            names = tuple(column.name for column in table.columns)
+            yield VisibleTable(table.sql_name, table.domain, names, personal)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.api import Lake
 from lakehouse.governance.grants import Sight, require_predicate, sights
+from lakehouse.governance.inherited import catalogued
 from lakehouse.governance.roles import EXAMPLE, Role, RoleError, read_roles
 from lakehouse.governance.visible import VisibleTable, _table, visible_tables
 from lakehouse.lake.contract import Column, Contract
@@ -97,8 +99,8 @@ def test_read_roles__names_what_is_wrong(tmp_path: Path, text: str, fault: str) 
         read_roles(tmp_path / "roles.yaml")
 
 
-def test_the_example_fits_the_tables_that_there_are() -> None:
-    tables = visible_tables(settings())
+def test_the_example_fits_the_tables_that_there_are(own_environment: None) -> None:
+    tables = visible_tables(Lake.present(), settings())
     seen = {name: {sight.table: sight for sight in sights(role, tables)} for name, role in read_roles(EXAMPLE).items()}
     assert {"customer_id", "customer_key", "line_key"} == seen["analyst"]["marts.fct_sale_line"].masked
     assert not any(name.startswith("banking.") for name in seen["analyst"])
@@ -106,10 +108,20 @@ def test_the_example_fits_the_tables_that_there_are() -> None:
     assert seen["auditor"]["marts.dim_branch"].masked == frozenset()
 
 
-def test_visible_tables__takes_columns_of_marts_for_personal_by_their_names() -> None:
-    tables = visible_tables(settings())
+def test_visible_tables__knows_personal_columns_of_marts_by_name_and_by_origin(own_environment: None) -> None:
+    tables = visible_tables(Lake.present(), settings())
     for name, table in tables.items():
         if name.startswith("marts.") and table.domain in ("retail", "orders"):
             assert {"customer_id", "line_key", "delivery_address"} & {*table.columns} <= table.personal, name
+    # Its name is that of no personal column: it takes one over.
+    assert "order_customer_id" in tables["marts.fct_order"].personal
     assert tables["lake.quarantine"].personal == {"row"}
     assert "image" in tables["banking.customer_changes"].personal
+
+
+def test_visible_tables__agrees_with_the_catalogue(own_environment: None) -> None:
+    tables = visible_tables(Lake.present(), settings())
+    for described in catalogued(Lake.present(), settings()):
+        if described.sql_name in tables:
+            personal = {column.name for column in described.columns if column.pii}
+            assert tables[described.sql_name].personal == personal, described.sql_name
