@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 # Without bytecode every process compiles Lakehouse and the tests again: eight seconds of a core for each of pytest's.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install install-dev demo dev test test-fast test-all test-unit soak bench check lock clean
+.PHONY: help install install-dev demo dev test test-fast test-all test-unit soak bench check lock clean
 
-install: $(VENV)/.runtime
-install-dev: $(VENV)/.development
+help: ## lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target about; do \
+		printf '%-18s %s\n' "$$target" "$$about"; done
+
+install: $(VENV)/.runtime ## what runs, into .venv
+install-dev: $(VENV)/.development ## what developers need, too
 
 $(VENV)/.runtime: requirements/runtime.txt requirements/installer.txt pyproject.toml scripts/install.py
 	$(PYTHON) scripts/install.py
@@ -18,35 +22,35 @@ $(VENV)/.development: $(VENV)/.runtime requirements/dev.txt
 	$(PYTHON) scripts/install.py --dev
 	@touch $@
 
-demo: install
+demo: install ## simulates vendors, runs the whole pipeline on them, and prints the results
 	@$(BIN)/lakehouse demo
 
-dev: install
+dev: install ## Dagster's UI on http://127.0.0.1:3000, daemon and sensors running
 	@$(BIN)/lakehouse dev
 
 # Lint and types take one core while the tests wait for their workers: mypy alone takes half a minute in a fresh clone.
-test: install-dev
+test: install-dev ## lint, types and every test
 	@$(MAKE) --jobs=2 check test-all
 
 # Under a minute: lint, types, and the tests that need no server and no process beside them.
-test-fast: install-dev
+test-fast: install-dev ## lint, types and unit tests, in under a minute
 	@$(MAKE) --jobs=2 check test-unit
 
-test-all: install-dev
+test-all: install-dev ## every test, without lint and types
 	$(BIN)/python -m pytest assets_tests -n 3
 
-test-unit: install-dev
+test-unit: install-dev ## unit tests, without lint and types
 	$(BIN)/python -m pytest assets_tests/unit -n 3
 
 # The full counts of kills, mutations, properties and large loads, of which `make test` runs a sample.
-soak: install-dev
+soak: install-dev ## all kills, mutations, properties and large loads
 	LAKEHOUSE_SOAK=1 $(BIN)/python -m pytest assets_tests -n 2 -m soak
 
 # Each figure of docs/performance.md beside its rival; BENCH="--data FOLDER --rounds 5" takes other objects.
-bench: install-dev
+bench: install-dev ## measures the figures of docs/performance.md again
 	$(BIN)/python benchmarks/run.py --write $(BENCH)
 
-check: install-dev
+check: install-dev ## ruff, mypy and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -55,10 +59,10 @@ check: install-dev
 # Pins the newest versions that pyproject.toml allows, with hashes and without any index's address.
 COMPILE := $(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-strip-extras --upgrade --quiet
-lock: install-dev
+lock: install-dev ## pins the newest versions that pyproject.toml allows
 	$(COMPILE) --group pyproject.toml:installer --output-file requirements/installer.txt
 	$(COMPILE) pyproject.toml --group build --output-file requirements/runtime.txt
 	$(COMPILE) --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
 
-clean:
+clean: ## removes .venv, the lake in .lakehouse and what dbt made
 	rm -rf $(VENV) .lakehouse dbt_project/target

@@ -30,7 +30,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from assets_tests.support.feed_lake import FeedLake, said
-from assets_tests.support.window_reference import Place, closed_windows
+from assets_tests.support.window_reference import Measures, Place, closed_windows
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.cli.watch import drawn, run_watch
@@ -106,11 +106,18 @@ def expected_symbols(feed: FeedLake) -> list[dict[str, object]]:
             means = {place.symbol: window.mean_price for place, window in closed.items() if place[:2] == (minutes, end)}
             found = closed.get(Place(minutes, end, symbol))
             row[f"gain_{minutes}"] = found.percentage_gain if found else None
-            row[f"rank_{minutes}"] = 1 + sum(mean > means[symbol] for mean in means.values()) if found else None
+            row[f"price_rank_{minutes}"] = 1 + sum(mean > means[symbol] for mean in means.values()) if found else None
+            gain, others = found and found.percentage_gain, gains_of(closed, minutes, end)
+            row[f"gain_rank_{minutes}"] = None if gain is None else 1 + sum(other > gain for other in others)
         windows = [closed.get(Place(1, moment, symbol)) for moment in ends]
         row["history"] = [window.last_price for window in windows if window] or None
         rows.append(row)
     return sorted(rows, key=lambda row: (row["gain_1"] is None, -(row["gain_1"] or 0), row["symbol"]))  # type: ignore[operator]
+
+
+def gains_of(closed: dict[Place, Measures], minutes: int, end: datetime) -> list[float]:
+    gains = [measured.percentage_gain for place, measured in closed.items() if place[:2] == (minutes, end)]
+    return [gain for gain in gains if gain is not None]
 
 
 def assert_shows(view: View, feed: FeedLake) -> None:
@@ -128,10 +135,11 @@ def test_symbols_are_shown_as_the_quotes_give_them(fed: FeedLake) -> None:
     view = look(fed)
     assert_shows(view, fed)
     by_symbol = {row["symbol"]: row for row in view.symbols.to_dicts()}
-    assert by_symbol["SYM03"]["rank_1"] == by_symbol["SYM04"]["rank_1"]
+    assert by_symbol["SYM03"]["price_rank_1"] == by_symbol["SYM04"]["price_rank_1"]
+    assert by_symbol["SYM03"]["gain_rank_1"] == by_symbol["SYM04"]["gain_rank_1"]
     assert view.symbols["symbol"][-1] == "QUIET"
-    assert by_symbol["QUIET"]["rank_1"] is None
-    assert by_symbol["QUIET"]["rank_15"] is not None
+    assert by_symbol["QUIET"]["price_rank_1"] is None
+    assert by_symbol["QUIET"]["price_rank_15"] is not None
     assert view.closed_through == max(place.window_end for place in closed_windows(fed.told()))
 
 
@@ -280,8 +288,10 @@ def test_a_wider_terminal_shows_more_columns(fed: FeedLake) -> None:
         return re.split(r"  +", next(line for line in lines if line.startswith("symbol")))
 
     assert titles(34) == ["symbol", "price", "age", "1 min"]
-    assert titles(80) == ["symbol", "price", "quoted at", "age", *["1 min", "rank", "5 min", "rank", "15 min", "rank"]]
-    assert titles(140) == [*titles(80), "last 5 min"]
+    ranks = ["gain rank", "price rank"]
+    assert titles(80) == ["symbol", "price", "age", "1 min", *ranks, "5 min", "15 min"]
+    every = ["symbol", "price", "quoted at", "age", *["1 min", *ranks, "5 min", *ranks, "15 min", *ranks], "last 5 min"]
+    assert titles(170) == every
 
 
 def test_nothing_that_others_wrote_commands_the_terminal(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from lakehouse.cli.release import release_app
 from lakehouse.cli.retail import retail_app
 from lakehouse.cli.roles import roles_app
 from lakehouse.cli.simulate import simulate_app
+from lakehouse.cli.source_list import sources
 from lakehouse.cli.upkeep import migrate, rebuild, status
 from lakehouse.cli.vendors import vendors_app
 
@@ -69,12 +70,29 @@ for command in (
     watch,
 ):
     app.command()(command)
-for of_catalogue in (tables, describe, catalog, lineage):
+for of_catalogue in (sources, tables, describe, catalog, lineage):
     app.command()(of_catalogue)
 
 
+def print_version(is_wanted: bool) -> None:
+    """Prints the versions of Lakehouse and of what decides its results, and exits."""
+    from importlib.metadata import version
+    from platform import python_version
+
+    if not is_wanted:
+        return
+    others = ", ".join(f"{name} {version(name)}" for name in ("dagster", "dbt-core", "duckdb", "deltalake"))
+    console.print(f"lakehouse {version('lakehouse')} (Python {python_version()}, {others})", highlight=False)
+    raise typer.Exit
+
+
 @app.callback()
-def each_command(context: typer.Context) -> None:
+def each_command(
+    context: typer.Context,
+    of_version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     context.call_on_close(warn_of_broken_files)
 
 

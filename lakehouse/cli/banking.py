@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from lakehouse.cli.explained import console, errors, explained, print_error
+from lakehouse.cli.next_steps import try_next
 from lakehouse.cli.options import day
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def init(
         new = prepare(found)
         what = f"revisions {', '.join(new)} are new" if new else "it was up to date"
         say(f"The schema {SCHEMA} is at {found}: {what}.")
+    try_next("banking seed", "banking post postings.jsonl", "banking capture")
 
 
 @banking_app.command()

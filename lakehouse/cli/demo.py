@@ -13,7 +13,6 @@ import asyncio
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
@@ -28,11 +27,13 @@ from lakehouse.cli.demo_analysis import ANALYSIS, play_analysis
 from lakehouse.cli.demo_bank import play_bank
 from lakehouse.cli.demo_reference import mapping_api, play_reference, use_reference
 from lakehouse.cli.demo_shop import file_server, play_shop, print_shop, use_shop
+from lakehouse.cli.next_steps import as_typed, print_next, short
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
 from lakehouse.errors import LakehouseError
-from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source, show_outcome
+from lakehouse.local_dagster.backfill import Outcome, backfill_source, show_outcome
 from lakehouse.local_dagster.dev import is_shown
+from lakehouse.local_dagster.display import Display
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
 from lakehouse.simulators.quote_feed import QuoteFeed
@@ -92,7 +93,7 @@ def play(console: Console, seed: int) -> None:
     play_analysis(console, VENDOR, market.symbols[0], _DAILY_FROM, LAST)
     play_bank(console, FIRST, LAST, seed)
     _print_quarantine(console)
-    _print_next(console, home, market.symbols[0])
+    _print_next(home, market.symbols[0])
 
 
 @contextmanager
@@ -153,7 +154,7 @@ def _exchange(console: Console, display: Display, feed: Path, seed: int) -> Outc
     display.show("the exchange publishes its month", 0, 0)
     published = len(exchange.write(feed))
     console.print(
-        f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {escape(_short(feed))}",
+        f"The exchange published {published:,} hourly objects of {len(sessions)} sessions in {escape(short(feed))}",
         highlight=False,
     )
     _print_stage(console, "First load", backfill_source(EXCHANGE, FIRST, LAST, display))
@@ -275,28 +276,18 @@ def _print_quarantine(console: Console) -> None:
         console.print(f"{count:>6,}  {reason}", highlight=False)
 
 
-def _print_next(console: Console, home: Path, instrument: str) -> None:
-    prefix = f"LAKEHOUSE_HOME={shlex.quote(_short(home))} LAKEHOUSE_XETRA_URL={shlex.quote(_short(home / 'exchange'))}"
-    console.print("\nTry next:")
-    for command in (
-        f'{prefix} {_lakehouse()} sql "FROM marts.daily_movers WHERE gain_rank = 1 ORDER BY session"',
-        f'{prefix} {_lakehouse()} sql "SELECT isin, issuer_lei, issuer_name FROM marts.dim_instrument LIMIT 9"',
-        f'{prefix} {_lakehouse()} sql "FROM lake.reconciliation_breaks"',
-        f'{prefix} {_lakehouse()} sql "FROM {FEED}.top_stocks LIMIT 9"',
-        f'{prefix} {_lakehouse()} documents search "prices of lamps"',
-        f"{prefix} {_lakehouse()} banking statement 1000000001",
-        f"{prefix} {_lakehouse()} analyses results {ANALYSIS} fig -o crossover.png",
-        f"{prefix} {_lakehouse()} plot {instrument} --from {LAST} --to {LAST}",
-        f"{prefix} {_lakehouse()} status",
-        f"{_lakehouse()} dev --demo",
-    ):
-        console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
-
-
-def _lakehouse() -> str:
-    """The `lakehouse` command as typed in the working directory."""
-    return shlex.quote(_short(Path(sys.argv[0]).absolute()))
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def _print_next(home: Path, instrument: str) -> None:
+    lakehouse = as_typed()
+    prefix = f"LAKEHOUSE_HOME={shlex.quote(short(home))} LAKEHOUSE_XETRA_URL={shlex.quote(short(home / 'exchange'))}"
+    in_demo = (
+        'sql "FROM marts.daily_movers WHERE gain_rank = 1 ORDER BY session"',
+        'sql "SELECT isin, issuer_lei, issuer_name FROM marts.dim_instrument LIMIT 9"',
+        'sql "FROM lake.reconciliation_breaks"',
+        f'sql "FROM {FEED}.top_stocks LIMIT 9"',
+        'documents search "prices of lamps"',
+        "banking statement 1000000001",
+        f"analyses results {ANALYSIS} fig -o crossover.png",
+        f"plot {instrument} --from {LAST} --to {LAST}",
+        "status",
+    )
+    print_next([*(f"{prefix} {lakehouse} {each}" for each in in_demo), f"{lakehouse} dev --demo"])

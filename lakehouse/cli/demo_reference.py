@@ -11,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from lakehouse.api import Lake
-from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source
+from lakehouse.local_dagster.backfill import Outcome, backfill_source
+from lakehouse.local_dagster.display import Display
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
 from lakehouse.simulators.gleif import Gleif, lei_of

@@ -17,7 +17,8 @@ from lakehouse.api import Lake
 from lakehouse.ingest.file_server import FileServer
 from lakehouse.ingest.pseudonyms import VARIABLE
 from lakehouse.ingest.secret_files import kept_once
-from lakehouse.local_dagster.backfill import Display, Outcome, backfill_source
+from lakehouse.local_dagster.backfill import Outcome, backfill_source
+from lakehouse.local_dagster.display import Display
 from lakehouse.settings import settings
 from lakehouse.simulators.document_server import DocumentServer
 from lakehouse.simulators.pdf_files import pdf

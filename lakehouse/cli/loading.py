@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from lakehouse.cli.explained import console, explained, print_error
+from lakehouse.cli.next_steps import try_next
 from lakehouse.cli.options import SourceArgument, day
 
 
@@ -25,14 +26,22 @@ def backfill(
 
     Only what the lake doesn't have yet is loaded; a second run changes nothing.
     """
-    from lakehouse.local_dagster.backfill import Display, backfill_source, show_outcome
+    from lakehouse.local_dagster.display import Display
 
     with explained():
         with Display(console) as display:
+            from lakehouse.local_dagster.backfill import backfill_source, show_outcome
+
             outcome = backfill_source(source, first, last or date.today(), display)
         show_outcome(console, outcome)
     if not outcome.is_sound:
         raise typer.Exit(1)
+    try_next(*_of_tables(source, outcome.made[0]))
+
+
+def _of_tables(source: str, table: str) -> tuple[str, ...]:
+    """Commands that show what was made of a source."""
+    return f'sql "FROM {source}.{table} LIMIT 9"', f"tables {source}", "status"
 
 
 def update(
@@ -45,16 +54,19 @@ def update(
     The sensors and schedules do the same while `lakehouse dev` runs.
     """
     from lakehouse.errors import LakehouseError
-    from lakehouse.local_dagster.backfill import Display, Outcome, show_outcome
-    from lakehouse.local_dagster.update import update_sources
+    from lakehouse.local_dagster.display import Display
 
-    sound = True
+    sound, made = True, list[tuple[str, str]]()
     with explained(), Display(console) as display:
+        from lakehouse.local_dagster.backfill import Outcome, show_outcome
+        from lakehouse.local_dagster.update import update_sources
+
         for name, done in update_sources(sources or [], display):
             if isinstance(done, Outcome):
                 console.print(f"[bold]{name}[/]")
                 show_outcome(console, done)
                 sound &= done.is_sound
+                made.append((name, done.made[0]))
             elif isinstance(done, LakehouseError):
                 print_error(done)
                 sound = False
@@ -62,6 +74,10 @@ def update(
                 console.print(f"[bold]{name}[/]: {escape(done)}", highlight=False, soft_wrap=True)
     if not sound:
         raise typer.Exit(1)
+    if made:
+        try_next(*_of_tables(*made[0]))
+    elif not sources:
+        try_next("sources", "demo")
 
 
 def reload(
@@ -77,10 +93,12 @@ def reload(
 
     The earlier rows, including quarantined ones, are superseded; --as-of an earlier moment still shows them.
     """
-    from lakehouse.local_dagster.backfill import Display, reload_source, show_outcome
+    from lakehouse.local_dagster.display import Display
 
     with explained():
         with Display(console) as display:
+            from lakehouse.local_dagster.backfill import reload_source, show_outcome
+
             outcome = reload_source(source, first, last, display)
         if outcome is None:
             console.print(f"{source}: nothing to read again, all objects were read by the present settings")

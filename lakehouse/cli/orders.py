@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakehouse.cli.explained import console, errors, explained, print_error
+from lakehouse.cli.next_steps import try_next
 
 if TYPE_CHECKING:
     from lakehouse.domains.orders.control import Desk, Submitted, Tracked
@@ -80,6 +81,7 @@ def init() -> None:
     with explained():
         new = initialize(_place()[0])
     _say(f"The schema orders has new revisions: {', '.join(new)}." if new else "The schema orders was up to date.")
+    try_next("orders submit orders.jsonl", "orders simulate --orders 20 --seed 1", "orders capture")
 
 
 @orders_app.command()

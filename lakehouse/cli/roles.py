@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from lakehouse.cli.explained import console, explained
+from lakehouse.cli.next_steps import try_next
 
 if TYPE_CHECKING:
     from lakehouse.governance.publish_roles import RolePublication
@@ -61,7 +62,8 @@ def init() -> None:
             raise RoleError(f"{path} is there already; edit it")
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(EXAMPLE, path)
-        _print(f"{path} has example roles. Edit them, then run lakehouse roles publish.")
+        _print(f"{path} has example roles, which are yours to edit.")
+    try_next("roles publish", "roles")
 
 
 @roles_app.command()

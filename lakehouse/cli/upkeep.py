@@ -70,7 +70,7 @@ def rebuild(
     from lakehouse.derive.held_back import check_again, holds
     from lakehouse.derive.rebuild import rebuild as rebuild_tables
     from lakehouse.lake.releases import present_marts
-    from lakehouse.local_dagster.backfill import Display
+    from lakehouse.local_dagster.display import Display
     from lakehouse.settings import settings
     from lakehouse.warehouse.parts import part_of
     from lakehouse.warehouse.publish import differing_marts, publish
@@ -118,7 +118,7 @@ def migrate(
     """
     from lakehouse.api import Lake
     from lakehouse.lake.migration import due, migrate_table
-    from lakehouse.local_dagster.backfill import Display
+    from lakehouse.local_dagster.display import Display
 
     with explained():
         lake = Lake.present()

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli.explained import console, explained
+from lakehouse.cli.next_steps import try_next
 from lakehouse.errors import SourceError, did_you_mean
 
 vendors_app = typer.Typer(name="vendors", help="Vendors whose YAML ships with the project: list them, add one.")
@@ -46,11 +47,12 @@ def add(
         copy_vendor(name, target)
     console.print(
         f"{name} is described by {target}. Its first lines say where the vendor's files or answers come from. Set "
-        f"their place or the key, then run `lakehouse update {name}`",
+        f"their place or the key.",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+    try_next("sources", f"update {name}")
 
 
 def shipped() -> dict[str, str]:

@@ -213,14 +213,15 @@ def _columns(view: View, shown: pl.DataFrame) -> list[_Column]:
     columns = [
         _Column("symbol", [(_plain(symbol), "bold") for symbol in shown["symbol"]], 0, is_text=True),
         _Column("price", [(price(value), "") for value in shown["last_price"]], 1),
-        _Column("quoted at", [(_clock(moment, view.at), "") for moment in times], 4),
+        _Column("quoted at", [(_clock(moment, view.at), "") for moment in times], 150),
         _Column("age", [_aged(view.at - moment, view.feed) for moment in times], 3),
     ]
     for number, minutes in enumerate(sorted(rule.resolutions_minutes)):
-        gains, ranks = shown[f"gain_{minutes}"], shown[f"rank_{minutes}"]
+        gains = shown[f"gain_{minutes}"]
         columns += [
             _Column(f"{minutes} min", [_gain(gain) for gain in gains], 2 if number == 0 else 4 + number),
-            _Column("rank", [("" if rank is None else f"{rank:,}", _QUIET) for rank in ranks], 100 + number),
+            _Column("gain rank", _ranks(shown[f"gain_rank_{minutes}"]), 100 + 100 * number),
+            _Column("price rank", _ranks(shown[f"price_rank_{minutes}"]), 101 + 100 * number),
         ]
     of_history = HISTORY_ENDS * rule.period_s / 60
     history = [(_sparkline(prices), "cyan") for prices in shown["history"]]
@@ -249,6 +250,10 @@ def _gain(gain: float | None) -> tuple[str, str]:
     text = f"{gain:+.2f}%"
     # A gain that rounds to zero has no colour.
     return text, "" if float(text[:-1]) == 0 else "green" if gain > 0 else "red"
+
+
+def _ranks(ranks: pl.Series) -> list[tuple[str, str]]:
+    return [("" if rank is None else f"{rank:,}", _QUIET) for rank in ranks]
 
 
 def _aged(age: timedelta, feed: Feed) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from lakehouse.errors import LakehouseError, SourceError
 from lakehouse.governance.publish_roles import publish_roles
 from lakehouse.governance.quality import RUNS_SHOWN, checked_runs
 from lakehouse.lake.releases import present_marts
+from lakehouse.progress import progress
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.dbt import Event, manifest_path
 from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, Part, parts
@@ -39,6 +40,8 @@ _SCHEMA = "marts"
 _OWNERS = ["team:market-data"]
 _CALENDAR = "calendar"
 _COMPACTION = "compaction"
+_NODE_BEGINS = "LogStartLine"
+"""dbt's event when it begins a model or test."""
 
 
 @dataclass(frozen=True)
@@ -220,9 +223,16 @@ def mart_assets(part: Part, manifest: Path) -> dg.AssetsDefinition:
 def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) -> Iterator[Any]:
     config = settings()
     raw_events: list[Event] = []
+    show = progress(context.log.debug)
+
+    def take(event: Event) -> None:
+        raw_events.append(event)
+        if event["info"]["name"] == _NODE_BEGINS:
+            show("models and tests", event["data"]["index"] - 1, event["data"]["total"])
+
     try:
         with publication(config):
-            failures = build_part(config, part, raw_events.append)
+            failures = build_part(config, part, take)
             if failures:
                 raise dg.Failure(
                     description="Not published: a model or test failed, and the published marts stay as they were.",

@@ -64,7 +64,7 @@ class CapturedSource(Source):
         Raises:
             DatabaseUnavailable: the database doesn't answer.
         """
-        missing = f"its database has no schema {self.of.schema} yet"
+        missing = f"its database has no schema {self.of.schema} yet: run lakehouse {self.name} init"
         if self.place.url is None and not was_made(self.place):
             return missing
         with serving(self.of, locked=False) as server:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MARTS_SCHEMA = "marts"
 _CATALOG = re.compile(r"\b(show|describe|pragma|duckdb_\w+|information_schema|pg_\w+|sqlite_\w+)\b", re.IGNORECASE)
 """Words in queries without a table that list the tables."""
+_SHOW_TABLES = re.compile(r'\s*show\s+tables(?:\s+(?:from|in)\s+"?(?P<schema>\w+)"?)?\s*;?\s*', re.IGNORECASE)
 _KEYWORD_ARGUMENT = re.compile(
     r"""(?P<apart>'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/)|\binterval(?=\s*(?::=|=>))""",
     re.IGNORECASE | re.DOTALL,
@@ -235,8 +236,8 @@ class Lake:
         """Runs a query over the lake's tables (`xetra.daily_bars`, `lake.quarantine`, ...) and the published
         marts (`marts.<model>`).
 
-        Opens only the tables that the query names. The result is a DuckDB relation (`.pl()`, `.df()`, `.arrow()`,
-        `.show()`), None for a statement without one.
+        Opens only the tables that the query names; SHOW TABLES lists all and opens none. The result is a DuckDB
+        relation (`.pl()`, `.df()`, `.arrow()`, `.show()`), None for a statement without one.
 
         Raises:
             duckdb.Error: the query is wrong; if a table is unknown, the message lists the existing ones.
@@ -255,6 +256,8 @@ class Lake:
                 [(source, macro) for source, macro in self._calls_in(query) if source.lower() in known],
             )
         connection = connect(self.uri)
+        if (shown := _SHOW_TABLES.fullmatch(query)) is not None:
+            return self._listed(connection, shown["schema"])
         named = self._named_in(query, connection)
         self._attach_marts(named, connection)
         # A query that names no table needs no lake.
@@ -282,6 +285,36 @@ class Lake:
                 f"{error}\nThe lake at {self.uri} has {', '.join(tables)}{meant or '.'} A source's tables appear with "
                 f"its first load.{published}"
             ) from None
+
+    def _listed(self, connection: duckdb.DuckDBPyConnection, schema: str | None) -> duckdb.DuckDBPyRelation:
+        """The names of all tables, views and marts (of a schema), which DuckDB's own SHOW TABLES lists only for the
+        schema in use.
+
+        Raises:
+            duckdb.CatalogException: no table is in that schema.
+        """
+        import duckdb
+
+        found = self.tables()
+        if self.warehouse is not None and self.warehouse.exists():
+            try:
+                attach_published(connection, self.warehouse, "warehouse")
+            except MartsUnavailable as error:
+                _log.warning("Going on without the marts: %s", error)
+            else:
+                of_marts = f"database_name = 'warehouse' AND schema_name = '{MARTS_SCHEMA}'"
+                found += connection.execute(
+                    f"SELECT schema_name, table_name FROM duckdb_tables() WHERE {of_marts}"
+                ).fetchall()
+        schemas = sorted({each for each, _ in found})
+        if schema is not None and schema.lower() not in schemas:
+            raise duckdb.CatalogException(
+                f"The lake at {self.uri} has no schema {schema}; it has {', '.join(schemas)}"
+                f"{did_you_mean(schema, schemas)}"
+            )
+        wanted = [pair for pair in sorted(found) if schema is None or pair[0] == schema.lower()]
+        rows = ", ".join(f"({literal(each)}, {literal(name)})" for each, name in wanted)
+        return connection.sql(f"SELECT * FROM (VALUES {rows}) AS shown(schema, name)")
 
     def _calls_in(self, query: str) -> list[tuple[str, str]]:
         """The (schema, name) pairs of the calls of table macros in a query."""

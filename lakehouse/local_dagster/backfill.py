@@ -1,4 +1,7 @@
-"""Runs Dagster jobs in this process for the command line: with a progress bar, a quiet log, and an outcome to print."""
+"""Runs Dagster jobs in this process for the command line: with a progress bar, a quiet log, and an outcome to print.
+
+How progress looks belongs in `display`.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lakehouse.api import Lake
@@ -35,6 +36,7 @@ from lakehouse.ingest.stale_readings import span_to_reload
 from lakehouse.lake.folders import require_folder
 from lakehouse.lake.lake import MARTS_SCHEMA
 from lakehouse.lake.location import plain_folder
+from lakehouse.local_dagster.display import Display
 from lakehouse.local_dagster.instance import event_log_kept_open, opened_instance, storage_faults_explained
 from lakehouse.progress import shown_by
 from lakehouse.settings import PROJECT_ROOT, Settings, settings
@@ -75,32 +77,34 @@ class Outcome:
         return self.success and not self.failed_checks and not self.held
 
 
-class Display:
-    """A progress bar for the steps of a run; it disappears when the run has ended."""
+class _Steps:
+    """Shows the steps of a chain of runs as Dagster reports them: a run's planned steps are known when it starts, those
+    of later runs are one per definition of assets.
+    """
 
-    def __init__(self, console: Console) -> None:
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("starting", total=None)
+    def __init__(self, display: Display, later: Sequence[int]) -> None:
+        self._display = display
+        self._later = list(later)
+        self._planned: set[tuple[str, str]] = set()
+        self._begun = 0
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
+    def __call__(self, entry: dg.EventLogEntry) -> None:
+        """Takes in an event."""
+        import dagster as dg
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """Shows `done` of `total`; 0 of 0 is a step of unknown length."""
-        self._progress.update(self._task, description=what, completed=done, total=total or None)
+        event = entry.dagster_event
+        if event is None or event.step_key is None:
+            return
+        if event.event_type in (
+            dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+            dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+        ):
+            self._planned.add((entry.run_id, event.step_key))
+        elif event.event_type == dg.DagsterEventType.STEP_START:
+            self._begun += 1
+            runs = len({run_id for run_id, _ in self._planned})
+            steps = len(self._planned) + sum(self._later[runs:])
+            self._display.begin(event.step_key.replace("__", "."), self._begun, max(steps, self._begun))
 
 
 def prepared_home(config: Settings) -> Path:
@@ -221,8 +225,10 @@ def run_chain(
         elif source.stepwise and not partitions:
             del stages[0]
         chain = [(str(uuid4()), *each) for each in stages if each[0]]
+        steps = _Steps(display, [_definitions_of(job, assets) for _, assets, _ in chain])
         following = {run[0]: {NEXT_RUN_TAG: after[0]} for run, after in pairwise(chain)}
         for run_id, assets, tags in chain:
+            instance.add_event_listener(run_id, steps)
             with running_here(instance, run_id):
                 result = job.execute_in_process(
                     instance=instance,
@@ -239,6 +245,7 @@ def run_chain(
             results.append(result)
             if not result.success:
                 break
+    display.end()
     # An object that is loaded by one partition may have the rows of years.
     lake = Lake.present()
     held, told = holds(lake, source.name), source.together(lake, partitions) if about is None else about
@@ -256,6 +263,11 @@ def _by_partitions(job: dg.JobDefinition) -> tuple[list[dg.AssetKey], list[dg.As
         [node.key for node in nodes if node.partitions_def is not None],
         [node.key for node in nodes if node.partitions_def is None],
     )
+
+
+def _definitions_of(job: dg.JobDefinition, assets: Sequence[dg.AssetKey]) -> int:
+    """How many steps make the assets, if each definition makes its own in one."""
+    return len({id(job.asset_layer.get(key).assets_def) for key in assets})
 
 
 def _add(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:

@@ -16,7 +16,8 @@ from lakehouse.ingest.dataset import Dataset
 from lakehouse.ingest.discover import discover
 from lakehouse.ingest.ledger import ledger_of
 from lakehouse.ingest.partitioning import begun
-from lakehouse.local_dagster.backfill import Display, Outcome, prepared_home, run_chain
+from lakehouse.local_dagster.backfill import Outcome, prepared_home, run_chain
+from lakehouse.local_dagster.display import Display
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
 from lakehouse.settings import settings
 from lakehouse.warehouse.publish import is_current

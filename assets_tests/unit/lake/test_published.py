@@ -203,6 +203,24 @@ def test_status__says_that_another_program_has_the_published_file(published: Pat
     assert f"another program's log lies beside {published}" in shown()
 
 
+def test_sql__show_tables_lists_those_of_every_schema_and_the_marts(published: Path) -> None:
+    lake = Lake.open()
+
+    def listed(query: str) -> list[tuple[str, str]]:
+        found = lake.sql(query)
+        assert found is not None
+        return found.fetchall()
+
+    with duckdb.connect(str(published), read_only=True) as marts:
+        models = marts.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'marts'").fetchall()
+    assert models
+    of_marts = [("marts", name) for (name,) in models]
+    assert listed("show tables") == sorted([*lake.tables(), *of_marts])
+    assert listed(' SHOW TABLES FROM "Marts"; ') == sorted(of_marts)
+    with pytest.raises(duckdb.CatalogException, match=r"has no schema mrats; .*did you mean 'marts'"):
+        lake.sql("SHOW TABLES IN mrats")
+
+
 @pytest.mark.parametrize("damage", [cut, overwritten])
 def test_queries_without_marts_do_not_open_a_damaged_file(
     published: Path,

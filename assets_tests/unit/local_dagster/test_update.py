@@ -12,7 +12,7 @@ from assets_tests.support.killed_process import killed_process_of
 from lakehouse.catalog import source_named
 from lakehouse.components.sources.sensor import SOURCE_TAG
 from lakehouse.errors import SourceUnavailable
-from lakehouse.local_dagster.backfill import Display
+from lakehouse.local_dagster.display import Display
 from lakehouse.local_dagster.update import news, update_sources
 
 RUN = "00000000-0000-4000-8000-000000000000"

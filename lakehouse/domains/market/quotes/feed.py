@@ -33,6 +33,10 @@ class Feed(Source):
         """When its tables are brought up to date."""
         return f"every {self.config.poll_interval_s:g} s; stopped after {self.config.freshness_s} s without a quote"
 
+    def lacks(self) -> str | None:
+        """See `Source.lacks`."""
+        return self.endpoint.lacks_key
+
     def changed(self, **entries: Any) -> Feed:
         """Returns a copy of the feed with some YAML entries replaced."""
         return replace(self, config=self.config.model_copy(update=entries))

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
-from lakehouse.domains.market.quotes.rules import ranked_by_price
+from lakehouse.domains.market.quotes.rules import ranked_by_gain, ranked_by_price
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import literal, predicate, relation_of, timestamp_literal
@@ -50,10 +50,10 @@ class View:
     """The state of a feed at one moment.
 
     Args:
-        symbols: symbol, last_price, event_time (of the newest quote); for each length of r minutes gain_r (percent) and
-            rank_r (by mean price, 1 the highest) of the window that ends at `closed_through`; history: the last prices
-            of the shortest windows up to there, the oldest first. The highest gain in the shortest window comes first,
-            symbols without one last.
+        symbols: symbol, last_price, event_time (of the newest quote); for each length of r minutes gain_r
+            (percent), price_rank_r (by mean price, 1 the highest) and gain_rank_r of the window that ends at
+            `closed_through`; history: the last prices of the shortest windows up to there, the oldest first. The
+            highest gain in the shortest window comes first, symbols without one last.
         quotes_per_minute: quotes stored in the last minute.
         stored_today: quotes of the current day (UTC).
         newest_commit: time of the last commit of quotes; None before the first.
@@ -182,7 +182,8 @@ class FeedView:
             )
         measures = ", ".join(
             f"max(percentage_gain) FILTER (resolution_minutes = {minutes}) AS gain_{minutes}, "
-            f"max(price_rank) FILTER (resolution_minutes = {minutes}) AS rank_{minutes}"
+            f"max(price_rank) FILTER (resolution_minutes = {minutes}) AS price_rank_{minutes}, "
+            f"max(gain_rank) FILTER (resolution_minutes = {minutes}) AS gain_rank_{minutes}"
             for minutes in lengths
         )
         with self._lake.connect() as connection:
@@ -190,7 +191,7 @@ class FeedView:
             if found and found[0]:
                 last = found[0].astimezone(UTC)
             closed = f"day = {literal(last.date())} AND window_end = {timestamp_literal(last)}" if last else "false"
-            ranked = ranked_by_price(relation_of(windows.select_where(closed)))
+            ranked = ranked_by_gain(relation_of(ranked_by_price(relation_of(windows.select_where(closed)))))
             gains = connection.sql(f"SELECT symbol, {measures} FROM ({ranked}) GROUP BY symbol").pl()
             prices = connection.sql(
                 f"SELECT symbol, window_end, last_price FROM ({recent}) WHERE resolution_minutes = {min(lengths)}"

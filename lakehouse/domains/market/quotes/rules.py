@@ -274,6 +274,16 @@ def ranked_by_price(windows: Relation) -> Query:
     """)
 
 
+def ranked_by_gain(windows: Relation) -> Query:
+    """Adds `gain_rank` to windows: the rank by gain among windows of the same length and end, highest first; NULL
+    without a gain. Equal gains share a rank, and the next rank is skipped.
+    """
+    among = "PARTITION BY day, resolution_minutes, window_end ORDER BY percentage_gain DESC NULLS LAST"
+    return Query(f"""
+        SELECT *, CASE WHEN percentage_gain IS NOT NULL THEN rank() OVER ({among}) END AS gain_rank FROM {windows}
+    """)
+
+
 def _measures(total: str, count: str, first: str, last: str, lowest: str, highest: str) -> str:
     return f"""
         {total}::DOUBLE / ({count} * 1e12) AS mean_price, {first} AS first_price, {last} AS last_price,
