@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from lakehouse.analyses.service import Analyses
 from lakehouse.catalog import analyses, registry_of
+from lakehouse.domains.documents.similar import similar
 from lakehouse.domains.market.prices import Adjustment, Convention, bars, daily_bars
 from lakehouse.domains.reference.resolution import resolve as resolution
 from lakehouse.errors import LakeUnavailable
@@ -182,6 +183,12 @@ class Lake(kernel.Lake):
         `lakehouse.domains.market.prices.bars`).
         """
         return bars(self, source, interval, symbols=symbols, start=start, end=end)
+
+    def similar_documents(self, query: str, *, limit: int = 10, source: str = "documents") -> duckdb.DuckDBPyRelation:
+        """The passages of documents whose meaning is nearest to a text (see
+        `lakehouse.domains.documents.similar.similar`); `documents.search` in SQL goes by words.
+        """
+        return similar(self, self.config, query, limit, source)
 
     def resolve(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,23 +30,29 @@ SourceOption = Annotated[
 def search(
     query: Annotated[str, typer.Argument(help="Words to look for; case and accents don't count.")],
     limit: Annotated[int, typer.Option("-k", "--limit", min=1, help="Show at most so many passages.")] = 10,
+    by_meaning: Annotated[
+        bool, typer.Option("--by-meaning", help="By the meaning of the text, with the model LAKEHOUSE_<SOURCE>_MODEL.")
+    ] = False,
     source: SourceOption = None,
     as_of: AsOfOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this CSV, JSON or Parquet file.")
     ] = None,
 ) -> None:
-    """List the passages that fit some words best (BM25): document, page, score and excerpt."""
+    """List the passages that fit some words best (BM25), or whose meaning is nearest: document, page, score and
+    excerpt.
+    """
     from lakehouse.domains.documents import rules
     from lakehouse.lake.sql import literal
 
     with explained():
-        words = literal(query)
-        found = _rows(
-            f"SELECT name, page, score, {rules.excerpt('body', words)} AS excerpt "
-            f"FROM {_schema(source)}.search({words}, k := {limit})",
-            as_of,
+        words, schema = literal(query), _schema(source)
+        passages = (
+            _similar(query, limit, schema.strip('"'), as_of)
+            if by_meaning
+            else _rows(f"FROM {schema}.search({words}, k := {limit})", as_of)
         )
+        found = passages.project(f"name, page, score, {rules.excerpt('body', words)} AS excerpt")
         print_result(console, found, format_of(output), output)
 
 
@@ -119,7 +127,7 @@ def _schema(source: str | None) -> str:
     """The SQL schema of a source of documents.
 
     Raises:
-        SourceError: there is none of that name, none at all, or several.
+        SourceError: the name is unknown, none was named and there are several, or there is no source of documents.
     """
     from lakehouse.catalog import sources_of
     from lakehouse.domains.documents.tables import KIND
@@ -133,20 +141,34 @@ def _schema(source: str | None) -> str:
     raise SourceError(f"no source of documents is called '{source}'{did_you_mean(source or '', names)}")
 
 
+def _similar(query: str, limit: int, source: str, as_of: datetime | None) -> duckdb.DuckDBPyRelation:
+    from lakehouse.api import Lake
+
+    with _explained_if_nothing_is_loaded():
+        return Lake.open(as_of=as_of).similar_documents(query, limit=limit, source=source)
+
+
 def _rows(query: str, as_of: datetime | None) -> duckdb.DuckDBPyRelation:
     """The rows of a query over the lake.
 
     Raises:
         SourceError: no documents were loaded.
     """
+    from lakehouse.api import Lake
+
+    with _explained_if_nothing_is_loaded():
+        found = Lake.open(as_of=as_of).sql(query)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def _explained_if_nothing_is_loaded() -> Iterator[None]:
     import duckdb
 
-    from lakehouse.api import Lake
     from lakehouse.errors import SourceError
 
     try:
-        found = Lake.open(as_of=as_of).sql(query)
+        yield
     except duckdb.CatalogException:
         raise SourceError("no documents were loaded yet: load them by lakehouse update documents") from None
-    assert found is not None
-    return found

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 Rule = Callable[..., Query]
 """Makes the query of a table from one relation per input, in their order."""
+Compute = Callable[..., None]
+"""Makes a table from a connection, the table's name, and one relation per input."""
 
 _RULE, _VERSION = "rule", "version"
 """Stand, beside the partitions of the input, for what the rule was, and for the input's version."""
@@ -52,12 +54,30 @@ class FromTables:
     Args:
         inputs: names of the other tables.
         by: columns of the subjects, where each is derived by itself; only with one input.
+        compute: makes, in a connection, a table of a given name from the inputs, for what SQL can't compute. The rule
+            gets it as its last relation.
     """
 
     table: str
     inputs: tuple[str, ...]
     rule: Rule
     by: Sequence[str] = ()
+    compute: Compute | None = None
+
+    @property
+    def computed(self) -> list[Relation]:
+        """The relation that `compute` makes, if there is one."""
+        return [] if self.compute is None else [Relation(f"computed_{self.table}")]
+
+    def query(self, *inputs: Relation) -> Query:
+        """The table's query over its inputs."""
+        return self.rule(*inputs, *self.computed)
+
+    def prepare(self, connection: duckdb.DuckDBPyConnection, *inputs: Relation) -> None:
+        """Makes what `query` needs beside the inputs."""
+        for name in self.computed:
+            assert self.compute is not None
+            self.compute(connection, name, *inputs)
 
 
 def derive_from_tables(
@@ -78,7 +98,9 @@ def derive_from_tables(
 
 def tables_as_of(how: FromTables, lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> str:
     """The query for the table's rows as of `lake.as_of`."""
-    return how.rule(*(relation_of(lake.select(source.table(name), connection)) for name in how.inputs))
+    inputs = [relation_of(lake.select(source.table(name), connection)) for name in how.inputs]
+    how.prepare(connection, *inputs)
+    return how.query(*inputs)
 
 
 def _derive(
@@ -88,7 +110,8 @@ def _derive(
     contract = target.table.contract
     columns = ", ".join(f'"{name}"' for name in contract.column_names)
     snapshots = [lake.table(source.table(name)).snapshot() for name in how.inputs]
-    query = f"SELECT {columns} FROM ({how.rule(*(Relation(f'stored_{name}') for name in how.inputs))})"
+    inputs = [Relation(f"stored_{name}") for name in how.inputs]
+    query = f"SELECT {columns} FROM ({how.query(*inputs)})"
     made_from = {WHOLE: digest(*map(_content, snapshots), query, said_by(contract))}
     if not afresh and not verify and not outdated(target, made_from):
         return DeriveResult(target.row_count()), ()
@@ -104,9 +127,11 @@ def _derive(
             connection.register("subjects", subjects)
             only = _of_subjects(f"all_{how.inputs[0]}", how.by, "SEMI")
             connection.execute(f"CREATE TEMP VIEW stored_{how.inputs[0]} AS {only}")
+            how.prepare(connection, *inputs)
             return _derive_subjects(connection, how, target, query, made_from), snapshots
         for name in how.inputs:
             connection.execute(f"CREATE TEMP VIEW stored_{name} AS FROM all_{name}")
+        how.prepare(connection, *inputs)
         return overwrite_differing(connection, target, query, _order(target), made_from, verify=verify), snapshots
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lakehouse.derive.checks import conservation_holds, objects_known, of_every_dataset, of_every_table, over_all
-from lakehouse.derive.source import Check, Source
+from lakehouse.derive.source import Check, DerivedTable, Source
 from lakehouse.domains.documents.config import DocumentConfig
-from lakehouse.domains.documents.tables import FILES, KIND, PAGES, PRODUCT, TABLES, files, search_macro
+from lakehouse.domains.documents.meaning import Model
+from lakehouse.domains.documents.tables import (
+    EMBEDDINGS,
+    FILES,
+    KIND,
+    PAGES,
+    PRODUCT,
+    TABLES,
+    embeddings,
+    files,
+    search_macro,
+)
 from lakehouse.ingest.dataset import Dataset, ObjectOrigin
 from lakehouse.ingest.file_server import FileServer
 from lakehouse.ingest.object_source import ObjectSource
@@ -33,20 +44,28 @@ def contracts() -> Mapping[str, Contract]:
 
 
 def document_source(config: DocumentConfig, variables: Variables) -> Source:
-    """The source that a `defs.yaml` describes."""
+    """The source that a `defs.yaml` describes. Its table of vectors needs a model (LAKEHOUSE_<SOURCE>_MODEL)."""
+    model = model_of(config.source, variables)
+    tables = TABLES if model is None else (*TABLES, embeddings(model))
     return Source(
         name=config.source,
         kind=KIND,
         description=config.description,
         owners=tuple(config.owners),
         tags=config.tags,
-        contracts=contracts(),
+        contracts={name: each for name, each in contracts().items() if model is not None or name != EMBEDDINGS},
         datasets=(_pages(config, variables),),
-        tables=TABLES,
+        tables=tables,
         views={FILES: files},
         macros={"search": search_macro},
-        checks=_checks(contracts()),
+        checks=_checks(contracts(), tables),
     )
+
+
+def model_of(source: str, variables: Variables) -> Model | None:
+    """The model that the settings name for a source."""
+    folder = variables.source_variable(source, "model")
+    return Model(Path(folder).expanduser(), f"LAKEHOUSE_{source.upper()}_MODEL") if folder else None
 
 
 def _place(config: DocumentConfig, variables: Variables) -> ObjectSource:
@@ -88,11 +107,11 @@ def _reader(store: Any, item: ObjectVersion, file: IO[bytes], dataset: Dataset) 
     return PageReader(item.path, file, dataset.object_max_bytes)
 
 
-def _checks(known: Mapping[str, Contract]) -> tuple[Check, ...]:
+def _checks(known: Mapping[str, Contract], tables: Sequence[DerivedTable]) -> tuple[Check, ...]:
     checks = [
         *of_every_dataset(known["raw_pages"], PRODUCT),
         objects_known("raw_pages"),
-        *[check for table in TABLES for check in of_every_table(known[table.name])],
+        *[check for table in tables for check in of_every_table(known[table.name])],
         conservation_holds(PAGES),
     ]
     return tuple(over_all(check) for check in checks)

@@ -1,4 +1,4 @@
-"""The rules of documents: pages that count, chunks, postings, and BM25 over them.
+"""The rules of documents: pages that count, chunks, postings and BM25 over them, and similarity of meaning.
 
 Pure functions that make DuckDB queries. Search needs no extension: Okapi BM25 (Robertson and Zaragoza 2009) with
 k1 = 1.2 and b = 0.75 over tables of postings, so that any DuckDB can run it.
@@ -6,8 +6,10 @@ k1 = 1.2 and b = 0.75 over tables of postings, so that any DuckDB can run it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lakehouse.derive.revisions import RevisionRule, winners
-from lakehouse.lake.sql import Query, Relation
+from lakehouse.lake.sql import Query, Relation, literal
 
 PAGES = RevisionRule(key=("sha256", "page"), content=("page_count", "body"), part="part")
 _CHUNK_WORDS = 120
@@ -62,6 +64,33 @@ def postings(chunks: Relation) -> Query:
     return Query(f"""
         SELECT part, term, chunk_id, count(*) AS term_count
         FROM (SELECT part, chunk_id, unnest({terms("body")}) AS term FROM {chunks}) GROUP BY ALL
+    """)
+
+
+def embeddings(chunks: Relation, vectors: Relation, model: str) -> Query:
+    """The chunks' vectors, without those whose words a model doesn't know.
+
+    Args:
+        vectors: chunk_id, vector (see `meaning`).
+        model: digest of the model.
+    """
+    return Query(f"""
+        SELECT part, chunk_id, {literal(model)} AS model, vector FROM {chunks} AS chunks
+        JOIN {vectors} AS vectors USING (chunk_id) WHERE vector IS NOT NULL
+    """)
+
+
+def similar(chunks: Relation, embeddings: Relation, model: str, wanted: Sequence[float], limit: int) -> Query:
+    """The chunks whose meaning is nearest to a vector (cosine), best first: document, page, score, body.
+
+    Args:
+        model: digest of the model that gave the vector.
+    """
+    score = f"list_cosine_similarity(vector, {[*wanted]}::DOUBLE[])"
+    return Query(f"""
+        SELECT name, page, round({score}, 6) AS score, body, sha256
+        FROM {embeddings} AS embedded JOIN {chunks} AS chunks USING (chunk_id)
+        WHERE model = {literal(model)} ORDER BY score DESC, name, page, number LIMIT {limit}
     """)
 
 

@@ -10,6 +10,7 @@ from lakehouse.derive.by_partition import derive_whole, partitions_as_of
 from lakehouse.derive.by_tables import FromTables, derive_from_tables, tables_as_of
 from lakehouse.derive.source import DerivedTable, Source, Winners
 from lakehouse.domains.documents import rules
+from lakehouse.domains.documents.meaning import Model
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.ingest.versions import ORDER
 from lakehouse.lake.lake import Lake
@@ -57,6 +58,24 @@ POSTINGS = DerivedTable(
     is_whole=True,
 )
 TABLES = (PAGES, CHUNKS, POSTINGS)
+EMBEDDINGS = "embeddings"
+
+
+def embeddings(model: Model) -> DerivedTable:
+    """The table of the chunks' vectors: those of chunks that were there before are not made again."""
+    how = FromTables(EMBEDDINGS, ("chunks",), partial(_embedded, model), by=("chunk_id",), compute=model.embed)
+    return DerivedTable(
+        name=EMBEDDINGS,
+        description="What the chunks mean, as vectors.",
+        depends_on=("chunks",),
+        derive=partial(derive_from_tables, how),
+        as_of=partial(tables_as_of, how),
+        is_whole=True,
+    )
+
+
+def _embedded(model: Model, chunks: Relation, vectors: Relation) -> Query:
+    return rules.embeddings(chunks, vectors, model.digest)
 
 
 def files(lake: Lake, connection: duckdb.DuckDBPyConnection, source: Source) -> Query:
