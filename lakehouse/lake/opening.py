@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lakehouse.errors import LakeUnavailable, TableNewer, TableOutdated, in_one_line
+from lakehouse.lake import kept_open
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.stored_table import StoredTable
 
@@ -40,9 +41,13 @@ def open_stored(table: StoredTable) -> Snapshot:
             table.location.require_whole(version)
             return Snapshot(table, None)
         table.location.open()
-        delta = DeltaTable(table.location.uri, version, storage_options=table.storage_options)
+        kept = kept_open.take(table.location.uri) if version is None else None
+        delta, is_read = kept or (DeltaTable(table.location.uri, version, storage_options=table.storage_options), True)
         table.location.open()
-        table.location.require_whole(delta.version())
+        if is_read:
+            table.location.require_whole(delta.version())
+        if kept is None and version is None:
+            kept_open.keep(table.location.uri, delta)
     except TableNotFoundError as error:
         table.location.require_whole(None)
         if version is not None:
