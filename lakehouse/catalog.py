@@ -79,13 +79,32 @@ def component_of(kind: Kind) -> str:
     return kind.component if "." in kind.component else OWN_COMPONENTS + kind.component
 
 
+def defs_folders() -> list[Path]:
+    """The folders with `defs.yaml` files: the project's, and the user's own if there is one."""
+    own = settings().own_defs
+    return [DEFS, *([own] if own is not None and own.is_dir() else [])]
+
+
+def new_defs_folder(name: str) -> Path:
+    """The folder for the `defs.yaml` of a new source: in the user's own folder, or else beside the project's sources
+    of market data.
+    """
+    own = settings().own_defs
+    return (own or DEFS / "market") / name
+
+
 def descriptions(folder: Path | None = None) -> Descriptions:
-    """Parses the `defs.yaml` files below a folder (default: the project's); lists those that can't be read."""
-    return _described(folder or DEFS, DOMAINS)
+    """Parses the `defs.yaml` files below a folder (default: the project's and the user's own); lists those that can't
+    be read. A folder of the user's own that is missing is listed as one.
+    """
+    if folder is not None:
+        return _described((folder,), DOMAINS)
+    own = settings().defs
+    return _described(tuple(defs_folders()), DOMAINS, None if own is None or own.is_dir() else own)
 
 
 @cache
-def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
+def _described(folders: tuple[Path, ...], domains: tuple[Domain, ...], missing: Path | None = None) -> Descriptions:
     known = [kind for domain in domains for kind in domain.kinds]
     models = {component_of(kind): kind.model for kind in known}
     reserved = [
@@ -94,13 +113,22 @@ def _described(folder: Path, domains: tuple[Domain, ...]) -> Descriptions:
         *(domain.name for domain in domains if domain.has_own_schema),
         *(name for domain in domains for name in domain.reserved),
     ]
-    return described(models, folder, list(dict.fromkeys(reserved)), [ANALYSIS, REPORT])
+    found = described(models, folders, list(dict.fromkeys(reserved)), [ANALYSIS, REPORT])
+    if missing is not None:
+        found.broken[missing] = SourceError(
+            f"LAKEHOUSE_DEFS is {missing}, which is no folder; make it, or correct the variable"
+        )
+    return found
+
+
+def analyses(folder: Path | None = None) -> DescribedAnalyses:
+    """The analyses that `defs.yaml` files below a folder (default: the project's and the user's own) describe."""
+    return _described_analyses((folder,) if folder is not None else tuple(defs_folders()))
 
 
 @cache
-def analyses(folder: Path | None = None) -> DescribedAnalyses:
-    """The analyses that `defs.yaml` files below a folder (default: the project's) describe."""
-    return described_analyses.described_in(folder or DEFS)
+def _described_analyses(folders: tuple[Path, ...]) -> DescribedAnalyses:
+    return described_analyses.described_in(folders)
 
 
 def broken_files() -> dict[Path, SourceError]:

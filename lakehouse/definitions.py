@@ -1,58 +1,94 @@
-"""The code location: assembles what Dagster loads from `lakehouse.defs`."""
+"""The code location: assembles what Dagster loads from `lakehouse.defs` and from the user's own folder."""
 
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
+from types import ModuleType
 
 import dagster as dg
 from dagster_shared.record import replace
 
 from lakehouse import defs as own
-from lakehouse.catalog import DEFS, analyses, faulty_files, warn_of
+from lakehouse.catalog import DEFS, analyses, defs_folders, faulty_files, warn_of
 from lakehouse.components.run_processes import one_process
 from lakehouse.errors import LakehouseError
-from lakehouse.settings import PROJECT_ROOT
+from lakehouse.settings import PROJECT_ROOT, is_clone
 
 # Dagster warns about its own use of a beta parameter when it merges asset checks; we can't avoid that here.
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*execution_type.*")
+_USERS_PACKAGE = "lakehouse_users_defs"
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Makes the definitions. Steps run in one process, since starting one takes about as long as a step's work."""
     faulty = {**faulty_files(), **analyses().broken}
-    folder = _sound(faulty) if faulty else dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
-    return dg.Definitions.merge(folder, dg.Definitions(executor=one_process))
-
-
-def _sound(faulty: Mapping[Path, LakehouseError]) -> dg.Definitions:
-    """The definitions of the valid files, and an asset per faulty file that shows its error. Dagster loads a folder as
-    a whole, so load each file's folder separately.
-    """
     for error in faulty.values():
         warn_of(error)
-    folders = sorted({path.parent for name in ("*.py", "*.yaml") for path in DEFS.rglob(name)} - {DEFS})
-    sound = [folder for folder in folders if folder / "defs.yaml" not in faulty and "__pycache__" not in folder.parts]
-    loaded = [
-        dg.ComponentTree.from_module(
-            defs_module=import_module(".".join((own.__name__, *folder.relative_to(DEFS).parts))),
-            project_root=PROJECT_ROOT,
-        ).build_defs()
-        for folder in sound
+    found = [_project(faulty), *(_users(folder, faulty) for folder in defs_folders() if folder != DEFS)]
+    # Definitions that each have a tree can't be merged: the project's own keep theirs.
+    others = dg.Definitions.merge(*map(_without_tree, found[1:]), *_shown(faulty))
+    return dg.Definitions.merge(found[0], others, dg.Definitions(executor=one_process))
+
+
+def _project(faulty: Mapping[Path, LakehouseError]) -> dg.Definitions:
+    """The definitions of the project's files that are valid."""
+    if any(path.is_relative_to(DEFS) for path in faulty):
+        modules = [
+            import_module(".".join((own.__name__, *folder.relative_to(DEFS).parts)))
+            for folder in _sound_folders(DEFS, faulty)
+        ]
+        return dg.Definitions.merge(*(_without_tree(_loaded(module)) for module in modules))
+    if is_clone():
+        return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    return _loaded(own)
+
+
+def _users(folder: Path, faulty: Mapping[Path, LakehouseError]) -> dg.Definitions:
+    """The definitions of the valid files in the user's folder, which is imported as a package."""
+    folders = _sound_folders(folder, faulty) if any(path.is_relative_to(folder) for path in faulty) else [folder]
+    made = [_loaded(_package(f"{_USERS_PACKAGE}_{number}", each)) for number, each in enumerate(folders)]
+    return dg.Definitions.merge(*map(_without_tree, made))
+
+
+def _sound_folders(root: Path, faulty: Mapping[Path, LakehouseError]) -> list[Path]:
+    """The folders with files, without those whose YAML has a fault: Dagster loads a folder as a whole."""
+    folders = sorted({path.parent for name in ("*.py", "*.yaml") for path in root.rglob(name)} - {root})
+    return [folder for folder in folders if folder / "defs.yaml" not in faulty and "__pycache__" not in folder.parts]
+
+
+def _loaded(module: ModuleType) -> dg.Definitions:
+    return dg.ComponentTree.from_module(defs_module=module, project_root=PROJECT_ROOT).build_defs()
+
+
+def _package(name: str, folder: Path) -> ModuleType:
+    """A package of a folder that is not on Python's path, whatever the folder is called."""
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    sys.modules[name] = module = module_from_spec(spec)
+    return module
+
+
+def _without_tree(found: dg.Definitions) -> dg.Definitions:
+    return replace(found, component_tree=None)
+
+
+def _shown(faulty: Mapping[Path, LakehouseError]) -> list[dg.Definitions]:
+    """An asset in each faulty file's place that nothing makes: its description says why its assets are missing."""
+    assets = [
+        dg.AssetSpec(
+            [name, "defs_yaml"],
+            group_name=name,
+            kinds={"yaml"},
+            description=f"What this file describes is left out until it is corrected.\n\n{error}",
+        )
+        for path, error in faulty.items()
+        for folder in [path.parent if path.name == "defs.yaml" else path]
+        for name in [re.sub(r"\W", "_", folder.name, flags=re.ASCII) or "defs"]
     ]
-    # Definitions that each have a tree can't be merged.
-    errors = dg.Definitions(assets=[_shown(path, error) for path, error in faulty.items()])
-    return dg.Definitions.merge(*(replace(each, component_tree=None) for each in loaded), errors)
-
-
-def _shown(path: Path, error: LakehouseError) -> dg.AssetSpec:
-    """An asset that nothing makes, in the file's place: its description says why its assets are missing."""
-    name = re.sub(r"\W", "_", path.parent.name, flags=re.ASCII) or "defs"
-    return dg.AssetSpec(
-        [name, "defs_yaml"],
-        group_name=name,
-        kinds={"yaml"},
-        description=f"What this file describes is left out until it is corrected.\n\n{error}",
-    )
+    return [dg.Definitions(assets=assets)] if assets else []

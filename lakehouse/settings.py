@@ -23,21 +23,29 @@ from lakehouse.urls import fault_of, scheme_of, without_password
 LAKE_PLACES = {"s3": "s3://bucket/prefix"}
 """Places of a lake other than a folder: scheme -> form of its URLs."""
 PROJECT_ROOT = Path(__file__).parents[1]
+_SHIPPED = Path(__file__).parent / "shipped"
+"""What lies beside the package in a clone, where Lakehouse was installed from a wheel (see setup.py)."""
 
 
 def default_home(root: Path = PROJECT_ROOT) -> Path:
     """The home that is used unless LAKEHOUSE_HOME names another: `.lakehouse` beside pyproject.toml in a clone, and the
     user's data folder (XDG) where there is no clone.
     """
-    return root / ".lakehouse" if _is_clone(root) else _data_folder()
+    return root / ".lakehouse" if is_clone(root) else _data_folder()
 
 
 def dotenv_file(root: Path = PROJECT_ROOT) -> Path:
     """The file with values for variables that the environment doesn't set."""
-    return (root if _is_clone(root) else _data_folder()) / ".env"
+    return (root if is_clone(root) else _data_folder()) / ".env"
 
 
-def _is_clone(root: Path) -> bool:
+def beside_package(name: str) -> Path:
+    """A file or folder that a clone has beside the package, such as `dbt_project`."""
+    return (PROJECT_ROOT if is_clone() else _SHIPPED) / name
+
+
+def is_clone(root: Path = PROJECT_ROOT) -> bool:
+    """Whether Lakehouse runs from a clone of its repository, rather than from an installed wheel."""
     return (root / "pyproject.toml").is_file()
 
 
@@ -59,6 +67,11 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home, description="Folder of all files of this installation.")
     lake_uri: str | None = Field(
         default=None, description="Where the tables are: a folder or s3://bucket/prefix. Default: <home>/lake."
+    )
+    defs: Path | None = Field(
+        default=None,
+        description="Folder of your own defs.yaml files, loaded beside the project's. Default: only the project's, or "
+        "those in <home>/defs too, where Lakehouse was installed from a wheel.",
     )
     database_url: str | None = Field(
         default=None,
@@ -103,7 +116,7 @@ class Settings(BaseSettings):
             raise ValueError("it is no URL as postgresql://user@host/database")
         return value
 
-    @field_validator("home", "lake_uri", "roles", mode="before")
+    @field_validator("home", "lake_uri", "roles", "defs", mode="before")
     @classmethod
     def _require_a_name(cls, value: object) -> object:
         """Rejects an empty path, which would be the current folder."""
@@ -113,6 +126,8 @@ class Settings(BaseSettings):
 
     def model_post_init(self, context: object) -> None:
         self.home = self.home.expanduser().absolute()
+        if self.defs is not None:
+            self.defs = self.defs.expanduser().absolute()
 
     @property
     def lake(self) -> str:
@@ -126,6 +141,11 @@ class Settings(BaseSettings):
         if scheme_of(self.lake_uri) is not None:
             return self.lake_uri.rstrip("/")
         return str(Path(self.lake_uri).expanduser().absolute())
+
+    @property
+    def own_defs(self) -> Path | None:
+        """The folder of the user's own defs.yaml files, which may not exist yet; None: there is only the project's."""
+        return self.defs or (None if is_clone() else self.home / "defs")
 
     @property
     def warehouse(self) -> Path:

@@ -20,6 +20,7 @@ from assets_tests.support.daily_files import history, write_history
 from assets_tests.support.exchange_lake import FIRST, LAST, ExchangeLake
 from assets_tests.support.shop_files import Line, put_day
 from assets_tests.support.vendor_lake import KEY, small_market
+from lakehouse.cli.vendors import copy_vendor
 from lakehouse.settings import settings
 from lakehouse.simulators.gleif import Gleif
 from lakehouse.simulators.market_register import MarketRegister
@@ -79,6 +80,7 @@ def placeholders(
         yield {
             "/data/xetra-pds": str(exchange_lake.feed),
             "/data/wiki": str(daily),
+            "/srv/our-vendors": str(own_folder(tmp_path / "our-vendors")),
             **reference_places(tmp_path / "reference"),
             **shop_places(tmp_path / "shop"),
             "--set ticker=JPM": "--set ticker=JPM --set start=2024-01-01 --set end=2024-12-31",
@@ -100,6 +102,12 @@ def placeholders(
             "simulate api": "simulate api --seconds 0",
             "simulate feed": "simulate feed --seconds 0",
         }
+
+
+def own_folder(folder: Path) -> Path:
+    """A folder of the user's own, with one vendor."""
+    copy_vendor("stooq", folder / "stooq" / "defs.yaml")
+    return folder
 
 
 def reference_places(folder: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,12 @@ class DescribedAnalyses:
     broken: Mapping[Path, AnalysisError] = field(default_factory=dict)
 
 
-def described_in(folder: Path) -> DescribedAnalyses:
-    """The analyses of the defs.yaml files below a folder."""
+def described_in(folders: Sequence[Path]) -> DescribedAnalyses:
+    """The analyses of the defs.yaml files below folders."""
     found: dict[str, Definition] = {}
     files: dict[str, Path] = {}
     broken: dict[Path, AnalysisError] = {}
-    for path in sorted(folder.rglob("defs.yaml")):
+    for path in (path for folder in folders for path in sorted(folder.rglob("defs.yaml"))):
         try:
             text = path.read_text()
             if not _is_analysis(text):

@@ -138,6 +138,7 @@ def _use(home: Path) -> None:
         "LAKEHOUSE_DOCUMENTS_URL",
         "LAKEHOUSE_DATABASE_URL",
         "LAKEHOUSE_BANKING_URL",
+        "LAKEHOUSE_DEFS",
         "DAGSTER_HOME",
     ):
         os.environ.pop(name, None)

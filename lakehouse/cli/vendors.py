@@ -1,7 +1,7 @@
 """`lakehouse vendors`: the vendors whose YAML ships with the project, and adding one to the sources.
 
-A shipped YAML lies in `lakehouse/vendors` and costs nothing until it is added, which copies it below `lakehouse/defs`
-(docs/decisions/0020-shipped-vendors.md).
+A shipped YAML lies in `lakehouse/vendors` and costs nothing until it is added, which copies it to the folder of the
+user's sources (docs/decisions/0020-shipped-vendors.md).
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ def list_vendors(context: typer.Context) -> None:
 @vendors_app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Name of the vendor, as `lakehouse vendors` lists it.")],
-    to: Annotated[Path | None, typer.Option("--to", help="Folder of sources (default: lakehouse/defs/market).")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="Folder of sources (default: LAKEHOUSE_DEFS, else lakehouse/defs/market)."),
+    ] = None,
 ) -> None:
-    """Copy a vendor's YAML below lakehouse/defs, where it can be edited; it is a source from then on."""
-    from lakehouse.catalog import DEFS
+    """Copy a vendor's YAML to the folder of your sources, where it can be edited; it is a source from then on."""
+    from lakehouse.catalog import new_defs_folder
 
     with explained():
-        target = (to or DEFS / "market") / name / "defs.yaml"
+        target = (to / name if to else new_defs_folder(name)) / "defs.yaml"
         copy_vendor(name, target)
     console.print(
         f"{name} is described by {target}. Its first lines say where the vendor's files or answers come from. Set "

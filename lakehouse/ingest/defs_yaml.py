@@ -52,14 +52,17 @@ class Descriptions:
         broken = "".join(f". {error}" for error in self.broken.values())
         raise SourceError(
             f"no {kind} '{name}'; there is {', '.join(known) or 'none'}{did_you_mean(name, known)}. "
-            f"A {kind} is a defs.yaml below lakehouse/defs{broken}"
+            f"A {kind} is a defs.yaml below lakehouse/defs or LAKEHOUSE_DEFS{broken}"
         )
 
 
 def described(
-    models: Mapping[str, type[Description]], folder: Path, reserved: Collection[str], apart: Collection[str] = ()
+    models: Mapping[str, type[Description]],
+    folders: Sequence[Path],
+    reserved: Collection[str],
+    apart: Collection[str] = (),
 ) -> Descriptions:
-    """Parses the `defs.yaml` files below `folder`.
+    """Parses the `defs.yaml` files below folders.
 
     Args:
         models: component type -> model of its attributes.
@@ -67,7 +70,7 @@ def described(
         apart: component types of what is no source; their files are read elsewhere.
     """
     descriptions = Descriptions()
-    for path in sorted(folder.rglob("defs.yaml")):
+    for path in (path for folder in folders for path in sorted(folder.rglob("defs.yaml"))):
         try:
             for name, entry in _described_in(path, models, apart).items():
                 if name in reserved:

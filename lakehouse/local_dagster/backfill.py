@@ -39,7 +39,7 @@ from lakehouse.lake.location import plain_folder
 from lakehouse.local_dagster.display import Display
 from lakehouse.local_dagster.instance import event_log_kept_open, opened_instance, storage_faults_explained
 from lakehouse.progress import shown_by
-from lakehouse.settings import PROJECT_ROOT, Settings, settings
+from lakehouse.settings import Settings, beside_package, settings
 from lakehouse.warehouse.publish import is_current
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def prepared_home(config: Settings) -> Path:
     """
     require_folder(config.home)
     home = plain_folder(config.dagster_home)
-    shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
+    shutil.copyfile(beside_package("dagster.yaml"), home / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
     return home
 

@@ -20,7 +20,7 @@ from lakehouse.catalog import database_place
 from lakehouse.local_dagster.backfill import prepared_home
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
 from lakehouse.servers.postgres import database
-from lakehouse.settings import PROJECT_ROOT, settings
+from lakehouse.settings import beside_package, settings
 
 _IN_USE = "dev.lock"
 """A file of the home, on which each `lakehouse dev` holds a shared lock."""
@@ -41,6 +41,8 @@ def run_ui(console: Console, port: int) -> NoReturn:
     fcntl.flock(in_use, fcntl.LOCK_SH)
     # Dagster's processes must use the same folder whatever their working directory.
     os.environ["LAKEHOUSE_HOME"] = str(settings().home)
+    if (own := settings().defs) is not None:
+        os.environ["LAKEHOUSE_DEFS"] = str(own)
     console.print(
         f"Dagster's UI: http://127.0.0.1:{port}   (lake: {escape(settings().lake)}, DAGSTER_HOME: {escape(str(home))})",
         highlight=False,
@@ -55,7 +57,7 @@ def run_ui(console: Console, port: int) -> NoReturn:
     # copied to DAGSTER_HOME.
     warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
     logging.getLogger("dagster").addFilter(lambda record: "dagster.yaml" not in record.getMessage())
-    workspace = str(PROJECT_ROOT / "workspace.yaml")
+    workspace = str(beside_package("workspace.yaml"))
     sys.argv = ["dagster", "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
     # The lock and the database last as long as this process.
     with in_use, _database_held():

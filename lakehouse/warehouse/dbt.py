@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import LakehouseError
 from lakehouse.lake.location import database_folder
-from lakehouse.settings import PROJECT_ROOT, Settings
+from lakehouse.settings import Settings, beside_package, is_clone
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
-PROJECT = PROJECT_ROOT / "dbt_project"
+PROJECT = beside_package("dbt_project")
 Event = dict[str, Any]
 """A dbt event as in its structured log: `info` and `data`."""
 
@@ -156,7 +156,7 @@ def _prepared(config: Settings) -> Path:
     shared, project = PROJECT / "target" / "lakehouse", _made_of()
     if _is_current(shared, project):
         return shared
-    folder = shared if _is_writable(shared) else target_folder(config)
+    folder = shared if is_clone() and _is_writable(shared) else target_folder(config)
     if not _is_current(folder, project):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "manifest.lock"):
