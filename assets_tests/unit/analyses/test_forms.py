@@ -100,7 +100,7 @@ def test_described_in__leaves_out_broken_files_and_names_them(tmp_path: Path) ->
     (tmp_path / "one" / "defs.yaml").write_text(text)
     (tmp_path / "two" / "defs.yaml").write_text(text.replace("order: 1", "order: one"))
     (tmp_path / "three" / "defs.yaml").write_text(text)
-    found = described_in(tmp_path)
+    found = described_in([tmp_path])
     assert list(found.found) == ["test_period"]
     assert found.found["test_period"].author == "Lakehouse"
     config = AnalysisConfig(analysis="x", seconds=5, rows=[])
