@@ -1,22 +1,23 @@
-"""Candlestick charts with volume, drawn by matplotlib, as PNG files and self-contained HTML pages.
+"""Candlestick charts with volume, drawn by matplotlib, as PNG and SVG files; a page is written by `apps.charts.page`.
 
 `chart` reads the data of a chart; figures for Dagster's pages belong in `components.bars.figures`.
 """
 
 from __future__ import annotations
 
-import html
 import io
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import date
-from math import ceil
+from math import ceil, floor, log10
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from lakehouse.apps.charts.page import page
+from lakehouse.apps.charts.payload import names_of
 from lakehouse.domains.market.bars.chart import Chart, price
 from lakehouse.printable import printable
 
@@ -30,30 +31,12 @@ _HOLLOW_FROM = 0.003
 """Rising bodies at least this wide, as a share of the axis (5 pixels), are hollow; all others are filled."""
 _LABELS = 13
 """Maximum of session labels on the axis."""
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1300px; margin: 2em auto; padding: 0 1em }}
-h1 {{ font-size: 1.4em; margin: 0 }}
-p {{ color: #555; margin: .2em 0 1em }}
-table {{ border-collapse: collapse }}
-th, td {{ text-align: left; padding: .2em 1.6em .2em 0; font-variant-numeric: tabular-nums }}
-th {{ color: #555; font-weight: normal; border-bottom: 1px solid #ccc }}
-svg {{ width: 100%; height: auto }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p>{notes}</p>
-<table><tr>{names}</tr><tr>{values}</tr></table>
-{drawing}
-</body>
-</html>
-"""
+_MARK = 0.02
+"""Least distance of two marks of corporate actions, as a share of the axis (24 pixels)."""
+_WIDE = 4
+"""A logarithmic axis that spans more than this ratio has its ticks at 1, 2 and 5 of each power of ten."""
+_LABEL_POINTS = 13
+"""Least distance of a price's label from that of the last close, in points."""
 
 
 def default_name(instrument: str, first: date, last: date) -> str:
@@ -62,47 +45,44 @@ def default_name(instrument: str, first: date, last: date) -> str:
     return f"{name}_{first}_{last}.png"
 
 
-def write(chart: Chart, target: Path) -> None:
-    """Writes the chart: as a page if the name ends in .html, else as a PNG picture of 1690 x 975 pixels.
+def write(charts: Sequence[Chart], target: Path, *, is_log: bool = False) -> None:
+    """Writes charts of the same bars on different bases: all of them as an interactive page if the name ends in .html;
+    else the first as a picture, an SVG or a PNG of 1690 x 975 pixels.
 
     Raises:
         OSError: the file can't be written.
     """
-    if target.suffix.lower() == ".html":
-        target.write_text(_page(chart), encoding="utf-8")
+    suffix = target.suffix.lower()
+    if suffix == ".html":
+        target.write_text(page(dict(zip(names_of(charts), charts, strict=True)), is_log=is_log), encoding="utf-8")
+    elif suffix == ".svg":
+        target.write_text(_svg(charts[0], is_log), encoding="utf-8")
     else:
-        draw(chart).savefig(target, format="png", dpi=130)
+        draw(charts[0], is_log=is_log).savefig(target, format="png", dpi=130)
 
 
-def _page(chart: Chart) -> str:
+def _svg(chart: Chart, is_log: bool) -> str:
     import matplotlib
 
     svg = io.StringIO()
     # Keep text as text, so that it can be searched and copied; make ids and metadata reproducible.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lakehouse"}):
         nothing: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        draw(chart, header=False).savefig(svg, format="svg", metadata=nothing)
-    drawing = svg.getvalue()
-    return _PAGE.format(
-        title=html.escape(printable(chart.title)),
-        notes=html.escape(printable(" · ".join(chart.notes))),
-        names="".join(f"<th>{name}</th>" for name in chart.figures),
-        values="".join(f"<td>{html.escape(value)}</td>" for value in chart.figures.values()),
-        # Skip the XML declaration before the element.
-        drawing=drawing[drawing.index("<svg") :],
-    )
+        draw(chart, is_log=is_log).savefig(svg, format="svg", metadata=nothing)
+    return svg.getvalue()
 
 
-def draw(chart: Chart, *, header: bool = True) -> Figure:
-    """The chart as a figure of 13 x 7.5 inches: candles above, volume below. Without `header` it has no title and
-    figures, for a page that gives them itself.
+def draw(chart: Chart, *, is_log: bool = False) -> Figure:
+    """The chart as a figure of 13 x 7.5 inches: candles above, volume below. The axis of prices is logarithmic with
+    `is_log`, unless a price is zero or negative.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter, FuncFormatter
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(13, 7.5), facecolor="white")
-    top = 0.855 if header else 0.95
-    grid = figure.add_gridspec(2, 1, height_ratios=(4, 1), hspace=0.04, left=0.025, right=0.935, bottom=0.075, top=top)
+    grid = figure.add_gridspec(
+        2, 1, height_ratios=(4, 1), hspace=0.04, left=0.025, right=0.935, bottom=0.075, top=0.855
+    )
     prices = figure.add_subplot(grid[0])
     volumes = figure.add_subplot(grid[1], sharex=prices)
     for axes in (prices, volumes):
@@ -112,7 +92,6 @@ def draw(chart: Chart, *, header: bool = True) -> Figure:
         axes.tick_params(length=0, labelsize=9)
         axes.spines[:].set_color("#cccccc")
     prices.tick_params(labelbottom=False)
-    prices.yaxis.set_major_formatter(FuncFormatter(lambda value, _: price(value)))
     volumes.yaxis.set_major_formatter(EngFormatter(sep=""))
     volumes.yaxis.set_label_position("left")
     volumes.set_ylabel("volume", fontsize=8, color=_QUIET)
@@ -122,18 +101,20 @@ def draw(chart: Chart, *, header: bool = True) -> Figure:
     rows = (chart.daily if chart.bars is None else chart.bars).to_dicts()
     left, right = prices.get_xlim()
     hollow = min(widths) / (right - left) >= _HOLLOW_FROM
+    if is_log and min(row["low"] for row in rows) > 0:
+        prices.set_yscale("log")
     _draw_candles(prices, rows, middles, widths, hollow=hollow)
+    _label_prices(prices, chart.daily["close"][-1])
     _draw_volumes(volumes, rows, middles, widths)
     _mark_closes(prices, chart)
     if chart.bars is None:
         _mark_actions(prices, chart)
     _explain(prices, rows, hollow=hollow)
-    if header:
-        text: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
-        figures = "    ".join(f"{name} {value}" for name, value in chart.figures.items())
-        figure.text(0.025, 0.98, printable(chart.title), fontsize=14, weight="bold", **text)
-        figure.text(0.025, 0.943, figures, fontsize=10.5, **text)
-        figure.text(0.025, 0.91, fill(" · ".join(chart.notes), 160), fontsize=9, color=_QUIET, **text)
+    text: dict[str, Any] = {"ha": "left", "va": "top", "parse_math": False}
+    figures = "    ".join(f"{name} {value}" for name, value in chart.figures.items())
+    figure.text(0.025, 0.98, printable(chart.title), fontsize=14, weight="bold", **text)
+    figure.text(0.025, 0.943, figures, fontsize=10.5, **text)
+    figure.text(0.025, 0.91, fill(printable(" · ".join(chart.notes)), 160), fontsize=9, color=_QUIET, **text)
     return figure
 
 
@@ -244,17 +225,52 @@ def _mark_closes(axes: Axes, chart: Chart) -> None:
     )
 
 
+def _label_prices(axes: Axes, close: float) -> None:
+    """Ticks at round prices, without those that the label of the last close would cover."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "log":
+        powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+        wide = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+        ticks = wide if high / low > _WIDE else MaxNLocator(8).tick_values(low, high)
+        axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+        axes.yaxis.set_minor_locator(NullLocator())
+
+    def text(value: float, _: object) -> str:
+        points = axes.transData.transform([(0, value), (0, close)])[:, 1] * 72 / axes.figure.dpi
+        return "" if abs(points[0] - points[1]) < _LABEL_POINTS else price(value)
+
+    axes.yaxis.set_major_formatter(FuncFormatter(text))
+
+
 def _mark_actions(axes: Axes, chart: Chart) -> None:
-    """Marks the first session on or after each ex-date with a line and a letter: D for a dividend, S for a split."""
+    """Marks the first session on or after each ex-date with a line and a letter: D for a dividend, S for a split. Marks
+    that would overlap become one, with their number.
+    """
     where = axes.get_xaxis_transform()
     letters: dict[int, str] = {}
     for action in chart.actions:
         at = bisect_left(chart.sessions, action["ex_date"])
         letters[at] = letters.get(at, "") + action["kind"][0].upper()
-    for at, text in letters.items():
         axes.axvline(at, color=_QUIET, linewidth=0.8, linestyle=":", zorder=1)
+    left, right = axes.get_xlim()
+    for group in grouped(sorted(letters), _MARK * (right - left)):
+        text = letters[group[0]] if len(group) == 1 else str(sum(len(letters[at]) for at in group))
         box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": _QUIET, "linewidth": 0.8}
-        axes.text(at, 0.03, text, transform=where, ha="center", fontsize=8, color=_QUIET, bbox=box)
+        middle = (group[0] + group[-1]) / 2
+        axes.text(middle, 0.03, text, transform=where, ha="center", fontsize=8, color=_QUIET, bbox=box)
+
+
+def grouped(places: Sequence[int], least: float) -> list[list[int]]:
+    """Ascending places in groups whose middles are at least `least` apart."""
+    groups: list[list[int]] = []
+    for place in places:
+        group = [place]
+        while groups and (group[0] + group[-1]) / 2 - (groups[-1][0] + groups[-1][-1]) / 2 < least:
+            group = groups.pop() + group
+        groups.append(group)
+    return groups
 
 
 def _explain(axes: Axes, rows: Sequence[Mapping[str, Any]], *, hollow: bool) -> None:

@@ -115,22 +115,26 @@ def plot(
     currency: Annotated[str | None, typer.Option(help="Currency to show, if the instrument has several.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A .png or .html file; <INSTRUMENT>_<from>_<to>.png by default."),
+        typer.Option("--output", "-o", help="A .html, .svg or .png file; <INSTRUMENT>_<from>_<to>.png by default."),
     ] = None,
     adjusted: Annotated[
-        bool, typer.Option("--adjusted", help="Adjust prices and volumes for splits and dividends.")
+        bool,
+        typer.Option("--adjusted/--raw", help="Adjust prices and volumes for splits and dividends; a page has both."),
     ] = False,
+    log: Annotated[bool, typer.Option("--log", help="Draw prices on a logarithmic axis.")] = False,
     as_of: AsOfOption = None,
 ) -> None:
-    """Draw an instrument's candlesticks and volume: minute bars of one session, or daily bars of several."""
+    """Draw an instrument's candlesticks and volume: minute bars of one session, or daily bars of several. A .html file
+    is interactive: hover, zoom, drag.
+    """
     from lakehouse.api import Lake
     from lakehouse.catalog import source_named, sources_of
     from lakehouse.cli.plot import default_name, write
-    from lakehouse.domains.market.bars.chart import read_chart
+    from lakehouse.domains.market.bars.chart import read_bases, read_chart
 
     target = output or Path(default_name(instrument, first, last))
-    if target.suffix.lower() not in (".png", ".html"):
-        raise typer.BadParameter(f"'{target}' is not a chart format; name a file that ends in .png or .html")
+    if target.suffix.lower() not in (".png", ".svg", ".html"):
+        raise typer.BadParameter(f"'{target}' is not a chart format; name a file that ends in .html, .svg or .png")
     if last < first:
         raise typer.BadParameter(f"--to {last} is before --from {first}; swap them")
     with explained():
@@ -138,8 +142,9 @@ def plot(
         loaded = lake.sources("market")
         sources = [source_named(source)] if source else [each for each in sources_of("market") if each.name in loaded]
         chart = read_chart(lake, sources, instrument, first, last, currency, adjusted=adjusted)
+        charts = read_bases(lake, chart) if target.suffix.lower() == ".html" else [chart]
         try:
-            write(chart, target)
+            write(charts, target, is_log=log)
         except OSError as error:
             print_error(error)
             raise typer.Exit(2) from None

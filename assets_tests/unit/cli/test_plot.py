@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import random
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
@@ -19,7 +24,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from lakehouse.catalog import source_named
-from lakehouse.cli.plot import default_name, draw, write
+from lakehouse.cli.plot import default_name, draw, grouped, write
 from lakehouse.domains.market.bars.chart import Chart, price
 
 # Easter 2024: a holiday before and after the weekend, and clocks that change in it.
@@ -310,25 +315,89 @@ class Page(HTMLParser):
 
 @pytest.mark.parametrize("minutes", [True, False])
 def test_a_page_needs_nothing_else_and_shows_names_as_they_are(tmp_path: Path, minutes: bool) -> None:
-    chart = minute_chart(list(range(520)), name="<script>$x_1$ & Söhne</script>")
+    chart = minute_chart(list(range(520)), name="</script><script>$x_1$ & Söhne</script>")
     chart = chart if minutes else replace(chart, bars=None, hours=None)
-    write(chart, tmp_path / "chart.HTML")
+    write([chart], tmp_path / "chart.HTML")
     text = (tmp_path / "chart.HTML").read_text(encoding="utf-8")
     page = Page(text)
-    assert page.tags.count("svg") == 1
-    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
-    assert all(address.startswith("#") for address in page.fetched)
+    assert page.tags.count("script") == 2, "the data and the script that draws them"
+    assert not {"link", "img", "iframe", "object"} & set(page.tags)
+    assert not page.fetched
     assert "url(http" not in text
     assert "@import" not in text
     assert page.said.count(chart.title) == 2, "the page's title and its heading"
     assert {*chart.figures, *chart.figures.values(), " · ".join(chart.notes)} <= set(page.said)
-    write(chart, tmp_path / "again.html")
+    write([chart], tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == text
+
+
+def test_write__allows_its_own_script_and_style_by_their_digests_alone(tmp_path: Path) -> None:
+    write([minute_chart([1, 2])], tmp_path / "chart.html")
+    text = (tmp_path / "chart.html").read_text(encoding="utf-8")
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)
+    assert policy
+    for tag in ("script", "style"):
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy[1]
+    assert "unsafe" not in policy[1]
+
+
+def test_write__makes_an_svg_with_its_texts_as_texts(tmp_path: Path) -> None:
+    chart = minute_chart(list(range(520)), name="<b>$100 & Söhne</b>")
+    write([chart], tmp_path / "chart.SVG")
+    text = (tmp_path / "chart.SVG").read_text(encoding="utf-8")
+    found = ElementTree.fromstring(text)
+    assert found.tag == "{http://www.w3.org/2000/svg}svg"
+    said = {"".join(each.itertext()).strip() for each in found.iter("{http://www.w3.org/2000/svg}text")}
+    assert chart.title in said
+    write([chart], tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("prices", [(10.0, 1000.0), (100.0, 104.0), (0.002, 0.5)])
+def test_draw__labels_a_logarithmic_axis_at_round_prices_that_keep_apart(prices: tuple[float, float]) -> None:
+    low, high = prices
+    rows = [daily_row(SESSIONS[0], (low, high, low, high)), daily_row(SESSIONS[1], (high, high, low, low))]
+    figure = draw(daily_chart(rows), is_log=True)
+    above, _ = panels(figure)
+    figure.draw_without_rendering()
+    assert above.get_yscale() == "log"
+    bottom, top = above.get_ylim()
+    ticks = [tick for tick in above.yaxis.get_major_ticks() if bottom <= tick.get_loc() <= top]
+    assert len([tick for tick in ticks if tick.label1.get_text() or tick.label2.get_text()]) >= 3
+    heights = sorted(above.transData.transform((0, tick.get_loc()))[1] for tick in ticks)
+    assert min(after - before for before, after in pairwise(heights)) > 12, "pixels between labels"
+
+
+def test_draw__has_no_logarithmic_axis_for_prices_of_zero_or_less() -> None:
+    spread = daily_row(SESSIONS[0], (-2.0, 1.0, -3.0, 0.5))
+    above, _ = panels(draw(daily_chart([spread]), is_log=True))
+    assert above.get_yscale() == "linear"
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=60, unique=True), st.integers(1, 200))
+def test_grouped__keeps_every_place_in_order_and_the_middles_apart(places: list[int], least: int) -> None:
+    groups = grouped(sorted(places), least)
+    assert [place for group in groups for place in group] == sorted(places)
+    middles = [(group[0] + group[-1]) / 2 for group in groups]
+    assert all(after - before >= least for before, after in pairwise(middles))
+
+
+def test_draw__counts_marks_that_would_overlap() -> None:
+    sessions = [date(2015, 1, 1) + timedelta(days=number) for number in range(1000)]
+    rows = [daily_row(session, (10.0, 12.0, 9.0, 11.0)) for session in sessions]
+    actions = [action(sessions[place], "dividend", 1.0) for place in (100, 103, 500)]
+    above, _ = panels(draw(daily_chart(rows, actions=actions)))
+    assert {text.get_position()[0]: text.get_text() for text in above.texts if text.get_text() in ("2", "D")} == {
+        101.5: "2",
+        500: "D",
+    }
 
 
 def test_a_picture_is_a_png_with_the_title_in_it(tmp_path: Path) -> None:
     chart = minute_chart(list(range(520)), name="$100 & co_1^2$")
-    write(chart, tmp_path / "chart.png")
+    write([chart], tmp_path / "chart.png")
     content = (tmp_path / "chart.png").read_bytes()
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
     assert (int.from_bytes(content[16:20]), int.from_bytes(content[20:24])) == (1690, 975)

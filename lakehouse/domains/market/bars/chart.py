@@ -182,6 +182,26 @@ def read_chart(
     return Chart(source, [session], daily, bars, hours, lake.as_of, actions, basis)
 
 
+def read_bases(lake: Lake, chart: Chart) -> list[Chart]:
+    """A chart, and the same bars on the other basis where their prices differ: adjusted for splits and dividends, or as
+    they are stored.
+    """
+    first = chart.daily.row(0, named=True)
+    other = read_chart(
+        lake,
+        [chart.source],
+        first["instrument_id"],
+        chart.sessions[0],
+        chart.sessions[-1],
+        first["currency"],
+        adjusted=chart.basis is None,
+    )
+    prices = list(_PRICES)
+    # Of several days, of which one has a bar, the other would be that session's minutes.
+    is_same = (other.bars is None) != (chart.bars is None) or other.daily[prices].equals(chart.daily[prices])
+    return [chart] if is_same else [chart, other]
+
+
 def _adjusted(lake: Lake, source: BarSource, daily: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Daily bars of one series adjusted for splits and dividends, and what to call that."""
     import polars as pl

@@ -1,0 +1,1 @@
+"""Faces for a browser and for programs: pages and charts that only read."""
