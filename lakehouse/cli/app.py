@@ -16,6 +16,7 @@ from lakehouse.cli.analyses import analyses_app
 from lakehouse.cli.banking import banking_app
 from lakehouse.cli.catalogue import catalog, describe, tables
 from lakehouse.cli.contracts import contract_app
+from lakehouse.cli.dashboard import dashboard
 from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
@@ -68,6 +69,7 @@ for command in (
     migrate,
     stream,
     watch,
+    dashboard,
 ):
     app.command()(command)
 for of_catalogue in (sources, tables, describe, catalog, lineage):
