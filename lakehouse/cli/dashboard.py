@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
 
 from lakehouse.cli.explained import console, errors, explained
+
+
+def _demo() -> AbstractContextManager[None]:
+    # Its simulators need Dagster, which takes seconds to import.
+    from lakehouse.cli.demo import played
+
+    return played()
 
 
 def dashboard(
@@ -23,10 +30,9 @@ def dashboard(
     """
     from lakehouse.apps.dashboard.guard import is_loopback
     from lakehouse.apps.dashboard.server import listen, serve
-    from lakehouse.cli.demo import played
     from lakehouse.settings import settings
 
-    with explained(), played() if of_demo else nullcontext():
+    with explained(), _demo() if of_demo else nullcontext():
         lake = settings().lake
         listening = listen(host, port)
         shown = f"[{host}]" if ":" in host else host

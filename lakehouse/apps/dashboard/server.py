@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import cache, partial
@@ -194,10 +195,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def _warm() -> None:
+    """Makes the first page once, so that its visitor doesn't wait for imports and calendars."""
+    try:
+        PAGES[0].make(Lake.open(), Asked({}))
+    except LakehouseError as error:
+        _log.debug("The first page could not be made ahead: %s", error)
+
+
 def serve(listening: socket.socket, host: str) -> None:
     """Answers requests until Ctrl-C or SIGTERM."""
     import uvicorn
 
+    threading.Thread(target=_warm, daemon=True).start()
     config = uvicorn.Config(
         dashboard(host=host), log_level="warning", access_log=False, server_header=False, lifespan="off"
     )

@@ -36,7 +36,7 @@ def make(lake: Lake, asked: Asked) -> Answer:
         )
         SELECT sum(balance)::DOUBLE AS balance, count(*) AS accounts,
             (SELECT count(*) FROM marts.fct_entry WHERE {wanted}) AS entries,
-            (SELECT count(*) FROM marts.dim_bank_customer WHERE is_current) AS customers,
+            (SELECT count(*) FROM marts.dim_bank_customer) AS customers,
             (SELECT max(day) FROM marts.fct_balance_daily WHERE {wanted}) AS last
         FROM last
         """,
