@@ -24,6 +24,7 @@ from lakehouse.cli.identifiers import crosswalk, resolve
 from lakehouse.cli.judgements import judgements_app
 from lakehouse.cli.lineage import lineage
 from lakehouse.cli.loading import backfill, reload, update
+from lakehouse.cli.mcp import mcp
 from lakehouse.cli.orders import orders_app
 from lakehouse.cli.pseudonyms import pseudonyms_app
 from lakehouse.cli.quality import quality
@@ -70,6 +71,7 @@ for command in (
     stream,
     watch,
     dashboard,
+    mcp,
 ):
     app.command()(command)
 for of_catalogue in (sources, tables, describe, catalog, lineage):
