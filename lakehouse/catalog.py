@@ -6,10 +6,12 @@ A new domain is a package and one line in `DOMAINS`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 from lakehouse.analyses import described as described_analyses
@@ -28,7 +30,7 @@ from lakehouse.domains.orders import domain as orders
 from lakehouse.domains.reference import domain as reference
 from lakehouse.domains.retail import domain as retail
 from lakehouse.errors import LakehouseError, SourceError
-from lakehouse.ingest.defs_yaml import OWN_COMPONENTS, Descriptions, described
+from lakehouse.ingest.defs_yaml import OWN_COMPONENTS, Descriptions, described, faulty_documents
 from lakehouse.ingest.entered import entered_rows
 from lakehouse.ingest.noted import Remembered
 from lakehouse.lake import registry
@@ -147,6 +149,14 @@ def faulty_files() -> dict[Path, SourceError]:
                 dataset.partitioning.on_or_after(dataset.partitioning.first)
         except SourceError as error:
             found[files[name]] = SourceError(f"{files[name]}: {error}")
+    return found
+
+
+def faulty_reports() -> dict[Path, SourceError]:
+    """Every `defs.yaml` of a report that can't be used, with its error."""
+    found: dict[Path, SourceError] = {}
+    for folder in defs_folders():
+        found |= faulty_documents(folder, REPORT, table_report.ReportConfig)
     return found
 
 
@@ -297,6 +307,13 @@ def _queried(query: Callable[..., str], source: Source, lake: Lake, connection: 
 
 def _made(make: Callable[..., None], source: Source, lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
     make(lake, connection, source)
+
+
+@contextmanager
+def empty_lake() -> Iterator[Lake]:
+    """A lake without tables in a temporary folder, which knows the installation's sources."""
+    with TemporaryDirectory(prefix="lakehouse-check-") as folder:
+        yield Lake(folder, registry_of(settings()))
 
 
 def lake_of(

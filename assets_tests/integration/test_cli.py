@@ -33,7 +33,10 @@ from lakehouse.ingest.load import load
 from lakehouse.local_dagster.instance import opened_instance
 from lakehouse.settings import settings
 
-COMMANDS = ("backfill", "reload", "stream", "watch", "sql", "plot", "status", "rebuild", "migrate", "dev", "demo")
+COMMANDS = (
+    *("init", "check", "backfill", "reload", "stream", "watch", "sql", "plot", "status", "rebuild", "migrate"),
+    *("dev", "demo"),
+)
 RANGE = ["--from", str(FIRST), "--to", str(LAST)]
 
 

@@ -18,6 +18,7 @@ from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.integration.test_cli import said
 from assets_tests.support.daily_files import history, write_history
 from assets_tests.support.exchange_lake import FIRST, LAST, ExchangeLake
+from assets_tests.support.pence_vendor import write_files
 from assets_tests.support.shop_files import Line, put_day
 from assets_tests.support.vendor_lake import KEY, small_market
 from lakehouse.cli.vendors import copy_vendor
@@ -98,6 +99,10 @@ def placeholders(
             "lakehouse stream": "lakehouse stream --rounds 1 --every 0.5",
             "version=3": "version=1",
             "lakehouse watch": "lakehouse watch --once",
+            # `test_own_vendor` runs the three commands for a vendor of one's own in a clone of their own.
+            "init acme --from /data/acme": f"init acme --from {own_files(tmp_path / 'acme')} --to {tmp_path / 'defs'}",
+            "check acme": "check wiki",
+            "update acme": "update wiki",
             "vendors add kraken": f"vendors add kraken --to {tmp_path / 'defs'}",
             "simulate api": "simulate api --seconds 0",
             "simulate feed": "simulate feed --seconds 0",
@@ -124,6 +129,12 @@ def reference_places(folder: Path) -> dict[str, str]:
     mappings.publish_pairs("isin", day)
     (folder / "answers").mkdir()
     return {f"/data/{name}": str(folder / name) for name in ("mic", "gleif", "mappings", "answers")}
+
+
+def own_files(folder: Path) -> Path:
+    """Files of a vendor that has no YAML."""
+    write_files(folder)
+    return folder
 
 
 def shop_places(folder: Path) -> dict[str, str]:

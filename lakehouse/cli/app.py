@@ -15,12 +15,14 @@ from lakehouse.cli import banking_capture, overseeing  # noqa: F401  add their c
 from lakehouse.cli.analyses import analyses_app
 from lakehouse.cli.banking import banking_app
 from lakehouse.cli.catalogue import catalog, describe, tables
+from lakehouse.cli.check import check
 from lakehouse.cli.contracts import contract_app
 from lakehouse.cli.dashboard import dashboard
 from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
 from lakehouse.cli.identifiers import crosswalk, resolve
+from lakehouse.cli.init import init
 from lakehouse.cli.judgements import judgements_app
 from lakehouse.cli.lineage import lineage
 from lakehouse.cli.loading import backfill, reload, update
@@ -57,6 +59,8 @@ app.add_typer(roles_app)
 app.add_typer(vendors_app)
 app.add_typer(simulate_app)
 for command in (
+    init,
+    check,
     backfill,
     update,
     reload,

@@ -71,6 +71,11 @@ def warn_of_broken_files() -> None:
             warn_of(error)
 
 
-def print_error(error: Exception) -> None:
+def mark_as_printed(error: Exception) -> None:
+    """Keeps `warn_of_broken_files` from naming an error again."""
     _printed.add(str(error))
+
+
+def print_error(error: Exception) -> None:
+    mark_as_printed(error)
     errors.print(f"[bold red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -6,10 +6,10 @@ assets. A domain adds its own attributes in a subclass, and its rules in the fun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lakehouse.derive.incremental import DeriveResult
 from lakehouse.derive.revisions import RevisionRule
@@ -21,6 +21,8 @@ from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
     import duckdb
+
+    from lakehouse.ingest.rehearsal import Rehearsal
 
 TableQuery = Callable[[Lake, "duckdb.DuckDBPyConnection", Any], str]
 """Makes the DuckDB query of a source's table, as of `lake.as_of`."""
@@ -127,6 +129,16 @@ class Check:
     counted: tuple[str, str] | None = None
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What a check before a load has to say (see `lakehouse.derive.source_check`): an error, a warning, a hint at the
+    cause of an error, or a note.
+    """
+
+    kind: Literal["error", "warning", "hint", "note"]
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """The source that one `defs.yaml` describes.
@@ -143,6 +155,7 @@ class Source:
         notes: what `lakehouse status` tells of the source besides: label -> text.
         conserved: makes the query of the terms of `lake.conservation`, if rows don't come in by datasets.
         unreported: finds the partitions of which something lacks that the source writes outside of the lake.
+        judge: says what its rules have to say about objects and rows that were read and not loaded.
     """
 
     name: str
@@ -161,6 +174,7 @@ class Source:
     notes: Callable[[Lake], Mapping[str, str]] = lambda lake: {}
     conserved: TableQuery | None = None
     unreported: Callable[[Lake, Any, Sequence[date]], list[date]] = lambda lake, source, partitions: []
+    judge: Callable[[Any, Rehearsal], Iterable[Remark]] = lambda source, rehearsal: ()
 
     def table(self, name: str) -> str:
         """The path of a table, such as `xetra/daily_bars`."""

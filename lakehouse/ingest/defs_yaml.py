@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lakehouse.errors import SourceError, did_you_mean
 from lakehouse.ingest.strict import Description
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 OWN_COMPONENTS = "lakehouse.components."
 """Prefix of the project's own component types."""
+
+
+class InvalidYaml(SourceError):
+    """A defs.yaml has entries that can't be used; `problems` has a line for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True)
@@ -98,25 +106,55 @@ def _described_in(
         documents = yaml_documents(text)
     except (OSError, ValueError) as error:
         raise SourceError(f"{path}, {error}" if str(error).startswith("line ") else f"{path}: {error}") from error
+    problems: list[str] = []
     for number, document in enumerate(documents or [None]):
         kind = document.get("type") if isinstance(document, dict) else None
         if isinstance(kind, str) and kind in apart:
             continue
         if not isinstance(kind, str) or (kind.startswith(OWN_COMPONENTS) and kind not in models):
-            raise SourceError(
+            near = did_you_mean(kind, models) if isinstance(kind, str) else ""
+            problems.append(
                 f"{path}: its type is {'missing' if kind is None else repr(kind)}; set it to {' or '.join(models)}, "
-                "or remove the file"
+                f"or remove the file{near}"
             )
-        if kind not in models:
+        elif kind not in models:
             _require_module(path, kind, models)
-            continue
-        attributes = document.get("attributes") or {}
+        else:
+            attributes = document.get("attributes") or {}
+            try:
+                said = models[kind].model_validate(attributes)
+                found[said.source] = (kind, said)
+            except ValidationError as error:
+                nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+                problems += yaml_problems(path, nodes[number], error, models[kind])
+    if problems:
+        raise InvalidYaml(problems)
+    return found
+
+
+def faulty_documents(folder: Path, kind: str, model: type[BaseModel]) -> dict[Path, SourceError]:
+    """The faults in the documents of a type that is no source's, in the `defs.yaml` files below a folder. Files that
+    are no YAML are left to `described`.
+    """
+    import yaml
+
+    found: dict[Path, SourceError] = {}
+    for path in sorted(folder.rglob("defs.yaml")):
         try:
-            said = models[kind].model_validate(attributes)
-        except ValidationError as error:
-            nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-            raise SourceError("; ".join(_problems(path, nodes[number], error))) from error
-        found[said.source] = (kind, said)
+            text = path.read_text()
+            documents = yaml_documents(text)
+        except (OSError, ValueError):
+            continue
+        problems: list[str] = []
+        for number, document in enumerate(documents):
+            if isinstance(document, dict) and document.get("type") == kind:
+                try:
+                    model.model_validate(document.get("attributes") or {})
+                except ValidationError as error:
+                    nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+                    problems += yaml_problems(path, nodes[number], error, model)
+        if problems:
+            found[path] = InvalidYaml(problems)
     return found
 
 
@@ -138,11 +176,40 @@ def _require_module(path: Path, kind: str, models: Iterable[str]) -> None:
         )
 
 
-def _problems(path: Path, document: yaml.Node, error: ValidationError) -> Iterator[str]:
+def yaml_problems(path: Path, document: yaml.Node, error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """What is wrong in a document of a defs.yaml, each with the file, the line and the entry; of an unknown entry also
+    the known ones.
+    """
     for problem in error.errors(include_url=False):
         where = ".".join(map(str, problem["loc"]))
         line = _line(document, ("attributes", *problem["loc"]))
-        yield f"{path}, line {line}: {where}: {problem['msg'].removeprefix('Value error, ')}"
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            known = _entries_at(model, problem["loc"][:-1])
+            text = f"the entry is unknown; there are {', '.join(known)}{did_you_mean(str(problem['loc'][-1]), known)}"
+        yield f"{path}, line {line}: {where}: {text}"
+
+
+def _entries_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    """The names of the entries that a model takes at a place."""
+    models = [model]
+    for part in loc:
+        inner = [
+            found
+            for each in models
+            if part in each.model_fields
+            for found in _models_in(each.model_fields[part].annotation)
+        ]
+        # A place also names positions of lists and members of unions.
+        models = inner or [each for each in models if each.__name__ == part] or models
+    return list(dict.fromkeys(field.alias or name for each in models for name, field in each.model_fields.items()))
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
 
 
 def _line(node: yaml.Node, loc: Sequence[Any]) -> int:

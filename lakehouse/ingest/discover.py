@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -118,7 +118,7 @@ def discover(
     wanted = None if partitions is None else set(partitions)
     found = []
     for row in waiting.iter_rows(named=True):
-        item = _described(row | {"version": stored_version(row["version"], dataset.reading)}, dataset)
+        item = version_of(row | {"version": stored_version(row["version"], dataset.reading)}, dataset)
         if item and (wanted is None or not item.is_one_day or wanted.intersection(item.partitions)):
             found.append(item)
     found.sort(key=lambda item: (item.first_partition, item.name, item.published_at))
@@ -130,7 +130,8 @@ def discover(
     return Discovery(found, (unmatched, skipped("not listed", map(str, listed.passed_over))))
 
 
-def _described(row: dict[str, object], dataset: Dataset) -> ObjectVersion | None:
+def version_of(row: Mapping[str, object], dataset: Dataset) -> ObjectVersion | None:
+    """A row of a listing as an object version of a dataset; None if the dataset takes no object of that name."""
     published, partitions = row["published_at"], dataset.partitioning
     assert isinstance(published, datetime)
     named = dataset.parse_name(str(row["name"]))

@@ -103,18 +103,27 @@ def _may_read(size: int, objects: int) -> bool:
     return objects < _THREADS or (size < _AHEAD_BYTES and objects < _AHEAD_OBJECTS)
 
 
+def reader_of(store: ObjectSource | Landing, item: ObjectVersion, dataset: Dataset) -> BlockReader:
+    """Fetches an object; returns the reader of its rows, whose `file` is to be closed.
+
+    Raises:
+        CorruptObject: a reader of the dataset's own can't make sense of it.
+        ObjectReplaced, ObjectUnreadable, SourceUnavailable: see `ObjectSource.fetch`.
+    """
+    file = store.fetch(item.path, item.tag)
+    if dataset.reader is not None:
+        return dataset.reader(store, item, file, dataset)
+    return BlockReader(item.path, file, dataset.rows, dataset.object_max_bytes)
+
+
 def _read(store: ObjectSource | Landing, item: ObjectVersion, dataset: Dataset) -> Read | BlockReader | None:
     """An object's content, or its reader if it is larger than a block; None if it was replaced since it was listed."""
     try:
-        file = store.fetch(item.path, item.tag)
-        if dataset.reader is not None:
-            reader = dataset.reader(store, item, file, dataset)
-        else:
-            reader = BlockReader(item.path, file, dataset.rows, dataset.object_max_bytes)
+        reader = reader_of(store, item, dataset)
         whole = read_whole(reader)
         if whole is None:
             return reader
-        file.close()
+        reader.file.close()
         return whole
     except CorruptObject as damage:
         return damage

@@ -81,7 +81,7 @@ def require_text(name: str, head: bytes, form: RowFormat) -> None:
             f"{name} is {kind}{_title(head)}, where the product {form.name} is {form.format}: an error of the vendor's "
             "server or of a proxy was saved as the file. Have it sent again"
         )
-    if encoding := _unmarked_encoding(head[:64]):
+    if encoding := unmarked_encoding(head[:64]):
         raise CorruptObject(
             f"{name} has zero bytes between its letters, as UTF-16 without a byte order mark has; set `encoding: "
             f"{encoding}` of the product {form.name} in its defs.yaml, or have it sent as UTF-8"
@@ -158,7 +158,7 @@ def said(error: Exception) -> str:
     return text if len(text) <= 300 else f"{text[:300]}..."
 
 
-def _unmarked_encoding(head: bytes) -> str | None:
+def unmarked_encoding(head: bytes) -> str | None:
     """UTF-16 in one of its orders, where ASCII letters and zero bytes take turns. A hole in a file isn't that."""
     even, odd = head[::2].count(0), head[1::2].count(0)
     if even == 0 and odd > len(head) // 3:

@@ -37,6 +37,10 @@ Read = Received | CorruptObject
 """An object's content, or why it can't be read."""
 
 
+OUTSIDE_FILE = "the time is outside its file's date"
+"""The reason against a row that an object can't hold by its name."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Objects of a dataset that were read together, and their `ingested_at`."""
@@ -273,7 +277,7 @@ def _rules(dataset: Dataset, connection: duckdb.DuckDBPyConnection) -> Predicate
             for name in untyped_columns(dataset)
         },
         **told,
-        "within_file": ("is_inside", "the time is outside its file's date"),
+        "within_file": ("is_inside", OUTSIDE_FILE),
         "has_a_partition": ("is_placed", dataset.partitioning.without),
     }
 

@@ -22,7 +22,7 @@ from lakehouse.domains.market.bars import sanity
 from lakehouse.domains.market.bars.completeness import missing_objects
 from lakehouse.domains.market.bars.derive import session_hours
 from lakehouse.domains.market.bars.ending import early_ends
-from lakehouse.domains.market.bars.labels import labels_against_hours
+from lakehouse.domains.market.bars.labels import labels_against_hours, wrong_label
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.bars.suspect import suspect_bars
 from lakehouse.domains.market.contracts import contracts
@@ -153,11 +153,10 @@ def _labels_fit_hours(lake: Lake, source: BarSource, sessions: Partitions) -> Fi
         connection.register("hours", session_hours(source))
         query = labels_against_hours(bars, "hours", source.bars_config.interval_length)
         judged = connection.sql(f"FROM ({query}) ORDER BY session").to_arrow_table().to_pylist()
-    fit, early, late = (sum(each[name] for each in judged) for name in ("fit", "early", "late"))
-    # One coincidence is no proof.
-    if max(early, late) < 2 or max(early, late) <= fit:
+    wrong = wrong_label({name: sum(each[name] for each in judged) for name in ("fit", "early", "late")})
+    if wrong is None:
         return Finding(True, "nothing found", [], {"sessions_judged": len(judged)})
-    which, other = ("early", "start") if early > late else ("late", "end")
+    which, other = wrong
     summary = (
         f"bars are one interval too {which}: the YAML says label: {label}, and the vendor seems to stamp a bar's "
         f"{other}. Set label: {other} in the time of {source.name}'s bars, and reload what was read"

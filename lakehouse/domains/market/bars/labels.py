@@ -4,6 +4,7 @@ or the end for the start, moves every bar by one interval, and with it the openi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 _HALF_HOUR_S = 1800
@@ -53,3 +54,11 @@ def labels_against_hours(bars: str, hours: str, interval: timedelta) -> str:
         FROM spans JOIN {hours} USING (session)
         WHERE intervals * {interval.total_seconds()} >= {_COVERED} * epoch(close_at - open_at)
     """
+
+
+def wrong_label(votes: Mapping[str, int]) -> tuple[str, str] | None:
+    """Whether bars are `early` or `late` by one interval, and the label that would be right; None if neither shows."""
+    # One coincidence is no proof.
+    if max(votes["early"], votes["late"]) < 2 or max(votes["early"], votes["late"]) <= votes["fit"]:
+        return None
+    return ("early", "start") if votes["early"] > votes["late"] else ("late", "end")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from lakehouse.derive.source import Check, DerivedTable, Macro
 from lakehouse.domains.market.bars.checks import bar_checks, official_checks
 from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.judge import judge
 from lakehouse.domains.market.bars.longer import bars_of_interval
 from lakehouse.domains.market.bars.report import unreported
 from lakehouse.domains.market.bars.source import KIND, SYMBOLS, BarSource, bound_contracts, datasets_of
@@ -48,6 +49,7 @@ def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
         macros=macros,
         checks=checks,
         unreported=unreported,
+        judge=judge,
         config=config,
         sessions=sessions,
         report_url=report_url or str(variables.home / "reports" / config.source),

@@ -35,6 +35,14 @@ BARS = RevisionRule(
 )
 """Rows of raw_bars."""
 
+SEGMENT = """CASE
+                WHEN end_at <= open_at THEN 'pre' WHEN start_at < regular_end_at THEN 'regular' ELSE 'post'
+            END"""
+"""The segment of a bar beside the hours of its session (SQL)."""
+
+TRADED = "coalesce(volume > 0, true)"
+"""Whether a bar is of trades: a vendor without volumes has no others (SQL)."""
+
 DAILY_KEY = ("instrument_id", "currency", "session")
 
 OF_TRADED_BARS = """
@@ -58,10 +66,8 @@ def bars(raw: Relation, ledger: Relation, hours: str) -> str:
     """
     return f"""
         SELECT instrument_id, symbol, name, instrument_type, currency, interval, start_at, end_at, session,
-            CASE
-                WHEN end_at <= open_at THEN 'pre' WHEN start_at < regular_end_at THEN 'regular' ELSE 'post'
-            END AS segment,
-            open, high, low, close, volume, trades, vwap, coalesce(volume > 0, true) AS is_traded, is_adjusted,
+            {SEGMENT} AS segment,
+            open, high, low, close, volume, trades, vwap, {TRADED} AS is_traded, is_adjusted,
             object, object_version, row_number, published_at, ingested_at
         FROM ({winners(raw, ledger, BARS)}) JOIN {hours} USING (session)
     """

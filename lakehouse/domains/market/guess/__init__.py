@@ -1,0 +1,1 @@
+"""Guesses the `defs.yaml` of a source of bars from a sample of its objects."""
