@@ -68,8 +68,8 @@ def empty_shop(database: Database) -> None:
         connection.execute(
             "SET LOCAL session_replication_role = replica; "
             "TRUNCATE orders.requests, orders.rejected_requests, orders.carrier_events, orders.notice_relay CASCADE; "
-            "TRUNCATE orders_engine.workflow_status, orders_engine.workflow_input, orders_engine.operation_outputs, "
-            "orders_engine.datasource_outputs CASCADE; "
+            "TRUNCATE orders_engine.workflow_status, orders_engine.workflow_input, orders_engine.operation_outputs "
+            "CASCADE; "
             "DELETE FROM orders.stock_receipts WHERE receipt_key NOT LIKE 'opening %'; "
             "UPDATE orders.inventory i SET price = NULL, quantity = r.quantity "
             "FROM orders.stock_receipts r WHERE r.product_id = i.product_id"

@@ -117,18 +117,6 @@ def test_a_crash_between_a_fork_and_the_end_of_its_original(old_shop: Database) 
     }
 
 
-def test_a_result_without_its_step_is_no_untouched_order(old_shop: Database) -> None:
-    """Its worker died between the transaction and the engine's record; the result may be that of another step."""
-    beat(old_shop, "new", VERSION)
-    with old_shop.connect() as connection:
-        connection.execute(
-            "INSERT INTO orders_engine.datasource_outputs (workflow_id, step_id, created_at) VALUES ('waits', 1, 0)"
-        )
-    with open_desk(place_of(old_shop)) as desk:
-        assert desk.take_over().forked == ("waits~1", "paid~1")
-        assert desk.step_states("waits") == {}
-
-
 @pytest.mark.parametrize(
     ("steps", "foreign"),
     [

@@ -54,7 +54,7 @@ def test_every_error_that_is_raised_beyond_its_module_is_of_the_tree() -> None:
         for error in base.__subclasses__()
         if error.__module__.startswith("lakehouse.") and not issubclass(error, LakehouseError)
     ]
-    assert sorted({error.__name__ for error in strangers}) == ["RepeatedMember", "_Bad", "_Short", "_TryFailed"]
+    assert sorted({error.__name__ for error in strangers}) == ["RepeatedMember", "_Bad", "_TryFailed"]
 
 
 def test_an_error_keeps_its_parts_from_one_process_to_another() -> None:

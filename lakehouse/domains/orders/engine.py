@@ -44,11 +44,9 @@ def engine_of(place: Place, connections: int) -> sqlalchemy.Engine:
 
 def migrate_engine(place: Place) -> None:
     """Brings the engine's own tables up to date."""
-    from dbos import DBOS, SQLAlchemyDatasource
+    from dbos import DBOS
 
-    url = present_database(place).url
-    DBOS.migrate(url, schema=ENGINE_SCHEMA)
-    SQLAlchemyDatasource.migrate(url, schema=ENGINE_SCHEMA)
+    DBOS.migrate(present_database(place).url, schema=ENGINE_SCHEMA)
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 Belongs here: the order of the steps, and what happens when one is refused, fails, or isn't answered. What a step writes
 belongs in `database.steps`, which knows no engine.
 
-Each service is one transaction, in which DBOS keeps the step's result beside the service's rows: a step that is
-repeated after a crash finds either both or none. A call to the provider or the carrier is a step of its own, with the
-key `order:step`, repeated for a while with the same key. The carrier's acceptance is the pivot: compensation happens
-before it only, and never gives up.
+Each service is one transaction, in which the step's result is kept beside the service's rows (see `durable`): a step
+that is repeated after a crash finds either both or none. A call to the provider or the carrier is a step of its own,
+with the key `order:step`, repeated for a while with the same key. The carrier's acceptance is the pivot: compensation
+happens before it only, and never gives up.
 
-DBOS 3.4.0 needs some care: transactions are SERIALIZABLE unless said otherwise; retries are off by default; the
-application's version has to be our own, or each change of the code would leave orders behind; and results of unknown
-classes are pickled, so steps return plain values.
+DBOS 3.4.0 needs some care: retries are off by default; the application's version has to be our own, or each change of
+the code would leave orders behind; and results of unknown classes are pickled, so steps return plain values.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.domains.orders.database import steps
-from lakehouse.domains.orders.database.schema import ENGINE_SCHEMA
+from lakehouse.domains.orders.durable import transaction
 from lakehouse.domains.orders.services import Services, ServiceUnavailable
 
 if TYPE_CHECKING:
     import psycopg
-    import sqlalchemy
 
 APPLICATION = "orders"
 QUEUE = "orders"
@@ -41,18 +39,10 @@ _FIRST_PAUSE_S = 0.1
 _ROUND_PAUSE_S = 5.0
 
 
-def register_saga(engine: sqlalchemy.Engine, services: Services) -> None:
+def register_saga(services: Services) -> None:
     """Registers the saga with DBOS in this process, once, before its launch."""
-    from dbos import DBOS, SQLAlchemyDatasource
+    from dbos import DBOS
     from dbos._error import DBOSMaxStepRetriesExceeded
-
-    source = SQLAlchemyDatasource.create("postgresql+psycopg://", engine=engine, schema=ENGINE_SCHEMA)
-
-    def connection() -> psycopg.Connection:
-        return cast("psycopg.Connection", source.sql_session().connection().connection.driver_connection)
-
-    def transaction(function: Callable[..., Any]) -> Callable[..., Any]:
-        return source.transaction(isolation_level="READ COMMITTED", name=function.__name__)(function)
 
     def call(function: Callable[..., Any]) -> Callable[..., Any]:
         return DBOS.step(
@@ -64,40 +54,40 @@ def register_saga(engine: sqlalchemy.Engine, services: Services) -> None:
         )(function)
 
     @transaction
-    def acknowledge(order: str) -> dict[str, Any]:
-        return asdict(steps.acknowledge(connection(), order))
+    def acknowledge(connection: psycopg.Connection, order: str) -> dict[str, Any]:
+        return asdict(steps.acknowledge(connection, order))
 
     @transaction
-    def pay(order: str, reference: str) -> bool:
-        return steps.pay(connection(), order, reference)
+    def pay(connection: psycopg.Connection, order: str, reference: str) -> bool:
+        return steps.pay(connection, order, reference)
 
     @transaction
-    def book(order: str) -> str:
-        return steps.book(connection(), order)
+    def book(connection: psycopg.Connection, order: str) -> str:
+        return steps.book(connection, order)
 
     @transaction
-    def ship(order: str, tracking: str, service: str, expected_on: str) -> None:
-        steps.ship(connection(), order, tracking, service, date.fromisoformat(expected_on))
+    def ship(connection: psycopg.Connection, order: str, tracking: str, service: str, expected_on: str) -> None:
+        steps.ship(connection, order, tracking, service, date.fromisoformat(expected_on))
 
     @transaction
-    def release(order: str) -> None:
-        steps.release(connection(), order, "released")
+    def release(connection: psycopg.Connection, order: str) -> None:
+        steps.release(connection, order, "released")
 
     @transaction
-    def restock(order: str) -> None:
-        steps.release(connection(), order, "restocked")
+    def restock(connection: psycopg.Connection, order: str) -> None:
+        steps.release(connection, order, "restocked")
 
     @transaction
-    def refunded(order: str, reference: str) -> None:
-        steps.refund(connection(), order, reference)
+    def refunded(connection: psycopg.Connection, order: str, reference: str) -> None:
+        steps.refund(connection, order, reference)
 
     @transaction
-    def cancel(order: str, reason: str, text: str) -> None:
-        steps.cancel(connection(), order, reason, text)
+    def cancel(connection: psycopg.Connection, order: str, reason: str, text: str) -> None:
+        steps.cancel(connection, order, reason, text)
 
     @transaction
-    def need_attention(order: str, why: str) -> None:
-        steps.need_attention(connection(), order, why)
+    def need_attention(connection: psycopg.Connection, order: str, why: str) -> None:
+        steps.need_attention(connection, order, why)
 
     @call
     def charge(order: str, amount: str, method: str) -> dict[str, Any]:

@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 UNFINISHED = ("PENDING", "ENQUEUED", "DELAYED")
 _ENGINE_STEPS = "DBOS."
 """What the names of the engine's own steps, such as its pauses, begin with."""
-# A transaction's result may be kept without its step: the process died between the two.
 _ORPHANS = f"""
 SELECT w.workflow_uuid, coalesce(r.order_id, regexp_replace(w.workflow_uuid, '~[0-9]+$', '')), w.application_version,
     EXISTS (SELECT FROM {ENGINE_SCHEMA}.workflow_status f WHERE f.forked_from = w.workflow_uuid),
-    EXISTS (SELECT FROM {ENGINE_SCHEMA}.datasource_outputs d WHERE d.workflow_id = w.workflow_uuid),
     (SELECT coalesce(max(o.function_id), 0) FROM {ENGINE_SCHEMA}.operation_outputs o
         WHERE o.workflow_uuid = w.workflow_uuid),
     ARRAY (SELECT o.function_name FROM {ENGINE_SCHEMA}.operation_outputs o
@@ -63,14 +61,13 @@ class Orphan:
     version: str
     is_superseded: bool
     """A fork of it exists: the process that made it died before it ended this one."""
-    has_results: bool
     last: int
     """Number of its last recorded step, 0 without any."""
     steps: tuple[str, ...]
 
     @property
     def is_untouched(self) -> bool:
-        return not self.last and not self.has_results
+        return not self.last
 
 
 def lock_takeover(connection: psycopg.Connection) -> None:
@@ -87,8 +84,8 @@ def orphans(connection: psycopg.Connection, version: str, dead_after_s: float) -
         {"unfinished": list(UNFINISHED), "version": version, "dead_after": dead_after_s},
     ).fetchall()
     return [
-        Orphan(workflow, key, of, is_superseded, has_results, last, tuple(names))
-        for workflow, key, of, is_superseded, has_results, last, names in found
+        Orphan(workflow, key, of, is_superseded, last, tuple(names))
+        for workflow, key, of, is_superseded, last, names in found
     ]
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 ORDERS_AT_ONCE = 16
 _CONNECTIONS = 24
-_QUEUE_POLL_S = 0.05
+_QUEUE_POLL_S = 0.1
 HEARTBEAT_S = 1.0
 _END_S = 10
 
@@ -58,12 +59,14 @@ def run_worker(place: Place, folder: Path, executor: str, sink: Sink | None, sto
         _engine(place, outside, executor),
     ):
         _take_over(place)
+        keeping = _Housekeeping(place, outside, executor)
         was_up = True
         while not stop.wait(HEARTBEAT_S):
-            is_up = _keep_up(place, outside, executor)
+            is_up = keeping.run()
             if is_up and not was_up:
                 _take_up_own(executor)
             was_up = is_up
+        keeping.close()
 
 
 @contextmanager
@@ -71,12 +74,12 @@ def _engine(place: Place, outside: Services, executor: str) -> Iterator[None]:
     """DBOS with the saga, while the context lasts."""
     from dbos import DBOS
 
-    system, own = engine_of(place, _CONNECTIONS), engine_of(place, _CONNECTIONS)
+    engine = engine_of(place, _CONNECTIONS)
     DBOS(
         config={
             "name": APPLICATION,
             "system_database_url": "postgresql://engine/lakehouse",
-            "system_database_engine": system,
+            "system_database_engine": engine,
             "dbos_system_schema": ENGINE_SCHEMA,
             "executor_id": executor,
             "application_version": VERSION,
@@ -84,14 +87,13 @@ def _engine(place: Place, outside: Services, executor: str) -> Iterator[None]:
         }
     )
     try:
-        register_saga(own, outside)
+        register_saga(outside)
         DBOS.launch()
         DBOS.register_queue(QUEUE, worker_concurrency=ORDERS_AT_ONCE, polling_interval_sec=_QUEUE_POLL_S)
         yield
     finally:
         DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=_END_S)
-        system.dispose()
-        own.dispose()
+        engine.dispose()
 
 
 @contextmanager
@@ -145,26 +147,48 @@ def _take_up_own(executor: str) -> None:
         DBOS.resume_workflows(orders, queue_name=QUEUE)
 
 
-def _keep_up(place: Place, outside: Services, executor: str) -> bool:
+@dataclass
+class _Housekeeping:
     """A worker's housekeeping: its server and services run, its heartbeat is fresh, expired reservations are free.
 
-    Returns:
-        Whether the database answered all the time.
+    It keeps its connection, since to make one costs more than all the rest.
     """
-    is_up = True
-    import psycopg
 
-    try:
-        if place.url is None and not is_running(place):
-            is_up = False
-            with database(place):
-                _log.warning("PostgreSQL had ended and was started again")
-        outside.ensure_running()
-        with present_database(place).connect(autocommit=True) as connection:
-            beat(connection, executor)
-            while steps.release_expired(connection):
+    place: Place
+    outside: Services
+    executor: str
+    connection: psycopg.Connection | None = None
+
+    def run(self) -> bool:
+        """Does it once; returns whether the database answered all the time."""
+        import psycopg
+
+        is_up = True
+        try:
+            self.outside.ensure_running()
+            if self.connection is None:
+                is_up = self._start_again()
+                self.connection = present_database(self.place).connect(autocommit=True)
+            beat(self.connection, self.executor)
+            while steps.release_expired(self.connection):
                 pass
-    except (DatabaseUnavailable, ServiceUnavailable, psycopg.Error) as error:
-        _log.warning("%s", error)
-        return is_up and isinstance(error, ServiceUnavailable)
-    return is_up
+        except (DatabaseUnavailable, ServiceUnavailable, psycopg.Error) as error:
+            _log.warning("%s", error)
+            if isinstance(error, ServiceUnavailable):
+                return is_up
+            self.close()
+            return False
+        return is_up
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+    def _start_again(self) -> bool:
+        """Starts an embedded server that has ended; returns whether it was running."""
+        if self.place.url is not None or is_running(self.place):
+            return True
+        with database(self.place):
+            _log.warning("PostgreSQL had ended and was started again")
+        return False

@@ -7,31 +7,50 @@ from __future__ import annotations
 
 RESERVED_FOR = "15 minutes"
 """How long a reservation lasts, and how long an order may take."""
+# Rows are locked in the order of products, so that two orders never wait for each other in a circle. The update sees
+# the quantities of the locked rows, as it follows each row to its newest version.
+_TAKE = """
+WITH line AS (
+    SELECT * FROM unnest(%(products)s::int[], %(quantities)s::int[]) AS line (product_id, quantity)
+), held AS MATERIALIZED (
+    SELECT product_id, quantity FROM orders.inventory WHERE product_id = ANY (%(products)s)
+    ORDER BY product_id FOR UPDATE
+), short AS MATERIALIZED (
+    SELECT min(line.product_id) AS product_id FROM line LEFT JOIN held USING (product_id)
+    WHERE held.quantity IS NULL OR held.quantity < line.quantity
+), taken AS (
+    UPDATE orders.inventory i SET quantity = i.quantity - line.quantity FROM line, short
+    WHERE i.product_id = line.product_id AND short.product_id IS NULL
+)"""
+TAKE = f"{_TAKE} SELECT product_id FROM short"
+"""Takes stock of all lines, or of none; returns the first product of which there is too little, or NULL."""
 ACKNOWLEDGE = f"""
-WITH made AS (
+{_TAKE}, made AS (
     INSERT INTO orders.orders (order_id, customer_id, order_date, order_status, payment_amount, deadline_at)
     SELECT order_id, %(customer)s, received_at, 'Pending', %(amount)s, clock_timestamp() + interval '{RESERVED_FOR}'
-    FROM orders.requests WHERE order_id = %(order)s
+    FROM orders.requests, short WHERE order_id = %(order)s AND short.product_id IS NULL RETURNING order_id
 ), lines AS (
     INSERT INTO orders.order_lines (order_id, product_id, quantity)
-    SELECT %(order)s, * FROM unnest(%(products)s::int[], %(quantities)s::int[])
+    SELECT order_id, product_id, quantity FROM made, line
 ), bookings AS (
     INSERT INTO orders.stock_bookings (order_id, product_id, quantity, booking_status, expires_at)
-    SELECT %(order)s, product, quantity, 'Reserved', clock_timestamp() + interval '{RESERVED_FOR}'
-    FROM unnest(%(products)s::int[], %(quantities)s::int[]) AS line (product, quantity)
+    SELECT order_id, product_id, quantity, 'Reserved', clock_timestamp() + interval '{RESERVED_FOR}' FROM made, line
 ), payment AS (
     INSERT INTO orders.payments (order_id, amount, payment_method, payment_status)
-    VALUES (%(order)s, %(amount)s, %(method)s, 'Pending')
+    SELECT order_id, %(amount)s, %(method)s, 'Pending' FROM made
 ), delivery AS (
     INSERT INTO orders.delivery_schedule (order_id, delivery_address, status)
-    VALUES (%(order)s, %(address)s, 'Not Scheduled')
+    SELECT order_id, %(address)s, 'Not Scheduled' FROM made
 ), event AS (
     INSERT INTO orders.events (order_id, event, body)
-    VALUES (%(order)s, 'acknowledged', jsonb_build_object('amount', %(amount)s::numeric))
+    SELECT order_id, 'acknowledged', jsonb_build_object('amount', %(amount)s::numeric) FROM made
+), notified AS (
+    INSERT INTO orders.order_notifications (order_id, stage, notification_text)
+    SELECT order_id, 'acknowledged', %(text)s FROM made
 )
-INSERT INTO orders.order_notifications (order_id, stage, notification_text)
-VALUES (%(order)s, 'acknowledged', %(text)s)
+SELECT product_id FROM short
 """
+"""Takes the stock of all lines and makes the order; or neither, and returns a product of which there is too little."""
 KNOWN = """
 SELECT (SELECT payment_amount::text FROM orders.orders WHERE order_id = %(order)s),
     (SELECT reason FROM orders.rejected_requests WHERE order_id = %(order)s ORDER BY rejection_id LIMIT 1),

@@ -26,14 +26,6 @@ PAYMENT_FAILED = "There was an issue processing your payment. Please contact cus
 FAILED = "Your order could not be processed due to an unexpected error. Please contact customer support for assistance."
 
 
-class _Short(Exception):
-    """A product has less on hand than is asked for."""
-
-    def __init__(self, product: int) -> None:
-        super().__init__(product)
-        self.product = product
-
-
 @dataclass(frozen=True)
 class Acknowledged:
     """An order that was taken on: what its payment needs."""
@@ -69,27 +61,29 @@ def acknowledge(connection: psycopg.Connection, order_id: str) -> Acknowledged |
         return Acknowledged(amount, method)
     if earlier is not None:
         return Rejected(earlier)
+    amount = Decimal(str(request["payment_amount"]))
     if cancelled_at:
         fault: str | None = "it was cancelled before its acknowledgement"
     else:
-        fault = _fault(request, lines, prices or {}, has_customer=has_customer) or _short(_take(connection, lines))
+        fault = _fault(request, lines, prices or {}, has_customer=has_customer)
+    if fault is None:
+        made = connection.execute(
+            statements.ACKNOWLEDGE,
+            {
+                "order": order_id,
+                "customer": request["customer_id"],
+                "amount": amount,
+                "products": list(lines),
+                "quantities": list(lines.values()),
+                "method": method,
+                "address": request["delivery_address"],
+                "text": RECEIVED,
+            },
+        )
+        fault = _short(made)
     if fault is not None:
         reject(connection, order_id, request, fault)
         return Rejected(fault)
-    amount = Decimal(str(request["payment_amount"]))
-    connection.execute(
-        statements.ACKNOWLEDGE,
-        {
-            "order": order_id,
-            "customer": request["customer_id"],
-            "amount": amount,
-            "products": list(lines),
-            "quantities": list(lines.values()),
-            "method": method,
-            "address": request["delivery_address"],
-            "text": RECEIVED,
-        },
-    )
     return Acknowledged(str(amount), method)
 
 
@@ -117,7 +111,8 @@ def book(connection: psycopg.Connection, order_id: str) -> Literal["booked", "ca
     if is_cancelled:
         return "cancelled"
     if expired:
-        if _take(connection, {int(product): quantity for product, quantity in expired.items()}) is not None:
+        lines = {"products": [int(product) for product in expired], "quantities": list(expired.values())}
+        if _short(connection.execute(statements.TAKE, lines)):
             return "out of stock"
         connection.execute(
             "UPDATE orders.stock_bookings SET booking_status = 'Reserved' WHERE order_id = %s "
@@ -259,26 +254,11 @@ def _fault(
     return None
 
 
-def _short(product: int | None) -> str | None:
-    return None if product is None else f"product {product} is out of stock"
-
-
-def _take(connection: psycopg.Connection, lines: Mapping[int, int]) -> int | None:
-    """Takes stock of all lines, in the order of products so that two orders never wait for each other in a circle; or
-    of none, and returns a product of which there is too little.
-    """
-    try:
-        with connection.transaction():
-            for product, quantity in sorted(lines.items()):
-                taken = connection.execute(
-                    "UPDATE orders.inventory SET quantity = quantity - %s WHERE product_id = %s AND quantity >= %s",
-                    [quantity, product, quantity],
-                )
-                if not taken.rowcount:
-                    raise _Short(product)
-    except _Short as short:
-        return short.product
-    return None
+def _short(taken: psycopg.Cursor) -> str | None:
+    """Why stock couldn't be taken, by the answer of `TAKE` or `ACKNOWLEDGE`; None if it was."""
+    found = taken.fetchone()
+    assert found is not None
+    return None if found[0] is None else f"product {found[0]} is out of stock"
 
 
 def _give_back(connection: psycopg.Connection, order_id: str, which: str) -> int:
