@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from lakehouse.analyses.service import Analyses
 from lakehouse.catalog import analyses, registry_of
+from lakehouse.compute import compute_of
 from lakehouse.domains.documents.similar import similar
 from lakehouse.domains.market.prices import Adjustment, Convention, bars, daily_bars
 from lakehouse.domains.reference.resolution import resolve as resolution
@@ -59,7 +60,15 @@ class Lake(kernel.Lake):
             shared={**known.shared, **catalogue_entries(config)},
             marts_as_of=partial(marts_as_of, config=config),
         )
-        super().__init__(uri, known, warehouse=warehouse, as_of=as_of, connections=connections, limits=limits)
+        super().__init__(
+            uri,
+            known,
+            warehouse=warehouse,
+            as_of=as_of,
+            connections=connections,
+            limits=limits,
+            compute=compute_of(config, Lake.present),
+        )
 
     @overload
     @classmethod

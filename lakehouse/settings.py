@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 from pydantic import Field, ValidationError, field_validator
@@ -96,6 +97,14 @@ class Settings(BaseSettings):
     object_max_bytes: int = Field(
         default=8 * 2**30, gt=0, description="Bytes that an object may unpack to; a larger one fails."
     )
+
+    compute: Literal["local", "ray"] = Field(
+        default="local",
+        description="Where loads and derivations run: local (in this process) or ray (on a cluster).",
+    )
+    ray_address: str = Field(default="auto", description="Of a Ray cluster, host:port; auto finds one on this machine.")
+    ray_cpus: float = Field(default=1.0, gt=0, description="CPUs of a task on Ray.")
+    ray_memory_mib: int = Field(default=2048, gt=0, description="Memory of a task on Ray, MiB.")
 
     locked_memory: str = Field(
         default="1GB",

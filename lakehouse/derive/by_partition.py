@@ -60,7 +60,10 @@ def derive_by_partition(
     """
     if not afresh and not verify:
         partitions = outdated_partitions(dataset, table, rules, lake, source, partitions)
-    return in_batches(partial(_batch, dataset, table, rules, lake, source), table, partitions, verify, progress)
+    ordered = sorted(partitions)
+    batches = [ordered[start : start + PARTITIONS_AT_ONCE] for start in range(0, len(ordered), PARTITIONS_AT_ONCE)]
+    task = partial(_derive_batch, dataset, table, rules, source, verify)
+    return sum(lake.compute.map(lake, task, batches, f"partitions of {table}", progress), DeriveResult())
 
 
 def derive_whole(
@@ -90,22 +93,6 @@ def outdated_partitions(
         entries = about(lake.table(LEDGER).snapshot(), source.name, dataset, partitions)
         _, made_from = _prepared(connection, dataset, rules, source, target, entries, partitions, None)
     return sorted(date.fromisoformat(partition) for partition in outdated(target, made_from))
-
-
-def in_batches(
-    derive: Callable[[list[date], bool], tuple[DeriveResult, Sequence[Snapshot]]],
-    what: str,
-    partitions: Sequence[date],
-    verify: bool,
-    progress: Progress,
-) -> DeriveResult:
-    """Derives the partitions in batches that fit in memory, oldest first."""
-    result, ordered = DeriveResult(), sorted(partitions)
-    for start in range(0, len(ordered), PARTITIONS_AT_ONCE):
-        batch = ordered[start : start + PARTITIONS_AT_ONCE]
-        result += derive_until_current(partial(derive, batch, verify))
-        progress(f"partitions of {what}", start + len(batch), len(ordered))
-    return result
 
 
 def partitions_as_of(
@@ -177,8 +164,21 @@ def _prepared(
     }
 
 
+def _derive_batch(
+    dataset: str,
+    table: str,
+    rules: Rules,
+    source: Source,
+    verify: bool,
+    lake: Lake,
+    partitions: Sequence[date],
+    progress: Progress,
+) -> DeriveResult:
+    return derive_until_current(partial(_batch, dataset, table, rules, lake, source, partitions, verify))
+
+
 def _batch(
-    dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: list[date], verify: bool
+    dataset: str, table: str, rules: Rules, lake: Lake, source: Source, partitions: Sequence[date], verify: bool
 ) -> tuple[DeriveResult, Sequence[Snapshot]]:
     target = lake.table(source.table(table)).snapshot()
     part = target.table.contract.partition_by[0]

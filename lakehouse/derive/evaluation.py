@@ -46,7 +46,7 @@ def evaluate(
     if partitions is None or not remembering:
         return {check.name: check.run(lake, source, partitions) for check in known}
     content = contents_read(lake, source, table, partitions)
-    code = digest(_code(), description)
+    code = digest(code_digest(), description)
     stored = _results(lake, source.name, table, content, code)
     findings, made = {}, {}
     for check in known:
@@ -94,7 +94,7 @@ def conservation_totals(
 
 def unevaluated(lake: Lake, source: Source, partitions: Sequence[date], description: str) -> set[date]:
     """The partitions on whose present content some check that remembers was never evaluated."""
-    code, found_in = digest(_code(), description), set()
+    code, found_in = digest(code_digest(), description), set()
     for table in dict.fromkeys(check.table for check in source.checks if check.counted is not None):
         content = contents_read(lake, source, table, partitions)
         stored = _results(lake, source.name, table, content, code)
@@ -120,7 +120,7 @@ def contents_read(lake: Lake, source: Source, table: str, partitions: Sequence[d
 
 
 @cache
-def _code() -> str:
+def code_digest() -> str:
     """A digest of the code that checks may run, and of the contracts beside it."""
     hashed, root = blake2b(digest_size=16), Path(__file__).parents[1]
     for package in _CODE:

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _THREADS = 4
+_LEAST_BYTES, _BATCHES_A_SLOT = 2_000_000, 4
+"""Packed bytes of a task on a cluster, which is about a commit, and how many tasks a slot gets at least: one that lags
+behind the others is a small part.
+"""
 _log = logging.getLogger(__name__)
 
 
@@ -61,6 +65,15 @@ class LoadResult:
         self.parts |= entry.new_parts
         if row["error"]:
             self.errors[row["object"]] = row["error"]
+
+    def include(self, other: LoadResult) -> None:
+        """Counts what another load of the dataset did."""
+        for status, count in other.objects.items():
+            self.objects[status] += count
+        self.rows_received += other.rows_received
+        self.rows_quarantined += other.rows_quarantined
+        self.parts |= other.parts
+        self.errors |= other.errors
 
 
 def load(
@@ -102,16 +115,44 @@ def load(
         dataset.origin.land()
     found = discover(lake, dataset, retry_failed=True, partitions=partitions, reread=reread)
     record_skipped(lake, dataset.source, found.skipped)
-    store = store_of(lake, dataset)
+    task = partial(_load_objects, dataset, run_id)
+    batches = _apart(found.pending, lake.compute.slots)
+    for loaded in lake.compute.map(lake, task, batches, "objects read", progress):
+        result.include(loaded)
+    return result
+
+
+def _apart(objects: Sequence[ObjectVersion], slots: int) -> list[Sequence[ObjectVersion]]:
+    """The objects in stretches of whole partitions, for several tasks at once. They are not small: each writes commits
+    of its own.
+    """
+    if slots == 1:
+        return [objects] if objects else []
+    batches: list[list[ObjectVersion]] = []
+    size, enough = 0, max(_LEAST_BYTES, sum(item.size for item in objects) // (slots * _BATCHES_A_SLOT))
+    for item in objects:
+        is_next = not batches or item.first_partition > batches[-1][-1].last_partition
+        if not batches or (is_next and size >= enough):
+            batches.append([])
+            size = 0
+        batches[-1].append(item)
+        size += item.size
+    return list(batches)
+
+
+def _load_objects(
+    dataset: Dataset, run_id: str | None, lake: Lake, objects: Sequence[ObjectVersion], progress: Progress
+) -> LoadResult:
+    result, store = LoadResult(), store_of(lake, dataset)
     loader = _Loader(lake, dataset, store, run_id)
     with ThreadPoolExecutor(1) as pool:
         behind = _Committing(pool, result)
-        for read in read_ahead(store, found.pending, dataset, progress):
+        for read in read_ahead(store, objects, dataset, progress):
             if isinstance(read, Batch):
-                objects = frozenset(item.name for item in read.objects)
-                behind.wait_for(objects)
+                names = frozenset(item.name for item in read.objects)
+                behind.wait_for(names)
                 rows = loader.stage(read)
-                behind.start(objects, partial(loader.commit, read, rows))
+                behind.start(names, partial(loader.commit, read, rows))
             else:
                 behind.finish()
                 for entry in loader.load_large(read):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
 from lakehouse.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
+from lakehouse.lake.compute import Compute, InProcess
 from lakehouse.lake.engine import connect, opened, prepare
 from lakehouse.lake.folders import folders
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
@@ -59,6 +60,7 @@ class Lake:
         connections: Connections | None = None,
         limits: Limits | None = None,
         pins: Pins = lambda path: None,
+        compute: Compute | None = None,
     ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of must be aware of its time zone, got {as_of.isoformat()}; append +00:00 for UTC")
@@ -69,6 +71,7 @@ class Lake:
         self._connections = connections
         self.limits = limits
         self.pin = pins
+        self.compute = compute or InProcess()
         self.asked: Asked | None = None
         self._marts_as_of: dict[frozenset[str] | None, MartsFile] = {}
 
