@@ -33,9 +33,8 @@ from lakehouse.apps.dashboard.guard import Guard
 from lakehouse.apps.dashboard.pages import PAGES
 from lakehouse.apps.dashboard.reading import utc
 from lakehouse.domains.market.bars.chart import ChartError, price, quantity
-from lakehouse.errors import LakehouseError, LakeUnavailable
+from lakehouse.errors import LakehouseError
 from lakehouse.printable import printable
-from lakehouse.settings import settings
 
 OpenLake = Callable[[], Lake]
 _HERE = Path(__file__).parent
@@ -74,10 +73,6 @@ def _answer(open_lake: OpenLake, page: Page, request: Request) -> Response:
     """The page, or the error that explains why there is none. Runs in a thread."""
     try:
         return _rendered(page, page.make(open_lake(), Asked(request.query_params)))
-    except LakeUnavailable as error:
-        if not Path(settings().home, "lake").exists() and settings().lake_uri is None:
-            return _rendered(page, Answer("empty.html", {"uri": settings().lake}))
-        return _rendered(page, Answer("error.html", {"error": error}), 503)
     except (UnknownValue, ChartError) as error:
         return _rendered(page, Answer("error.html", {"error": error}), 404)
     except LakehouseError as error:

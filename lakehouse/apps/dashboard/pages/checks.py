@@ -8,6 +8,8 @@ from markupsafe import Markup
 
 from lakehouse.api import Lake
 from lakehouse.apps.dashboard.answer import Answer, Asked
+from lakehouse.catalog import domains_by_kind
+from lakehouse.catalog import sources as sources_described
 from lakehouse.governance.quality import CheckedRun, CheckState, checked_runs, states
 from lakehouse.printable import printable
 
@@ -56,9 +58,11 @@ def counted(found: list[CheckState]) -> dict[str, int]:
     return counts
 
 
-def checks_of(lake: Lake, sources: list[str]) -> list[CheckState]:
-    """The newest results of the checks of some sources."""
-    return states([run for source in sources for run in checked_runs(lake, source, newest=1)])
+def checks_of(lake: Lake, domain: str) -> list[CheckState]:
+    """The newest results of the checks of a domain's sources."""
+    domains = domains_by_kind()
+    of_domain = [source.name for source in sources_described().values() if domains[source.kind] == domain]
+    return states([run for source in of_domain for run in checked_runs(lake, source, newest=1)])
 
 
 def _by_table(runs: list[CheckedRun], shown: list[CheckState]) -> dict[str, list[Checked]]:

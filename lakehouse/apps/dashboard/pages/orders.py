@@ -7,7 +7,6 @@ from lakehouse.apps.charts.svg import bars
 from lakehouse.apps.dashboard.answer import Answer, Asked
 from lakehouse.apps.dashboard.pages.checks import checks_of, counted
 from lakehouse.apps.dashboard.reading import bins, mart_row, mart_rows, marts
-from lakehouse.catalog import sources_of
 
 _BINS = 40
 
@@ -48,7 +47,7 @@ def make(lake: Lake, asked: Asked) -> Answer:
         "SELECT reason, sum(refund_count)::BIGINT AS refunds, sum(refunded_amount)::DOUBLE AS amount "
         "FROM marts.refunds_by_reason GROUP BY reason ORDER BY refunds DESC, reason",
     )
-    checks = checks_of(lake, [source.name for source in sources_of("orders")])
+    checks = checks_of(lake, "orders")
     return Answer(
         "orders.html",
         {

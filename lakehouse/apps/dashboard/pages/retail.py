@@ -7,7 +7,6 @@ from lakehouse.apps.charts.svg import bars
 from lakehouse.apps.dashboard.answer import Answer, Asked
 from lakehouse.apps.dashboard.pages.checks import checks_of, counted
 from lakehouse.apps.dashboard.reading import bins, mart_row, mart_rows, marts
-from lakehouse.catalog import sources_of
 
 _BINS = 40
 
@@ -56,7 +55,7 @@ def make(lake: Lake, asked: Asked) -> Answer:
         WHERE kind = 'sale' GROUP BY stock_code ORDER BY amount DESC, stock_code LIMIT 8
         """,
     )
-    checks = checks_of(lake, [source.name for source in sources_of("retail")])
+    checks = checks_of(lake, "retail")
     return Answer(
         "retail.html",
         {

@@ -178,6 +178,11 @@ def read_chart(
             f"WHERE {predicate(one)} AND is_traded ORDER BY start_at"
         ).pl()
     session = one["session"][0]
+    if bars.is_empty():
+        raise ChartError(
+            f"'{instrument}' has a daily bar of {session} at {source.name}, but no shorter bars",
+            "Draw the daily bars of several sessions",
+        )
     hours = (calendar.hours(session)[0], source.regular_end(session))
     return Chart(source, [session], daily, bars, hours, lake.as_of, actions, basis)
 
@@ -186,6 +191,9 @@ def read_bases(lake: Lake, chart: Chart) -> list[Chart]:
     """A chart, and the same bars on the other basis where their prices differ: adjusted for splits and dividends, or as
     they are stored.
     """
+    if chart.bars is None and len(chart.sessions) == 1:
+        # The only session with a bar of several: asked for alone, it would be drawn by its minutes.
+        return [chart]
     first = chart.daily.row(0, named=True)
     other = read_chart(
         lake,
@@ -197,9 +205,7 @@ def read_bases(lake: Lake, chart: Chart) -> list[Chart]:
         adjusted=chart.basis is None,
     )
     prices = list(_PRICES)
-    # Of several days, of which one has a bar, the other would be that session's minutes.
-    is_same = (other.bars is None) != (chart.bars is None) or other.daily[prices].equals(chart.daily[prices])
-    return [chart] if is_same else [chart, other]
+    return [chart] if other.daily[prices].equals(chart.daily[prices]) else [chart, other]
 
 
 def _adjusted(lake: Lake, source: BarSource, daily: pl.DataFrame) -> tuple[pl.DataFrame, str]:
