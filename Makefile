@@ -56,6 +56,10 @@ check: install-dev ## ruff, mypy and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# docs/reference, written from the code; a test fails while it says something else.
+reference: install-dev
+	$(BIN)/python -m scripts.reference
+
 # Pins the newest versions that pyproject.toml allows, with hashes and without any index's address.
 COMPILE := $(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-strip-extras --upgrade --quiet
