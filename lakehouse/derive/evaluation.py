@@ -111,12 +111,21 @@ def contents_read(lake: Lake, source: Source, table: str, partitions: Sequence[d
     for name in source.made_of(table):
         snapshot = lake.table(source.table(name)).snapshot()
         parts.append((said_by(snapshot.table.contract), contents(snapshot, names)))
-    with lake.connect() as connection:
-        ledger = relation_of(lake.table(LEDGER).snapshot().select({"source": [source.name]}))
-        entered = of_references(connection, ledger)
+    entered = _entered(lake, source.name)
     return {
         day: digest(entered.get(str(day)), *((said, number[str(day)]) for said, number in parts)) for day in partitions
     }
+
+
+def _entered(lake: Lake, source: str) -> Mapping[str, int]:
+    """A digest of what the ledger says of the rows of each partition of a source."""
+    ledger = lake.table(LEDGER).snapshot()
+
+    def made() -> Mapping[str, int]:
+        with lake.connect() as connection:
+            return of_references(connection, relation_of(ledger.select({"source": [source]})))
+
+    return ledger.remembered(("entered", source), made)
 
 
 @cache

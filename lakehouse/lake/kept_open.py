@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse.lake.damage import LOG
 from lakehouse.lake.location import is_remote
@@ -22,9 +23,12 @@ from lakehouse.lake.location import is_remote
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
+T = TypeVar("T")
+
 _DIGITS = 20
 """Delta's log names its files by versions with as many digits."""
 _MOST_TABLES = 64
+_FACTS, _VERSION = "lakehouse_facts", ("version",)
 
 Log = dict[str, tuple[int, int, int]]
 """File of a log -> its inode, size and time."""
@@ -37,6 +41,7 @@ class _Idle:
     raw: Any
     version: int
     log: Log
+    facts: dict[tuple[object, ...], Any]
 
 
 _idle: OrderedDict[str, _Idle] = OrderedDict()
@@ -59,6 +64,7 @@ def take(folder: str) -> tuple[DeltaTable, bool] | None:
 
     table = DeltaTable.__new__(DeltaTable)
     table._storage_options, table._table = None, kept.raw
+    vars(table)[_FACTS] = kept.facts
     if later:
         table.update_incremental()
     keep(folder, table, None if later else log)
@@ -73,10 +79,29 @@ def keep(folder: str, table: DeltaTable, log: Log | None = None) -> None:
     """
     if not is_remote(folder):
         version = table.version()
-        weakref.finalize(table, _put, folder, table._table, version, _until(version, log or _log_of(folder)))
+        weakref.finalize(
+            table, _put, folder, table._table, version, _until(version, log or _log_of(folder)), _facts(table)
+        )
 
 
-def _put(folder: str, raw: Any, version: int, log: Log) -> None:
+def remembered(table: DeltaTable, name: tuple[object, ...], make: Callable[[], T]) -> T:
+    """What `make` computes of the table's present version, or computed before under the same name."""
+    facts, version = _facts(table), table.version()
+    if facts.get(_VERSION) != version:
+        facts.clear()
+        facts[_VERSION] = version
+    if name not in facts:
+        facts[name] = make()
+    found: T = facts[name]
+    return found
+
+
+def _facts(table: DeltaTable) -> dict[tuple[object, ...], Any]:
+    found: dict[tuple[object, ...], Any] = vars(table).setdefault(_FACTS, {})
+    return found
+
+
+def _put(folder: str, raw: Any, version: int, log: Log, facts: dict[tuple[object, ...], Any]) -> None:
     # Runs wherever the garbage collector does: a table that can't be kept is opened anew.
     with suppress(Exception):
         now = raw.version()
@@ -87,7 +112,7 @@ def _put(folder: str, raw: Any, version: int, log: Log) -> None:
                 return
             log = found
         if now >= version:
-            _idle[folder] = _Idle(raw, now, log)
+            _idle[folder] = _Idle(raw, now, log, facts)
         while len(_idle) > _MOST_TABLES:
             _idle.popitem(last=False)
 

@@ -7,14 +7,14 @@ repeats work on the newer state, and `commits` calls delta-rs.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse.errors import LakeUnavailable, TableNewer
-from lakehouse.lake import commits
+from lakehouse.lake import commits, kept_open
 from lakehouse.lake.contract import Migration, empty_relation
 from lakehouse.lake.engine import opened
 from lakehouse.lake.marks import ABOUT_ROWS, VOID, marks
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
     from deltalake import DeltaTable
+
+T = TypeVar("T")
 
 # Delta's statistics cut moments off to whole milliseconds.
 _MILLISECOND = timedelta(milliseconds=1)
@@ -234,8 +236,12 @@ class Snapshot:
         """The last number under each name with a prefix, by the rest of the name (see `lakehouse.lake.marks`)."""
         if self.delta is None:
             return {}
-        location = self.table.location
-        return marks(location.file_name(location.uri), self.delta.version(), prefix)
+        folder, version = self.table.location.file_name(self.table.location.uri), self.delta.version()
+        return self.remembered(("marks", prefix), lambda: marks(folder, version, prefix))
+
+    def remembered(self, name: tuple[object, ...], make: Callable[[], T]) -> T:
+        """What `make` computes of this version and nothing else; it is computed once while the table stays open."""
+        return make() if self.delta is None else kept_open.remembered(self.delta, name, make)
 
     def mark(self, checkpoints: Mapping[str, int]) -> int:
         """Stores numbers, as `append` does, in a commit without rows; returns the new version."""

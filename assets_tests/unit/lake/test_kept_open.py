@@ -101,3 +101,20 @@ def test_take__gives_the_newest_version_after_any_sequence_of_commits_and_reader
                     write_deltalake(str(folder), ROWS, partition_by=["day"])
             assert seen(opened(folder)) == seen(DeltaTable(str(folder)))
             assert [seen(table) for table, _ in held] == [before for _, before in held]
+
+
+def test_remembered__computes_once_a_version_and_anew_for_another_log(folder: Path) -> None:
+    computed: list[int] = []
+
+    def count() -> int:
+        table = opened(folder)
+        return kept_open.remembered(table, ("files",), lambda: computed.append(0) or len(table.file_uris()))
+
+    assert [count(), count()] == [2, 2]
+    write_deltalake(str(folder), ROWS, mode="append")
+    assert [count(), count()] == [4, 4]
+    shutil.rmtree(folder)
+    write_deltalake(str(folder), ROWS.slice(0, 1), partition_by=["day"])
+    write_deltalake(str(folder), ROWS.slice(0, 1), mode="append")
+    assert [count(), count()] == [2, 2]
+    assert len(computed) == 3
