@@ -15,6 +15,7 @@ from dagster_shared.record import replace
 
 from lakehouse import defs as own
 from lakehouse.catalog import DEFS, analyses, defs_folders, faulty_files, warn_of
+from lakehouse.components.run_logs import run_log
 from lakehouse.components.run_processes import one_process
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import PROJECT_ROOT, is_clone
@@ -33,7 +34,7 @@ def defs() -> dg.Definitions:
     found = [_project(faulty), *(_users(folder, faulty) for folder in defs_folders() if folder != DEFS)]
     # Definitions that each have a tree can't be merged: the project's own keep theirs.
     others = dg.Definitions.merge(*map(_without_tree, found[1:]), *_shown(faulty))
-    return dg.Definitions.merge(found[0], others, dg.Definitions(executor=one_process))
+    return dg.Definitions.merge(found[0], others, dg.Definitions(executor=one_process, loggers={"console": run_log}))
 
 
 def _project(faulty: Mapping[Path, LakehouseError]) -> dg.Definitions:

@@ -91,6 +91,14 @@ class Settings(BaseSettings):
         repr=False,
         description="Where OpenLineage events go: a file, or the http(s):// URL of a server. Default: nowhere.",
     )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Level from which on lines are logged."
+    )
+    log_file: Path | None = Field(
+        default=None, description="File that log lines go to as JSON, besides the screen. Default: no file."
+    )
+    log_file_bytes: int = Field(default=10 * 2**20, gt=0, description="Size from which on the log file is rotated.")
+    log_files_kept: int = Field(default=5, ge=0, description="Rotated log files that are kept.")
     answer_max_bytes: int = Field(
         default=64 * 2**20, gt=0, description="Bytes that an answer of an API may have; a larger one is refused."
     )
@@ -125,7 +133,7 @@ class Settings(BaseSettings):
             raise ValueError("it is no URL as postgresql://user@host/database")
         return value
 
-    @field_validator("home", "lake_uri", "roles", "defs", mode="before")
+    @field_validator("home", "lake_uri", "roles", "defs", "log_file", mode="before")
     @classmethod
     def _require_a_name(cls, value: object) -> object:
         """Rejects an empty path, which would be the current folder."""
@@ -137,6 +145,8 @@ class Settings(BaseSettings):
         self.home = self.home.expanduser().absolute()
         if self.defs is not None:
             self.defs = self.defs.expanduser().absolute()
+        if self.log_file is not None:
+            self.log_file = self.log_file.expanduser().absolute()
 
     @property
     def lake(self) -> str:

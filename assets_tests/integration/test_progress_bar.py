@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from assets_tests.support.exchange_lake import FIRST, SOURCE, ExchangeLake
 from lakehouse.local_dagster.backfill import backfill_source
 from lakehouse.local_dagster.display import Display
+from lakehouse.settings import settings
 
 STEPS = [
     "xetra.raw_bars",
@@ -47,6 +49,8 @@ def test_display__moves_from_the_first_step_to_the_last(
     exchange_lake: ExchangeLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    monkeypatch.setenv("LAKEHOUSE_LOG_FILE", str(tmp_path / "log.jsonl"))
+    settings.cache_clear()
     exchange_lake.exchange.write(exchange_lake.feed)
     display = RecordedDisplay()
     backfill_source(SOURCE, FIRST, FIRST, display)
@@ -57,6 +61,12 @@ def test_display__moves_from_the_first_step_to_the_last(
     assert known[0] == 0
     assert all(earlier <= later for earlier, later in pairwise(known))
     assert 1 - 1 / len(STEPS) < known[-1] <= 1
+
+    # The bar's runs write nothing to the screen, and all to the log.
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {(line["source"], line["session"]) for line in logged} == {(SOURCE, str(FIRST))}
+    assert len({line["run"] for line in logged}) == 2
+    assert "DEBUG" not in {line["level"] for line in logged}
 
 
 def test_show__counts_within_a_step_only_while_it_lasts() -> None:

@@ -80,6 +80,7 @@ def placeholders(
         monkeypatch.setenv("LAKEHOUSE_IEX_URL", feed.url)
         yield {
             "/data/xetra-pds": str(exchange_lake.feed),
+            "$PWD/.lakehouse": str(tmp_path),
             "/data/wiki": str(daily),
             "/srv/our-vendors": str(own_folder(tmp_path / "our-vendors")),
             **reference_places(tmp_path / "reference"),
@@ -174,8 +175,8 @@ def test_every_command_and_the_python_of_readme_run(
             settings.cache_clear()
         elif command.endswith("lakehouse"):
             said(*arguments, code=0)
-        elif command.endswith("dg"):
-            program = Path(sys.executable).with_name("dg")
+        elif command.endswith(("dg", "dagster")):
+            program = Path(sys.executable).with_name(Path(command).name)
             subprocess.run([program, *arguments], cwd=PROJECT_ROOT, check=True, capture_output=True)
     for block in python_blocks():
         exec(compile(filled(block, placeholders), "README.md", "exec"), {})

@@ -102,6 +102,27 @@ def each_command(
     ] = False,
 ) -> None:
     context.call_on_close(warn_of_broken_files)
+    with explained():
+        _log_to_file()
+
+
+def _log_to_file() -> None:
+    """Adds what the commands log to the log file, if there is one."""
+    from lakehouse.settings import settings
+
+    config = settings()
+    if config.log_file is None:
+        return
+    import logging
+
+    from lakehouse.logs import log_to_file
+
+    logger = logging.getLogger("lakehouse")
+    # Python's own way to the screen is for programs without any handler.
+    on_screen = logging.StreamHandler()
+    on_screen.setLevel(logging.WARNING)
+    logger.addHandler(on_screen)
+    log_to_file(logger, config.log_file, config.log_level, config.log_file_bytes, config.log_files_kept)
 
 
 @app.command()

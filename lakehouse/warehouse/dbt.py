@@ -190,9 +190,9 @@ def _is_writable(folder: Path) -> bool:
 
 def digest_of_project() -> str:
     """A digest of the names and contents of the dbt project's files, without those that dbt made of them."""
-    made = PROJECT / "target"
+    made = {PROJECT / name for name in ("target", "logs", ".user.yml")}
     return digest_of_files(
-        PROJECT, (path for path in PROJECT.rglob("*") if path.is_file() and made not in path.parents)
+        PROJECT, (path for path in PROJECT.rglob("*") if path.is_file() and made.isdisjoint([path, *path.parents]))
     )
 
 

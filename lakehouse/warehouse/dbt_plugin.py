@@ -27,8 +27,9 @@ class Plugin(BasePlugin):
     """
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
-        """Keeps the settings, with the home and the lake that the profile names."""
-        place = {"home": Path(plugin_config["home"]), "lake_uri": plugin_config["lake"]}
+        """Keeps the settings, with the home and the lake that the profile names, if it does."""
+        home, lake = plugin_config["home"], plugin_config["lake"]
+        place = {**({"home": Path(home)} if home else {}), **({"lake_uri": lake} if lake else {})}
         self._settings = settings().model_copy(update=place)
 
     def configure_cursor(self, cursor: DuckDBPyConnection) -> None:

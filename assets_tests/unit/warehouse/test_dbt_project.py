@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections import defaultdict
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -200,3 +204,12 @@ def test_only_the_marts_read_models_and_only_core_reads_staging(manifest: Manife
             reads = set(model.depends_on.nodes)
             assert not reads & staging, model.name
             assert not {node for node in reads if node.startswith("source.")}, model.name
+
+
+def test_dbt__builds_from_the_lake_of_the_settings_without_variables(tmp_path: Path) -> None:
+    made = shutil.ignore_patterns("target", "logs", ".user.yml")
+    project = Path(shutil.copytree(PROJECT, tmp_path / "dbt_project", ignore=made))
+    dbt_program = Path(sys.executable).with_name("dbt")
+    subprocess.run([dbt_program, "run", "--quiet", "--select", "dim_session"], cwd=project, check=True)
+    with duckdb.connect(str(project / "target" / "warehouse.duckdb"), read_only=True) as built:
+        assert built.execute("SELECT count(*) > 1000 FROM marts.dim_session").fetchone() == (True,)
