@@ -64,7 +64,10 @@ def _sound_folders(root: Path, faulty: Mapping[Path, LakehouseError]) -> list[Pa
 
 
 def _loaded(module: ModuleType) -> dg.Definitions:
-    return dg.ComponentTree.from_module(defs_module=module, project_root=PROJECT_ROOT).build_defs()
+    # As `load_from_defs_folder` does: the components use what Dagster calls beta, knowingly.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=dg.BetaWarning)
+        return dg.ComponentTree.from_module(defs_module=module, project_root=PROJECT_ROOT).build_defs()
 
 
 def _package(name: str, folder: Path) -> ModuleType:

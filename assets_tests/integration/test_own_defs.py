@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -97,6 +98,15 @@ def test_defs__are_those_of_both_folders(own: Path) -> None:
     found = defs()
     assert {"xetra/daily_bars", "kraken/daily_bars", "broken/defs_yaml"} <= assets(found)
     assert not any(asset.startswith("mine/") for asset in assets(found))
+
+
+def test_defs__of_the_users_folder_warn_of_nothing(own: Path) -> None:
+    copy_vendor("kraken", own / "kraken" / "defs.yaml")
+    catalog._described.cache_clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        defs()
+    assert [str(each.message) for each in told if each.category is dg.BetaWarning] == []
 
 
 def assets(found: dg.Definitions) -> set[str]:
