@@ -71,4 +71,4 @@ def test_line_and_sparkline__of_nothing_that_moves_are_drawn() -> None:
 
 def test_short__has_a_unit() -> None:
     values = (0, 0.25, 12, 999, 1234, 5_000_000, 2.5e9, -1500)
-    assert [short(value) for value in values] == ["0", "0.25", "12", "999", "1.23k", "5M", "2.5G", "-1.5k"]
+    assert [short(value) for value in values] == ["0", "0.25", "12", "999", "1.23k", "5M", "2.5bn", "-1.5k"]

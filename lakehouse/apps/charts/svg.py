@@ -159,7 +159,7 @@ def _ticks(most: float) -> list[float]:
 
 def short(value: float) -> str:
     """A number with a unit of thousands, such as 1.2M."""
-    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, unit in ((1e12, "tn"), (1e9, "bn"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
     return f"{value:.3g}"

@@ -20,7 +20,7 @@
     return whole.replace(/\B(?=(\d{3})+$)/g, ",") + "." + part;
   }
   function quantity(value) {
-    for (const [size, unit] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]])
+    for (const [size, unit] of [[1e12, "tn"], [1e9, "bn"], [1e6, "M"], [1e3, "k"]])
       if (Math.abs(value) >= size) return +(value / size).toPrecision(3) + unit;
     return String(+value.toPrecision(3));
   }

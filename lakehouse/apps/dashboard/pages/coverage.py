@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import groupby
 
 from lakehouse.api import Lake
 from lakehouse.apps.dashboard.answer import Answer, Asked
@@ -13,9 +14,21 @@ from lakehouse.catalog import sources_of
 from lakehouse.domains.market.bars.coverage import Covered, State, coverage
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.bars.status import status
+from lakehouse.ingest.ledger import LEDGER
 
 _LISTED = 30
-"""Maximum of sessions whose reason is listed."""
+"""Maximum of stretches of sessions whose reason is listed."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Sessions of the calendar that follow each other, with one state for one reason."""
+
+    first: date
+    last: date
+    sessions: int
+    state: State
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class OfSource:
     venue: str
     covered: list[Covered]
     months: list[Month]
-    faults: list[Covered]
+    faults: list[Stretch]
     more: int
     error: str | None = None
 
@@ -59,17 +72,38 @@ class OfSource:
         return 100 * good / len(self.covered)
 
 
+@dataclass(frozen=True)
+class _Known:
+    """The coverage of a source at versions of the tables that it comes from."""
+
+    source: BarSource
+    versions: tuple[object, ...]
+    covered: list[Covered]
+
+
+_known: dict[str, _Known] = {}
+"""By source. To parse the names in a ledger of ten years takes seconds, and it changes with each load only."""
+
+
 def covered_sources(lake: Lake) -> list[tuple[BarSource, list[Covered]]]:
     """The sources of market data with sessions in the lake, and how these are covered."""
     loaded = lake.sources("market")
-    found = []
-    for source in sources_of("market"):
-        if source.name not in loaded:
-            continue
-        stored = status(lake, source)
-        if stored.first_session is not None and stored.last_session is not None:
-            found.append((source, coverage(stored, source.calendar.between(stored.first_session, stored.last_session))))
-    return found
+    found = ((source, _covered(lake, source)) for source in sources_of("market") if source.name in loaded)
+    return [(source, covered) for source, covered in found if covered]
+
+
+def _covered(lake: Lake, source: BarSource) -> list[Covered]:
+    tables = (LEDGER, source.table("daily_bars" if source.has_bars else "official_daily"))
+    versions = (lake.uri, *(lake.table(name).snapshot().version for name in tables))
+    known = _known.get(source.name)
+    if known is not None and known.source is source and known.versions == versions:
+        return known.covered
+    stored = status(lake, source)
+    first, last = stored.first_session, stored.last_session
+    sessions = source.calendar.between(first, last) if first is not None and last is not None else []
+    covered = coverage(stored, sessions)
+    _known[source.name] = _Known(source, versions, covered)
+    return covered
 
 
 def make(lake: Lake, asked: Asked) -> Answer:
@@ -83,7 +117,7 @@ def make(lake: Lake, asked: Asked) -> Answer:
 
 def _of_source(source: BarSource, covered: list[Covered], year: int | None) -> OfSource:
     of_year = [each for each in covered if each.session.year == year]
-    faults = [each for each in reversed(of_year) if each.reason]
+    faults = stretches(of_year)[::-1]
     return OfSource(
         name=source.name,
         venue=f"{source.config.venue.name} ({source.config.venue.mic})",
@@ -92,6 +126,16 @@ def _of_source(source: BarSource, covered: list[Covered], year: int | None) -> O
         faults=faults[:_LISTED],
         more=max(len(faults) - _LISTED, 0),
     )
+
+
+def stretches(covered: Sequence[Covered]) -> list[Stretch]:
+    """The stretches of sessions (ascending) that are not complete."""
+    found = []
+    for (state, reason), group in groupby(covered, key=lambda each: (each.state, each.reason)):
+        days = [each.session for each in group]
+        if reason:
+            found.append(Stretch(days[0], days[-1], len(days), state, reason))
+    return found
 
 
 def _months(covered: Sequence[Covered]) -> list[Month]:
