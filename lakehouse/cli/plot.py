@@ -33,6 +33,8 @@ _LABELS = 13
 """Maximum of session labels on the axis."""
 _MARK = 0.02
 """Least distance of two marks of corporate actions, as a share of the axis (24 pixels)."""
+_ROOM = 0.07
+"""Height for the marks of corporate actions below the prices, as a share of theirs."""
 _WIDE = 4
 """A logarithmic axis that spans more than this ratio has its ticks at 1, 2 and 5 of each power of ten."""
 _LABEL_POINTS = 13
@@ -104,6 +106,8 @@ def draw(chart: Chart, *, is_log: bool = False) -> Figure:
     if is_log and min(row["low"] for row in rows) > 0:
         prices.set_yscale("log")
     _draw_candles(prices, rows, middles, widths, hollow=hollow)
+    if chart.bars is None and chart.actions:
+        _make_room_below(prices)
     _label_prices(prices, chart.daily["close"][-1])
     _draw_volumes(volumes, rows, middles, widths)
     _mark_closes(prices, chart)
@@ -225,6 +229,15 @@ def _mark_closes(axes: Axes, chart: Chart) -> None:
     )
 
 
+def _make_room_below(axes: Axes) -> None:
+    """Extends the axis of prices downwards, for the marks of corporate actions."""
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "log":
+        axes.set_ylim(low / (high / low) ** _ROOM, high)
+    else:
+        axes.set_ylim(low - (high - low) * _ROOM, high)
+
+
 def _label_prices(axes: Axes, close: float) -> None:
     """Ticks at round prices, without those that the label of the last close would cover."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -246,17 +259,19 @@ def _label_prices(axes: Axes, close: float) -> None:
 
 def _mark_actions(axes: Axes, chart: Chart) -> None:
     """Marks the first session on or after each ex-date with a line and a letter: D for a dividend, S for a split. Marks
-    that would overlap become one, with their number.
+    that would overlap become one: of a split if there is one, else with their number.
     """
     where = axes.get_xaxis_transform()
     letters: dict[int, str] = {}
     for action in chart.actions:
         at = bisect_left(chart.sessions, action["ex_date"])
         letters[at] = letters.get(at, "") + action["kind"][0].upper()
-        axes.axvline(at, color=_QUIET, linewidth=0.8, linestyle=":", zorder=1)
     left, right = axes.get_xlim()
     for group in grouped(sorted(letters), _MARK * (right - left)):
-        text = letters[group[0]] if len(group) == 1 else str(sum(len(letters[at]) for at in group))
+        of_group = "".join(letters[at] for at in group)
+        text = of_group if len(group) == 1 else "S" if "S" in of_group else str(len(of_group))
+        for at in group if len(group) == 1 else [at for at in group if "S" in letters[at]]:
+            axes.axvline(at, color=_QUIET, linewidth=0.8, linestyle=":", zorder=1)
         box = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": _QUIET, "linewidth": 0.8}
         middle = (group[0] + group[-1]) / 2
         axes.text(middle, 0.03, text, transform=where, ha="center", fontsize=8, color=_QUIET, bbox=box)

@@ -34,9 +34,9 @@ def test_payload__marks_an_action_at_the_first_session_from_its_ex_date_on() -> 
     rows = [daily_row(session, (10.0, 12.0, 9.0, 11.0)) for session in SESSIONS]
     actions = [action(SESSIONS[1], "dividend", 0.24), action(holiday, "split", 1.5)]
     marks = payload({"As traded": daily_chart(rows, SESSIONS, actions=actions)})["marks"]
-    assert [(mark["x"], mark["letter"], mark["text"]) for mark in marks] == [
-        (1, "D", f"Dividend 0.24 on {SESSIONS[1]}"),
-        (3, "S", f"Split 3:2 on {holiday}"),
+    assert [(mark["x"], mark["kind"], mark["text"]) for mark in marks] == [
+        (1, "dividend", f"Dividend 0.24 on {SESSIONS[1]}"),
+        (3, "split", f"Split 3:2 on {holiday}"),
     ]
 
 

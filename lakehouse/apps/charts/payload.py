@@ -77,7 +77,6 @@ def _marks(chart: Chart) -> list[dict[str, Any]]:
         {
             "x": bisect_left(chart.sessions, action["ex_date"]),
             "kind": action["kind"],
-            "letter": action["kind"][0].upper(),
             "text": mark_text(action),
         }
         for action in chart.actions

@@ -36,6 +36,7 @@
     [day => day.slice(0, 7), day => MONTHS[+day.slice(5, 7) - 1], 44],
     [day => day.slice(0, 4) + Math.floor((day.slice(5, 7) - 1) / 3), day => MONTHS[+day.slice(5, 7) - 1], 44],
     [day => day.slice(0, 4), day => day.slice(0, 4), 46],
+    [day => Math.floor(day.slice(0, 4) / 2), day => day.slice(0, 4), 46],
     [day => Math.floor(day.slice(0, 4) / 5), day => day.slice(0, 4), 46],
     [day => Math.floor(day.slice(0, 4) / 10), day => day.slice(0, 4), 46],
   ];
@@ -377,7 +378,7 @@
       pen.textAlign = "left";
       pen.fillText("Volume, up to " + quantity(most), 4, bottom - high - 9);
     }
-    /* Marks that would overlap become one, which names how many there are. */
+    /* Marks that would overlap become one: of a split if there is one, else with their number. */
     marks(bottom) {
       const pen = this.pen, y = this.area[1] - MARK - 2;
       this.placed = [];
@@ -391,11 +392,13 @@
       for (const { x, marks } of this.placed) {
         const kinds = new Set(marks.map(mark => mark.kind));
         const isSplit = kinds.has("split");
-        const text = marks.length === 1 ? marks[0].letter : marks.length > 9 ? "9+" : String(marks.length);
+        const text = isSplit ? "S" : marks.length === 1 ? "D" : marks.length > 9 ? "9+" : String(marks.length);
         pen.strokeStyle = pen.fillStyle = this.colour(isSplit ? "--chart-split" : "--chart-dividend");
-        pen.setLineDash([2, 3]);
-        this.line(Math.round(x) + 0.5, ABOVE, Math.round(x) + 0.5, y - MARK);
-        pen.setLineDash([]);
+        if (isSplit || marks.length === 1) {
+          pen.setLineDash([2, 3]);
+          this.line(Math.round(x) + 0.5, ABOVE, Math.round(x) + 0.5, y - MARK);
+          pen.setLineDash([]);
+        }
         pen.beginPath();
         pen.arc(x, y, MARK, 0, 2 * Math.PI);
         pen.fill();
