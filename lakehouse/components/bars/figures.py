@@ -1,4 +1,6 @@
-"""Figures for the asset pages, drawn by matplotlib, which is imported only when there is something to draw."""
+"""Figures for the asset pages, drawn by matplotlib, which is imported only when there is something to draw; a session
+is drawn by `session_svg`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from lakehouse.components.bars.session_svg import session_svg
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import WINDOWS, Feed
 from lakehouse.domains.market.reconciliation.views import compared_of
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _CLIP_PCT = 10.0
 """Changes beyond this go into the outermost bin, so that one split doesn't flatten the histogram."""
+_BINS = 41
 _CLIP_BP = 60.0
 _CLIP_RATIO = 1.5
 _PRICES = ("open", "high", "low", "close")
@@ -43,10 +47,13 @@ def session_pictures(lake: Lake, source: BarSource, sessions: Sequence[date]) ->
         session = found[0] if found else None
         if session is None:
             return {}
-        changes = connection.execute(
+        binned = connection.execute(
             f"""
-            SELECT least(greatest(change_pct, -{_CLIP_PCT}), {_CLIP_PCT}) FROM ({daily})
-            WHERE session = {literal(session)} AND change_pct IS NOT NULL
+            SELECT least(floor((change_pct + {_CLIP_PCT}) / {2 * _CLIP_PCT} * {_BINS}), {_BINS - 1})::INTEGER AS bin,
+                count(*)
+            FROM (SELECT least(greatest(change_pct, -{_CLIP_PCT}), {_CLIP_PCT}) AS change_pct FROM ({daily})
+                WHERE session = {literal(session)} AND change_pct IS NOT NULL)
+            GROUP BY bin
             """
         ).fetchall()
         bars = lake.table(source.table("bars")).snapshot().select_dates([session])
@@ -57,31 +64,11 @@ def session_pictures(lake: Lake, source: BarSource, sessions: Sequence[date]) ->
             FROM ({bars}) WHERE is_traded GROUP BY hour ORDER BY hour
             """
         ).fetchall()
-    return {
-        "session_in_pictures": dg.MetadataValue.md(
-            _drawn(session, [change for (change,) in changes], hours, source.config.venue.time_zone)
-        )
-    }
-
-
-def _drawn(session: date, changes: list[float], hours: list[tuple[int, int, int]], zone: str) -> str:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.hist(changes, bins=41, range=(-_CLIP_PCT, _CLIP_PCT), color="#4f43dd")
-    left.set(
-        title=f"{session}: change of {len(changes):,} instruments",
-        xlabel="change_pct (percent, clipped)",
-        ylabel="instruments",
-    )
-    names = [f"{hour:02}" for hour, _, _ in hours]
-    right.bar(names, [bars for _, bars, _ in hours], color="#9aa5ce")
-    right.set(title=f"{session}: traded bars and instruments per hour", xlabel=f"hour, {zone}", ylabel="bars")
-    instruments = right.twinx()
-    instruments.plot(names, [count for _, _, count in hours], color="#e06c00", marker="o")
-    instruments.set(ylabel="instruments", ylim=(0, 1.1 * max((count for _, _, count in hours), default=1)))
-    return image_markdown(figure, f"distribution of change_pct and coverage per hour of {session}")
+    counts = dict(binned)
+    changes = [counts.get(number, 0) for number in range(_BINS)]
+    picture = session_svg(session, changes, _CLIP_PCT, hours, source.config.venue.time_zone)
+    description = f"distribution of change_pct and coverage per hour of {session}"
+    return {"session_in_pictures": dg.MetadataValue.md(svg_markdown(picture, description))}
 
 
 def deviation_pictures(lake: Lake, source: BarSource) -> dict[str, Any]:
@@ -191,3 +178,8 @@ def image_markdown(figure: Figure, description: str) -> str:
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=90)
     return f"![{description}](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"
+
+
+def svg_markdown(svg: str, description: str) -> str:
+    """Embeds an SVG in Markdown as a data URI."""
+    return f"![{description}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
