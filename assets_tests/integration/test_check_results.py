@@ -104,7 +104,7 @@ def test_another_description_or_code_makes_results_void(lake: VendorLake, monkey
     days = list(DAYS)
     checked(lake, days)
     assert evaluated(checked(lake, days, "described otherwise")) == {len(days)}
-    monkeypatch.setattr(evaluation, "_code", lambda: "other code")
+    monkeypatch.setattr(evaluation, "code_digest", lambda: "other code")
     assert evaluated(checked(lake, days)) == {len(days)}
 
 
