@@ -103,6 +103,13 @@ def test_init__asks_for_the_market_where_nothing_tells_it(defs: Path, vendor: Ve
     assert "did you mean 'XLON'" in said("init", "acme", "--from", str(vendor.folder), "--market", "XLOM", code=2)
 
 
+def test_init__calls_a_venue_what_the_other_sources_call_it(file: Path, vendor: Vendor) -> None:
+    file.write_text(file.read_text().replace("name: London Stock Exchange", "name: The Exchange"))
+    catalog._described.cache_clear()
+    said("init", "second", "--from", str(vendor.folder), "--market", "XLON", code=0)
+    assert "name: The Exchange," in (file.parents[1] / "second" / "defs.yaml").read_text()
+
+
 def test_check__shows_typed_rows_and_finds_nothing_wrong(file: Path) -> None:
     printed = checked(file, "source: acme", "source: acme", code=0)
     assert "bars: 12 objects; 1,224 rows of the newest 12 read" in printed

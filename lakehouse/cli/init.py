@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,7 @@ def init(
         target = (to / name if to else new_defs_folder(name)) / "defs.yaml"
         _require_new(name, target)
         sample = _sample(place)
-        chosen = _market(market, sample)
+        chosen = _as_described(_market(market, sample))
         found = _guess(name, sample, chosen)
         command = f"lakehouse init {name} --from {shlex.quote(place)} --market {chosen.code}"
         _write(target, draft(found, command))
@@ -99,6 +100,17 @@ def _market(code: str | None, sample: Sample) -> Market:
             f"{known}, or a calendar of exchange_calendars, such as 24/7 for crypto currencies"
         )
     return found
+
+
+def _as_described(market: Market) -> Market:
+    """The market with the name that the first source of it has: the marts show one row per MIC."""
+    from lakehouse.catalog import descriptions
+    from lakehouse.domains.market.bars.config import SourceConfig
+
+    for _, (_, config) in sorted(descriptions().found.items()):
+        if isinstance(config, SourceConfig) and config.venue.mic == market.mic:
+            return replace(market, name=config.venue.name)
+    return market
 
 
 def _guess(name: str, sample: Sample, market: Market) -> Guess:
