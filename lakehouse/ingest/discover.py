@@ -141,10 +141,12 @@ def version_of(row: Mapping[str, object], dataset: Dataset) -> ObjectVersion | N
         first_day, about = named.first_day, dataset.partitions_of(named)
     else:
         first_day = max(named.first_day, partitions.first)
-        first = partitions.on_or_after(first_day)
         # An object can't cover days after its publication.
         last_day = min(named.last_day, today(partitions, published))
-        about = [] if first is None else [first, *partitions.between(first, last_day)[-1:]]
+        inside = partitions.between(first_day, last_day)
+        # The day with which the dataset begins may be none with a partition, such as New Year's Day.
+        first = partitions.on_or_after(first_day) or next(iter(inside), None)
+        about = [] if first is None else [first, *inside[-1:]]
     if not about:
         return None
     facts = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}

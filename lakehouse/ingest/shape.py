@@ -40,6 +40,8 @@ _DATES = (
 )
 _TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S%.f", "%H%M", "%H%M%S", "%H.%M", "%I:%M %p", "%I:%M:%S %p")
 _ENDS = ("", "Z", "%z", " %z")
+_STAMP = r"^(?<second>\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2})(?<fraction>\.\d+)(?<offset>([+-]\d{2}:\d{2})?)$"
+"""A timestamp of Parquet as text."""
 _EPOCHS = ((1e8, 5e9), (1e11, 5e12), (1e14, 5e15), (1e17, 5e18))
 """From 1973 to 2128 in seconds, milli-, micro- and nanoseconds."""
 
@@ -161,7 +163,27 @@ def _of_parquet(name: str, file: IO[bytes]) -> Shape:
         columns = pq.ParquetFile(file).schema_arrow.names
     except (pa.ArrowException, OSError, ValueError) as error:
         raise CorruptObject(f"{name} is a damaged Parquet file: {error}") from error
-    return _read(name, file, RowFormat(format="parquet", columns={each: each for each in columns}), True)
+    shape = _read(name, file, RowFormat(format="parquet", columns={each: each for each in columns}), True)
+    return replace(shape, rows=_with_short_times(shape.rows))
+
+
+def _with_short_times(rows: pl.DataFrame) -> pl.DataFrame:
+    """Timestamps of Parquet as they read with a time's format: without a fraction of zeros, and in UTC with a Z."""
+    import polars as pl
+
+    for column in rows.columns:
+        texts = rows[column].drop_nulls()
+        if texts.len() and texts.str.contains(_STAMP).all():
+            parts = pl.col(column).str.extract_groups(_STAMP)
+            offset, fraction = parts.struct["offset"], parts.struct["fraction"].str.strip_chars_end("0")
+            if rows.select((fraction == ".").all()).item():
+                fraction = pl.lit("")
+            if rows.select((offset != "").any()).item():
+                moment = pl.col(column).str.to_datetime("%Y-%m-%d %H:%M:%S%.f%:z", time_unit="us", time_zone="UTC")
+                rows = rows.with_columns(moment.dt.strftime("%Y-%m-%dT%H:%M:%SZ").alias(column))
+            else:
+                rows = rows.with_columns(pl.concat_str(parts.struct["second"], fraction).alias(column))
+    return rows
 
 
 def _json_form(name: str, text: str, encoding: str) -> RowFormat:
@@ -269,6 +291,7 @@ def time_formats(shape: Shape, columns: Sequence[str]) -> list[str]:
         for day in _DATES
         for clock in ("", *_TIMES)
         for joint in (joints if clock else ("",))
+        if joint or not clock or day == "%Y%m%d"
         for end in (_ENDS if clock else ("",))
         if has_fraction or "%.f" not in clock
     )

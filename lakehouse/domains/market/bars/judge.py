@@ -140,7 +140,7 @@ def _in_minor_unit(found: Rehearsal, rows: pl.DataFrame, unit: MinorUnit) -> Ite
 
     entry = found.dataset.name
     in_major = rows.filter(pl.col("currency") == unit.currency)
-    typical = _typical(in_major)
+    typical = median_price(in_major)
     if typical is not None and typical >= _PENCE_FROM:
         yield Remark(
             "warning",
@@ -149,7 +149,7 @@ def _in_minor_unit(found: Rehearsal, rows: pl.DataFrame, unit: MinorUnit) -> Ite
             f"price_unit: 0.01` with the currency {unit.currency}",
         )
     in_minor = rows.filter(pl.col("currency").is_in([unit.code, unit.other_code]))
-    typical = _typical(in_minor)
+    typical = median_price(in_minor)
     if typical is not None and typical < _POUNDS_TO:
         yield Remark(
             "warning",
@@ -160,11 +160,11 @@ def _in_minor_unit(found: Rehearsal, rows: pl.DataFrame, unit: MinorUnit) -> Ite
 
 def looks_minor(rows: pl.DataFrame) -> bool:
     """Whether prices of a market that counts in hundredths of its currency look like these."""
-    typical = _typical(rows)
+    typical = median_price(rows)
     return typical is not None and typical >= _PENCE_FROM
 
 
-def _typical(rows: pl.DataFrame) -> float | None:
+def median_price(rows: pl.DataFrame) -> float | None:
     """The median over instruments of their median prices; None without rows."""
     import polars as pl
 

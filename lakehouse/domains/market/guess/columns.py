@@ -55,7 +55,7 @@ def guess_columns(shape: Shape) -> Columns:
     time, formats = _time(shape)
     free = [name for name in shape.rows.columns if name not in time]
     roles = _by_name(free) if shape.has_header else {}
-    doubts = []
+    doubts: list[str] = []
     missing = [role for role in _PRICES if role not in roles]
     if missing:
         roles = {role: name for role, name in roles.items() if role not in _PRICES}
@@ -63,7 +63,7 @@ def guess_columns(shape: Shape) -> Columns:
         found = _prices_by_content(shape, numbers)
         roles |= found
         if found:
-            doubts.append(f"which prices are open and close: {_list(found.values())} were chosen by their values")
+            doubts.append(f"which columns are open, high, low and close: {_list(found.values())} by their values")
         else:
             doubts.append(f"which columns are {_list(missing)}: map them in `columns`")
     rest = [name for name in free if name not in roles.values()]
@@ -72,6 +72,9 @@ def guess_columns(shape: Shape) -> Columns:
         if after:
             roles["volume"] = after[0]
             doubts.append(f"whether {after[0]}, the first number after the prices, is the volume")
+    number = roles.get("instrument_id")
+    if number is not None and "symbol" in roles and shape.is_number(number):
+        roles["vendor_id"] = roles.pop("instrument_id")
     _add_identifiers(shape, roles, [name for name in rest if name not in roles.values()])
     unused = tuple(name for name in free if name not in roles.values())
     return Columns(roles, time, tuple(formats), unused, tuple(doubts))

@@ -17,8 +17,6 @@ _COMMENTS = {
     "calendar": "of exchange_calendars; the sessions, and their hours",
 }
 _WIDTH = 100
-_SHORT = 60
-"""A longer comment has its own line."""
 
 
 def draft(found: Guess, command: str) -> str:
@@ -54,15 +52,14 @@ def _wrapped(text: str) -> Iterator[str]:
 
 def _entries(entries: Mapping[str, Any], indent: str, comments: Mapping[str, str]) -> Iterator[str]:
     for key, value in entries.items():
-        comment = f" # {comments[key]}" if key in comments else ""
-        if len(comment) > _SHORT:
-            yield f"{indent}#{comment.removeprefix(' #')}"
-            comment = ""
-        if isinstance(value, dict) and key not in _FLOW:
-            yield f"{indent}{key}:{comment}"
+        nested = isinstance(value, dict) and key not in _FLOW
+        line = f"{indent}{_in_flow(key)}:{'' if nested else f' {_in_flow(value)}'}"
+        comment = comments.get(key)
+        if comment and len(line) + len(comment) > _WIDTH:
+            yield f"{indent}# {comment}"
+        yield f"{line} # {comment}" if comment and len(line) + len(comment) <= _WIDTH else line
+        if nested:
             yield from _entries(value, f"{indent}  ", {} if key == "columns" else comments)
-        else:
-            yield f"{indent}{_in_flow(key)}: {_in_flow(value)}{comment}"
 
 
 def _in_flow(value: Any) -> str:

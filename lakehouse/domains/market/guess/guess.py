@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date
 from io import BytesIO
+from math import gcd
 from typing import IO, TYPE_CHECKING, Any
 
 from lakehouse.domains.market.bars.config import SourceConfig
 from lakehouse.domains.market.bars.derive import session_hours
-from lakehouse.domains.market.bars.judge import label_votes, looks_minor
+from lakehouse.domains.market.bars.judge import label_votes, looks_minor, median_price
 from lakehouse.domains.market.bars.resolve import bar_source
 from lakehouse.domains.market.bars.source import BarSource
-from lakehouse.domains.market.guess.columns import Columns, guess_columns, is_currency, is_isin
+from lakehouse.domains.market.guess.columns import Columns, guess_columns, is_currency, is_isin, letters
 from lakehouse.domains.market.guess.markets import Market
 from lakehouse.domains.market.guess.names import NamePattern, data_names, guess_names, without_date
 from lakehouse.domains.market.minor_units import minor_unit
@@ -41,6 +42,9 @@ _ZONES = (
     *("Europe/Athens", "Asia/Tokyo", "Asia/Hong_Kong", "Asia/Kolkata", "Australia/Sydney"),
 )
 """Zones that vendors' clocks are usually in, besides the venue's."""
+_INTERVALS = (1, 5, 10, 15, 20, 30, *(60 * each for each in (1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 240)), 86_400)
+"""Usual lengths of bars, in seconds."""
+_NANO_FROM = 1e9
 _MOST_ROWS = 20_000
 """Of an object; it is read a dozen times."""
 
@@ -135,7 +139,7 @@ def guess(name: str, sample: Sample, market: Market, variables: Variables) -> Gu
     if not shape.has_header:
         shape, columns = _with_names(shape, columns)
     names = guess_names(sample.names, needs_symbol=not {"symbol", "instrument_id"} & columns.roles.keys())
-    interval, days = _interval(shape, columns), _days(shape, columns)
+    (interval, why_interval), days = _interval(shape, columns), _days(shape, columns)
     if len(days) > 2 and names.holds == "day":
         names = without_date(sample.names, names)
     doubts = [*columns.doubts]
@@ -158,7 +162,7 @@ def guess(name: str, sample: Sample, market: Market, variables: Variables) -> Gu
     }
     reasons = {
         "first_session": why_first,
-        "interval": "the most frequent distance of two rows",
+        "interval": why_interval,
         "pattern": f"{len(sample.names) - len(names.others):,} of {len(sample.names):,} names match",
     }
     chosen = Guess(attributes, reasons, (), shown=_lines(shape), shown_of=shown_of)
@@ -208,22 +212,31 @@ def _moments(shape: Shape, columns: Columns) -> pl.DataFrame:
     return text.with_columns(series=series).select("series").hstack(moments(text, time, [])).drop_nulls("label")
 
 
-def _interval(shape: Shape, columns: Columns) -> str:
+def _interval(shape: Shape, columns: Columns) -> tuple[str, str]:
+    """The length of a bar, by the distances of the rows of an instrument, and how it was found."""
     import polars as pl
 
     if not columns.formats:
-        return "1min"
-    steps = _moments(shape, columns).select(
-        step=pl.col("label").sort().diff().over("series", mapping_strategy="explode")
-    )["step"]
-    steps = steps.filter(steps > timedelta(0)).mode().sort()
-    if steps.is_empty():
-        return "1min" if "%H" in columns.formats[0] or columns.formats[0] == EPOCH else "1d"
-    seconds = int(steps[0].total_seconds())
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds and seconds % length == 0:
-            return "1d" if unit == "d" else f"{seconds // length}{unit}"
-    return f"{max(1, seconds)}s"
+        return "1min", "TODO: the length of a bar"
+    if not _has_clock(columns.formats[0]):
+        return "1d", "the times are dates"
+    gaps = pl.col("label").sort().diff().over("series", mapping_strategy="explode").dt.total_seconds()
+    steps = _moments(shape, columns).select(step=gaps)["step"].drop_nulls()
+    counts = steps.filter(steps > 0).value_counts(sort=True)
+    if counts.is_empty():
+        return "1min", "TODO: the sample has one bar of each instrument"
+    usual = counts.filter(pl.col("count") * 100 >= pl.col("count").max())["step"].to_list()
+    common = gcd(*(int(step) for step in usual))
+    length = max(each for each in _INTERVALS if common % each == 0)
+    why = "the most frequent distance of two rows" if length == counts["step"][0] else "it divides the rows' distances"
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if length % seconds == 0:
+            return f"{length // seconds}{unit}", why
+    return f"{length}s", why
+
+
+def _has_clock(form: str) -> bool:
+    return form == EPOCH or "%H" in form or "%I" in form
 
 
 def _days(shape: Shape, columns: Columns) -> list[date]:
@@ -276,11 +289,12 @@ def _bars(
     if "volume" not in columns.roles:
         bars["volume"] = "none"
         doubts.append("which column is the volume; without one every bar counts as traded")
-    order = ("instrument_id", "symbol", "name", "currency", "open", "high", "low", "close", "volume", "trades", "vwap")
+    prices = ("open", "high", "low", "close")
+    order = ("instrument_id", "symbol", "vendor_id", "name", "currency", *prices, "volume", "trades", "vwap")
     roles = dict(columns.roles)
     if "symbol" in roles:
         roles.setdefault("instrument_id", roles["symbol"])
-    for price in ("open", "high", "low", "close"):
+    for price in prices:
         roles.setdefault(price, f"TODO_{price}")
     bars["columns"] = {role: roles[role] for role in order if role in roles}
     if "instrument_id" not in roles:
@@ -333,12 +347,16 @@ def _decided(
 ) -> Guess:
     """Chooses the format, zone and label by which the sample fits the market's hours, and the unit of its prices."""
     reader = _Reader(found.attributes, sample, columns, variables)
-    readings = _readings(reader, columns.formats, market.time_zone)
+    around_the_clock = market.calendar.startswith("24/")
+    readings = _readings(reader, columns.formats, market.time_zone, around_the_clock)
     best = max(readings, key=lambda each: each.score)
     attributes = _timed(found.attributes, best.time)
     alike = [each for each in readings if each.score == best.score and each is not best]
     reasons = dict(found.reasons)
-    if best.votes["fit"] >= 2:
+    if around_the_clock:
+        reasons["time"] = "zone and label are usual ones: a market around the clock has no hours that show them"
+        doubts.append("which end of a bar a time is, and its zone: look at `time`")
+    elif best.votes["fit"] >= 2:
         reasons["time"] = f"by this zone and label, first and last bars are at the hours of {market.calendar}"
     else:
         reasons["time"] = f"TODO: first and last bars don't show the hours of {market.calendar}"
@@ -347,32 +365,42 @@ def _decided(
         others = sorted({each.time.get(entry, "UTC") for each in alike} - {best.time.get(entry, "UTC")})
         if others and best.votes["fit"] >= 2:
             doubts.append(f"`time.{entry}`: {', '.join(others)} would fit the sample as well")
+    typical = median_price(best.rows)
+    if typical is not None and typical >= _NANO_FROM:
+        _set_price_unit(attributes, 1e-9)
+        reasons["price_unit"] = "prices are whole numbers beyond a billion, as if they counted billionths"
     unit = minor_unit(market.mic)
     if unit is not None and "currency" not in columns.roles and looks_minor(best.rows):
-        bars = attributes["bars"]
-        last = {entry: bars.pop(entry) for entry in ("columns", "constants", "named") if entry in bars}
-        attributes["bars"] = {**bars, "price_unit": 0.01, **last}
+        _set_price_unit(attributes, 0.01)
         reasons["price_unit"] = f"prices look like {unit.name}: a hundredth of {unit.currency}"
         doubts.append(f"whether prices are in {unit.name}, as they seem to be, or in {unit.currency}: `price_unit`")
     return replace(found, attributes=attributes, reasons=reasons)
 
 
-def _readings(reader: _Reader, formats: Sequence[str], zone: str) -> list[_Reading]:
+def _readings(reader: _Reader, formats: Sequence[str], zone: str, around_the_clock: bool) -> list[_Reading]:
     """The sample by the formats, zones and labels that are worth a reading."""
     form = formats[0]
     readings = [reader.read(each, zone, "start") for each in formats[:2]] if len(formats) > 1 else []
     if readings:
         form = max(readings, key=lambda each: each.score[0]).time["format"]
         readings = [each for each in readings if each.score[0] == max(other.score[0] for other in readings)]
-    if form != EPOCH and "%H" not in form and "%I" not in form:
-        return readings or [reader.read(form, zone, "start")]
-    has_zone = form == EPOCH or WITH_OFFSET.search(form) is not None
+    is_utc = any(letters(column).startswith(("gmt", "utc")) for column in reader.columns.time)
+    has_zone = form == EPOCH or WITH_OFFSET.search(form) is not None or is_utc
+    if not _has_clock(form) or around_the_clock:
+        # Every hour is one of the calendar's, so that the hours tell nothing.
+        return readings or [reader.read(form, "UTC" if has_zone else zone, "start")]
     by_zone = [reader.read(form, each, "start") for each in dict.fromkeys(["UTC"] if has_zone else [zone, *_ZONES])]
     # Where starts are taken for ends, bars are late by one interval.
     likely = max((each.score[0], max(each.votes["fit"], each.votes["late"])) for each in by_zone)
     likeliest = [each for each in by_zone if (each.score[0], max(each.votes["fit"], each.votes["late"])) == likely]
     ends = [reader.read(form, each.time.get("zone", "UTC"), "end") for each in likeliest[:4]]
     return [*by_zone, *ends, *(each for each in readings if each.time["format"] != form)]
+
+
+def _set_price_unit(attributes: dict[str, Any], unit: float) -> None:
+    bars = attributes["bars"]
+    last = {entry: bars.pop(entry) for entry in ("columns", "constants", "named") if entry in bars}
+    attributes["bars"] = {**bars, "price_unit": unit, **last}
 
 
 @dataclass(frozen=True)

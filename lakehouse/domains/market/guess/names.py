@@ -99,7 +99,8 @@ def without_date(names: Sequence[str], found: NamePattern) -> NamePattern:
         return found
     pattern = re.sub(r"\(\?P<(date|hour)>(.*?)\)", r"\2", found.pattern, count=2)
     pattern = re.sub(r"\(\?P=date\)", ".+", pattern)
-    return NamePattern(pattern, "history", None, found.has_symbol, found.others)
+    others = tuple(name for name in names if re.fullmatch(pattern, name) is None)
+    return NamePattern(pattern, "history", None, found.has_symbol, others)
 
 
 def data_names(names: Sequence[str]) -> list[str]:
@@ -128,17 +129,19 @@ def _dates_in(name: str, expression: str, form: str) -> Iterator[re.Match[str]]:
             continue
 
 
-_DATE_PART = "\0"
+_MARK = "\0"
+"""Before and after a date in a name, which has no such character."""
 
 
 def _parts(name: str, date: tuple[str, str] | None) -> list[str]:
-    """A name cut at its separators, with the date as one part."""
+    """A name cut at its separators, with each date (marked) as one part."""
     if date is not None:
         for match in reversed(list(_dates_in(name, *date))):
-            name = f"{name[: match.start()]}{_DATE_PART}{name[match.end() :]}"
+            name = f"{name[: match.start()]}{_MARK}{match[0]}{_MARK}{name[match.end() :]}"
     ending = _DATA.search(name)
     stem, end = (name[: ending.start()], ending[0]) if ending else (name, "")
-    return [part for part in re.split(rf"([/_ ]|-(?=\D)|(?<=\D)-|{_DATE_PART}|\d+(?=$|/))", stem) if part] + [end]
+    separators = rf"({_MARK}[^{_MARK}]*{_MARK}|\.(?={_MARK})|(?<={_MARK})\.|[/_ ]|-(?=\D)|(?<=\D)-|\d+(?=$|/))"
+    return [part for part in re.split(separators, stem) if part] + [end]
 
 
 def _symbol_place(alike: Sequence[list[str]]) -> int | None:
@@ -171,10 +174,11 @@ def _piece(
     alike: Sequence[list[str]], place: int, date: tuple[str, str] | None, symbol: int | None, hour: int | None
 ) -> str:
     parts = {each[place] for each in alike}
-    if parts == {_DATE_PART} and date is not None:
-        dates = [each for each in range(len(alike[0])) if alike[0][each] == _DATE_PART]
+    if date is not None and all(part.startswith(_MARK) for part in parts):
         expression = re.sub(r"\(\?<?!\\d\)", "", date[0])
-        return f"(?P<date>{expression})" if place == dates[0] else "(?P=date)"
+        first = next(each for each in range(place + 1) if alike[0][each].startswith(_MARK))
+        is_same = all(name[place] == name[first] for name in alike)
+        return f"(?P<date>{expression})" if place == first else "(?P=date)" if is_same else expression
     if hour is not None and place == hour:
         return r"(?P<hour>\d{2})"
     if symbol is not None:
@@ -183,6 +187,17 @@ def _piece(
             return f"(?P<symbol>{_SYMBOL})"
         if place in same:
             return "(?P=symbol)"
+    if date is not None and all(_is_of_date(each, place) for each in alike):
+        return rf"\d{{{len(alike[0][place])}}}"
     if len(parts) == 1:
         return re.escape(parts.pop()).replace(r"\-", "-").replace(r"\ ", " ")
     return r"\d+" if all(part.isdecimal() for part in parts) else "[^/]+"
+
+
+def _is_of_date(name: Sequence[str], place: int) -> bool:
+    """Whether a part is a folder of a year, or of a month or day below one: others will come."""
+    part, above = name[place], name[place - 2] if place > 1 else ""
+    if not part.isdecimal() or name[place + 1] != "/":
+        return False
+    is_year = len(part) == 4 and 1970 <= int(part) <= 2100
+    return is_year or (len(part) == 2 and above.isdecimal() and len(above) in (2, 4))
