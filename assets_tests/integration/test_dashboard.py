@@ -123,7 +123,7 @@ def test_movers__mark_a_split(url: str) -> None:
     ("path", "status", "words"),
     [
         ("/movers?session=yesterday", 404, "session=&#39;yesterday&#39; is not a date; write it as 2024-03-28"),
-        ("/movers?source=nasdaq", 404, "there is no source &#39;nasdaq&#39;; there is alpha_vantage"),
+        ("/movers?source=nasdaq", 404, "there is no source &#39;nasdaq&#39;; choose one of alpha_vantage"),
         ("/coverage?year=abc", 404, "year=&#39;abc&#39; is not a whole number"),
         ("/chart", 404, "no instrument is asked for"),
         (f"/chart?instrument=NOPE&source={VENDOR}", 404, "there is no instrument &#39;NOPE&#39;"),

@@ -291,4 +291,5 @@ def _print_next(home: Path, instrument: str) -> None:
         f"plot {instrument} --from {LAST} --to {LAST}",
         "status",
     )
-    print_next([*(f"{prefix} {lakehouse} {each}" for each in in_demo), f"{lakehouse} dev --demo"])
+    shown = (f"{lakehouse} dashboard --demo", f"{lakehouse} dev --demo")
+    print_next([*(f"{prefix} {lakehouse} {each}" for each in in_demo), *shown])

@@ -19,13 +19,15 @@ from lakehouse.domains.banking.database.post_file import post_lines
 from lakehouse.domains.banking.database.schema import prepare
 from lakehouse.domains.banking.database.seed import seed as seed_bank
 from lakehouse.domains.banking.source import BankSource
+from lakehouse.settings import settings
+from lakehouse.warehouse.publish import publish
 
 _A_DAY = 5
 """Postings a day."""
 
 
 def play_bank(console: Console, first: date, last: date, seed: int) -> None:
-    """Seeds a bank, posts a month, oversees accounts, captures it all into the lake, and prints what is there."""
+    """Seeds a bank, posts a month, oversees accounts, captures and publishes it all, and prints what is there."""
     source = cast("BankSource", described_source("banking"))
     with Bank(source.place) as bank:
         prepare(bank.database)
@@ -36,6 +38,7 @@ def play_bank(console: Console, first: date, last: date, seed: int) -> None:
         _oversee(bank)
         # The server is started once for the postings and the capture.
         captured = capture_and_derive(Lake.present(), source)
+    publish(settings())
     console.print(
         f"\n[bold]banking[/]: {posted:,} of {len(reports):,} postings were posted, the others would have overdrawn; "
         f"{captured.changes:,} changes were captured; the largest balances:",

@@ -37,7 +37,7 @@ class Asked:
         """A date.
 
         Raises:
-            UnknownValue: it is none.
+            UnknownValue: it isn't one.
         """
         text = self.text(name)
         try:
@@ -53,14 +53,16 @@ class Asked:
         """
         text = self.text(name)
         if text is not None and text not in among:
-            raise UnknownValue(f"there is no {name} {text!r}; there is {', '.join(among) or 'none'}")
+            raise UnknownValue(
+                f"there is no {name} {text!r}; choose one of {', '.join(among) or 'those that are loaded'}"
+            )
         return text or default
 
     def number(self, name: str) -> int | None:
         """A whole number.
 
         Raises:
-            UnknownValue: it is none.
+            UnknownValue: it isn't one.
         """
         text = self.text(name)
         if text is not None and not (text.isascii() and text.isdigit() and len(text) < 6):

@@ -70,7 +70,7 @@ def _static(path: Path, kind: str, request: Request) -> Response:
 
 
 def _answer(open_lake: OpenLake, page: Page, request: Request) -> Response:
-    """The page, or the error that explains why there is none. Runs in a thread."""
+    """The page, or the error that explains what is wrong. Runs in a thread."""
     try:
         return _rendered(page, page.make(open_lake(), Asked(request.query_params)))
     except (UnknownValue, ChartError) as error:

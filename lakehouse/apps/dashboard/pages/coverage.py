@@ -41,7 +41,7 @@ class Month:
 
 @dataclass(frozen=True)
 class Day:
-    """A day; `covered` is None where it is no session, or outside of what was loaded."""
+    """A day; `covered` is None on days without a session, and outside of what was loaded."""
 
     day: date
     covered: Covered | None
