@@ -85,6 +85,12 @@ class Settings(BaseSettings):
         description="Where notices of orders go: a file's path, smtp://host:port?from=ADDRESS (or smtps://, or with "
         "starttls=yes), or https://host/path of a webhook. Default: they stay in the database.",
     )
+    alerts: str | None = Field(
+        default=None,
+        repr=False,
+        description="Where alerts go, one or several with blanks between: a file's path, https://host/path of a "
+        "webhook (Slack's, too), or smtp://host:port?from=ADDRESS&to=ADDRESS. Default: nowhere.",
+    )
     roles: Path | None = Field(default=None, description="The file of roles. Default: <home>/roles.yaml.")
     openlineage_url: str | None = Field(
         default=None,

@@ -18,9 +18,9 @@ from lakehouse.domains.orders.graph import START, TRANSITIONS
 from lakehouse.domains.orders.invariants import broken_invariants
 from lakehouse.domains.orders.reading import list_orders, show_order
 from lakehouse.domains.orders.simulation import Outcome, Plan, simulate
-from lakehouse.domains.orders.sinks import Sink
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.servers.postgres import Place, database
+from lakehouse.sinks import Sink
 
 KILLS = soak_count(1, 30)
 ORDERS = soak_count(100, 1000)

@@ -20,9 +20,9 @@ from lakehouse.domains.orders.invariants import broken_invariants, disagreements
 from lakehouse.domains.orders.saga import VERSION
 from lakehouse.domains.orders.services import services
 from lakehouse.domains.orders.simulation import Plan, request_number
-from lakehouse.domains.orders.sinks import Sink
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.servers.postgres import Place, database
+from lakehouse.sinks import Sink
 
 OLD = "0"
 OLD_WORKER = f"""

@@ -194,7 +194,7 @@ def test_jobs_sensors_and_schedules() -> None:
     running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
     sensors = {(sensor.name, sensor.default_status) for sensor in repository.sensor_defs}
     assert {each for each in sensors if not each[0].startswith(others)} == {
-        *(("marts_automation", running), ("xetra_objects", running), ("binance_objects", running)),
+        *(("marts_automation", running), ("alerts", running), ("xetra_objects", running), ("binance_objects", running)),
         ("wiki_objects", running),
         # A feed is polled by its service: a sensor beside it would ask the vendor twice.
         ("iex_poll", stopped),

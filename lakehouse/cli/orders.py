@@ -20,9 +20,9 @@ from lakehouse.cli.next_steps import try_next
 if TYPE_CHECKING:
     from lakehouse.domains.orders.control import Desk, Submitted, Tracked
     from lakehouse.domains.orders.simulation import Outcome
-    from lakehouse.domains.orders.sinks import Sink
     from lakehouse.ingest.postgres.capture import CaptureResult
     from lakehouse.servers.postgres import Place
+    from lakehouse.sinks import Sink
 
 orders_app = typer.Typer(
     name="orders",
@@ -48,8 +48,8 @@ def _sink() -> Sink | None:
     Raises:
         SinkFault: the setting can't be used.
     """
-    from lakehouse.domains.orders.sinks import Sink
     from lakehouse.settings import settings
+    from lakehouse.sinks import Sink
 
     setting = settings().orders_notices
     return Sink(setting) if setting else None

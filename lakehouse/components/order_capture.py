@@ -12,12 +12,12 @@ from lakehouse.derive.captured import CapturedSource
 from lakehouse.domains.orders.config import OrdersConfig
 from lakehouse.domains.orders.control import open_desk
 from lakehouse.domains.orders.reading import list_orders
-from lakehouse.domains.orders.sinks import Sink
 from lakehouse.domains.orders.source import orders_source, services_folder
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.errors import DatabaseUnavailable
 from lakehouse.servers.postgres import is_running
 from lakehouse.settings import settings
+from lakehouse.sinks import Sink
 
 _RECOVERY_S = 15
 _OVERDUE_S = 60

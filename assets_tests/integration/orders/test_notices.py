@@ -19,15 +19,15 @@ import pytest
 from assets_tests.support.servers.mail import mail_server
 from assets_tests.support.shop_orders import place_of, request, run_to, submit
 from lakehouse.domains.orders.notices import begin, send_waiting
-from lakehouse.domains.orders.sinks import Sink, SinkFault, SinkUnavailable
 from lakehouse.servers.postgres import Database
+from lakehouse.sinks import Sink, SinkFault, SinkUnavailable
 
 STAGES = ("acknowledged", "paid", "booked", "shipped")
 SENDER = """
 import sys, threading
 from pathlib import Path
 from lakehouse.domains.orders.notices import relay
-from lakehouse.domains.orders.sinks import Sink
+from lakehouse.sinks import Sink
 from lakehouse.servers.postgres import Place
 stop = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()

@@ -4,6 +4,7 @@ import dagster as dg
 
 from lakehouse.api import Lake
 from lakehouse.catalog import sources
+from lakehouse.components.alerts import alerts_sensor
 from lakehouse.components.metadata import definition_metadata, records_table
 from lakehouse.components.resources import LakeResource, lake_resources
 from lakehouse.components.run_history import prune
@@ -67,5 +68,6 @@ def lake_tables() -> dg.Definitions:
                 default_status=dg.DefaultScheduleStatus.RUNNING,
             )
         ],
+        sensors=[alerts_sensor],
         resources=lake_resources(),
     )

@@ -11,12 +11,14 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lakehouse.domains.orders.engine import present_database
-from lakehouse.domains.orders.sinks import Notice, NoticeRefused, Outlet, Sink, SinkUnavailable
 from lakehouse.errors import DatabaseUnavailable
 from lakehouse.servers.postgres import Place
+from lakehouse.sinks import NoticeRefused, Outlet, Sink, SinkUnavailable
 
 if TYPE_CHECKING:
     import psycopg
@@ -111,6 +113,40 @@ def _locked(connection: psycopg.Connection) -> bool:
     return found is not None and bool(found[0])
 
 
+@dataclass(frozen=True)
+class OrderNotice:
+    """A notification of an order, and whom it is for."""
+
+    order_id: str
+    stage: str
+    text: str
+    made_at: datetime
+    recipient: str
+    email: str
+    origin: str = "orders"
+
+    @property
+    def key(self) -> str:
+        return f"{self.order_id}:{self.stage}"
+
+    @property
+    def subject(self) -> str:
+        return f"Your order {self.order_id}"
+
+    @property
+    def document(self) -> dict[str, str]:
+        """The notice as JSON."""
+        return {
+            "key": self.key,
+            "order_id": self.order_id,
+            "stage": self.stage,
+            "text": self.text,
+            "made_at": self.made_at.isoformat(),
+            "recipient": self.recipient,
+            "email": self.email,
+        }
+
+
 def send_waiting(connection: psycopg.Connection, outlet: Outlet) -> int:
     """Sends some notices that wait, and marks each; returns how many there were.
 
@@ -121,7 +157,7 @@ def send_waiting(connection: psycopg.Connection, outlet: Outlet) -> int:
     for number, *members in waiting:
         refusal = None
         try:
-            outlet.send(Notice(*members))
+            outlet.send(OrderNotice(*members))
         except NoticeRefused as error:
             refusal = str(error)
             _log.warning("The notice %s:%s was refused: %s", members[0], members[1], error)

@@ -23,10 +23,10 @@ from lakehouse.domains.orders.database.requests import request_of
 from lakehouse.domains.orders.engine import present_database
 from lakehouse.domains.orders.invariants import broken_invariants, disagreements
 from lakehouse.domains.orders.services import Services, ServiceUnavailable, services
-from lakehouse.domains.orders.sinks import Sink
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.errors import DatabaseUnavailable, LakehouseError
 from lakehouse.servers.postgres import Place, database
+from lakehouse.sinks import Sink
 
 _PRICES = {1: 10, 2: 25, 3: 5, 4: 100, 5: 15}
 """What the simulated orders pay for a piece of each product."""

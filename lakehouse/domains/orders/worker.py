@@ -17,9 +17,9 @@ from lakehouse.domains.orders.engine import engine_of, present_database
 from lakehouse.domains.orders.notices import relayed
 from lakehouse.domains.orders.saga import APPLICATION, QUEUE, VERSION, register_saga
 from lakehouse.domains.orders.services import Services, ServiceUnavailable, services
-from lakehouse.domains.orders.sinks import Sink
 from lakehouse.errors import DatabaseUnavailable, LakehouseError
 from lakehouse.servers.postgres import Place, database, is_running
+from lakehouse.sinks import Sink
 
 if TYPE_CHECKING:
     import psycopg

@@ -14,9 +14,9 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakehouse.domains.orders.sinks import Sink
 from lakehouse.domains.orders.worker import run_worker
 from lakehouse.servers.postgres import Place
+from lakehouse.sinks import Sink
 
 _END_S = 60
 

@@ -1,6 +1,6 @@
-"""Where notices to customers go: a file, a mail server, or a webhook.
+"""Where notices go, of orders to customers and alerts to those who run the lake: a file, a mail server, or a webhook.
 
-Each notice has the key `order:stage`, which goes along, so that a receiver can tell a notice that is sent again after a
+Each notice has a key, which goes along, so that a receiver can tell a notice that is sent again after a
 crash: as the header Idempotency-Key, in mails also as the Message-ID. To a file each key is appended once.
 """
 
@@ -12,7 +12,7 @@ import json
 import os
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,33 +48,32 @@ class NoticeRefused(LakehouseError):
     """The sink refuses this notice for good."""
 
 
-@dataclass(frozen=True)
-class Notice:
-    """A notification of an order, and whom it is for."""
+class Notice(Protocol):
+    """Something to be told, under a key that is the same whenever it is sent.
 
-    order_id: str
-    stage: str
-    text: str
-    made_at: datetime
-    recipient: str
-    email: str
+    `origin` is a word for those who tell it, `document` the notice as JSON.
+    """
 
     @property
-    def key(self) -> str:
-        return f"{self.order_id}:{self.stage}"
+    def key(self) -> str: ...
 
     @property
-    def document(self) -> dict[str, str]:
-        """The notice as JSON."""
-        return {
-            "key": self.key,
-            "order_id": self.order_id,
-            "stage": self.stage,
-            "text": self.text,
-            "made_at": self.made_at.isoformat(),
-            "recipient": self.recipient,
-            "email": self.email,
-        }
+    def origin(self) -> str: ...
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def made_at(self) -> datetime: ...
+
+    @property
+    def email(self) -> str: ...
+
+    @property
+    def document(self) -> Mapping[str, str]: ...
 
 
 class Outlet(Protocol):
@@ -91,13 +90,17 @@ class Outlet(Protocol):
 
 @dataclass(frozen=True)
 class Sink:
-    """A sink as LAKEHOUSE_ORDERS_NOTICES describes it: a file's path, or the URL of a mail server or a webhook.
+    """A sink as a setting describes it: a file's path, or the URL of a mail server or a webhook.
+
+    Args:
+        variable: the setting's name, for errors.
 
     Raises:
         SinkFault: it is neither.
     """
 
     setting: str
+    variable: str = "LAKEHOUSE_ORDERS_NOTICES"
 
     def __post_init__(self) -> None:
         scheme = self._url.scheme
@@ -105,12 +108,12 @@ class Sink:
             return
         if scheme not in ("smtp", "smtps", "http", "https") or not self._url.hostname:
             raise SinkFault(
-                f"LAKEHOUSE_ORDERS_NOTICES is {without_password(self.setting)!r}, which is no sink",
+                f"{self.variable} is {without_password(self.setting)!r}, which is no sink",
                 "Set it to a file's path, smtp://host:port?from=ADDRESS, or https://host/path",
             )
         if scheme == "smtp" and self._url.username and self._url.hostname not in _LOOPBACK and not self._starts_tls:
             raise SinkFault(
-                f"LAKEHOUSE_ORDERS_NOTICES is {without_password(self.setting)!r}, which sends a password unencrypted",
+                f"{self.variable} is {without_password(self.setting)!r}, which sends a password unencrypted",
                 "Use smtps://, or add starttls=yes to its query",
             )
 
@@ -120,7 +123,10 @@ class Sink:
 
     @property
     def _starts_tls(self) -> bool:
-        return parse_qs(self._url.query).get("starttls") == ["yes"]
+        return self._of_query("starttls") == "yes"
+
+    def _of_query(self, name: str) -> str | None:
+        return next(iter(parse_qs(self._url.query).get(name, [])), None)
 
     @contextmanager
     def opened(self) -> Iterator[Outlet]:
@@ -137,7 +143,7 @@ class Sink:
                 yield outlet
         else:
             with self._mail_server() as server:
-                yield _Mail(server, parse_qs(self._url.query).get("from", ["orders@localhost"])[0])
+                yield _Mail(server, self._of_query("from"), self._of_query("to"))
 
     @contextmanager
     def _mail_server(self) -> Iterator[smtplib.SMTP]:
@@ -212,15 +218,16 @@ def _key_of(line: bytes) -> str | None:
 
 
 class _Mail:
-    def __init__(self, server: smtplib.SMTP, sender: str) -> None:
-        self._server, self._sender = server, sender
+    def __init__(self, server: smtplib.SMTP, sender: str | None, recipient: str | None) -> None:
+        self._server, self._sender, self._recipient = server, sender, recipient
 
     def send(self, notice: Notice) -> None:
         message = EmailMessage()
-        message["From"], message["To"] = self._sender, notice.email
-        message["Subject"] = f"Your order {notice.order_id}"
+        message["From"] = self._sender or f"{notice.origin}@localhost"
+        message["To"] = notice.email or self._recipient
+        message["Subject"] = notice.subject
         message["Date"] = notice.made_at
-        message["Message-ID"] = message_id(notice.key)
+        message["Message-ID"] = message_id(notice.key, notice.origin)
         message["Idempotency-Key"] = header_key(notice.key)
         message.set_content(notice.text)
         try:
@@ -247,12 +254,12 @@ def header_key(key: str) -> str:
     return quote(key, safe=":")
 
 
-def message_id(key: str) -> str:
+def message_id(key: str, origin: str = "orders") -> str:
     """The Message-ID of a notice, the same whenever it is sent."""
     local = quote(key, safe="").replace(".", "%2E")
     if len(local) > _LONGEST_ID:
         local = hashlib.sha256(key.encode()).hexdigest()
-    return f"<{local}@orders.lakehouse>"
+    return f"<{local}@{origin}.lakehouse>"
 
 
 @contextmanager
