@@ -236,6 +236,36 @@ def test_list_orders__stuck_ones(shop: Database) -> None:
         assert len(list_orders(desk, stuck=False)) == 3
 
 
+def test_list_orders__requests_that_were_never_acknowledged(shop: Database) -> None:
+    submit(shop, request("late"), request("failed"), request("waits"))
+    with shop.connect() as connection:
+        connection.execute("UPDATE orders.requests SET received_at = now() - interval '16 min' WHERE order_id = 'late'")
+        connection.execute(
+            "UPDATE orders_engine.workflow_status SET status = 'ERROR', owner_xid = NULL WHERE workflow_uuid = 'failed'"
+        )
+    with open_desk(place_of(shop)) as desk:
+        assert desk.mark_failed() == ["failed"]
+        assert desk.mark_failed() == []
+        failed, late = list_orders(desk, stuck=True)
+        assert (failed["order_id"], failed["order_status"], failed["payment_amount"]) == ("failed", "Waiting", 2000)
+        assert failed["attention"].startswith("the saga failed")
+        assert show_order(desk, "failed")["attention"] == failed["attention"]
+        assert late["order_id"] == "late"
+        assert [order["order_id"] for order in list_orders(desk, stuck=False)] == ["failed", "late", "waits"]
+        assert desk.resume("failed") == "failed~1"
+        assert [order["order_id"] for order in list_orders(desk, stuck=True)] == ["late"]
+
+
+def test_acknowledge__after_another_request_under_its_key_was_refused(shop: Database) -> None:
+    """The second request is rejected, and not the first, which waits."""
+    assert submit(shop, request("a"), request("a", payment_amount=1)) == ["submitted", "refused"]
+    with shop.connect() as connection:
+        run_to(connection, "a", "shipped")
+        assert not any(broken_invariants(connection).values())
+    with open_desk(place_of(shop)) as desk:
+        assert show_order(desk, "a")["order_status"] == "Shipped"
+
+
 def test_submit__from_python(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", shop.url)
     first, second = orders.submit([request("a"), {"key": "b"}])

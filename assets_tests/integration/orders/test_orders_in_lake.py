@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import dagster as dg
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +19,7 @@ from lakehouse.derive.captured import CapturedSource, capture_and_derive
 from lakehouse.domains.orders.control import open_desk
 from lakehouse.domains.orders.services import services
 from lakehouse.domains.orders.source import services_folder
+from lakehouse.domains.orders.worker import Housekeeping
 from lakehouse.servers.postgres import Database
 from lakehouse.settings import settings
 
@@ -110,9 +114,31 @@ def test_recover__resumes_orders_of_workers_without_a_heartbeat(shop: Database) 
         assert desk.recover().executors == ()
         assert desk.unfinished() == 3
     with shop.connect() as connection:
-        states = dict(connection.execute("SELECT workflow_uuid, status FROM orders_engine.workflow_status").fetchall())
         connection.execute("DELETE FROM orders.executors")
-    assert states == {"of the dead": "ENQUEUED", "of the living": "PENDING", "waiting": "ENQUEUED"}
+    assert statuses(shop) == {"of the dead": "ENQUEUED", "of the living": "PENDING", "waiting": "ENQUEUED"}
+
+
+def test_housekeeping__takes_up_orders_of_a_worker_that_died_meanwhile(shop: Database, tmp_path: Path) -> None:
+    """Not only at its start, when the other's heartbeat may still be fresh; and without a sensor."""
+    empty_shop(shop)
+    submit(shop, request("a"))
+    with shop.connect() as connection:
+        connection.execute("UPDATE orders_engine.workflow_status SET status = 'PENDING', executor_id = 'dead'")
+        connection.execute("INSERT INTO orders.executors (executor_id, application_version) VALUES ('dead', '1')")
+    with services(tmp_path) as outside, closing(Housekeeping(place_of(shop), outside, "new")) as keeping:
+        assert keeping.run()
+        assert statuses(shop) == {"a": "PENDING"}
+        with shop.connect() as connection:
+            connection.execute("UPDATE orders.executors SET heartbeat_at = now() - interval '31 s'")
+        assert keeping.run()
+    assert statuses(shop) == {"a": "ENQUEUED"}
+    with shop.connect() as connection:
+        connection.execute("DELETE FROM orders.executors")
+
+
+def statuses(shop: Database) -> dict[str, str]:
+    with shop.connect() as connection:
+        return dict(connection.execute("SELECT workflow_uuid, status FROM orders_engine.workflow_status").fetchall())
 
 
 def test_recovery_sensor__replaces_the_last_worker(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DEAD_AFTER_S = 30.0
 """Age of a heartbeat from which a worker counts as dead."""
+_DEAD = "stopped_at IS NULL AND heartbeat_at < clock_timestamp() - make_interval(secs => %s)"
 
 
 class OrderRefused(LakehouseError):
@@ -188,9 +189,7 @@ class Desk:
         from dbos import SetWorkflowID
 
         with self.transaction() as connection:
-            connection.execute(
-                "UPDATE orders.orders SET attention = NULL, attention_at = NULL WHERE order_id = %s", [key]
-            )
+            steps.clear_attention(connection, key)
             (copies,) = connection.execute(
                 f"SELECT count(*) FROM {ENGINE_SCHEMA}.workflow_status WHERE workflow_uuid LIKE %s".encode(),
                 [f"{_pattern(key)}~%"],
@@ -228,8 +227,7 @@ class Desk:
             dead = [
                 name
                 for (name,) in connection.execute(
-                    "SELECT executor_id FROM orders.executors WHERE stopped_at IS NULL "
-                    "AND heartbeat_at < clock_timestamp() - make_interval(secs => %s) ORDER BY 1 FOR UPDATE",
+                    f"SELECT executor_id FROM orders.executors WHERE {_DEAD} ORDER BY 1 FOR UPDATE".encode(),
                     [dead_after_s],
                 )
             ]
@@ -292,9 +290,10 @@ class Desk:
             why = f"the saga failed: {' '.join(str(found.error or found.status).split())[:500]}"
             with self.transaction() as connection:
                 waiting = connection.execute(
-                    "SELECT FROM orders.orders WHERE order_id = %s AND attention IS NULL "
-                    "AND order_status IN ('Pending', 'Processing')",
-                    [key],
+                    "SELECT FROM orders.orders WHERE order_id = %(key)s AND attention IS NULL "
+                    "AND order_status IN ('Pending', 'Processing') UNION ALL "
+                    "SELECT FROM orders.waiting_requests WHERE order_id = %(key)s AND attention IS NULL",
+                    {"key": key},
                 ).fetchone()
                 if waiting is not None and self._latest(key).workflow_id == found.workflow_id:
                     steps.need_attention(connection, key, why)
@@ -311,6 +310,12 @@ class Desk:
             ).fetchone()
         assert found is not None
         return int(found[0])
+
+
+def has_dead_workers(connection: psycopg.Connection, dead_after_s: float = DEAD_AFTER_S) -> bool:
+    """Whether `Desk.recover` has something to do."""
+    found = connection.execute(f"SELECT FROM orders.executors WHERE {_DEAD} LIMIT 1".encode(), [dead_after_s])
+    return found.fetchone() is not None
 
 
 @contextmanager

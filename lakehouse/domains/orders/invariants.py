@@ -21,10 +21,8 @@ EVENT_ORDER = (
 """The events of an order, one after another."""
 INVARIANTS = {
     "no request is lost": f"""
-        SELECT order_id FROM orders.requests r
-        WHERE NOT EXISTS (SELECT FROM orders.orders o WHERE o.order_id = r.order_id)
-        AND NOT EXISTS (SELECT FROM orders.rejected_requests j WHERE j.order_id = r.order_id)
-        AND NOT EXISTS (SELECT FROM {ENGINE_SCHEMA}.workflow_status w WHERE w.workflow_uuid = r.order_id
+        SELECT order_id FROM orders.waiting_requests r
+        WHERE NOT EXISTS (SELECT FROM {ENGINE_SCHEMA}.workflow_status w WHERE w.workflow_uuid = r.order_id
             AND w.status IN ('ENQUEUED', 'PENDING', 'DELAYED'))""",
     "stock is never negative": "SELECT product_id FROM orders.inventory WHERE quantity < 0",
     "on hand + reserved + shipped = received": """

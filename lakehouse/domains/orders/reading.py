@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from lakehouse.domains.orders.control import Desk, OrderRefused
+from lakehouse.domains.orders.database.statements import RESERVED_FOR
 
-STUCK = "(o.attention IS NOT NULL OR (o.order_status IN ('Pending', 'Processing') AND o.deadline_at < now()))"
-_LIST = """
-SELECT o.order_id, o.customer_id, o.order_status, o.payment_amount, p.payment_status, d.status AS delivery_status,
-    o.acknowledged_date, o.deadline_at, o.attention
-FROM orders.orders o JOIN orders.payments p USING (order_id) JOIN orders.delivery_schedule d USING (order_id)
+STUCK = "attention IS NOT NULL OR (order_status IN ('Waiting', 'Pending', 'Processing') AND deadline_at < now())"
+_LIST = f"""
+SELECT * FROM (
+    SELECT o.order_id, o.customer_id, o.order_status, o.payment_amount, p.payment_status, d.status AS delivery_status,
+        o.acknowledged_date, o.deadline_at, o.attention
+    FROM orders.orders o JOIN orders.payments p USING (order_id) JOIN orders.delivery_schedule d USING (order_id)
+    UNION ALL
+    SELECT order_id, (request ->> 'customer_id')::int, 'Waiting', (request ->> 'payment_amount')::numeric, 'Pending',
+        'Not Scheduled', NULL, received_at + interval '{RESERVED_FOR}', attention
+    FROM orders.waiting_requests
+) AS found
 """
 _PARTS = {
     "lines": "SELECT product_id, quantity, booking_status FROM orders.stock_bookings WHERE order_id = %s ORDER BY 1",
@@ -21,8 +28,10 @@ _PARTS = {
 
 
 def list_orders(desk: Desk, *, stuck: bool) -> list[dict[str, Any]]:
-    """All orders by key; or those that need a person: marked ones, and unfinished ones after their deadline."""
-    return _rows(desk, f"{_LIST} {f'WHERE {STUCK}' if stuck else ''} ORDER BY o.order_id")
+    """All orders by key, also those that wait for their acknowledgement; or those that need a person: marked ones, and
+    unfinished ones after their deadline.
+    """
+    return _rows(desk, f"{_LIST} {f'WHERE {STUCK}' if stuck else ''} ORDER BY order_id")
 
 
 def show_order(desk: Desk, key: str) -> dict[str, Any]:
@@ -41,20 +50,21 @@ def show_order(desk: Desk, key: str) -> dict[str, Any]:
     )
     if found:
         return {**found[0], **{name: _rows(desk, query, key) for name, query in _PARTS.items()}}
+    waiting = _rows(
+        desk,
+        "SELECT order_id, 'Waiting' AS order_status, received_at, attention FROM orders.waiting_requests "
+        "WHERE order_id = %s",
+        key,
+    )
     rejected = _rows(
         desk,
         "SELECT order_id, 'Rejected' AS order_status, reason, rejected_at FROM orders.rejected_requests "
         "WHERE order_id = %s ORDER BY rejection_id DESC LIMIT 1",
         key,
     )
-    waiting = _rows(
-        desk,
-        "SELECT order_id, 'Waiting' AS order_status, received_at FROM orders.requests WHERE order_id = %s",
-        key,
-    )
     if not rejected and not waiting:
         raise OrderRefused(f"There is no order {key}")
-    return (rejected or waiting)[0]
+    return (waiting or rejected)[0]
 
 
 def _rows(desk: Desk, query: str, *arguments: object) -> list[dict[str, Any]]:

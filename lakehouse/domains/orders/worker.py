@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse.domains.orders.control import open_desk
+from lakehouse.domains.orders.control import has_dead_workers, open_desk
 from lakehouse.domains.orders.database import steps
 from lakehouse.domains.orders.database.schema import ENGINE_SCHEMA
 from lakehouse.domains.orders.engine import engine_of, present_database
@@ -59,7 +59,7 @@ def run_worker(place: Place, folder: Path, executor: str, sink: Sink | None, sto
         _engine(place, outside, executor),
     ):
         _take_over(place)
-        keeping = _Housekeeping(place, outside, executor)
+        keeping = Housekeeping(place, outside, executor)
         was_up = True
         while not stop.wait(HEARTBEAT_S):
             is_up = keeping.run()
@@ -136,6 +136,13 @@ def _take_over(place: Place) -> None:
         _log.warning("Orders for a person, see `lakehouse orders list --stuck`: %s", ", ".join(taken.left))
 
 
+def _recover(place: Place) -> None:
+    with open_desk(place) as desk:
+        found = desk.recover()
+    if found.executors:
+        _log.warning("%d orders of %s were taken up", len(found.orders), ", ".join(found.executors))
+
+
 def _take_up_own(executor: str) -> None:
     """Resumes the worker's own orders after its database was away, as some may have been given up with an error. Of
     those that still run, the engine lets only one execution go on.
@@ -148,8 +155,9 @@ def _take_up_own(executor: str) -> None:
 
 
 @dataclass
-class _Housekeeping:
-    """A worker's housekeeping: its server and services run, its heartbeat is fresh, expired reservations are free.
+class Housekeeping:
+    """A worker's housekeeping: its server and services run, its heartbeat is fresh, expired reservations are free, and
+    the orders of workers that died are taken up, also where no sensor runs.
 
     It keeps its connection, since to make one costs more than all the rest.
     """
@@ -162,6 +170,7 @@ class _Housekeeping:
     def run(self) -> bool:
         """Does it once; returns whether the database answered all the time."""
         import psycopg
+        from sqlalchemy.exc import DBAPIError
 
         is_up = True
         try:
@@ -172,7 +181,9 @@ class _Housekeeping:
             beat(self.connection, self.executor)
             while steps.release_expired(self.connection):
                 pass
-        except (DatabaseUnavailable, ServiceUnavailable, psycopg.Error) as error:
+            if has_dead_workers(self.connection):
+                _recover(self.place)
+        except (DatabaseUnavailable, ServiceUnavailable, psycopg.Error, DBAPIError) as error:
             _log.warning("%s", error)
             if isinstance(error, ServiceUnavailable):
                 return is_up

@@ -53,7 +53,8 @@ SELECT product_id FROM short
 """Takes the stock of all lines and makes the order; or neither, and returns a product of which there is too little."""
 KNOWN = """
 SELECT (SELECT payment_amount::text FROM orders.orders WHERE order_id = %(order)s),
-    (SELECT reason FROM orders.rejected_requests WHERE order_id = %(order)s ORDER BY rejection_id LIMIT 1),
+    (SELECT j.reason FROM orders.rejected_requests j JOIN orders.requests r USING (order_id, request)
+     WHERE order_id = %(order)s ORDER BY j.rejection_id LIMIT 1),
     EXISTS (SELECT FROM orders.customers WHERE customer_id = %(customer)s),
     (SELECT jsonb_object_agg(product_id, price) FROM orders.inventory WHERE product_id = ANY (%(products)s))
 """

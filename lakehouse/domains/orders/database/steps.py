@@ -204,11 +204,27 @@ def request_cancel(connection: psycopg.Connection, order_id: str) -> str | None:
 
 
 def need_attention(connection: psycopg.Connection, order_id: str, why: str) -> None:
-    """Marks an order for a person, once for a reason; one that has ended needs none."""
+    """Marks an order, or a request that waits for its acknowledgement, for a person, once for a reason; one that has
+    ended needs none.
+    """
     connection.execute(
+        "WITH waiting AS (UPDATE orders.requests r SET attention = %(why)s, attention_at = clock_timestamp() "
+        "FROM orders.waiting_requests w WHERE w.order_id = r.order_id AND r.order_id = %(order)s "
+        "AND r.attention IS DISTINCT FROM %(why)s) "
         "UPDATE orders.orders SET attention = %(why)s, attention_at = clock_timestamp() WHERE order_id = %(order)s "
         "AND order_status IN ('Pending', 'Processing') AND attention IS DISTINCT FROM %(why)s",
         {"order": order_id, "why": why},
+    )
+
+
+def clear_attention(connection: psycopg.Connection, order_id: str) -> None:
+    """Takes the mark off, as a person has looked at it."""
+    connection.execute(
+        "WITH waiting AS (UPDATE orders.requests SET attention = NULL, attention_at = NULL WHERE order_id = %(order)s "
+        "AND attention IS NOT NULL) "
+        "UPDATE orders.orders SET attention = NULL, attention_at = NULL WHERE order_id = %(order)s "
+        "AND attention IS NOT NULL",
+        {"order": order_id},
     )
 
 
