@@ -296,6 +296,7 @@ def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.Mo
         "First load",
         "demo_crossover: ",
         "banking: ",
+        "orders: of 60 orders 54 were shipped and 6 cancelled",
         "After them",
         "In the quarantine",
         "Try next",
@@ -306,5 +307,12 @@ def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.Mo
     # What the UI shows when it is opened then.
     monkeypatch.setenv("DAGSTER_HOME", str(settings().home / "demo" / "dagster"))
     with opened_instance() as instance:
-        for asset in ("xetra/daily_bars", "alpha_vantage/reconciliation", "iex/quotes", "iex/quote_windows"):
+        for asset in (
+            "xetra/daily_bars",
+            "alpha_vantage/reconciliation",
+            "iex/quotes",
+            "iex/quote_windows",
+            "orders/orders",
+            "orders/events",
+        ):
             assert instance.get_latest_materialization_event(dg.AssetKey(asset.split("/"))), asset

@@ -1,8 +1,8 @@
 """The demo: a simulated exchange publishes a month of files and a simulated vendor serves its API, after publishers of
 reference data have named the exchange's market and the issuers of its instruments. All run through the whole pipeline,
 followed by the exchange's late, repaired and corrected files and the vendor's corrections. Then two minutes of a quote
-feed are played at forty times their speed, a shop's month is loaded (see `demo_shop`), and a bank's month is posted and
-captured (see `demo_bank`).
+feed are played at forty times their speed, a shop's month is loaded (see `demo_shop`), a bank's month is posted and
+captured (see `demo_bank`), and orders are played by the saga (see `demo_orders`).
 
 The demo has its own home below the usual one, so that simulated prices never mix with real ones.
 """
@@ -22,9 +22,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from lakehouse.api import Lake
-from lakehouse.catalog import feed_named, source_named
+from lakehouse.catalog import database_place, feed_named, source_named
 from lakehouse.cli.demo_analysis import ANALYSIS, play_analysis
 from lakehouse.cli.demo_bank import play_bank
+from lakehouse.cli.demo_orders import play_orders
 from lakehouse.cli.demo_reference import mapping_api, play_reference, use_reference
 from lakehouse.cli.demo_shop import file_server, play_shop, print_shop, use_shop
 from lakehouse.cli.next_steps import as_typed, print_next, short
@@ -34,6 +35,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.local_dagster.backfill import Outcome, backfill_source, show_outcome
 from lakehouse.local_dagster.dev import is_shown
 from lakehouse.local_dagster.display import Display
+from lakehouse.servers.postgres import database
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
 from lakehouse.simulators.quote_feed import QuoteFeed
@@ -91,7 +93,10 @@ def play(console: Console, seed: int) -> None:
     _print_feed(console, feed)
     print_shop(console)
     play_analysis(console, VENDOR, market.symbols[0], _DAILY_FROM, LAST)
-    play_bank(console, FIRST, LAST, seed)
+    # The server is started once for both.
+    with database(database_place(settings())), Display(console) as display:
+        play_bank(console, FIRST, LAST, seed)
+        _print_faults(console, play_orders(console, display, seed))
     _print_quarantine(console)
     _print_next(home, market.symbols[0])
 
@@ -138,6 +143,7 @@ def _use(home: Path) -> None:
         "LAKEHOUSE_DOCUMENTS_URL",
         "LAKEHOUSE_DATABASE_URL",
         "LAKEHOUSE_BANKING_URL",
+        "LAKEHOUSE_ORDERS_URL",
         "LAKEHOUSE_DEFS",
         "DAGSTER_HOME",
     ):
@@ -239,6 +245,15 @@ def _print_stage(console: Console, what: str, outcome: Outcome) -> None:
         f"[bold]{what}[/]: {outcome.rows['received']:,} rows received in {sum(outcome.seconds.values()):.1f} s",
         highlight=False,
     )
+    _print_faults(console, outcome)
+
+
+def _print_faults(console: Console, outcome: Outcome) -> None:
+    """Prints the failed checks of a run.
+
+    Raises:
+        RunFailed: the run failed.
+    """
     for where, name, _, _, found in outcome.failed_checks:
         console.print(f"  [red]{where} {name}[/]: {found}", highlight=False)
     if outcome.error:
@@ -287,6 +302,7 @@ def _print_next(home: Path, instrument: str) -> None:
         f'sql "FROM {FEED}.top_stocks LIMIT 9"',
         'documents search "prices of lamps"',
         "banking statement 1000000001",
+        'sql "FROM marts.order_funnel"',
         f"analyses results {ANALYSIS} fig -o crossover.png",
         f"plot {instrument} --from {LAST} --to {LAST}",
         "status",
