@@ -5,15 +5,18 @@ before anything is loaded.
 from __future__ import annotations
 
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import obstore
 import pytest
 import yaml
 
 from assets_tests.integration.test_cli import said
 from assets_tests.support.described import resolved
 from assets_tests.support.pence_vendor import DAYS, HEADER, Daily, write_files
+from assets_tests.support.servers.ministack import MinistackS3
 from lakehouse import catalog
 from lakehouse.api import Lake
 from lakehouse.domains.market.bars.config import SourceConfig
@@ -184,3 +187,29 @@ def test_check__warns_of_names_that_match_no_pattern(file: Path, vendor: Vendor,
     printed = checked(file, str(vendor.folder), str(tmp_path / "files"), code=0)
     assert "bars: 4 objects" in printed
     assert "1 object matches no pattern: extra.csv" in printed
+
+
+def test_check__warns_of_an_empty_place(file: Path, vendor: Vendor, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "warning its place is empty" in checked(file, str(vendor.folder), str(tmp_path / "empty"), code=0)
+
+
+def test_init__reads_one_file_alone(defs: Path, vendor: Vendor) -> None:
+    said("init", "one", "--from", str(vendor.folder / "VOD" / "VOD_20240312.csv"), "--market", "XLON", code=0)
+    text = (defs / "market" / "one" / "defs.yaml").read_text()
+    assert f"url: {vendor.folder / 'VOD'}" in text.replace("'", "")
+    assert "# 1 of 1 names match" in text
+
+
+@pytest.mark.parametrize("place", ["s3://{bucket}/feed", "s3://{bucket}/feed/VOD/VOD_20240312.csv"])
+def test_init__reads_a_bucket_and_one_of_its_objects(
+    place: str, defs: Path, vendor: Vendor, ministack_s3: MinistackS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = ministack_s3.create_bucket(f"vendor-{uuid.uuid4().hex}")
+    for path in vendor.folder.rglob("*.csv"):
+        obstore.put(ministack_s3.store(bucket), f"feed/{path.relative_to(vendor.folder)}", path.read_bytes())
+    for name, value in ministack_s3.environment().items():
+        monkeypatch.setenv(name, value)
+    said("init", "acme", "--from", place.format(bucket=bucket), "--market", "XLON", code=0)
+    catalog._described.cache_clear()
+    assert "start_at timestamp UTC 2024-03-12 08:00:00" in said("check", "acme", code=0)

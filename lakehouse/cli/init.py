@@ -71,6 +71,7 @@ def _require_new(name: str, target: Path) -> None:
 
 
 def _sample(place: str) -> Sample:
+    """The objects below a place; of a file or a bucket's object, it alone."""
     from lakehouse.domains.market.guess.guess import sample_of
     from lakehouse.ingest.object_store import objects_at
     from lakehouse.urls import scheme_of
@@ -78,10 +79,13 @@ def _sample(place: str) -> Sample:
     url = place
     if scheme_of(place) is None:
         path = Path(place).expanduser().absolute()
-        url = str(path.parent if path.is_file() else path)
+        url = str(path)
+        if path.is_file():
+            return sample_of(str(path.parent), objects_at(str(path.parent))).only(path.name)
     sample = sample_of(url, objects_at(url))
-    if url != place and Path(place).is_file():
-        return sample.only(Path(place).name)
+    above, _, name = url.rstrip("/").rpartition("/")
+    if not sample.rows and scheme_of(above) is not None and not above.endswith("/"):
+        sample = sample_of(above, objects_at(above)).only(name)
     if not sample.rows:
         raise SourceError(f"{place} has no objects; name a folder or bucket with the vendor's files, or one of them")
     return sample

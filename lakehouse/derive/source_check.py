@@ -76,8 +76,14 @@ def _remarks(found: Rehearsal) -> Iterator[Remark]:
     dataset = found.dataset
     if not found.found:
         lands = isinstance(dataset.origin, ObjectOrigin) and dataset.origin.land is not None
-        what = "it is read by a load only" if lands else f"it offers nothing that {dataset.name} would load"
-        yield Remark("note" if lands else "error", f"{what}{_what_there_is(found)}")
+        if lands:
+            yield Remark("note", "its place is read by a cursor, in a load only")
+        elif found.skipped:
+            there = "".join(f"; {each}" for each in found.skipped)
+            what = f"it offers nothing that {dataset.name} would load{there}"
+            yield Remark("error", f"{what}. Correct `pattern` and `date_format`, or the place")
+        else:
+            yield Remark("warning", "its place is empty")
     yield from (Remark("warning", str(each)) for each in found.skipped if found.found)
     unreadable = [each.error for each in found.read if each.error is not None]
     yield from (Remark("error", error) for error in unreadable[:_NAMED])
@@ -96,9 +102,3 @@ def _remarks(found: Rehearsal) -> Iterator[Remark]:
         )
     mistakes = dict.fromkeys(mistake for each in found.read for mistake in each.mistakes)
     yield from (Remark("hint", mistake) for mistake in islice(mistakes, _NAMED))
-
-
-def _what_there_is(found: Rehearsal) -> str:
-    if not found.skipped:
-        return "; its place is empty"
-    return "".join(f"; {each}" for each in found.skipped) + ". Correct `pattern` and `date_format`, or the place"

@@ -202,7 +202,9 @@ def _entries_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
         ]
         # A place also names positions of lists and members of unions.
         models = inner or [each for each in models if each.__name__ == part] or models
-    return list(dict.fromkeys(field.alias or name for each in models for name, field in each.model_fields.items()))
+    fields = [entry for each in models for entry in each.model_fields.items()]
+    # What is left out of a dump is there for old files alone.
+    return list(dict.fromkeys(field.alias or name for name, field in fields if not field.exclude))
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
