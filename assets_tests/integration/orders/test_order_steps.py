@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -103,6 +104,26 @@ def test_acknowledge__rejects_what_cannot_be_met(shop: Database, members: dict[s
         assert stock(connection) == before
         assert connection.execute("SELECT count(*) FROM orders.orders").fetchone() == (0,)
         assert notifications(connection, "a") == []
+
+
+def test_acknowledge__takes_stock_that_is_given_back_while_it_waits(shop: Database) -> None:
+    submit(shop, request("a", products={"1": 1}))
+    with shop.connect() as giving, shop.connect() as taking, ThreadPoolExecutor(1) as pool:
+        with giving.transaction():
+            giving.execute("UPDATE orders.inventory SET quantity = 0 WHERE product_id = 1")
+        with giving.transaction():
+            giving.execute("UPDATE orders.inventory SET quantity = 1 WHERE product_id = 1")
+            taken = pool.submit(_acknowledged, taking)
+            # It waits for the row that is given back.
+            while not giving.execute("SELECT pid FROM pg_locks WHERE NOT granted").fetchone():
+                assert not taken.done()
+        assert isinstance(taken.result(30), steps.Acknowledged)
+        assert stock(giving)[1] == 0
+
+
+def _acknowledged(connection: psycopg.Connection) -> steps.Acknowledged | steps.Rejected:
+    with connection.transaction():
+        return steps.acknowledge(connection, "a")
 
 
 def test_acknowledge__checks_the_amount_where_products_have_prices(shop: Database) -> None:

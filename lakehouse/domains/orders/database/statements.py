@@ -7,23 +7,27 @@ from __future__ import annotations
 
 RESERVED_FOR = "15 minutes"
 """How long a reservation lasts, and how long an order may take."""
-# Rows are locked in the order of products, so that two orders never wait for each other in a circle. The update sees
-# the quantities of the locked rows, as it follows each row to its newest version.
+# Rows are locked in the order of products, so that two orders never wait for each other in a circle.
+_HOLD = "SELECT product_id, price FROM orders.inventory WHERE product_id = ANY (%(products)s) ORDER BY 1 FOR UPDATE"
+HOLD = f"SELECT count(*) FROM ({_HOLD}) AS held"
+"""Locks the stock of products, for the statements that follow. One statement can't lock it and take from it: PostgreSQL
+computes an update, and checks it, on the row as it was when the statement began, before it turns to the row that
+another one has committed since.
+"""
 _TAKE = """
 WITH line AS (
     SELECT * FROM unnest(%(products)s::int[], %(quantities)s::int[]) AS line (product_id, quantity)
-), held AS MATERIALIZED (
-    SELECT product_id, quantity FROM orders.inventory WHERE product_id = ANY (%(products)s)
-    ORDER BY product_id FOR UPDATE
 ), short AS MATERIALIZED (
-    SELECT min(line.product_id) AS product_id FROM line LEFT JOIN held USING (product_id)
+    SELECT min(line.product_id) AS product_id FROM line LEFT JOIN orders.inventory AS held USING (product_id)
     WHERE held.quantity IS NULL OR held.quantity < line.quantity
 ), taken AS (
     UPDATE orders.inventory i SET quantity = i.quantity - line.quantity FROM line, short
     WHERE i.product_id = line.product_id AND short.product_id IS NULL
 )"""
 TAKE = f"{_TAKE} SELECT product_id FROM short"
-"""Takes stock of all lines, or of none; returns the first product of which there is too little, or NULL."""
+"""Takes stock of all lines, or of none; returns the first product of which there is too little, or NULL. The stock must
+be held.
+"""
 ACKNOWLEDGE = f"""
 {_TAKE}, made AS (
     INSERT INTO orders.orders (order_id, customer_id, order_date, order_status, payment_amount, deadline_at)
@@ -50,14 +54,17 @@ ACKNOWLEDGE = f"""
 )
 SELECT product_id FROM short
 """
-"""Takes the stock of all lines and makes the order; or neither, and returns a product of which there is too little."""
-KNOWN = """
+"""Takes the stock of all lines, which must be held, and makes the order; or neither, and returns a product of which
+there is too little.
+"""
+KNOWN = f"""
 SELECT (SELECT payment_amount::text FROM orders.orders WHERE order_id = %(order)s),
     (SELECT j.reason FROM orders.rejected_requests j JOIN orders.requests r USING (order_id, request)
      WHERE order_id = %(order)s ORDER BY j.rejection_id LIMIT 1),
     EXISTS (SELECT FROM orders.customers WHERE customer_id = %(customer)s),
-    (SELECT jsonb_object_agg(product_id, price) FROM orders.inventory WHERE product_id = ANY (%(products)s))
+    (SELECT jsonb_object_agg(product_id, price) FROM ({_HOLD}) AS held)
 """
+"""What is known of a request. It holds the stock of its products."""
 PAY = """
 WITH new AS (
     INSERT INTO orders.events (order_id, event, body)

@@ -112,6 +112,7 @@ def book(connection: psycopg.Connection, order_id: str) -> Literal["booked", "ca
         return "cancelled"
     if expired:
         lines = {"products": [int(product) for product in expired], "quantities": list(expired.values())}
+        connection.execute(statements.HOLD, lines)
         if _short(connection.execute(statements.TAKE, lines)):
             return "out of stock"
         connection.execute(
