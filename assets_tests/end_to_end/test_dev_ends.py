@@ -102,13 +102,13 @@ def test_a_new_file_reaches_the_marts_after_a_backfill_was_killed(dev: Dev) -> N
         with duckdb.connect(str(dev.home / "warehouse.duckdb"), read_only=True) as marts:
             return {str(day) for (day,) in marts.execute("SELECT DISTINCT session FROM marts.fct_daily_bar").fetchall()}
 
-    wait_until(lambda: {str(KILLED), str(NEW)} <= published(), 180, dev.log)
+    wait_until(lambda: {str(KILLED), str(NEW)} <= published(), 400, dev.log)
 
 
 def test_sigterm_ends_what_a_script_started_in_the_background(dev: Dev) -> None:
     dev.process.terminate()
-    dev.process.wait(60)
-    wait_until(lambda: not processes_of(dev.home), 30, dev.log)
+    dev.process.wait(180)
+    wait_until(lambda: not processes_of(dev.home), 120, dev.log)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, log: Path) -> None:

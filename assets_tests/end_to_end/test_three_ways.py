@@ -184,7 +184,7 @@ def test_a_partition_materialized_by_hand_reaches_the_marts(house: House, launch
 
     house.assert_stored(BY_HAND, "first")
     assert (house.home / "reports/xetra" / f"xetra_daily_report_{BY_HAND[0]}.parquet").exists()
-    until(lambda: house.are_published(BY_HAND, "first"), 120, "the marts' own automation")
+    until(lambda: house.are_published(BY_HAND, "first"), 300, "the marts' own automation")
 
 
 def test_a_backfill_of_a_range_is_one_run(house: House, launched: Launched) -> None:
@@ -197,7 +197,7 @@ def test_a_backfill_of_a_range_is_one_run(house: House, launched: Launched) -> N
     assert tags["dagster/asset_partition_range_start"] == str(BACKFILLED[0])
     assert tags["dagster/asset_partition_range_end"] == str(BACKFILLED[-1])
     house.assert_stored(BACKFILLED, "first")
-    until(lambda: house.are_published(BACKFILLED, "first"), 120, "the marts' own automation")
+    until(lambda: house.are_published(BACKFILLED, "first"), 300, "the marts' own automation")
     assert len(house.dagster.runs(tags=[tag])) == 1
 
 

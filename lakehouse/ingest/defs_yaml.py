@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,9 +31,14 @@ OWN_COMPONENTS = "lakehouse.components."
 class InvalidYaml(SourceError):
     """A defs.yaml has entries that can't be used; `problems` has a line for each."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
+    def __init__(self, message: str, hint: str | None = None, *, problems: Sequence[str] = ()) -> None:
+        super().__init__(message, hint)
         self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, problems: Sequence[str]) -> Self:
+        """The error with all of the problems."""
+        return cls("; ".join(problems), problems=problems)
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ def _described_in(
                 nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
                 problems += yaml_problems(path, nodes[number], error, models[kind])
     if problems:
-        raise InvalidYaml(problems)
+        raise InvalidYaml.of(problems)
     return found
 
 
@@ -154,7 +159,7 @@ def faulty_documents(folder: Path, kind: str, model: type[BaseModel]) -> dict[Pa
                     nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
                     problems += yaml_problems(path, nodes[number], error, model)
         if problems:
-            found[path] = InvalidYaml(problems)
+            found[path] = InvalidYaml.of(problems)
     return found
 
 

@@ -51,7 +51,7 @@ class LakehouseDev:
         *,
         home: Path,
         env: Mapping[str, str],
-        start_timeout: float = 90,
+        start_timeout: float = 240,
     ) -> None:
         self._project = project
         self._start_timeout = start_timeout
@@ -157,7 +157,7 @@ class LakehouseDev:
         )
         return data["runsOrError"]["results"]
 
-    def wait_for_run(self, run_id: str, *, timeout: float = 120) -> str:
+    def wait_for_run(self, run_id: str, *, timeout: float = 300) -> str:
         """The status in which a run ended: SUCCESS, FAILURE or CANCELED.
 
         Raises:
@@ -168,7 +168,7 @@ class LakehouseDev:
             lambda: self.graphql(query, {"id": run_id})["runOrError"], RUN_ENDED, f"run {run_id}", timeout
         )
 
-    def wait_for_backfill(self, backfill_id: str, *, timeout: float = 180) -> str:
+    def wait_for_backfill(self, backfill_id: str, *, timeout: float = 300) -> str:
         """The status in which a backfill ended; COMPLETED_SUCCESS when all its runs succeeded.
 
         Dagster's daemon looks at backfills every 30 s: one takes up to that to start, and again to be ended.
@@ -185,7 +185,7 @@ class LakehouseDev:
             timeout,
         )
 
-    def wait_for_sensor_run(self, sensor: str, *, timeout: float = 90) -> str:
+    def wait_for_sensor_run(self, sensor: str, *, timeout: float = 240) -> str:
         """The id of the newest run that a sensor has requested, as soon as there is one.
 
         Raises:

@@ -65,7 +65,7 @@ class RayCluster:
         log = self._folder / f"{name}.log"
         node = ServerProcess(command, log=log, env=self._env)
         self.nodes.append(node)
-        node.wait_until(lambda: "--block" in log.read_text(), timeout=60, what="running")
+        node.wait_until(lambda: "--block" in log.read_text(), timeout=240, what="running")
 
     def _end(self) -> None:
         for node in reversed(self.nodes):
