@@ -32,14 +32,19 @@ def prepare(connection: duckdb.DuckDBPyConnection, uri: str, spill: str | None =
     # Bound what is spilled to the system's temporary folder: a runaway query must not fill the disk.
     connection.execute(
         f"""
-        SET TimeZone = 'UTC'; SET enable_progress_bar = false; SET autoinstall_known_extensions = false;
+        SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false;
         SET max_temp_directory_size = '{_SPILL_LIMIT}'
         """
     )
-    # Once a DuckDB has spilled, its folder can't be set again, even to the same value.
+    found = connection.execute("SELECT current_setting('temp_directory'), current_setting('enable_progress_bar')")
+    ((folder, has_bar),) = found.fetchall()
+    # Once a DuckDB has spilled, its folder can't be set again, even to the same value; nor can the bar be in a notebook
+    # without ipywidgets, where there is none.
     spill = spill or spill_folder()
-    if connection.execute("SELECT current_setting('temp_directory')").fetchone() != (spill,):
+    if folder != spill:
         connection.execute(f"SET temp_directory = {literal(spill)}")
+    if has_bar:
+        connection.execute("SET enable_progress_bar = false")
     if is_remote(uri):
         _read_s3(connection)
     return connection
