@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without bytecode every process compiles Lakehouse and the tests again: eight seconds of a core for each of pytest's.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install install-dev demo dev test test-fast test-all test-unit soak bench check lock clean
+.PHONY: help install install-dev demo dev test test-fast test-all test-unit soak bench check reference docs lock clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target about; do \
@@ -60,6 +60,12 @@ check: install-dev ## ruff, mypy and the direction of imports
 reference: install-dev
 	$(BIN)/python -m scripts.reference
 
+# The site of docs/ in .site; fails on a link that leads nowhere. Its generator has an environment of its own.
+docs: install-dev ## builds the site of docs/ in .site
+	$(BIN)/uv venv --quiet --allow-existing .venv-docs
+	$(BIN)/uv pip install --quiet --require-hashes --requirement requirements/docs.txt --python .venv-docs/bin/python
+	.venv-docs/bin/mkdocs build --strict
+
 # Pins the newest versions that pyproject.toml allows, with hashes and without any index's address.
 COMPILE := $(BIN)/uv pip compile --generate-hashes --universal --python-version 3.11 \
 	--no-header --no-annotate --no-strip-extras --upgrade --quiet
@@ -67,6 +73,8 @@ lock: install-dev ## pins the newest versions that pyproject.toml allows
 	$(COMPILE) --group pyproject.toml:installer --output-file requirements/installer.txt
 	$(COMPILE) pyproject.toml --group build --output-file requirements/runtime.txt
 	$(COMPILE) --group dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+	$(COMPILE) --extra deploy pyproject.toml --group build --constraint requirements/runtime.txt --output-file requirements/deploy.txt
+	$(COMPILE) --group docs --output-file requirements/docs.txt
 
 clean: ## removes .venv, the lake in .lakehouse and what dbt made
 	rm -rf $(VENV) .lakehouse dbt_project/target
