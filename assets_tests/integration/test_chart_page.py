@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assets_tests.support.servers.browser import CHROMIUM, OPTIONS
+from assets_tests.support.servers.browser import CHROMIUM, chromium
 from assets_tests.unit.cli.test_plot import action, daily_chart, daily_row, minute_chart
 from lakehouse.cli.plot import write
 from lakehouse.domains.market.bars.chart import Chart
@@ -39,12 +39,8 @@ def years(count: int = 1000) -> Chart:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 def opened(browser: Browser, target: Path, charts: list[Chart], *, is_log: bool = False, width: int = 1300) -> Page:

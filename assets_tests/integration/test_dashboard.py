@@ -29,7 +29,7 @@ from assets_tests.support.dbt_warehouse import (
     write,
     write_actions,
 )
-from assets_tests.support.servers.browser import CHROMIUM, OPTIONS
+from assets_tests.support.servers.browser import CHROMIUM, chromium
 from lakehouse.api import Lake
 from lakehouse.apps.dashboard.pages import PAGES
 from lakehouse.derive.check_history import CheckResult, record
@@ -89,12 +89,8 @@ def url(home: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.mark.parametrize("path", [*PATHS, CHART, f"/movers?source={VENDOR}&session=2024-01-04", "/actions?kind=split"])

@@ -46,11 +46,11 @@ def search(
     from lakehouse.lake.sql import literal
 
     with explained():
-        words, schema = literal(query), _schema(source)
+        words, name = literal(query), _source(source)
         passages = (
-            _similar(query, limit, schema.strip('"'), as_of)
+            _similar(query, limit, name, as_of)
             if by_meaning
-            else _rows(f"FROM {schema}.search({words}, k := {limit})", as_of)
+            else _rows(f'FROM "{name}".search({words}, k := {limit})', as_of)
         )
         found = passages.project(f"name, page, score, {rules.excerpt('body', words)} AS excerpt")
         print_result(console, found, format_of(output), output)
@@ -65,7 +65,7 @@ def show(
 ) -> None:
     """Show the text of a document, page by page."""
     with explained():
-        for number, count, body in _pages(name, page, _schema(source), as_of):
+        for number, count, body in _pages(name, page, f'"{_source(source)}"', as_of):
             console.print(f"[bold]page {number} of {count}[/]", highlight=False)
             console.print(body or "(no text)", highlight=False, markup=False, soft_wrap=True)
 
@@ -80,7 +80,7 @@ def export(
     if format_of(output) is Format.table:
         raise typer.BadParameter(f"'{output}' is none of the formats; name a file that ends in .csv, .json or .parquet")
     with explained():
-        schema = _schema(source)
+        schema = f'"{_source(source)}"'
         pages = _rows(
             f"""
             SELECT files.name, page, files.page_count, body, sha256, files.published_at
@@ -123,8 +123,8 @@ def _pages(name: str, page: int | None, schema: str, as_of: datetime | None) -> 
     return found
 
 
-def _schema(source: str | None) -> str:
-    """The SQL schema of a source of documents.
+def _source(source: str | None) -> str:
+    """The name of a source of documents, which is its SQL schema.
 
     Raises:
         SourceError: the name is unknown, none was named and there are several, or there is no source of documents.
@@ -135,7 +135,7 @@ def _schema(source: str | None) -> str:
 
     names = [each.name for each in sources_of(KIND)]
     if source in names or (source is None and len(names) == 1):
-        return f'"{source or names[0]}"'
+        return source or names[0]
     if source is None and names:
         raise SourceError(f"there are several sources of documents: name one of {', '.join(names)} by --source")
     raise SourceError(f"no source of documents is called '{source}'{did_you_mean(source or '', names)}")

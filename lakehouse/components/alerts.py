@@ -7,7 +7,7 @@ anew. Where notices go belongs in `lakehouse.sinks`.
 
 import json
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -139,7 +139,7 @@ def send(alerts: Iterable[Alert], setting: str, told: Collection[str]) -> tuple[
         The keys that the sink knows now, and what went wrong.
 
     Raises:
-        SinkFault: the setting is no sink.
+        SinkFault: the setting can't be used.
     """
     sink, known, faults = Sink(setting, VARIABLE), list[str](), list[str]()
     is_for_slack = urlsplit(setting).hostname == _SLACK
@@ -152,7 +152,7 @@ def send(alerts: Iterable[Alert], setting: str, told: Collection[str]) -> tuple[
         with sink.opened() as outlet:
             for alert in waiting:
                 try:
-                    outlet.send(Alert(**{**vars(alert), "is_for_slack": is_for_slack}))
+                    outlet.send(replace(alert, is_for_slack=is_for_slack))
                 except NoticeRefused as error:
                     faults.append(f"{alert.key} was refused: {error}")
                 known.append(alert.key)
@@ -166,7 +166,7 @@ def tick(lake: Lake, instance: dg.DagsterInstance, graph: BaseAssetGraph, cursor
     nothing now is told at the next look.
 
     Raises:
-        SinkFault: a setting is no sink.
+        SinkFault: a setting can't be used.
     """
     before = Told.of(cursor, now)
     runs = failed_runs(instance, datetime.fromtimestamp(before.runs_to, UTC))

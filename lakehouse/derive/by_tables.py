@@ -65,19 +65,17 @@ class FromTables:
     compute: Compute | None = None
 
     @property
-    def computed(self) -> list[Relation]:
-        """The relation that `compute` makes, if there is one."""
-        return [] if self.compute is None else [Relation(f"computed_{self.table}")]
+    def _computed(self) -> Relation:
+        return Relation(f"computed_{self.table}")
 
     def query(self, *inputs: Relation) -> Query:
         """The table's query over its inputs."""
-        return self.rule(*inputs, *self.computed)
+        return self.rule(*inputs) if self.compute is None else self.rule(*inputs, self._computed)
 
     def prepare(self, connection: duckdb.DuckDBPyConnection, *inputs: Relation) -> None:
         """Makes what `query` needs beside the inputs."""
-        for name in self.computed:
-            assert self.compute is not None
-            self.compute(connection, name, *inputs)
+        if self.compute is not None:
+            self.compute(connection, self._computed, *inputs)
 
 
 def derive_from_tables(

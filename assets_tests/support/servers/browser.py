@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assets_tests.support.servers.process import MissingBinary
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CHROMIUM = Path("/usr/bin/chromium")
 OPTIONS = [
@@ -18,6 +25,19 @@ OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser, while the context lasts."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 def screenshot(url: str, png: Path, *, wait_for: str, timeout: float = 30) -> Path:
@@ -35,19 +55,13 @@ def screenshot(url: str, png: Path, *, wait_for: str, timeout: float = 30) -> Pa
     """
     if not CHROMIUM.exists():
         raise MissingBinary("chromium is not installed (Debian package: chromium)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as missing:
-        raise MissingBinary("playwright is not installed (Python package: playwright)") from missing
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        try:
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.set_default_timeout(timeout * 1000)
-            page.goto(url)
-            page.get_by_text(wait_for).first.wait_for()
-            page.get_by_text(re.compile("^Loading")).first.wait_for(state="hidden")
-            page.screenshot(path=str(png))
-        finally:
-            browser.close()
+    if find_spec("playwright") is None:
+        raise MissingBinary("playwright is not installed (Python package: playwright)")
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(timeout * 1000)
+        page.goto(url)
+        page.get_by_text(wait_for).first.wait_for()
+        page.get_by_text(re.compile("^Loading")).first.wait_for(state="hidden")
+        page.screenshot(path=str(png))
     return png

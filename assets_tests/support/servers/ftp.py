@@ -15,13 +15,11 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
-from assets_tests.support.servers.process import MissingBinary, ServerProcess, free_port
+from assets_tests.support.servers.process import MissingBinary, ServerProcess, WhileEntered, free_port
 
 
-class FtpServer:
+class FtpServer(WhileEntered):
     """pyftpdlib on 127.0.0.1 that runs while the `with` block does.
 
     Args:
@@ -44,32 +42,24 @@ class FtpServer:
         self._process: ServerProcess | None = None
         self.user, self.password = "me", secrets.token_urlsafe(12)
 
-    def __enter__(self) -> Self:
+    def _enter(self, started: ExitStack) -> None:
         if find_spec("pyftpdlib") is None:
             raise MissingBinary("pyftpdlib is not installed (Python package: pyftpdlib)")
         self.port = free_port()
-        with ExitStack() as started:
-            temporary = TemporaryDirectory(prefix="lakehouse-ftp-", ignore_cleanup_errors=True)
-            self._folder = Path(started.enter_context(temporary))
-            self._folder.chmod(0o755)
-            self.files, self.authority = self._folder / "files", self._folder / "authority.pem"
-            self.files.mkdir()
-            self.url = f"{'ftps' if self._tls else 'ftp'}://{self.user}@localhost:{self.port}"
-            if self._tls:
-                import trustme
+        temporary = TemporaryDirectory(prefix="lakehouse-ftp-", ignore_cleanup_errors=True)
+        self._folder = Path(started.enter_context(temporary))
+        self._folder.chmod(0o755)
+        self.files, self.authority = self._folder / "files", self._folder / "authority.pem"
+        self.files.mkdir()
+        self.url = f"{'ftps' if self._tls else 'ftp'}://{self.user}@localhost:{self.port}"
+        if self._tls:
+            import trustme
 
-                authority = trustme.CA()
-                authority.cert_pem.write_to_path(self.authority)
-                authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(self._certificate)
-            started.callback(self.kill)
-            self.start()
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+            authority = trustme.CA()
+            authority.cert_pem.write_to_path(self.authority)
+            authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(self._certificate)
+        started.callback(self.kill)
+        self.start()
 
     @property
     def _certificate(self) -> Path:

@@ -14,12 +14,11 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from assets_tests.support.servers import browser
-from assets_tests.support.servers.process import ServerError, ServerProcess, free_port, log_tail
+from assets_tests.support.servers.process import ServerError, ServerProcess, WhileEntered, free_port, log_tail
 
 RUN_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 BACKFILL_ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
@@ -28,7 +27,7 @@ BACKFILL_ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED"
 ASSET_JOB = "__ASSET_JOB"
 
 
-class LakehouseDev:
+class LakehouseDev(WhileEntered):
     """`lakehouse dev` on a free port of 127.0.0.1, running while the `with` block does.
 
     Args:
@@ -60,22 +59,14 @@ class LakehouseDev:
         self.log = home / "lakehouse-dev.log"
         self.url = ""
 
-    def __enter__(self) -> Self:
+    def _enter(self, started: ExitStack) -> None:
         self._home.mkdir(parents=True, exist_ok=True)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [str(Path(sys.executable).with_name("lakehouse")), "dev", "--port", str(port)]
-        with ExitStack() as started:
-            process = ServerProcess(command, log=self.log, env=self._env, cwd=self._project)
-            started.callback(process.stop, grace=15)
-            process.wait_until(self._is_loaded, timeout=self._start_timeout, what="answer to GraphQL")
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+        process = ServerProcess(command, log=self.log, env=self._env, cwd=self._project)
+        started.callback(process.stop, grace=15)
+        process.wait_until(self._is_loaded, timeout=self._start_timeout, what="answer to GraphQL")
 
     def graphql(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The `data` of the answer to a GraphQL request.

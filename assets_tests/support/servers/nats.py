@@ -10,13 +10,11 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
-from assets_tests.support.servers.process import ServerProcess, free_port, require_binary
+from assets_tests.support.servers.process import ServerProcess, WhileEntered, free_port, require_binary
 
 
-class NatsServer:
+class NatsServer(WhileEntered):
     """A nats-server with JetStream on 127.0.0.1 that runs while the `with` block does.
 
     Args:
@@ -35,22 +33,14 @@ class NatsServer:
         self.url = ""
         self._process: ServerProcess | None = None
 
-    def __enter__(self) -> Self:
+    def _enter(self, started: ExitStack) -> None:
         self._binary = require_binary("nats-server", "nats-server")
         self._port = free_port()
         self.url = f"nats://127.0.0.1:{self._port}"
-        with ExitStack() as started:
-            folder = TemporaryDirectory(prefix="lakehouse-nats-", ignore_cleanup_errors=True)
-            self._folder = Path(started.enter_context(folder))
-            started.callback(self.kill)
-            self.start()
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+        folder = TemporaryDirectory(prefix="lakehouse-nats-", ignore_cleanup_errors=True)
+        self._folder = Path(started.enter_context(folder))
+        started.callback(self.kill)
+        self.start()
 
     def start(self) -> None:
         """Start it, again if it was killed: on the same port, with the same streams.

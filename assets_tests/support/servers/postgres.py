@@ -13,36 +13,26 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
 import psycopg
 
-from assets_tests.support.servers.process import MissingBinary, ServerProcess, free_port
+from assets_tests.support.servers.process import MissingBinary, ServerProcess, WhileEntered, free_port
 from lakehouse.servers.postgres import Database, Place, database
 
 DEBIAN_BINARIES = Path("/usr/lib/postgresql/15/bin")
 _numbers = count()
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(WhileEntered):
     """The embedded server, in a folder of its own, while the `with` block runs."""
 
-    def __enter__(self) -> Self:
-        with ExitStack() as started:
-            folder = started.enter_context(TemporaryDirectory(prefix="lakehouse-postgres-"))
-            self.place = Place(Path(folder) / "postgres")
-            self.server = started.enter_context(database(self.place))
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+    def _enter(self, started: ExitStack) -> None:
+        folder = started.enter_context(TemporaryDirectory(prefix="lakehouse-postgres-"))
+        self.place = Place(Path(folder) / "postgres")
+        self.server = started.enter_context(database(self.place))
 
 
-class DebianPostgres:
+class DebianPostgres(WhileEntered):
     """Debian's PostgreSQL 15, on a port of 127.0.0.1; as root it runs as the user `postgres`.
 
     Raises (on entering):
@@ -50,44 +40,36 @@ class DebianPostgres:
         ServerError: it did not start; with the end of its log.
     """
 
-    def __enter__(self) -> Self:
+    def _enter(self, started: ExitStack) -> None:
         if not DEBIAN_BINARIES.is_dir():
             raise MissingBinary("PostgreSQL 15 is not installed (Debian package: postgresql-15)")
-        with ExitStack() as started:
-            folder = Path(started.enter_context(TemporaryDirectory(prefix="lakehouse-debian-postgres-")))
-            data, port = folder / "data", free_port()
-            data.mkdir()
-            as_user = []
-            if os.geteuid() == 0:
-                as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
-                folder.chmod(0o755)
-                shutil.chown(data, "postgres", "postgres")
-            binary = [*as_user, str(DEBIAN_BINARIES / "initdb")]
-            subprocess.run(
-                [*binary, "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"],
-                check=True,
-                capture_output=True,
-                cwd="/",
-            )
-            settings = {"port": str(port), "listen_addresses": "127.0.0.1", "wal_level": "logical"}
-            settings |= {"unix_socket_directories": "", "max_connections": "200"}
-            options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-            process = ServerProcess(
-                [*as_user, str(DEBIAN_BINARIES / "postgres"), "-D", str(data), *options],
-                log=folder / "log",
-                env=dict(os.environ),
-                cwd=Path("/"),
-            )
-            started.callback(process.stop)
-            self.server = Database(f"postgresql://postgres@127.0.0.1:{port}/postgres")
-            process.wait_until(self._answers, timeout=30, what="answer")
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+        folder = Path(started.enter_context(TemporaryDirectory(prefix="lakehouse-debian-postgres-")))
+        data, port = folder / "data", free_port()
+        data.mkdir()
+        as_user = []
+        if os.geteuid() == 0:
+            as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+            folder.chmod(0o755)
+            shutil.chown(data, "postgres", "postgres")
+        binary = [*as_user, str(DEBIAN_BINARIES / "initdb")]
+        subprocess.run(
+            [*binary, "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
+        settings = {"port": str(port), "listen_addresses": "127.0.0.1", "wal_level": "logical"}
+        settings |= {"unix_socket_directories": "", "max_connections": "200"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        process = ServerProcess(
+            [*as_user, str(DEBIAN_BINARIES / "postgres"), "-D", str(data), *options],
+            log=folder / "log",
+            env=dict(os.environ),
+            cwd=Path("/"),
+        )
+        started.callback(process.stop)
+        self.server = Database(f"postgresql://postgres@127.0.0.1:{port}/postgres")
+        process.wait_until(self._answers, timeout=30, what="answer")
 
     def _answers(self) -> bool:
         try:

@@ -13,8 +13,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 LOG_TAIL_LINES = 25
 
@@ -76,6 +78,32 @@ def run_to_end(command: Sequence[str], *, log: Path, env: Mapping[str, str], tim
     if done.returncode != 0:
         raise ServerError(f"{' '.join(command)} ended with {done.returncode}\n{output}{log_tail(log)}")
     return output
+
+
+class WhileEntered:
+    """Something that runs while its `with` block does: what `_enter` has put on its stack is ended, in reverse, at the
+    end of the block, and also where the start fails half way.
+    """
+
+    def __enter__(self) -> Self:
+        with ExitStack() as started:
+            self._enter(started)
+            self._running = started.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running.close()
+
+    def _enter(self, started: ExitStack) -> None:
+        """Start it; put on `started` what ends it.
+
+        Raises:
+            MissingBinary: something is not installed.
+            ServerError: it did not start.
+        """
+        raise NotImplementedError
 
 
 class ServerProcess:

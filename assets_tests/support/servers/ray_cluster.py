@@ -12,15 +12,13 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
-from assets_tests.support.servers.process import MissingBinary, ServerProcess, free_port
+from assets_tests.support.servers.process import MissingBinary, ServerProcess, WhileEntered, free_port
 
 _STORE_BYTES = 100 * 2**20
 
 
-class RayCluster:
+class RayCluster(WhileEntered):
     """Two nodes of one CPU on 127.0.0.1 while the `with` block runs.
 
     Args:
@@ -35,29 +33,21 @@ class RayCluster:
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = (
-            dict(os.environ) | dict(env) | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-        )
+        # Beside other tests a node may take long to answer; it is dead only when it ends.
+        patience = {"RAY_health_check_timeout_ms": "60000", "RAY_health_check_failure_threshold": "20"}
+        self._env = dict(os.environ) | dict(env) | patience | {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
-    def __enter__(self) -> Self:
+    def _enter(self, started: ExitStack) -> None:
         if find_spec("ray") is None:
             raise MissingBinary("Ray is not installed (Python package: ray)")
         port = free_port()
         self.address = f"127.0.0.1:{port}"
-        with ExitStack() as started:
-            # Ray's sockets have names of 107 bytes at most, so its folder has a short one.
-            self._folder = Path(started.enter_context(TemporaryDirectory(prefix="ray-", dir="/tmp")))
-            started.callback(self._end)
-            self.nodes: list[ServerProcess] = []
-            self._start("head", "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}")
-            self._start("second", f"--address={self.address}")
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+        # Ray's sockets have names of 107 bytes at most, so its folder has a short one.
+        self._folder = Path(started.enter_context(TemporaryDirectory(prefix="ray-", dir="/tmp")))
+        started.callback(self._end)
+        self.nodes: list[ServerProcess] = []
+        self._start("head", "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        self._start("second", f"--address={self.address}")
 
     def _start(self, name: str, *options: str) -> None:
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address=127.0.0.1"]

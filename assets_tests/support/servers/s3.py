@@ -10,16 +10,16 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
 import obstore
 from obstore.store import S3Store
 
+from assets_tests.support.servers.process import WhileEntered
+
 REGION = "us-east-1"
 
 
-class S3Server:
+class S3Server(WhileEntered):
     """An S3 server on 127.0.0.1 that runs while the `with` block does.
 
     Attributes:
@@ -31,18 +31,10 @@ class S3Server:
     access_key: str
     secret_key: str
 
-    def __enter__(self) -> Self:
-        with ExitStack() as started:
-            # A process killed a moment ago may still be closing a file.
-            folder = TemporaryDirectory(prefix="lakehouse-s3-", ignore_cleanup_errors=True)
-            self._start(Path(started.enter_context(folder)), started)
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+    def _enter(self, started: ExitStack) -> None:
+        # A process killed a moment ago may still be closing a file.
+        folder = TemporaryDirectory(prefix="lakehouse-s3-", ignore_cleanup_errors=True)
+        self._start(Path(started.enter_context(folder)), started)
 
     def _start(self, folder: Path, started: ExitStack) -> None:
         """Start the server's processes in `folder`; put on `started` what ends them.

@@ -11,13 +11,11 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
-from assets_tests.support.servers.process import MissingBinary, ServerProcess, free_port
+from assets_tests.support.servers.process import MissingBinary, ServerProcess, WhileEntered, free_port
 
 
-class MongoServer:
+class MongoServer(WhileEntered):
     """A server on 127.0.0.1 that runs while the `with` block does.
 
     Attributes:
@@ -28,24 +26,16 @@ class MongoServer:
         ServerError: it did not start; with the end of its log.
     """
 
-    def __enter__(self) -> Self:
+    def _enter(self, started: ExitStack) -> None:
         self._binary = Path(sys.executable).with_name("secantusd-py")
         if not self._binary.exists():
             raise MissingBinary("secantusd-py is not installed (Python package: secantusdb)")
         self._port = free_port()
         self.url = f"mongodb://127.0.0.1:{self._port}/shop?directConnection=true"
-        with ExitStack() as started:
-            folder = TemporaryDirectory(prefix="lakehouse-mongo-", ignore_cleanup_errors=True)
-            self._folder = Path(started.enter_context(folder))
-            started.callback(self.kill)
-            self.start()
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+        folder = TemporaryDirectory(prefix="lakehouse-mongo-", ignore_cleanup_errors=True)
+        self._folder = Path(started.enter_context(folder))
+        started.callback(self.kill)
+        self.start()
 
     def start(self) -> None:
         """Start it, again if it was killed: on the same port, with the same data.

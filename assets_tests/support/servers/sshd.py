@@ -14,12 +14,10 @@ import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
-from typing import Self
 
 import asyncssh
 
-from assets_tests.support.servers.process import ServerProcess, free_port, require_binary
+from assets_tests.support.servers.process import ServerProcess, WhileEntered, free_port, require_binary
 
 CONFIGURATION = """\
 ListenAddress 127.0.0.1
@@ -36,7 +34,7 @@ ForceCommand internal-sftp
 """
 
 
-class Sshd:
+class Sshd(WhileEntered):
     """sshd on 127.0.0.1 that runs while the `with` block does.
 
     Attributes:
@@ -52,40 +50,32 @@ class Sshd:
     def __init__(self) -> None:
         self._process: ServerProcess | None = None
 
-    def __enter__(self) -> Self:
+    def _enter(self, started: ExitStack) -> None:
         binary = require_binary("sshd", "openssh-server")
         self.user = pwd.getpwuid(os.getuid() or pwd.getpwnam("nobody").pw_uid)
         self.port = free_port()
-        with ExitStack() as started:
-            temporary = TemporaryDirectory(prefix="lakehouse-sshd-", ignore_cleanup_errors=True)
-            self._folder = Path(started.enter_context(temporary))
-            self._folder.chmod(0o755)
-            # PAM's rules go by the program's name: those of the machine's own sshd write to its logs and need root.
-            self._program = self._folder / "lakehouse-sshd"
-            self._program.symlink_to(binary)
-            self.files = self._folder / "files"
-            self.files.mkdir()
-            self.url = f"sftp://{self.user.pw_name}@127.0.0.1:{self.port}{self.files}"
-            self.key_file, self.known_hosts = self._folder / "user_key", self._folder / "known_hosts"
-            user_key, host_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
-            user_key.write_private_key(self.key_file)
-            user_key.write_public_key(self._folder / "authorized_keys")
-            host_key.write_private_key(self._folder / "host_key")
-            for private in (self.key_file, self._folder / "host_key"):
-                private.chmod(0o600)
-            self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {host_key.export_public_key().decode()}")
-            (self._folder / "sshd_config").write_text(CONFIGURATION.format(port=self.port, folder=self._folder))
-            if os.getuid() == 0:
-                os.chown(self._folder / "host_key", self.user.pw_uid, self.user.pw_gid)
-            started.callback(self.kill)
-            self.start()
-            self._running = started.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._running.close()
+        temporary = TemporaryDirectory(prefix="lakehouse-sshd-", ignore_cleanup_errors=True)
+        self._folder = Path(started.enter_context(temporary))
+        self._folder.chmod(0o755)
+        # PAM's rules go by the program's name: those of the machine's own sshd write to its logs and need root.
+        self._program = self._folder / "lakehouse-sshd"
+        self._program.symlink_to(binary)
+        self.files = self._folder / "files"
+        self.files.mkdir()
+        self.url = f"sftp://{self.user.pw_name}@127.0.0.1:{self.port}{self.files}"
+        self.key_file, self.known_hosts = self._folder / "user_key", self._folder / "known_hosts"
+        user_key, host_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+        user_key.write_private_key(self.key_file)
+        user_key.write_public_key(self._folder / "authorized_keys")
+        host_key.write_private_key(self._folder / "host_key")
+        for private in (self.key_file, self._folder / "host_key"):
+            private.chmod(0o600)
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {host_key.export_public_key().decode()}")
+        (self._folder / "sshd_config").write_text(CONFIGURATION.format(port=self.port, folder=self._folder))
+        if os.getuid() == 0:
+            os.chown(self._folder / "host_key", self.user.pw_uid, self.user.pw_gid)
+        started.callback(self.kill)
+        self.start()
 
     def put(self, name: str, content: bytes) -> None:
         """Writes a file below the folder that is offered, and the folders above it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -78,6 +79,17 @@ def age(since: datetime | None, now: datetime) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:,.0f} {unit} ago"
     return f"{seconds:.0f} s ago"
+
+
+def sums(rows: Iterable[Row], value: Callable[[Row], float], most: int) -> dict[str, float]:
+    """The sums of a value by the bins of the rows' days (column `day`), in their order; see `bins`."""
+    known = list(rows)
+    bin_of = bins([row["day"] for row in known], most)
+    found: dict[str, float] = {}
+    for row in known:
+        name = str(bin_of[row["day"]])
+        found[name] = found.get(name, 0) + value(row)
+    return found
 
 
 def bins(days: list[date], most: int) -> dict[date, date]:

@@ -6,7 +6,7 @@ from lakehouse.api import Lake
 from lakehouse.apps.charts.svg import bars, line
 from lakehouse.apps.dashboard.answer import Answer, Asked
 from lakehouse.apps.dashboard.pages.checks import checks_of, counted
-from lakehouse.apps.dashboard.reading import bins, mart_row, mart_rows, marts
+from lakehouse.apps.dashboard.reading import bins, mart_row, mart_rows, marts, sums
 from lakehouse.lake.sql import literal
 
 _BINS = 40
@@ -63,11 +63,7 @@ def make(lake: Lake, asked: Asked) -> Answer:
     entries = mart_rows(
         lake, f"SELECT day, count(*) AS entries FROM marts.fct_entry WHERE {wanted} GROUP BY day ORDER BY day"
     )
-    bin_of = bins([each["day"] for each in entries], _BINS)
-    counts: dict[str, float] = {}
-    for each in entries:
-        name = str(bin_of[each["day"]])
-        counts[name] = counts.get(name, 0) + each["entries"]
+    counts = sums(entries, lambda each: each["entries"], _BINS)
     types = mart_rows(
         lake,
         f"""

@@ -6,7 +6,7 @@ from lakehouse.api import Lake
 from lakehouse.apps.charts.svg import bars
 from lakehouse.apps.dashboard.answer import Answer, Asked
 from lakehouse.apps.dashboard.pages.checks import checks_of, counted
-from lakehouse.apps.dashboard.reading import bins, mart_row, mart_rows, marts
+from lakehouse.apps.dashboard.reading import mart_row, mart_rows, marts, sums
 
 _BINS = 40
 
@@ -27,11 +27,7 @@ def make(lake: Lake, asked: Asked) -> Answer:
     if not totals["orders"]:
         return Answer("orders.html", {"totals": None})
     by_day = mart_rows(lake, "SELECT order_day AS day, count(*) AS orders FROM marts.fct_order GROUP BY ALL ORDER BY 1")
-    of_day = bins([each["day"] for each in by_day], _BINS)
-    counts: dict[str, float] = {}
-    for each in by_day:
-        name = str(of_day[each["day"]])
-        counts[name] = counts.get(name, 0) + each["orders"]
+    counts = sums(by_day, lambda each: each["orders"], _BINS)
     funnel = mart_rows(
         lake,
         "SELECT stage, sum(order_count)::BIGINT AS orders FROM marts.order_funnel GROUP BY stage, stage_number "

@@ -6,7 +6,7 @@ from lakehouse.api import Lake
 from lakehouse.apps.charts.svg import bars
 from lakehouse.apps.dashboard.answer import Answer, Asked
 from lakehouse.apps.dashboard.pages.checks import checks_of, counted
-from lakehouse.apps.dashboard.reading import bins, mart_row, mart_rows, marts
+from lakehouse.apps.dashboard.reading import mart_row, mart_rows, marts, sums
 
 _BINS = 40
 
@@ -36,11 +36,7 @@ def make(lake: Lake, asked: Asked) -> Answer:
         "SELECT day, sum(sales)::DOUBLE AS sales, -sum(cancelled)::DOUBLE AS cancelled FROM marts.revenue "
         "GROUP BY day ORDER BY day",
     )
-    of_day = bins([each["day"] for each in by_day], _BINS)
-    days = sorted(set(of_day.values()))
-    revenue = [0.0] * len(days)
-    for each in by_day:
-        revenue[days.index(of_day[each["day"]])] += each["sales"] - each["cancelled"]
+    revenue = sums(by_day, lambda each: each["sales"] - each["cancelled"], _BINS)
     countries = mart_rows(
         lake,
         "SELECT country, sum(revenue)::DOUBLE AS revenue, sum(invoice_count)::BIGINT AS invoices FROM marts.revenue "
@@ -60,7 +56,7 @@ def make(lake: Lake, asked: Asked) -> Answer:
         "retail.html",
         {
             "totals": {**totals, **people},
-            "picture": bars([str(day) for day in days], {"net sales": [max(each, 0) for each in revenue]}, "net sales"),
+            "picture": bars(list(revenue), {"net sales": [max(each, 0) for each in revenue.values()]}, "net sales"),
             "countries": countries,
             "items": items,
             "checks": checks,
