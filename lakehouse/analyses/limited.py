@@ -6,11 +6,8 @@ output. Both are processes of the same installation; rows, inputs and bundles of
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -19,6 +16,7 @@ from typing import Any
 from lakehouse.analyses.registry import Task
 from lakehouse.analyses.spec import AnalysisError, Definition
 from lakehouse.analyses.tables import Reading
+from lakehouse.child_process import ask
 from lakehouse.lake.lake import Lake
 
 NO_MEMORY = 70
@@ -81,36 +79,21 @@ def run_limited(requests: list[Request]) -> list[Outcome]:
     """
     limits = requests[0].limits
     sent = pickle.dumps(limits) + pickle.dumps(requests)
-    command = [sys.executable, "-m", f"{__package__}.child"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
-    ) as process:
-        try:
-            answer, _ = process.communicate(sent, timeout=limits.seconds)
-        except subprocess.TimeoutExpired:
-            raise _out_of_time(limits) from None
-        finally:
-            # Also what the child has started, and also on Ctrl-C.
-            _end(process)
-    if process.returncode == 0:
+    try:
+        status, answer = ask(f"{__package__}.child", sent, limits.seconds)
+    except TimeoutError:
+        raise _out_of_time(limits) from None
+    if status == 0:
         found: list[Outcome] = pickle.loads(answer)
         return found
-    if -process.returncode in (signal.SIGXCPU, signal.SIGALRM):
+    if -status in (signal.SIGXCPU, signal.SIGALRM):
         raise _out_of_time(limits)
-    if process.returncode == NO_MEMORY or -process.returncode in (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV):
+    if status == NO_MEMORY or -status in (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV):
         raise AnalysisError(
             f"the run took more than {limits.megabytes:,} MB of memory and was ended; read fewer rows, or allow more "
             "by --megabytes, or by megabytes in its defs.yaml"
         )
-    raise AnalysisError(f"the run's process ended with status {process.returncode}; its messages say why")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
+    raise AnalysisError(f"the run's process ended with status {status}; its messages say why")
 
 
 def _out_of_time(limits: Limits) -> AnalysisError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from assets_tests.support.servers.browser import CHROMIUM, OPTIONS
+from assets_tests.support.servers.browser import CHROMIUM, chromium
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.ingest.ledger import LEDGER
@@ -95,30 +95,26 @@ def test_page__finds_a_column_by_a_word_without_a_network(
 ) -> None:
     if not CHROMIUM.exists():
         pytest.skip("chromium is not installed (Debian package: chromium)")
-    sync_api = pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("playwright.sync_api")
     file = tmp_path / "catalog.html"
     assert CliRunner().invoke(app, ["catalog", "--output", str(file)]).exit_code == 0
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        try:
-            page = browser.new_page(viewport={"width": viewport[0], "height": viewport[1]})
-            asked, failures = [], []
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("pageerror", lambda error: failures.append(str(error)))
-            page.goto(file.as_uri())
-            page.fill("#words", "customer_id")
-            found = page.locator("nav a b").all_inner_texts()
-            assert {"retail.sale_lines", "marts.fct_sale_line", "orders.orders"} <= set(found)
-            assert "xetra.bars" not in found
-            page.locator("nav a", has_text="retail.sale_lines").click()
-            page.locator("h2", has_text="retail.sale_lines").wait_for()
-            assert page.locator("article mark").first.inner_text() == "customer_id"
-            assert page.locator(".pii").first.inner_text() == "personal"
-            page.fill("#words", "skipped_objects")
-            page.goto(f"{file.as_uri()}#lake.skipped_objects")
-            assert re.search(r"rows\s+2\b", page.locator("dl").inner_text())
-            assert page.evaluate("document.documentElement.scrollWidth") == viewport[0]
-            assert {url.partition("#")[0] for url in asked} == {file.as_uri()}
-            assert failures == []
-        finally:
-            browser.close()
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": viewport[0], "height": viewport[1]})
+        asked, failures = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.goto(file.as_uri())
+        page.fill("#words", "customer_id")
+        found = page.locator("nav a b").all_inner_texts()
+        assert {"retail.sale_lines", "marts.fct_sale_line", "orders.orders"} <= set(found)
+        assert "xetra.bars" not in found
+        page.locator("nav a", has_text="retail.sale_lines").click()
+        page.locator("h2", has_text="retail.sale_lines").wait_for()
+        assert page.locator("article mark").first.inner_text() == "customer_id"
+        assert page.locator(".pii").first.inner_text() == "personal"
+        page.fill("#words", "skipped_objects")
+        page.goto(f"{file.as_uri()}#lake.skipped_objects")
+        assert re.search(r"rows\s+2\b", page.locator("dl").inner_text())
+        assert page.evaluate("document.documentElement.scrollWidth") == viewport[0]
+        assert {url.partition("#")[0] for url in asked} == {file.as_uri()}
+        assert failures == []

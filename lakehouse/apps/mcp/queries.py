@@ -7,14 +7,12 @@ and the server goes on.
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
 from threading import BoundedSemaphore
 from typing import Any
 
+from lakehouse.child_process import ask
 from lakehouse.errors import LakehouseError, QueryLimitReached, QueryNotAllowed
 from lakehouse.lake.locked import Limits
 
@@ -62,34 +60,20 @@ def answer(question: Question, limits: Limits) -> Rows:
         QueryFailed: the query is wrong, or does more than select from tables.
         QueryLimitReached: it takes too long or too much memory.
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", f"{__package__}.child"]
-    with (
-        _AT_ONCE,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
-        ) as process,
-    ):
+    with _AT_ONCE:
         try:
-            said, _ = process.communicate(json.dumps(asdict(question)).encode(), limits.seconds + _OPENING_S)
-        except subprocess.TimeoutExpired:
+            status, said = ask(
+                f"{__package__}.child", json.dumps(asdict(question)).encode(), limits.seconds + _OPENING_S
+            )
+        except TimeoutError:
             raise limits.out_of_time() from None
-        finally:
-            _end(process)
-    if process.returncode == 0:
+    if status == 0:
         found = json.loads(said)
         if "error" in found:
             raise (QueryLimitReached if found["is_limit"] else QueryFailed)(found["error"])
         return Rows(**found)
-    if -process.returncode == signal.SIGALRM:
+    if -status == signal.SIGALRM:
         raise limits.out_of_time()
-    if -process.returncode in (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV):
+    if -status in (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV):
         raise limits.out_of_memory()
-    raise QueryNotAllowed(f"the query's process ended with status {process.returncode}: ask in another way")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return
+    raise QueryNotAllowed(f"the query's process ended with status {status}: ask in another way")
