@@ -102,8 +102,20 @@ def _forget_settings() -> None:
         module.settings.cache_clear()
 
 
+@pytest.fixture
+def restored_environment() -> Iterator[None]:
+    """After a test the environment is what it was before: a `monkeypatch` that has set a variable in the block of another
+    one gives it that one's value at the test's end.
+    """
+    before = os.environ.copy()
+    yield
+    for name in os.environ.keys() - before.keys() - {"PYTEST_CURRENT_TEST"}:
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(autouse=True)
-def own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_environment(tmp_path: Path, restored_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test has a lake of its own (LAKEHOUSE_HOME in its folder) and nothing of the user's settings."""
     for variable in list(os.environ):
         if variable.startswith(("LAKEHOUSE_", "AWS_")) or variable == "DAGSTER_HOME":

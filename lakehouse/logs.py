@@ -57,8 +57,8 @@ class RotatedFile(logging.Handler):
                 os.write(descriptor, line)
             finally:
                 os.close(descriptor)
-        except Exception:
-            # A full disk must not stop a run.
+        except (OSError, TypeError, ValueError):
+            # Neither a full disk nor a message whose arguments don't fit stops a run.
             self.handleError(record)
 
     def _opened(self) -> int:

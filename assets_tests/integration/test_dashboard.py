@@ -230,6 +230,18 @@ def test_dashboard__tells_how_to_begin_where_nothing_is_stored(tmp_path: Path, m
                 assert "<code>lakehouse " in answer.text, path
 
 
+def test_dashboard__answers_for_a_fault_of_its_own_without_its_details() -> None:
+    def failing() -> Lake:
+        raise RuntimeError("a detail")
+
+    with served(failing) as url:
+        answer = httpx.get(f"{url}/")
+    assert answer.status_code == 500
+    assert "RuntimeError: the page could not be made" in answer.text
+    assert "a detail" not in answer.text
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
 def test_dashboard__names_a_damaged_publication(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
     settings.cache_clear()

@@ -37,13 +37,13 @@ def prepare(connection: duckdb.DuckDBPyConnection, uri: str, spill: str | None =
         """
     )
     found = connection.execute("SELECT current_setting('temp_directory'), current_setting('enable_progress_bar')")
-    ((folder, has_bar),) = found.fetchall()
+    ((folder, shows_progress),) = found.fetchall()
     # Once a DuckDB has spilled, its folder can't be set again, even to the same value; nor can the bar be in a notebook
     # without ipywidgets, where there is none.
     spill = spill or spill_folder()
     if folder != spill:
         connection.execute(f"SET temp_directory = {literal(spill)}")
-    if has_bar:
+    if shows_progress:
         connection.execute("SET enable_progress_bar = false")
     if is_remote(uri):
         _read_s3(connection)

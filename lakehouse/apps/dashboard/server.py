@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from lakehouse.api import Lake
 from lakehouse.apps.charts.page import STATIC as CHARTS
@@ -45,7 +46,7 @@ class AddressUnavailable(LakehouseError):
     """The dashboard can't listen on an address; the message names it."""
 
 
-def dashboard(open_lake: OpenLake = Lake.open, host: str = "127.0.0.1") -> Starlette:
+def dashboard(open_lake: OpenLake = Lake.open, host: str = "127.0.0.1") -> ASGIApp:
     """The application.
 
     Args:
@@ -58,11 +59,13 @@ def dashboard(open_lake: OpenLake = Lake.open, host: str = "127.0.0.1") -> Starl
     routes.append(Route("/chart.js", partial(_static, CHARTS / "chart.js", "text/javascript")))
     routes.append(Route("/chart.css", partial(_static, CHARTS / "chart.css", "text/css")))
     routes.append(Mount("/static", StaticFiles(directory=_HERE / "static")))
-    return Starlette(
+    pages = Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, host=host), Middleware(GZipMiddleware, minimum_size=1024)],
-        exception_handlers={HTTPException: _unknown_page},
+        middleware=[Middleware(GZipMiddleware, minimum_size=1024)],
+        exception_handlers={HTTPException: _unknown_page, Exception: _failed_page},
     )
+    # Around the whole: Starlette answers for a fault outside its middleware.
+    return Guard(pages, host)
 
 
 def _static(path: Path, kind: str, request: Request) -> Response:
@@ -77,16 +80,22 @@ def _answer(open_lake: OpenLake, page: Page, request: Request) -> Response:
         return _rendered(page, Answer("error.html", {"error": error}), 404)
     except LakehouseError as error:
         return _rendered(page, Answer("error.html", {"error": error}), 503)
-    except Exception as error:
-        _log.exception("The page %s failed", page.path)
-        shown = f"{type(error).__name__}: the page could not be made; the terminal of the dashboard says why."
-        return _rendered(page, Answer("error.html", {"error": shown}), 500)
+
+
+def _failed_page(request: Request, error: Exception) -> Response:
+    """What is shown for a fault of the dashboard; the server prints where it happened."""
+    shown = f"{type(error).__name__}: the page could not be made; the terminal of the dashboard says why."
+    return _error_page(request, "Failed", shown, 500)
 
 
 def _unknown_page(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    unknown = Page(request.url.path, "Not found", lambda lake, asked: Answer("error.html"))
-    return _rendered(unknown, Answer("error.html", {"error": "There is nothing at this address."}), status)
+    return _error_page(request, "Not found", "There is nothing at this address.", status)
+
+
+def _error_page(request: Request, title: str, error: str, status: int) -> Response:
+    page = Page(request.url.path, title, lambda lake, asked: Answer("error.html"))
+    return _rendered(page, Answer("error.html", {"error": error}), status)
 
 
 def _rendered(page: Page, answer: Answer, status: int = 200) -> Response:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -72,22 +72,34 @@ def transaction(function: Callable[Concatenate[psycopg.Connection, P], R]) -> Ca
     def step(*arguments: Any) -> R:
         context = snapshot_step_context()
         assert context is not None, f"{name} is a step of a workflow"
-        workflow, number, started_ms, pause_s = context.workflow_id, context.function_id, _now_ms(), _FIRST_PAUSE_S
+        workflow, number, started_ms = context.workflow_id, context.function_id, _now_ms()
         with EnterDBOSStepCtx({"name": name, "operationType": "step"}, context):
-            while True:
-                try:
-                    return once(workflow, number, started_ms, arguments)
-                except DBOSException:
-                    # Cancelled, or owned by another process now: not the step's outcome.
-                    raise
-                except Exception as error:
-                    if not is_passing(error):
-                        _get_dbos_instance()._sys_db._record_operation_error(workflow, number, name, started_ms, error)
-                        raise
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            try:
+                return _repeated(partial(once, workflow, number, started_ms, arguments))
+            except DBOSException:
+                # Cancelled, or owned by another process now: not the step's outcome.
+                raise
+            except Exception as error:
+                _get_dbos_instance()._sys_db._record_operation_error(workflow, number, name, started_ms, error)
+                raise
 
     return cast("Callable[P, R]", step)
+
+
+def _repeated(attempt: Callable[[], R]) -> R:
+    """The result of the first attempt that doesn't fail for a passing reason."""
+    import psycopg
+    from sqlalchemy.exc import SQLAlchemyError
+
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            return attempt()
+        except (psycopg.Error, SQLAlchemyError) as error:
+            if not is_passing(error):
+                raise
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def is_passing(error: Exception) -> bool:
