@@ -104,8 +104,8 @@ def _forget_settings() -> None:
 
 @pytest.fixture
 def restored_environment() -> Iterator[None]:
-    """After a test the environment is what it was before: a `monkeypatch` that has set a variable in the block of another
-    one gives it that one's value at the test's end.
+    """After a test the environment is what it was before: a `monkeypatch` that has set a variable in the block of
+    another one gives it that one's value at the test's end.
     """
     before = os.environ.copy()
     yield
