@@ -18,9 +18,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from lakehouse.catalog import database_place
 from lakehouse.errors import DatabaseUnavailable
-from lakehouse.servers.postgres import Database, Place, database, is_running, release
-from lakehouse.settings import PROJECT_ROOT
+from lakehouse.local_dagster.dev import database_held
+from lakehouse.servers.postgres import Database, Place, database, is_running, is_used, release
+from lakehouse.settings import PROJECT_ROOT, settings
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 USE = """
@@ -217,6 +219,31 @@ def test_a_killed_command_leaves_no_server(end: signal.Signals, tmp_path: Path) 
         command.send_signal(end)
         command.wait()
     wait_for_end(place)
+
+
+def test_dev_keeps_the_server_of_a_killed_command_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise no sensor could see that the last worker of the orders died."""
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+    place = database_place(settings())
+    with database_held():
+        assert not is_used(place)
+        command = subprocess.Popen(
+            [sys.executable, "-c", USE, str(place.folder), "wait"],
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with command:
+            assert command.stdout is not None
+            assert command.stdout.readline() == b"it answers\n"
+            # As long as a poll of dev takes.
+            time.sleep(2.5)
+            command.kill()
+        assert is_used(place)
+        os.kill(postmaster(place), signal.SIGKILL)
+        assert is_used(place), "a sensor that connects starts it again"
+    assert not is_used(place)
+    assert not is_running(place)
 
 
 def test_it_stays_where_asked(tmp_path: Path) -> None:

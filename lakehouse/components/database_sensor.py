@@ -11,7 +11,7 @@ from lakehouse.components.sources.run_tags import PARTITION_TAG
 from lakehouse.derive.captured import CapturedSource
 from lakehouse.errors import DatabaseUnavailable, SourceError
 from lakehouse.ingest.postgres.capture import has_news
-from lakehouse.servers.postgres import is_running
+from lakehouse.servers.postgres import is_used
 
 _INTERVAL_S = 30
 _RETRY_S = 600
@@ -31,8 +31,8 @@ def capture_sensor(resolve: Callable[[], CapturedSource], job: str) -> dg.Sensor
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         present = resolve()
-        if present.place.url is None and not is_running(present.place):
-            return dg.SkipReason("The embedded database isn't running, so nothing changes in it")
+        if present.place.url is None and not is_used(present.place):
+            return dg.SkipReason("Nothing uses the embedded database, so nothing changes in it")
         running = dg.RunsFilter(job_name=job, statuses=IN_PROGRESS_RUN_STATUSES)
         if context.instance.get_runs_count(running):
             return dg.SkipReason("A capture is in progress")

@@ -15,7 +15,7 @@ from lakehouse.domains.orders.reading import list_orders
 from lakehouse.domains.orders.source import orders_source, services_folder
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.errors import DatabaseUnavailable
-from lakehouse.servers.postgres import is_running
+from lakehouse.servers.postgres import is_used
 from lakehouse.settings import settings
 from lakehouse.sinks import Sink
 
@@ -78,8 +78,8 @@ def _recovery_sensor(name: str, resolve: Resolve, work: dg.JobDefinition) -> dg.
     )
     def recover(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         place = resolve().place
-        if place.url is None and not is_running(place):
-            return dg.SkipReason("The embedded database isn't running, so no worker is")
+        if place.url is None and not is_used(place):
+            return dg.SkipReason("Nothing uses the embedded database, so no worker runs")
         try:
             with open_desk(place) as desk:
                 found = desk.recover()
@@ -109,8 +109,8 @@ def _overdue_sensor(name: str, resolve: Resolve) -> dg.SensorDefinition:
     )
     def overdue(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         place = resolve().place
-        if place.url is None and not is_running(place):
-            return dg.SkipReason("The embedded database isn't running")
+        if place.url is None and not is_used(place):
+            return dg.SkipReason("Nothing uses the embedded database")
         try:
             with open_desk(place) as desk:
                 desk.mark_failed()

@@ -8,8 +8,10 @@ import os
 import runpy
 import signal
 import sys
+import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,13 +19,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from lakehouse.catalog import database_place
+from lakehouse.errors import DatabaseUnavailable
 from lakehouse.local_dagster.backfill import prepared_home
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
-from lakehouse.servers.postgres import database
+from lakehouse.servers.postgres import Place, database, was_made
 from lakehouse.settings import beside_package, settings
 
 _IN_USE = "dev.lock"
 """A file of the home, on which each `lakehouse dev` holds a shared lock."""
+_MADE_POLL_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 def run_ui(console: Console, port: int) -> NoReturn:
@@ -60,15 +65,47 @@ def run_ui(console: Console, port: int) -> NoReturn:
     workspace = str(beside_package("workspace.yaml"))
     sys.argv = ["dagster", "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
     # The lock and the database last as long as this process.
-    with in_use, _database_held():
+    with in_use, database_held():
         runpy.run_module("dagster", run_name="__main__", alter_sys=True)
     raise SystemExit
 
 
-def _database_held() -> AbstractContextManager[object]:
-    """Keeps the embedded PostgreSQL running where there is one: otherwise each look of a sensor would start it."""
+@contextmanager
+def database_held() -> Iterator[None]:
+    """Keeps the embedded PostgreSQL running, once there is one: otherwise each look of a sensor would start it, and
+    none would see what the last worker left when it was killed, since the server ends with its last user.
+
+    Raises:
+        DatabaseUnavailable: there is one, and it can't be started.
+    """
     place = database_place(settings())
-    return database(place) if place.url is None and place.folder.is_dir() else nullcontext()
+    if place.url is not None:
+        yield
+        return
+    if was_made(place):
+        with database(place):
+            yield
+        return
+    ended = threading.Event()
+    waiting = threading.Thread(target=_hold, args=(place, ended))
+    waiting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        waiting.join()
+
+
+def _hold(place: Place, ended: threading.Event) -> None:
+    """Keeps the server of a place from when it is made until the event."""
+    while not was_made(place):
+        if ended.wait(_MADE_POLL_S):
+            return
+    try:
+        with database(place):
+            ended.wait()
+    except DatabaseUnavailable as error:
+        _log.warning("%s", error)
 
 
 def is_shown(home: Path) -> bool:

@@ -109,6 +109,18 @@ def is_running(place: Place) -> bool:
     return Cluster(place.folder).answers()
 
 
+def is_used(place: Place) -> bool:
+    """Whether a process uses the embedded server of a place, also where the server was killed."""
+    if not was_made(place):
+        return False
+    with (place.folder / "users.lock").open("a") as users, _exclusive(place.folder):
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def was_made(place: Place) -> bool:
     """Whether the embedded server of a place was ever started."""
     return Cluster(place.folder).data.is_dir()
