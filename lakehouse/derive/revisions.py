@@ -86,21 +86,28 @@ def losers(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
     if rows.equal_rows_count:
         key, numbered, number = (*key, "occurrence"), f", {rows.numbering} AS occurrence", ", occurrence"
     on = " AND ".join(f"raw.{column} IS NOT DISTINCT FROM won.{column}" for column in key)
-    # A current row whose key occurs once has won; the others are few.
+    place = f"object, object_version, {rows.part}, row_number"
+    # A current row whose key occurs once has won; the others are few, and found without reading other columns.
     return Query(f"""
-        WITH readable AS NOT MATERIALIZED (
-            SELECT raw.*, stored.is_latest FROM {raw} AS raw JOIN ({references(ledger)}) AS stored
-            ON raw.object = stored.object AND raw.object_version = stored.object_version
-            AND raw.{rows.part} = stored.part AND stored.is_first
+        WITH stored AS MATERIALIZED (
+            SELECT object, object_version, part, is_latest,
+                (object, object_version, part) IN (
+                    SELECT (object, object_version, part) FROM ({rows.held(ledger)})
+                ) AS is_held
+            FROM ({references(ledger)}) WHERE is_first
         ),
-        several AS MATERIALIZED ({_repeated(Relation("readable"), rows)}),
-        contested AS (
-            SELECT * FROM readable
-            WHERE {rows.key_hash} IN (FROM several)
-            OR (object, object_version, {rows.part}) NOT IN (
-                SELECT (object, object_version, part) FROM ({rows.held(ledger)})
-            )
-        )
+        readable AS NOT MATERIALIZED (
+            SELECT raw.object, raw.object_version, raw.{rows.part}, row_number, is_latest, is_held,
+                {rows.key_hash} AS key_hash
+            FROM {raw} AS raw JOIN stored
+            ON raw.object = stored.object AND raw.object_version = stored.object_version
+            AND raw.{rows.part} = stored.part
+        ),
+        several AS MATERIALIZED (SELECT key_hash FROM readable GROUP BY key_hash HAVING count(*) > 1),
+        places AS MATERIALIZED (
+            SELECT DISTINCT {place}, is_latest FROM readable WHERE key_hash IN (FROM several) OR NOT is_held
+        ),
+        contested AS (SELECT raw.*, is_latest FROM {raw} AS raw JOIN places USING ({place}))
         SELECT raw.* EXCLUDE (is_latest{number}),
             CASE WHEN won.object IS NOT NULL AND {same} AND raw.is_latest THEN 'duplicate' ELSE 'superseded' END AS fate
         FROM (SELECT *{numbered} FROM contested) AS raw
