@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lakehouse.errors import did_you_mean
 from lakehouse.governance.roles import Grant, Role, RoleError
 from lakehouse.governance.visible import VisibleTable
-from lakehouse.lake.locked import nodes
-from lakehouse.lake.sql import literal
+from lakehouse.lake.parsed import nodes, parsed
 
 
 @dataclass(frozen=True)
@@ -87,17 +85,11 @@ def require_predicate(text: str, what: str) -> None:
     Raises:
         RoleError: it is more, such as two statements, or reads other tables.
     """
-    import duckdb
-
     advice = "write one condition over the table's columns, such as country = 'France'"
     # On lines of its own, so that a comment doesn't end what follows.
-    query = f"SELECT (\n{text}\n)"
-    with duckdb.connect() as parser:
-        row = parser.execute(f"SELECT json_serialize_sql({literal(query)}, skip_default := true)").fetchone()
-    assert row is not None
-    parsed = json.loads(row[0])
-    if parsed["error"] or len(parsed["statements"]) != 1:
-        raise RoleError(f"{what} is no predicate: {parsed.get('error_message', 'several statements')}; {advice}")
-    selected = parsed["statements"][0]["node"].get("select_list", [])
+    found = parsed(f"SELECT (\n{text}\n)")
+    if found["error"] or len(found["statements"]) != 1:
+        raise RoleError(f"{what} is no predicate: {found.get('error_message', 'several statements')}; {advice}")
+    selected = found["statements"][0]["node"].get("select_list", [])
     if len(selected) != 1 or any(node.get("class") == "SUBQUERY" for node in nodes(selected)):
         raise RoleError(f"{what} reads more than the row; {advice}")

@@ -17,6 +17,7 @@ from lakehouse.lake.compute import Compute, InProcess
 from lakehouse.lake.engine import connect, opened, prepare
 from lakehouse.lake.folders import folders
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
+from lakehouse.lake.parsed import tables_in
 from lakehouse.lake.published import attach_published
 from lakehouse.lake.registry import SHARED_SCHEMA, Kind, MartsFile, Registry
 from lakehouse.lake.sql import Partitions, literal, timestamp_literal
@@ -326,17 +327,19 @@ class Lake:
         return list(found)
 
     def _named_in(self, query: str, connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str]] | None:
-        """The (schema, table) pairs that a query names, with schema "" if it names only the table; None if the query
-        can't be analysed (SHOW, several statements).
+        """The (schema, table) pairs that a query names, with schema "" if it names only the table; None if they are
+        unknown (SHOW, several statements other than SELECT).
         """
         import duckdb
 
         try:
             names = connection.get_table_names(query, qualified=True)
         except duckdb.Error:
-            # DuckDB can't analyse a query with a macro that doesn't exist yet: take everything that could be a table.
-            found = _QUALIFIED.findall(query) if self._calls_in(query) else None
-            return found and [(schema.lower(), table.lower()) for schema, table in found]
+            # DuckDB binds joins by USING, and functions, for which tables and macros would have to exist.
+            if self._calls_in(query):
+                # What a macro of the lake is given may be a table: take everything that could be one.
+                return [(schema.lower(), table.lower()) for schema, table in _QUALIFIED.findall(query)]
+            return tables_in(query) or None
         # DuckDB returns a table with an alias as `schema.table AS alias`. SQL names are case-insensitive.
         parts = [name.partition(" AS ")[0].replace('"', "").lower().split(".")[-2:] for name in names]
         if not parts and not _CATALOG.search(query):

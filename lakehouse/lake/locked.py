@@ -14,7 +14,6 @@ A query that reaches a limit raises errors of DuckDB or Arrow; `LimitedRelation`
 from __future__ import annotations
 
 import functools
-import json
 import re
 import resource
 import signal
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import QueryLimitReached, QueryNotAllowed
+from lakehouse.lake.parsed import nodes, parsed
 from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
@@ -169,33 +169,19 @@ def check_query(query: str, schemas: Collection[str], macros: Sequence[tuple[str
     """
     import duckdb
 
-    with duckdb.connect() as parser:
-        (text,) = parser.execute(f"SELECT json_serialize_sql({literal(query)}, skip_default := true)").fetchall()[0]
     try:
-        parsed = json.loads(text)
+        found = parsed(query)
     except RecursionError:
         raise QueryNotAllowed("a locked lake answers no query that is nested so deeply") from None
-    if parsed["error"] and parsed["error_type"] == "not implemented":
+    if found["error"] and found["error_type"] == "not implemented":
         raise QueryNotAllowed("a locked lake answers SELECT statements only")
-    if parsed["error"]:
-        raise duckdb.ParserException(parsed["error_message"])
-    if len(parsed["statements"]) != 1:
-        raise QueryNotAllowed(f"a locked lake answers one statement at a time, not {len(parsed['statements'])}")
+    if found["error"]:
+        raise duckdb.ParserException(found["error_message"])
+    if len(found["statements"]) != 1:
+        raise QueryNotAllowed(f"a locked lake answers one statement at a time, not {len(found['statements'])}")
     allowed = {"", _CATALOG_SCHEMA, *(schema.lower() for schema in schemas)}
-    for node in nodes(parsed["statements"]):
+    for node in nodes(found["statements"]):
         _check_node(node, allowed, {(schema.lower(), name.lower()) for schema, name in macros})
-
-
-def nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every node of a query that DuckDB has parsed to JSON."""
-    waiting = [tree]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield part
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part
 
 
 def _check_node(node: dict[str, Any], schemas: set[str], macros: set[tuple[str, str]]) -> None:
