@@ -14,6 +14,7 @@ import lakehouse
 from assets_tests.conftest import PROJECT_ROOT
 from lakehouse.cli.app import app
 from lakehouse.errors import LakehouseError
+from lakehouse.lake.contract import Contract
 from lakehouse.settings import Settings
 from scripts.reference import errors, tables
 from scripts.reference.commands import commands
@@ -134,3 +135,29 @@ def test_diagrams__have_every_foreign_key() -> None:
             for column in contract["columns"]:
                 if "references" in column:
                     assert f"{contract['table']} }}o--|| {column['references'].split('.')[-2]}" in banking
+
+
+def test_relations__follow_from_keys_and_versions() -> None:
+    def of(text: str, *columns: str) -> Contract:
+        described = [{"name": name, "type": "string", "description": name} for name in columns]
+        return Contract.model_validate(
+            {"table": "any", "description": "any", "key": text.split(), "partition_by": [], "columns": described}
+        )
+
+    found = tables.relations(
+        {
+            "items": of("code valid_from", "code", "valid_from", "valid_to"),
+            "sales": of("line", "line", "code", "object", "row_number"),
+            "lines": of("object row_number", "object", "row_number"),
+            "notes": of("line number", "line", "number"),
+        }
+    )
+    assert {(each.many, each.one, each.by) for each in found} == {
+        ("sales", "items", "code"),
+        ("notes", "sales", "line"),
+    }
+
+
+@pytest.mark.parametrize("domain", ["banking", "market", "orders", "reference", "retail"])
+def test_diagrams__link_the_tables_of_a_domain(domain: str) -> None:
+    assert page(f"tables-{domain}.md").count("}o") >= 4

@@ -1,7 +1,8 @@
 """The pages of tables: of each domain its tables and marts, and an entity-relationship diagram of both.
 
 Lines of a diagram are the foreign keys that contracts (`references`) and dbt's tests (`foreign_key`) declare. Dotted
-ones follow from keys: the columns of a table contain the whole key of another, which has one row for several of its.
+ones follow from keys: the columns of a table contain the whole key of another, which has one row for several of its, or
+the key of one whose rows are versions, of which one is in force.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from scripts.reference.markdown import code, plain, table
 
 _UNSHOWN = re.compile(r"^raw_|_changes$|^(answered|published|found|mapped|decided)_")
 """Tables that a diagram leaves out: revisions and logs of changes of those that it shows."""
+_PROVENANCE = {"object", "object_version", "row_number"}
+"""Where rows came in, which links no tables."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,18 @@ def relations(contracts: Mapping[str, Contract]) -> list[Relation]:
     declared = {(each.many, each.one) for each in found}
     for name, contract in contracts.items():
         for other, one in contracts.items():
-            within = one.key and set(one.key) < set(contract.column_names) and set(one.key) != set(contract.key)
-            if within and not declared & {(name, other), (other, name)}:
-                found.append(Relation(name, other, ", ".join(one.key), is_declared=False))
+            own, key = set(_key_of_things(contract)), _key_of_things(one)
+            # A table whose key is a part of the other's is what that one refers to.
+            is_within = bool(set(key) - _PROVENANCE) and set(key) < set(contract.column_names) and not own <= set(key)
+            if is_within and not declared & {(name, other), (other, name)}:
+                found.append(Relation(name, other, ", ".join(key), is_declared=False))
     return found
+
+
+def _key_of_things(contract: Contract) -> tuple[str, ...]:
+    """A table's key without the beginnings of versions."""
+    begins = {f"{kind}_from" for kind in ("valid", "known") if f"{kind}_to" in contract.column_names}
+    return tuple(name for name in contract.key if name not in begins)
 
 
 def _keys(contract: Contract) -> list[tuple[str, str, str]]:
