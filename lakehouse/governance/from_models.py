@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog import sources_of
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from sqlglot.lineage import Node
     from sqlglot.schema import MappingSchema
 
-_FILE = "lineage.json"
+_PREFIX = "lineage-"
+_MOST_KEPT = 16
 _WAREHOUSE = "warehouse"
 _DIALECT = "duckdb"
 _log = logging.getLogger(__name__)
@@ -40,21 +44,28 @@ def lineage_of_models(config: Settings, of_lake: Mapping[str, Collection[str]]) 
         DbtFailed: dbt could not compile the models.
     """
     made_of = f"{project_digest()} {code_digest()} {described_digest(config)}"
-    file = beside_manifest(config, _FILE)
+    name = f"{_PREFIX}{sha256(made_of.encode()).hexdigest()[:16]}.json"
+    file = beside_manifest(config, name)
     try:
-        kept = json.loads(file.read_text())
-        if kept["made_of"] == made_of:
-            return _from_json(kept)
+        return _from_json(json.loads(file.read_text()))
     except (OSError, ValueError, KeyError):
         _log.debug("no lineage is kept in %s", file)
     found = traced(compiled(config), of_lake)
     try:
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps({"made_of": made_of, **_as_json(found)}))
+        part = file.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps(_as_json(found)))
         part.replace(file)
+        _forget_oldest(file.parent)
     except OSError as error:
         _log.info("the lineage of the models can't be kept: %s", error)
     return found
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Deletes all but the newest files: homes with other sources share the folder, and code changes."""
+    kept = sorted(folder.glob(f"{_PREFIX}*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in kept[_MOST_KEPT:]:
+        file.unlink(missing_ok=True)
 
 
 def traced(made: Compiled, of_lake: Mapping[str, Collection[str]]) -> Lineage:

@@ -10,12 +10,14 @@ from typer.testing import CliRunner
 
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
+from lakehouse.governance import from_models
 from lakehouse.governance.described import DescribedTable, UnknownTable, described_tables
 from lakehouse.governance.from_contracts import lineage_of_contracts
-from lakehouse.governance.from_models import traced
+from lakehouse.governance.from_models import lineage_of_models, traced
 from lakehouse.governance.graph import whole_lineage
 from lakehouse.governance.lineage import Branch, ColumnName, Lineage, Source, tree
 from lakehouse.governance.models import models
+from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.compiled import Compiled
 
 
@@ -153,3 +155,29 @@ def test_lineage_command__prints_a_tree_or_json(tmp_path: Path) -> None:
     assert {"table": "retail.sale_lines", "column": "amount"}.items() <= said["columns"][-1].items()
     unknown = CliRunner().invoke(app, ["lineage", "retail.raw_lines.quantiti"])
     assert unknown.exit_code == 2
+
+
+def test_lineage_of_models__is_kept_for_each_set_of_descriptions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two homes with other sources share the folder, and neither makes the other's lineage void."""
+    made: list[str] = []
+    present = ["one"]
+
+    def compile_once(config: Settings) -> Compiled:
+        made.append(present[0])
+        return Compiled({}, {}, {present[0]: {"column": "VARCHAR"}})
+
+    monkeypatch.setattr(from_models, "compiled", compile_once)
+    monkeypatch.setattr(from_models, "described_digest", lambda config: present[0])
+    monkeypatch.setattr(from_models, "beside_manifest", lambda config, name: tmp_path / name)
+    found = {}
+    for name in ("one", "other", "one", "other"):
+        present[0] = name
+        found[name] = lineage_of_models(settings(), {})
+    assert made == ["one", "other"]
+    assert found["one"] != found["other"]
+    for number in range(from_models._MOST_KEPT):
+        present[0] = str(number)
+        lineage_of_models(settings(), {})
+    assert len(list(tmp_path.iterdir())) == from_models._MOST_KEPT
