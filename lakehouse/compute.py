@@ -5,7 +5,8 @@ runs twice stores nothing twice. So nothing of a scheduler is here: a task is a 
 about, and opens the lake by the settings of the node where it runs.
 
 Before the first task, every node is asked who it is: one with another version, other code, another lake or a clock that
-is off is refused. https://docs.ray.io/en/latest/ray-core/tasks.html
+is off is refused. A node that joins later compares itself with the process that asks, before its first task. What a
+task logs comes back with its result, into the log of the run. https://docs.ray.io/en/latest/ray-core/tasks.html
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.derive.evaluation import code_digest
 from lakehouse.errors import LakehouseError
 from lakehouse.lake.compute import BatchT, InProcess, ResultT, Task
+from lakehouse.lake.engine import limit_duckdb
+from lakehouse.lake.task_folder import use_own_folder
 from lakehouse.progress import Progress
 from lakehouse.settings import Settings, settings
 
@@ -34,6 +38,14 @@ _TRIES = 3
 """Further tries of a task whose process or node died."""
 _ANSWER_S = 10.0
 _MIB = 2**20
+_OF_DUCKDB = 0.75
+"""The part of a task's memory that DuckDB may take before it spills; the rest is Python's and Arrow's."""
+_LINES = "lakehouse_lines"
+"""Attribute of a task's error with what it had logged."""
+_log = logging.getLogger(__name__)
+
+Line = tuple[str, int, str]
+"""Logger, level and message of a record."""
 
 
 class ComputeError(LakehouseError):
@@ -57,18 +69,51 @@ class Node:
     lake: str
     clock: float
 
-    def fault(self, here: Node) -> str | None:
-        """Why tasks must not run on it when this process is `here`; None if they may."""
+    def differs(self, here: Node) -> str | None:
+        """Why its tasks would give other tables than this process, which is `here`; None if they would not."""
         if self.version != here.version:
             return f"it has Lakehouse {self.version}, and this process {here.version}: install the same on every node"
         if self.code != here.code:
             return "it has other code or contracts of the same version: install the same on every node"
         if self.lake != here.lake:
             return f"its lake is {self.lake}, and this process' is {here.lake}: set the same LAKEHOUSE_LAKE_URI"
-        if abs(self.clock - here.clock) > MAX_CLOCK_SKEW_S:
-            ahead = "ahead" if self.clock > here.clock else "behind"
-            return f"its clock is {abs(self.clock - here.clock):,.0f} s {ahead}: synchronize the clocks (NTP)"
         return None
+
+    def fault(self, here: Node, asked_at: float) -> str | None:
+        """Why tasks must not run on it; None if they may.
+
+        Args:
+            here: this process, now that the node has answered.
+            asked_at: this process' clock when it asked.
+        """
+        if (found := self.differs(here)) is not None:
+            return found
+        ahead, behind = self.clock - here.clock, asked_at - self.clock
+        if max(ahead, behind) > MAX_CLOCK_SKEW_S:
+            way = "ahead" if ahead > behind else "behind"
+            return f"its clock is {max(ahead, behind):,.0f} s {way}: synchronize the clocks (NTP)"
+        return None
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all tasks of a call get."""
+
+    open_lake: Callable[[], Lake]
+    task: Task[Any, Any]
+    asked_by: Node
+    memory_mib: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A task's result, where and how long it ran (seconds), and what it logged."""
+
+    result: Any
+    node: str
+    seconds: float
+    lines: list[Line] = field(default_factory=list)
 
 
 def this_node(name: str) -> Node:
@@ -111,7 +156,10 @@ class OnRay:
         run = ray.remote(_run).options(
             num_cpus=self._config.ray_cpus, memory=self._config.ray_memory_mib * _MIB, max_retries=_TRIES
         )
-        shared = ray.put((self._open_lake, task))
+        threads = max(int(self._config.ray_cpus), 1)
+        shared = ray.put(
+            _Shared(self._open_lake, task, this_node("here"), self._config.ray_memory_mib, threads),
+        )
         waiting = {run.remote(shared, batch): number for number, batch in enumerate(batches)}
         results: dict[int, ResultT] = {}
         done, total = 0, sum(map(len, batches))
@@ -119,11 +167,17 @@ class OnRay:
             while waiting:
                 (ready,), _ = ray.wait(list(waiting), num_returns=1)
                 number = waiting[ready]
-                results[number] = ray.get(ready)
+                answer: _Answer = ray.get(ready)
+                results[number] = answer.result
                 del waiting[ready]
                 done += len(batches[number])
+                _repeat(answer.lines, f"on {answer.node}")
+                _log.debug(
+                    "%s, task %d of %d: %.2f s on %s", what, number + 1, len(batches), answer.seconds, answer.node
+                )
                 progress(what, done, total)
         except ray.exceptions.RayTaskError as failure:
+            _repeat(getattr(failure.cause, _LINES, ()), f"on {failure.ip}")
             raise failure.cause from failure
         except ray.exceptions.RayError as failure:
             raise ComputeError(f"the cluster at {self._config.ray_address} gave a task up: {failure}") from failure
@@ -171,32 +225,99 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
 
 
-def _run(shared: tuple[Callable[[], Lake], Task[Any, Any]], batch: Any) -> Any:
-    """A task, in a worker of a node."""
-    open_lake, task = shared
-    lake = open_lake()
-    lake.compute = InProcess()
-    return task(lake, batch, lambda *_: None)
+def _run(shared: _Shared, batch: Any) -> _Answer:
+    """A task, in a worker of a node.
+
+    Raises:
+        ComputeError: this node joined the cluster later, and must not be used.
+    """
+    node = _name_here()
+    _require_same(node, shared.asked_by)
+    use_own_folder()
+    limit_duckdb(int(shared.memory_mib * _OF_DUCKDB), shared.threads)
+    begun = time.monotonic()
+    with _recorded() as lines:
+        lake = shared.open_lake()
+        lake.compute = InProcess()
+        result = shared.task(lake, batch, lambda *_: None)
+    return _Answer(result, node, time.monotonic() - begun, lines)
+
+
+def _name_here() -> str:
+    import ray
+
+    return _name(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())
+
+
+def _name(address: str, identifier: str) -> str:
+    return f"{address} ({identifier[:8]})"
+
+
+@lru_cache(1)
+def _require_same(name: str, asked_by: Node) -> None:
+    if (fault := this_node(name).differs(asked_by)) is not None:
+        raise ComputeError(f"node {name}: {fault}")
+
+
+class _Lines(logging.Handler):
+    """Keeps what is logged as text: arguments of records need not be fit to be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[Line] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.name, record.levelno, self.format(record)))
+
+
+@contextmanager
+def _recorded() -> Iterator[list[Line]]:
+    """Collects what Lakehouse logs in the block; an error takes it along."""
+    logger, kept = logging.getLogger("lakehouse"), _Lines()
+    before = logger.level
+    logger.addHandler(kept)
+    logger.setLevel(settings().log_level)
+    try:
+        yield kept.lines
+    except Exception as error:
+        setattr(error, _LINES, kept.lines)
+        raise
+    finally:
+        logger.removeHandler(kept)
+        logger.setLevel(before)
+
+
+def _repeat(lines: Sequence[Line], where: str) -> None:
+    """Logs here what a task has logged."""
+    for name, level, message in lines:
+        logging.getLogger(name).log(level, "%s (%s)", message, where)
 
 
 def _require_alike(ray: Any) -> None:
-    """Refuses nodes that would work otherwise than this process.
+    """Refuses nodes that would work otherwise than this process. A node that goes meanwhile is left out.
 
     Raises:
         ComputeError: naming all of them.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    asked = []
+    asked, asked_at = [], time.time()
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU"):
             here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-            name = f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})"
-            asked.append(ray.remote(this_node).options(num_cpus=0, scheduling_strategy=here).remote(name))
+            name = _name(node["NodeManagerAddress"], node["NodeID"])
+            answer = ray.remote(this_node).options(num_cpus=0, scheduling_strategy=here).remote(name)
+            asked.append((name, answer))
     faults = []
-    for answer in asked:
-        found = ray.get(answer)
-        if fault := found.fault(this_node("here")):
+    for name, answer in asked:
+        try:
+            found: Node = ray.get(answer)
+        except ray.exceptions.RayTaskError as error:
+            faults.append(f"node {name}: it can't run Lakehouse ({error.cause}): install the same on every node")
+            continue
+        except ray.exceptions.RayError:
+            continue
+        if fault := found.fault(this_node("here"), asked_at):
             faults.append(f"node {found.name}: {fault}")
     if faults:
         raise ComputeError("\n".join(faults))

@@ -103,14 +103,16 @@ def test_ray__gives_the_tables_of_one_process(
 
 def test_node__of_another_version_code_lake_or_clock_is_refused() -> None:
     here = Node("here", "1", "a", "/lake", 1_000.0)
-    assert replace(here, name="there", clock=1_059.0).fault(here) is None
+    assert replace(here, name="there", clock=1_059.0).fault(here, 990.0) is None
+    assert replace(here, name="there", clock=931.0).fault(here, 990.0) is None
     for other, expected in (
         (replace(here, version="2"), "Lakehouse 2"),
         (replace(here, code="b"), "other code or contracts"),
         (replace(here, lake="s3://b/lake"), "LAKEHOUSE_LAKE_URI"),
-        (replace(here, clock=4_600.0), "3,600 s ahead"),
+        (replace(here, clock=4_600.0), "its clock is 3,600 s ahead: synchronize the clocks (NTP)"),
+        (replace(here, clock=390.0), "its clock is 600 s behind"),
     ):
-        assert expected in (other.fault(here) or "")
+        assert expected in (other.fault(here, 990.0) or "")
 
 
 def test_ray__says_that_no_cluster_answers(own_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:

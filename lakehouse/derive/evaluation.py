@@ -2,8 +2,9 @@
 
 The result of a check on a partition belongs to what it read: the partition's content in the table and in those that it
 is made from, the ledger's entries about it, and the code. The table `check_results` keeps it; a run evaluates the
-partitions whose content or code is another one, and reports all. Checks that look at more than that (at other
-partitions, the clock, the settings) are always evaluated, on the run's partitions.
+partitions whose content or code is another one, in batches that may be tasks on a cluster, and reports all. Checks that
+look at more than that (at other partitions, the clock, the settings) are always evaluated, on the run's partitions and
+in this process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,14 @@ from lakehouse.derive.conservation import COUNTS
 from lakehouse.derive.fingerprints import contents, digest, of_references, said_by
 from lakehouse.derive.source import Check, Finding, Offences, Source
 from lakehouse.ingest.ledger import LEDGER
+from lakehouse.lake.compute import divided
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal, relation_of
+from lakehouse.progress import Progress
 
 RESULTS = "check_results"
+_LEAST_PARTITIONS = 10
+"""Of a task on a cluster that checks a table."""
 _CODE = ("lake", "ingest", "derive", "domains")
 """The packages that a check's code may be in."""
 
@@ -48,14 +53,18 @@ def evaluate(
     content = contents_read(lake, source, table, partitions)
     code = digest(code_digest(), description)
     stored = _results(lake, source.name, table, content, code)
+    outdated = {
+        check.name: [day for day in partitions if day not in stored.get(check.name, {})] for check in remembering
+    }
+    now = _evaluated(lake, source, table, remembering, outdated)
     findings, made = {}, {}
     for check in known:
         if check.counted is None:
             findings[check.name] = check.run(lake, source, partitions)
             continue
         before = stored.get(check.name, {})
-        if stale := [day for day in partitions if day not in before]:
-            finding = check.run(lake, source, stale)
+        if stale := outdated[check.name]:
+            finding = now[check.name]
             made[check.name] = {day: finding.by_partition.get(day, Offences()) for day in stale}
             is_explained = _is_explained(finding, made[check.name])
             if not is_explained:
@@ -69,6 +78,49 @@ def evaluate(
         )
     _remember(lake, source.name, table, made, content, code)
     return {check.name: findings[check.name] for check in known}
+
+
+def _evaluated(
+    lake: Lake, source: Source, table: str, checks: Sequence[Check], outdated: Mapping[str, Sequence[date]]
+) -> dict[str, Finding]:
+    """The findings of checks that remember, by check: of each on its outdated partitions, in batches of them."""
+    asked = [check for check in checks if outdated[check.name]]
+    days = sorted({day for check in asked for day in outdated[check.name]})
+    batches = divided(days, lake.compute, least=_LEAST_PARTITIONS)
+    task = partial(_run_checks, source, asked, outdated)
+    found_in = lake.compute.map(lake, task, batches, f"partitions of {table} checked", lambda *_: None)
+    if len(found_in) < 2:
+        return found_in[0] if found_in else {}
+    united = {}
+    for check in asked:
+        stale = {*outdated[check.name]}
+        by_partition: dict[date, Offences] = {}
+        is_explained = True
+        for batch, findings in zip(batches, found_in, strict=True):
+            if (finding := findings.get(check.name)) is not None:
+                inside = {day: finding.by_partition.get(day, Offences()) for day in batch if day in stale}
+                by_partition |= inside
+                is_explained = is_explained and _is_explained(finding, inside)
+        if is_explained:
+            whole = _united(check, by_partition, outdated[check.name])
+            united[check.name] = replace(whole, by_partition=by_partition)
+        else:
+            # A row that belongs to no partition is one of the whole.
+            united[check.name] = check.run(lake, source, outdated[check.name])
+    return united
+
+
+def _run_checks(
+    source: Source,
+    checks: Sequence[Check],
+    outdated: Mapping[str, Sequence[date]],
+    lake: Lake,
+    partitions: Sequence[date],
+    progress: Progress,
+) -> dict[str, Finding]:
+    asked = {*partitions}
+    days = {check.name: [day for day in outdated[check.name] if day in asked] for check in checks}
+    return {check.name: check.run(lake, source, days[check.name]) for check in checks if days[check.name]}
 
 
 def conservation_totals(

@@ -31,6 +31,7 @@ from lakehouse.ingest.skipped import record_skipped
 from lakehouse.ingest.slices import PartOf, Stored, known_parts
 from lakehouse.ingest.stage import BlockwiseObject, Chunk, Rows, rows_of
 from lakehouse.ingest.unpacked import CorruptObject
+from lakehouse.lake.compute import Compute
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.progress import Progress
@@ -116,18 +117,20 @@ def load(
     found = discover(lake, dataset, retry_failed=True, partitions=partitions, reread=reread)
     record_skipped(lake, dataset.source, found.skipped)
     task = partial(_load_objects, dataset, run_id)
-    batches = _apart(found.pending, lake.compute.slots)
+    batches = _apart(found.pending, lake.compute)
     for loaded in lake.compute.map(lake, task, batches, "objects read", progress):
         result.include(loaded)
     return result
 
 
-def _apart(objects: Sequence[ObjectVersion], slots: int) -> list[Sequence[ObjectVersion]]:
+def _apart(objects: Sequence[ObjectVersion], compute: Compute) -> list[Sequence[ObjectVersion]]:
     """The objects in stretches of whole partitions, for several tasks at once. They are not small: each writes commits
     of its own.
     """
-    if slots == 1:
-        return [objects] if objects else []
+    if not objects:
+        return []
+    if (slots := compute.slots) == 1:
+        return [objects]
     batches: list[list[ObjectVersion]] = []
     size, enough = 0, max(_LEAST_BYTES, sum(item.size for item in objects) // (slots * _BATCHES_A_SLOT))
     for item in objects:

@@ -7,6 +7,7 @@ A task gets a lake of the place where it runs, so that it holds no handle of the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lakehouse.progress import Progress
@@ -37,6 +38,24 @@ class Compute(Protocol):
         """
 
 
+ItemT = TypeVar("ItemT")
+
+
+def divided(items: Sequence[ItemT], compute: Compute, *, least: int, most: int | None = None) -> list[Sequence[ItemT]]:
+    """The items in batches of equal size, one for each task that runs at once, or more where `most` is reached. In one
+    process this is a single batch.
+
+    Args:
+        least: items that a batch has at least, so that its work outweighs what a task costs.
+        most: items that a batch has at most, so that they fit in memory.
+    """
+    if not items:
+        return []
+    size = max(least, ceil(len(items) / compute.slots))
+    size = size if most is None else min(size, most)
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
 class InProcess:
     """Runs tasks in this process, one after the other."""
 
@@ -48,12 +67,12 @@ class InProcess:
         """See `Compute`."""
         results, done, total = [], 0, sum(map(len, batches))
         for batch in batches:
-            results.append(task(lake, batch, _after(done, total, progress)))
+            results.append(task(lake, batch, after(done, total, progress)))
             done += len(batch)
             progress(what, done, total)
         return results
 
 
-def _after(done: int, total: int, progress: Progress) -> Progress:
+def after(done: int, total: int, progress: Progress) -> Progress:
     """The progress of one of several batches, as part of the whole."""
     return lambda what, of_batch, _: progress(what, done + of_batch, total)

@@ -22,6 +22,15 @@ _SPILL_LIMIT = "20GB"
 _THREADS_WITH_LIMIT = 4
 
 
+_limits: dict[str, str | bool | int | float | list[str]] = {}
+"""How DuckDBs of this process are configured, in a worker that must leave room for others."""
+
+
+def limit_duckdb(memory_mib: int, threads: int) -> None:
+    """Bounds the memory and the threads of each DuckDB that this process opens from now on."""
+    _limits.update(memory_limit=f"{memory_mib}MiB", threads=threads)
+
+
 def spill_folder(process: int | None = None) -> str:
     """The folder to which the queries of a process (default: this one) spill what doesn't fit into memory."""
     return f"{tempfile.gettempdir()}/lakehouse-spill-{process or os.getpid()}"
@@ -55,10 +64,10 @@ def connect(uri: str, memory: str | None = None) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     if memory is None:
-        return prepare(duckdb.connect(), uri)
+        return prepare(duckdb.connect(config=_limits), uri)
     # Two DuckDBs that spill to one folder overwrite each other's files; and each thread takes memory.
     threads, spill = min(_THREADS_WITH_LIMIT, os.cpu_count() or 1), f"{spill_folder()}-{os.urandom(4).hex()}"
-    return prepare(duckdb.connect(config={"memory_limit": memory, "threads": threads}), uri, spill)
+    return prepare(duckdb.connect(config={"threads": threads, **_limits, "memory_limit": memory}), uri, spill)
 
 
 def opened(uri: str) -> duckdb.DuckDBPyConnection:
@@ -76,7 +85,7 @@ def _running(process: int) -> duckdb.DuckDBPyConnection:
     """The in-memory DuckDB of this process."""
     import duckdb
 
-    running = duckdb.connect()
+    running = duckdb.connect(config=_limits)
     # A file that was replaced must not be answered from what was read of it before.
     running.execute("SET GLOBAL enable_external_file_cache = false")
     return running

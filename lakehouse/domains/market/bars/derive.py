@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lakehouse.derive.by_partition import (
+    LEAST_PARTITIONS,
     PARTITIONS_AT_ONCE,
     can_tell,
     derive_by_partition,
@@ -29,6 +30,7 @@ from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.completeness import completeness
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.ledger import LEDGER, about
+from lakehouse.lake.compute import after, divided
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import Query, Relation, literal, predicate, relation_of
@@ -37,6 +39,7 @@ from lakehouse.progress import Progress
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
+    import pyarrow as pa
 
 _NEAR = timedelta(days=62)
 """How far before and after a session the neighbours of its rows are looked for first: few series pause longer."""
@@ -73,10 +76,10 @@ def derive_daily_bars(
         sessions = outdated_daily_bars(lake, source, sessions)
     result, ordered = DeriveResult(), sorted(sessions)
     # A year is a partition of daily_bars: several commits to one would each write all of its rows.
-    for _, of_year in groupby(ordered, lambda session: session.year):
-        batch = list(of_year)
-        result += derive_until_current(partial(_daily_batch, lake, source, batch, verify))
-        progress("partitions of daily bars", ordered.index(batch[-1]) + 1, len(ordered))
+    for _, sessions_of_year in groupby(ordered, lambda session: session.year):
+        batch = list(sessions_of_year)
+        of_year = after(ordered.index(batch[0]), len(ordered), progress)
+        result += derive_until_current(partial(_daily_batch, lake, source, batch, verify, of_year))
     return result
 
 
@@ -87,7 +90,7 @@ def outdated_daily_bars(lake: Lake, source: BarSource, sessions: Sequence[date])
         ledger = lake.table(LEDGER).snapshot()
         bars = lake.table(source.table("bars")).snapshot()
         entries = about(ledger, source.name, source.bars.name, sessions)
-        _, made_from = _prepared(connection, source, target, entries, bars, sessions)
+        made_from = _prepared(connection, source, target, entries, bars, sessions)
     return sorted(date.fromisoformat(session) for session in outdated(target, made_from))
 
 
@@ -101,7 +104,7 @@ def daily_differing_as_of(lake: Lake, source: BarSource, target: Snapshot, sessi
         return list(sessions)
     with lake.connect() as connection:
         _, ledger = raw_and_ledger(source.bars.name, lake, connection, source)
-        _, made_from = _prepared(connection, source, target, Query(f"SELECT * FROM {ledger}"), bars, sessions)
+        made_from = _prepared(connection, source, target, Query(f"SELECT * FROM {ledger}"), bars, sessions)
     differing.update(date.fromisoformat(session) for session in outdated(target, made_from))
     return sorted(differing)
 
@@ -113,18 +116,22 @@ def _prepared(
     entries: Query,
     bars: Snapshot,
     sessions: Sequence[date],
-) -> tuple[str, dict[str, int]]:
-    """The query for the daily rows of the sessions' `stored_bars`, whose other input it makes in the connection of the
-    ledger's `entries`, and the sessions' fingerprints. A row's prev_* follow from other sessions: whoever changes those
-    writes them.
+) -> dict[str, int]:
+    """The fingerprints of the sessions, made in the connection of the ledger's `entries`; it then has the relation
+    `completeness`, which the daily rows follow from besides `stored_bars`. A row's prev_* follow from other sessions:
+    what changes those writes them.
     """
     known = connection.sql(entries).pl()
     connection.register("completeness", completeness(source, known, sessions))
-    daily = rules.daily("stored_bars", "completeness", source.config.venue.time_zone)
+    daily = _daily_rows(source)
     made_of = contents(bars, map(str, sessions))
     came = of_frames(connection, "session", ["stored_bars"])
     facts = (daily, rules.with_previous("rows", "closes"), said_by(target.table.contract))
-    return daily, {session: digest(content, came.get(session), *facts) for session, content in made_of.items()}
+    return {session: digest(content, came.get(session), *facts) for session, content in made_of.items()}
+
+
+def _daily_rows(source: BarSource) -> str:
+    return rules.daily("stored_bars", "completeness", source.config.venue.time_zone)
 
 
 def session_hours(source: BarSource) -> pl.DataFrame:
@@ -142,8 +149,10 @@ def session_hours(source: BarSource) -> pl.DataFrame:
 
 
 def _daily_batch(
-    lake: Lake, source: BarSource, sessions: list[date], verify: bool
+    lake: Lake, source: BarSource, sessions: list[date], verify: bool, progress: Progress
 ) -> tuple[DeriveResult, Sequence[Snapshot]]:
+    import pyarrow as pa
+
     table = lake.table(source.table("daily_bars"))
     target = table.snapshot()
     with lake.connect() as connection:
@@ -151,12 +160,13 @@ def _daily_batch(
         bars = lake.table(source.table("bars")).snapshot()
         connection.execute(f"CREATE TEMP VIEW stored_bars AS {bars.select({'session': sessions[:1]})}")
         entries = about(ledger, source.name, source.bars.name, sessions)
-        daily, made_from = _prepared(connection, source, target, entries, bars, sessions)
-        connection.execute(f"CREATE TEMP TABLE fresh AS FROM ({daily}) LIMIT 0")
-        for start in range(0, len(sessions), PARTITIONS_AT_ONCE):
-            wanted = {"session": sessions[start : start + PARTITIONS_AT_ONCE]}
-            connection.execute(f"CREATE OR REPLACE TEMP VIEW stored_bars AS {bars.select(wanted)}")
-            connection.execute(f"INSERT INTO fresh {daily}")
+        made_from = _prepared(connection, source, target, entries, bars, sessions)
+        came = connection.sql("FROM completeness").pl()
+        batches = divided(sessions, lake.compute, least=LEAST_PARTITIONS, most=PARTITIONS_AT_ONCE)
+        task = partial(_fresh_rows, source, came)
+        made = lake.compute.map(lake, task, batches, "partitions of daily bars", progress)
+        connection.register("made", pa.concat_tables(made))
+        connection.execute("CREATE TEMP TABLE fresh AS FROM made")
         columns = ", ".join(f'"{name}"' for name in table.contract.column_names)
         _recompute(connection, target, sessions)
         # Duplicate rows don't change the set of rows, but must be rewritten all the same.
@@ -205,6 +215,21 @@ def _daily_batch(
             marks = marks_of(target, made_from, sorted(result.changed))
             target.overwrite(rows, predicate(where), transactions=[table.name], checkpoints=marks)
         return result, (ledger, bars)
+
+
+def _fresh_rows(
+    source: BarSource, came: pl.DataFrame, lake: Lake, sessions: Sequence[date], progress: Progress
+) -> pa.Table:
+    """The daily rows of some sessions, without what links them to others.
+
+    It reads the bars as they are now, which may be later ones than those of the fingerprints: then the derivation is
+    repeated, since its inputs have a newer version.
+    """
+    bars = lake.table(source.table("bars")).snapshot()
+    with lake.connect() as connection:
+        connection.register("completeness", came)
+        connection.execute(f"CREATE TEMP VIEW stored_bars AS {bars.select({'session': sessions})}")
+        return connection.sql(_daily_rows(source)).to_arrow_table()
 
 
 def _recompute(connection: duckdb.DuckDBPyConnection, target: Snapshot, sessions: list[date]) -> None:
