@@ -29,7 +29,7 @@ def _own_folder(process: int) -> str:
     watch, held = os.pipe()
     try:
         # The end that is held is inherited by no program that this process starts.
-        subprocess.run(["sh", "-c", _REMOVE, "sh", folder], stdin=watch, start_new_session=True, check=True)
+        subprocess.run(["sh", "-c", _REMOVE, "sh", folder], stdin=watch, process_group=0, check=True)
     finally:
         os.close(watch)
     _held.append(held)

@@ -1,4 +1,5 @@
-"""A Ray cluster of two nodes on this machine: a head and a second raylet, each with an object store of its own.
+"""A Ray cluster of two nodes on this machine: a head and a second raylet, each with an object store of its own. Workers
+and the second node can be killed.
 
 Python package: ray. Up in about ten seconds.
 """
@@ -6,9 +7,11 @@ Python package: ray. Up in about ten seconds.
 from __future__ import annotations
 
 import os
+import random
+import signal
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +60,48 @@ class RayCluster(WhileEntered):
         self.nodes.append(node)
         node.wait_until(lambda: "--block" in log.read_text(), timeout=240, what="running")
 
+    def working(self) -> list[int]:
+        """The workers that run a task of Lakehouse's at this moment."""
+        return [pid for pid in self._workers() if _command(pid) == "ray::_run"]
+
+    def kill_worker(self, chance: random.Random) -> bool:
+        """Kills a worker that runs a task; False if there is none."""
+        working = self.working()
+        if working:
+            os.kill(chance.choice(working), signal.SIGKILL)
+        return bool(working)
+
+    def kill_second_node(self) -> None:
+        """Kills the raylet of the second node, and with it the node."""
+        (raylet,) = [pid for pid in _children(self.nodes[1].pid) if Path(_command(pid).split("\0")[0]).name == "raylet"]
+        os.kill(raylet, signal.SIGKILL)
+
+    def replace_second_node(self) -> None:
+        """Starts another second node in the place of one that was killed."""
+        self.nodes.pop().stop()
+        self._start("second", f"--address={self.address}")
+
+    def _workers(self) -> list[int]:
+        raylets = [child for node in self.nodes for child in _children(node.pid)]
+        return [worker for raylet in raylets for worker in _children(raylet)]
+
     def _end(self) -> None:
         for node in reversed(self.nodes):
             node.stop()
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a process has started, and that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0")
+    return ""
