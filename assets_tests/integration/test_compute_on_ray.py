@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,18 +17,20 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.ray_cluster import RayCluster
+from assets_tests.support.taken import rows_of, say, take_everything
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.compute import ComputeError, Node
+from lakehouse.derive.evaluation import evaluate
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.derive.source import Finding
+from lakehouse.errors import SourceUnavailable
 from lakehouse.ingest import load as loading
-from lakehouse.ingest.load import load
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
 
-FIRST, LAST = date(2024, 3, 1), date(2024, 3, 14)
+FIRST, LAST = date(2024, 3, 1), date(2024, 3, 19)
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "quarantine", "ingest_ledger")
-WHEN_AND_WHERE = {"ingested_at", "run_id", "sequence"}
 
 
 @pytest.fixture(scope="module")
@@ -62,30 +68,23 @@ def on_ray(cluster: tuple[RayCluster, Path], feed: Path, monkeypatch: pytest.Mon
     ray.shutdown()
 
 
-def take() -> None:
-    """Loads and derives all sessions, as a run does."""
-    lake, source = Lake.open(), source_named("xetra")
-    days = source.datasets[0].partitioning.between(FIRST, LAST)
-    load(lake, source.datasets[0], days, run_id="a")
-    for table in source.tables:
-        table.derive(lake, source, days)
-
-
-def contents(home: Path) -> dict[str, pl.DataFrame]:
-    lake, found = Lake.open(home), {}
-    for name in TABLES:
-        rows = lake.table(name).to_polars()
-        rows = rows.drop(WHEN_AND_WHERE & {*rows.columns})
-        found[name] = rows.sort(pl.struct(pl.all()).struct.json_encode())
-    return found
+def findings() -> dict[str, tuple[bool, str, dict[str, int]]]:
+    """What the checks of the tables found, by check."""
+    lake, source = Lake.present(), source_named("xetra")
+    found: dict[str, Finding] = {}
+    for table in ("bars", "daily_bars"):
+        checks = [check for check in source.checks if check.table == table]
+        of_table = evaluate(lake, source, table, checks, source.partitions_stored(lake), "xetra")
+        found |= {f"{table}.{name}": finding for name, finding in of_table.items()}
+    return {name: (finding.passed, finding.summary, finding.facts) for name, finding in found.items()}
 
 
 def test_ray__gives_the_tables_of_one_process(
     on_ray: Path, feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "_LEAST_BYTES", 1)
-    take()
-    made = contents(on_ray)
+    take_everything(source_named("xetra"))
+    made, found = rows_of(Lake.open(), *TABLES), findings()
     assert Lake.open().compute.slots == 2
     verified = rebuild(Lake.open(), source_named("xetra"), verify=True)
     assert not any(each.changed for each in verified.tables.values())
@@ -94,11 +93,60 @@ def test_ray__gives_the_tables_of_one_process(
     monkeypatch.setenv("LAKEHOUSE_XETRA_URL", str(feed))
     (tmp_path / "home" / "lake").mkdir(parents=True)
     settings.cache_clear()
-    take()
-    expected = contents(tmp_path / "home")
+    take_everything(source_named("xetra"))
+    expected = rows_of(Lake.open(), *TABLES)
+    assert findings() == found
+    assert not all(passed for passed, _, _ in found.values())
     assert expected["xetra/bars"].height > 1_000
     for name in TABLES:
         assert_frame_equal(made[name], expected[name])
+
+
+def test_ray__brings_what_tasks_log_and_raise(on_ray: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lake, told = Lake.present(), []
+    found = lake.compute.map(lake, say, [[1, 2], [3]], "numbers", lambda *each: told.append(each))
+    assert sorted(record.getMessage().split(" (on ")[0] for record in caplog.records) == ["got 3", "got 3"]
+    assert "(on 127.0.0.1 (" in caplog.records[0].getMessage()
+    assert told[-1] == ("numbers", 3, 3)
+    assert all(Path(folder).name.startswith(f"lakehouse-task-{process}-") for process, folder in found)
+    caplog.clear()
+    with pytest.raises(SourceUnavailable, match="13 can't be used"):
+        lake.compute.map(lake, say, [[6], [13]], "numbers", lambda *_: None)
+    assert "got 13 (on 127.0.0.1)" in caplog.text
+
+
+AN_HOUR_BEHIND = SimpleNamespace(time=lambda: time.time() - 3_600)
+
+
+@pytest.mark.parametrize(
+    ("fact", "here", "sentence"),
+    [
+        (
+            "version",
+            lambda _: "0.0.9",
+            r"it has Lakehouse [\w.]+, and this process 0\.0\.9: install the same",
+        ),
+        ("code_digest", lambda: "another", "it has other code or contracts of the same version: install the same"),
+        ("time", AN_HOUR_BEHIND, r"its clock is 3,[56]\d\d s ahead: synchronize the clocks \(NTP\)"),
+    ],
+)
+def test_ray__refuses_both_nodes_where_this_process_differs(
+    on_ray: Path, monkeypatch: pytest.MonkeyPatch, fact: str, here: Any, sentence: str
+) -> None:
+    monkeypatch.setattr(f"lakehouse.compute.{fact}", here)
+    with pytest.raises(ComputeError) as refused:
+        _ = Lake.present().compute.slots
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert re.match(rf"node 127\.0\.0\.1 \(\w{{8}}\): {sentence}", line)
+
+
+def test_ray__refuses_nodes_with_another_lake(on_ray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_LAKE_URI", str(tmp_path))
+    settings.cache_clear()
+    with pytest.raises(ComputeError, match=f"its lake is {on_ray}/lake, and this process' is {tmp_path}"):
+        _ = Lake.present().compute.slots
 
 
 def test_node__of_another_version_code_lake_or_clock_is_refused() -> None:

@@ -5,16 +5,20 @@ Belongs here: the steps, and the rows that have to be the same wherever and howe
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive.source import Source
+from lakehouse.errors import SourceUnavailable
 from lakehouse.ingest.discover import discover
 from lakehouse.ingest.load import load
+from lakehouse.progress import Progress
 from lakehouse.settings import settings
 
 WHEN_AND_WHERE = ("ingested_at", "run_id", "sequence", "published_at", "object_version", "load_date", "evaluated_at")
@@ -52,3 +56,11 @@ def rows_of(lake: Lake, *tables: str) -> dict[str, pl.DataFrame]:
             frame = frame.with_columns(pl.col("parts").list.eval(pl.struct(kept)))
         found[name] = frame.sort(pl.struct(pl.all()).struct.json_encode())
     return found
+
+
+def say(lake: Lake, batch: Sequence[int], progress: Progress) -> tuple[int, str]:
+    """A task that logs what it got; returns its process and folder for temporary files. 13 is an error."""
+    logging.getLogger("lakehouse.support").warning("got %d", sum(batch))
+    if 13 in batch:
+        raise SourceUnavailable("13 can't be used")
+    return os.getpid(), tempfile.gettempdir()
