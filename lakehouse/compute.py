@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import version
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.derive.evaluation import code_digest
@@ -37,6 +38,8 @@ MAX_CLOCK_SKEW_S = 60.0
 _TRIES = 3
 """Further tries of a task whose process or node died."""
 _ANSWER_S = 10.0
+_LOOK_EVERY_S = 0.25
+"""How often finished tasks are looked for while others run."""
 _MIB = 2**20
 _OF_DUCKDB = 0.75
 """The part of a task's memory that DuckDB may take before it spills; the rest is Python's and Arrow's."""
@@ -160,22 +163,24 @@ class OnRay:
         shared = ray.put(
             _Shared(self._open_lake, task, this_node("here"), self._config.ray_memory_mib, threads),
         )
-        waiting = {run.remote(shared, batch): number for number, batch in enumerate(batches)}
+        waiting: dict[Any, int] = {}
         results: dict[int, ResultT] = {}
+        left = iter(range(len(batches)))
         done, total = 0, sum(map(len, batches))
         try:
-            while waiting:
-                (ready,), _ = ray.wait(list(waiting), num_returns=1)
-                number = waiting[ready]
-                answer: _Answer = ray.get(ready)
-                results[number] = answer.result
-                del waiting[ready]
-                done += len(batches[number])
-                _repeat(answer.lines, f"on {answer.node}")
-                _log.debug(
-                    "%s, task %d of %d: %.2f s on %s", what, number + 1, len(batches), answer.seconds, answer.node
-                )
-                progress(what, done, total)
+            while len(results) < len(batches):
+                # Two for each slot: one runs, and the next one is there when it ends.
+                for number in islice(left, 2 * self.slots - len(waiting)):
+                    waiting[run.remote(shared, batches[number])] = number
+                ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=_LOOK_EVERY_S)
+                for each in ready:
+                    answer: _Answer = ray.get(each)
+                    number = waiting.pop(each)
+                    results[number] = answer.result
+                    done += len(batches[number])
+                    _repeat(answer.lines, f"on {answer.node}")
+                    _log.debug("%s, task %d: %.2f s on %s", what, number + 1, answer.seconds, answer.node)
+                    progress(what, done, total)
         except ray.exceptions.RayTaskError as failure:
             _repeat(getattr(failure.cause, _LINES, ()), f"on {failure.ip}")
             raise failure.cause from failure
@@ -183,8 +188,8 @@ class OnRay:
             raise ComputeError(f"the cluster at {self._config.ray_address} gave a task up: {failure}") from failure
         finally:
             # What still runs when this process is interrupted, or another task failed.
-            for left in waiting:
-                ray.cancel(left, force=True)
+            for each in waiting:
+                ray.cancel(each, force=True)
         return [results[number] for number in range(len(batches))]
 
     @cached_property
