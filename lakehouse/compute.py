@@ -44,7 +44,7 @@ _MIB = 2**20
 _OF_DUCKDB = 0.75
 """The part of a task's memory that DuckDB may take before it spills; the rest is Python's and Arrow's."""
 _LINES = "lakehouse_lines"
-"""Attribute of a task's error with what it had logged."""
+"""Attribute of a task's error with its node and what it had logged."""
 _log = logging.getLogger(__name__)
 
 Line = tuple[str, int, str]
@@ -111,7 +111,7 @@ class _Shared:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A task's result, where and how long it ran (seconds), and what it logged."""
+    """A task's result, the identifier of its node, how long it ran (seconds), and what it logged."""
 
     result: Any
     node: str
@@ -139,6 +139,7 @@ class OnRay:
     def __init__(self, config: Settings, open_lake: Callable[[], Lake]) -> None:
         self._config = config
         self._open_lake = open_lake
+        self._names: dict[str, str] = {}
 
     @cached_property
     def slots(self) -> int:
@@ -178,11 +179,13 @@ class OnRay:
                     number = waiting.pop(each)
                     results[number] = answer.result
                     done += len(batches[number])
-                    _repeat(answer.lines, f"on {answer.node}")
-                    _log.debug("%s, task %d: %.2f s on %s", what, number + 1, answer.seconds, answer.node)
+                    where = self._name_of(answer.node)
+                    _repeat(answer.lines, where)
+                    _log.debug("%s, task %d: %.2f s on %s", what, number + 1, answer.seconds, where)
                     progress(what, done, total)
         except ray.exceptions.RayTaskError as failure:
-            _repeat(getattr(failure.cause, _LINES, ()), f"on {failure.ip}")
+            node, lines = getattr(failure.cause, _LINES, ("", ()))
+            _repeat(lines, self._name_of(node))
             raise failure.cause from failure
         except ray.exceptions.RayError as failure:
             raise ComputeError(f"the cluster at {self._config.ray_address} gave a task up: {failure}") from failure
@@ -191,6 +194,11 @@ class OnRay:
             for each in waiting:
                 ray.cancel(each, force=True)
         return [results[number] for number in range(len(batches))]
+
+    def _name_of(self, identifier: str) -> str:
+        if identifier not in self._names:
+            self._names = _names(self._ray)
+        return self._names.get(identifier, identifier)
 
     @cached_property
     def _ray(self) -> Any:
@@ -236,26 +244,31 @@ def _run(shared: _Shared, batch: Any) -> _Answer:
     Raises:
         ComputeError: this node joined the cluster later, and must not be used.
     """
-    node = _name_here()
-    _require_same(node, shared.asked_by)
+    import ray
+
+    node: str = ray.get_runtime_context().get_node_id()
+    _require_same(_name(socket.gethostname(), node), shared.asked_by)
     use_own_folder()
     limit_duckdb(int(shared.memory_mib * _OF_DUCKDB), shared.threads)
     begun = time.monotonic()
-    with _recorded() as lines:
+    with _recorded(node) as lines:
         lake = shared.open_lake()
         lake.compute = InProcess()
         result = shared.task(lake, batch, lambda *_: None)
     return _Answer(result, node, time.monotonic() - begun, lines)
 
 
-def _name_here() -> str:
-    import ray
-
-    return _name(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())
-
-
 def _name(address: str, identifier: str) -> str:
     return f"{address} ({identifier[:8]})"
+
+
+def _names(ray: Any) -> dict[str, str]:
+    """Identifier of a node that runs tasks -> its name."""
+    return {
+        node["NodeID"]: _name(node["NodeManagerAddress"], node["NodeID"])
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU")
+    }
 
 
 @lru_cache(1)
@@ -276,7 +289,7 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def _recorded() -> Iterator[list[Line]]:
+def _recorded(node: str) -> Iterator[list[Line]]:
     """Collects what Lakehouse logs in the block; an error takes it along."""
     logger, kept = logging.getLogger("lakehouse"), _Lines()
     before = logger.level
@@ -285,7 +298,7 @@ def _recorded() -> Iterator[list[Line]]:
     try:
         yield kept.lines
     except Exception as error:
-        setattr(error, _LINES, kept.lines)
+        setattr(error, _LINES, (node, kept.lines))
         raise
     finally:
         logger.removeHandler(kept)
@@ -295,7 +308,7 @@ def _recorded() -> Iterator[list[Line]]:
 def _repeat(lines: Sequence[Line], where: str) -> None:
     """Logs here what a task has logged."""
     for name, level, message in lines:
-        logging.getLogger(name).log(level, "%s (%s)", message, where)
+        logging.getLogger(name).log(level, "%s (on %s)", message, where)
 
 
 def _require_alike(ray: Any) -> None:
@@ -307,12 +320,9 @@ def _require_alike(ray: Any) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked, asked_at = [], time.time()
-    for node in ray.nodes():
-        if node["Alive"] and node["Resources"].get("CPU"):
-            here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-            name = _name(node["NodeManagerAddress"], node["NodeID"])
-            answer = ray.remote(this_node).options(num_cpus=0, scheduling_strategy=here).remote(name)
-            asked.append((name, answer))
+    for identifier, name in _names(ray).items():
+        there = NodeAffinitySchedulingStrategy(node_id=identifier, soft=False)
+        asked.append((name, ray.remote(this_node).options(num_cpus=0, scheduling_strategy=there).remote(name)))
     faults = []
     for name, answer in asked:
         try:

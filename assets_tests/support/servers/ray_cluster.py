@@ -16,9 +16,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from assets_tests.support.servers.process import MissingBinary, ServerProcess, WhileEntered, free_port
+from assets_tests.support.servers.process import MissingBinary, ServerError, ServerProcess, WhileEntered, free_port
 
 _STORE_BYTES = 100 * 2**20
+_STARTS = 3
+"""Ray gives a node 30 s to start, which may be too few beside other tests."""
 
 
 class RayCluster(WhileEntered):
@@ -56,9 +58,16 @@ class RayCluster(WhileEntered):
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address=127.0.0.1"]
         command += ["--num-cpus=1", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats", *options]
         log = self._folder / f"{name}.log"
-        node = ServerProcess(command, log=log, env=self._env)
-        self.nodes.append(node)
-        node.wait_until(lambda: "--block" in log.read_text(), timeout=240, what="running")
+        for left in reversed(range(_STARTS)):
+            node = ServerProcess(command, log=log, env=self._env)
+            self.nodes.append(node)
+            try:
+                node.wait_until(lambda: "--block" in log.read_text(), timeout=240, what="running")
+                return
+            except ServerError:
+                self.nodes.pop().stop()
+                if not left:
+                    raise
 
     def working(self) -> list[int]:
         """The workers that run a task of Lakehouse's at this moment."""
