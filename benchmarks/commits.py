@@ -101,7 +101,7 @@ def measured(
     ]
     for process in processes:
         process.start()
-    found: list[Written] = [answers.get(timeout=seconds * 10 + 120) for _ in processes]
+    found: list[Written] = [answers.get(timeout=seconds * 5 + 60) for _ in processes]
     for process in processes:
         process.join()
     took = [each for one in found for each in one.took]

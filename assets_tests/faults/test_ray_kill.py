@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.ray_cluster import RayCluster
-from assets_tests.support.soak import soak_count
+from assets_tests.support.soak import SOAKS, soak_count
 from assets_tests.support.taken import rows_of, take_in_process
 from assets_tests.support.writers import WORKERS
 from lakehouse.api import Lake
@@ -30,6 +30,7 @@ from lakehouse.simulators.exchange import Exchange
 
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, soak_count(14, 28))
 KILLS = soak_count(1, 10)
+ONLY_IN_A_SOAK = pytest.mark.skipif(not SOAKS, reason="a kill takes ten seconds: LAKEHOUSE_SOAK=1 makes all of them")
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "quarantine", "ingest_ledger")
 WAIT_S = 120.0
 
@@ -135,6 +136,7 @@ def require_nothing_left(ground: Ground) -> None:
 
 
 @pytest.mark.soak
+@ONLY_IN_A_SOAK
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_worker_killed__its_task_runs_again(ground: Ground, seed: int) -> None:
     chance = random.Random(seed)
@@ -147,6 +149,7 @@ def test_worker_killed__its_task_runs_again(ground: Ground, seed: int) -> None:
 
 
 @pytest.mark.soak
+@ONLY_IN_A_SOAK
 @pytest.mark.parametrize("seed", range(KILLS))
 def test_node_killed__its_tasks_run_on_the_other(ground: Ground, seed: int) -> None:
     driver = start_and_wait_for_work(ground, random.Random(seed))
@@ -159,8 +162,14 @@ def test_node_killed__its_tasks_run_on_the_other(ground: Ground, seed: int) -> N
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(KILLS))
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+@pytest.mark.parametrize(
+    ("how", "seed"),
+    [
+        pytest.param(how, seed, id=f"{name}-{seed}", marks=() if (name, seed) == ("killed", 0) else ONLY_IN_A_SOAK)
+        for name, how in (("killed", signal.SIGKILL), ("interrupted", signal.SIGINT))
+        for seed in range(KILLS)
+    ],
+)
 def test_driver_ended__so_do_its_tasks(ground: Ground, seed: int, how: signal.Signals) -> None:
     driver = start_and_wait_for_work(ground, random.Random(seed))
     if driver.is_alive():

@@ -126,7 +126,11 @@ def _log_of(folder: str) -> Log:
     found: Log = {}
     with os.scandir(os.path.join(folder, LOG)) as entries:
         for entry in entries:
-            if entry.name[:_DIGITS].isdigit():
+            # A commit that another process makes is in a file with a `#` in its name first.
+            if not entry.name[:_DIGITS].isdigit() or "#" in entry.name:
+                continue
+            # Another process may delete old files of the log meanwhile.
+            with suppress(FileNotFoundError):
                 seen = entry.stat()
                 found[entry.name] = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
     return found

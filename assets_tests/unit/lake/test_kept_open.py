@@ -51,6 +51,15 @@ def test_take__reads_a_log_once_and_later_only_what_is_new(folder: Path) -> None
     assert (found[0].version(), found[1]) == (5, True)
 
 
+@pytest.mark.parametrize("name", ["00000000000000000001.json#1", "00000000000000000000.crc"])
+def test_take__leaves_out_what_another_process_has_just_renamed_or_deleted(folder: Path, name: str) -> None:
+    """A link to nothing is listed, and isn't there when it is looked at."""
+    (folder / "_delta_log" / name).symlink_to("gone")
+    for _ in range(2):
+        assert opened(folder).version() == 0
+    assert len(OPENED) == 1
+
+
 def test_take__gives_no_two_readers_the_same_table(folder: Path) -> None:
     first, second = opened(folder), opened(folder)
     write_deltalake(first, ROWS, mode="append")
