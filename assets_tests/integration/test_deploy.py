@@ -66,6 +66,9 @@ def test_compose__runs_programs_that_are_installed_on_loopback() -> None:
             options = [word for word in service["entrypoint"] if word.startswith("--")]
             assert shown.returncode == 0
             assert [option for option in options if option not in shown.stdout] == [], name
+    # Dagster's webserver uses connections as psycopg 2 has them: leaving their `with` block doesn't close them.
+    url = services["webserver"]["environment"]["DAGSTER_POSTGRES_URL"]
+    assert url.startswith("postgresql+psycopg2://")
     profiles = {profile for service in services.values() for profile in service.get("profiles", ())}
     assert profiles == set(re.findall(r"--profile (\w+)", (DOCS / "deployment.md").read_text()))
 
@@ -89,7 +92,7 @@ def test_deploy__every_other_file_can_be_parsed() -> None:
 def test_dagster_yaml__is_accepted_by_dagster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dagster._core.instance.config import dagster_instance_config
 
-    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://dagster@localhost/dagster")
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://dagster@localhost/dagster")
     (tmp_path / "dagster.yaml").write_text((DEPLOY / "dagster.yaml").read_text())
     config, _ = dagster_instance_config(str(tmp_path))
     assert config["storage"] == {"postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}}
