@@ -33,6 +33,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import DEFS
 from lakehouse.cli.stream import run_stream
 from lakehouse.components import QuoteFeed as QuoteFeedComponent
+from lakehouse.components.alerts import stale_assets
 from lakehouse.components.quotes import assets as feed_assets
 from lakehouse.components.resources import lake_resources
 from lakehouse.components.sources.run_tags import PARTITION_TAG, range_tags
@@ -419,6 +420,8 @@ def test_the_service_tells_dagster_and_when_it_ends_freshness_fails(
         assert [state(seconds) for seconds in (0, fresh - 0.1, fresh + 0.1)] == [
             *(FreshnessState.PASS, FreshnessState.PASS, FreshnessState.FAIL)
         ]
+        graph, stopped = definitions.resolve_asset_graph(), datetime.fromtimestamp(latest + fresh + 0.1, UTC)
+        assert [alert.subject for alert in stale_assets(instance, graph, stopped)] == [f"{SOURCE}/quotes is stale"]
     with dg.DagsterInstance.ephemeral() as instance:
         assert state(0) == FreshnessState.UNKNOWN
 

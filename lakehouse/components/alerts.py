@@ -5,6 +5,7 @@ stopped is an asset that is stale. What was told is kept in the sensor's cursor,
 anew. Where notices go belongs in `lakehouse.sinks`.
 """
 
+import html
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -44,7 +45,8 @@ class Alert:
         """The alert as JSON; Slack takes a text alone."""
         text = f"{self.subject}\n{self.text}"
         if self.is_for_slack:
-            return {"text": text}
+            # Slack reads <...> as links and mentions: https://docs.slack.dev/messaging/formatting-message-text
+            return {"text": html.escape(text, quote=False)}
         return {"key": self.key, "subject": self.subject, "text": text, "made_at": self.made_at.isoformat()}
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import psycopg
 import pytest
 
 from assets_tests.support.servers.mail import mail_server
+from assets_tests.support.servers.webhook import webhook
 from assets_tests.support.shop_orders import place_of, request, run_to, submit
 from lakehouse.domains.orders.notices import begin, send_waiting
 from lakehouse.servers.postgres import Database
@@ -69,38 +68,6 @@ def wait_until(happens: Callable[[], bool]) -> None:
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-@contextmanager
-def webhook(answer: Callable[[dict[str, Any], str], int]) -> Iterator[str]:
-    """The URL of a server that answers to a notice and its key with the status that `answer` gives."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(answer(body, self.headers["Idempotency-Key"]))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Prints nothing."""
-
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except ConnectionError:
-                # The sender was killed.
-                self.close_connection = True
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/notices"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def send(connection: psycopg.Connection, setting: str) -> int:

@@ -126,7 +126,7 @@ def test_send__refuses_what_is_no_sink() -> None:
 
 
 def test_document__is_a_text_alone_for_slack() -> None:
-    assert Alert("a", "b", "c", NOW, is_for_slack=True).document == {"text": "b\nc"}
+    assert Alert("a", "b", "<c> & 'd'", NOW, is_for_slack=True).document == {"text": "b\n&lt;c&gt; &amp; 'd'"}
     assert Alert("a", "b", "c", NOW).document["key"] == "a"
 
 
