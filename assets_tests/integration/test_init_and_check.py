@@ -213,3 +213,23 @@ def test_init__reads_a_bucket_and_one_of_its_objects(
     said("init", "acme", "--from", place.format(bucket=bucket), "--market", "XLON", code=0)
     catalog._described.cache_clear()
     assert "start_at timestamp UTC 2024-03-12 08:00:00" in said("check", "acme", code=0)
+
+
+def test_init__names_what_to_begin_with_for_an_api(defs: Path) -> None:
+    place = "https://api.example.com/v1/bars?token=A-SECRET"
+    printed = said("init", "acme", "--from", place, "--market", "XNYS", code=2)
+    assert "https://api.example.com/v1/bars answers requests, and init describes files" in printed
+    assert "lakehouse vendors add alpaca" in printed
+    assert "A-SECRET" not in printed
+    assert not any(defs.rglob("defs.yaml"))
+
+
+def test_init__asks_whether_daily_rows_are_the_official_series(defs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "daily"
+    folder.mkdir()
+    rows = [f"2024-03-{day:02},10.0,10.5,9.5,10.25,{1000 + day}" for day in (4, 5, 6, 7, 8, 11, 12)]
+    for ticker in ("AAPL", "IBM"):
+        (folder / f"{ticker}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *rows]) + "\n")
+    printed = said("init", "daily", "--from", str(folder), "--market", "XNYS", code=0)
+    assert "whether this is the vendor's official daily series" in printed
+    assert "interval: 1d" in (defs / "market" / "daily" / "defs.yaml").read_text()

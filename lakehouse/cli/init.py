@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from lakehouse.domains.market.guess.markets import Market
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_OF_ANSWERS = ("http", "https", "ws", "wss")
+_FOR_ANSWERS = """\
+{place} answers requests, and init describes files. Begin with the vendor whose answers are most alike, and edit the \
+defs.yaml that it makes:
+  lakehouse vendors add tiingo             bars as CSV, a request for each symbol and month
+  lakehouse vendors add alpaca             bars as JSON, page by page, with keys in headers
+  lakehouse vendors add coinbase           bars as JSON, in one page
+  lakehouse vendors add finnhub            quotes as JSON, a request for each symbol (binance_quotes: one for all)
+`lakehouse check NAME` then says what is wrong, without a request to the vendor. Files that were downloaded from it \
+can be described by init"""
 
 
 def init(
@@ -74,9 +84,11 @@ def _sample(place: str) -> Sample:
     """The objects below a place; of a file or a bucket's object, it alone."""
     from lakehouse.domains.market.guess.guess import sample_of
     from lakehouse.ingest.object_store import objects_at
-    from lakehouse.urls import scheme_of
+    from lakehouse.urls import scheme_of, without_password
 
     url = place
+    if scheme_of(place) in _OF_ANSWERS:
+        raise SourceError(_FOR_ANSWERS.format(place=without_password(place.split("?")[0])))
     if scheme_of(place) is None:
         path = Path(place).expanduser().absolute()
         url = str(path)

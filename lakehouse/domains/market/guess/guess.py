@@ -143,6 +143,11 @@ def guess(name: str, sample: Sample, market: Market, variables: Variables) -> Gu
     if len(days) > 2 and names.holds == "day":
         names = without_date(sample.names, names)
     doubts = [*columns.doubts]
+    if interval == "1d":
+        doubts.append(
+            "whether this is the vendor's official daily series, with dividends and splits: then describe it as "
+            "`official_daily` instead of `bars`; the defs.yaml of the source wiki is one to begin with"
+        )
     bars = _bars(name, sample, shape, columns, names, interval, doubts)
     first, why_first = _first_session(sample, names, days)
     attributes = {
