@@ -30,7 +30,7 @@ SESSIONS = [date(2024, 3, 26), date(2024, 3, 27), date(2024, 3, 28), date(2024, 
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "ingest_ledger", "quarantine")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 # What a run leaves behind; dbt's parsed project and the kept calendar stay, as they do between runs.
-_STATE = ("lake", "feed", "reports", "warehouse.duckdb", "dagster")
+_STATE = ("lake", "feed", "reports", "warehouse.duckdb", "dagster", "cache/extents")
 
 
 @cache

@@ -27,7 +27,7 @@ from lakehouse.cli.demo_analysis import ANALYSIS, play_analysis
 from lakehouse.cli.demo_bank import play_bank
 from lakehouse.cli.demo_orders import play_orders
 from lakehouse.cli.demo_reference import mapping_api, play_reference, use_reference
-from lakehouse.cli.demo_shop import file_server, play_shop, print_shop, use_shop
+from lakehouse.cli.demo_shop import SHOP, file_server, play_shop, print_shop, use_shop
 from lakehouse.cli.next_steps import as_typed, print_next, short
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.domains.market.quotes.service import poll
@@ -95,7 +95,7 @@ def play(console: Console, seed: int) -> None:
     play_analysis(console, VENDOR, market.symbols[0], _DAILY_FROM, LAST)
     # The server is started once for both.
     with database(database_place(settings())), Display(console) as display:
-        play_bank(console, FIRST, LAST, seed)
+        _print_faults(console, play_bank(console, display, FIRST, LAST, seed))
         _print_faults(console, play_orders(console, display, seed))
     _print_quarantine(console)
     _print_next(home, market.symbols[0])
@@ -129,6 +129,8 @@ def _empty(home: Path) -> None:
 def _use(home: Path) -> None:
     os.environ["LAKEHOUSE_HOME"] = str(home)
     os.environ["LAKEHOUSE_XETRA_URL"] = str(home / "exchange")
+    for source in (EXCHANGE, VENDOR, SHOP):
+        os.environ[f"LAKEHOUSE_{source.upper()}_ENDS"] = str(LAST)
     use_reference(home)
     use_shop(home)
     # The demo must not use the user's own lake and keys, which `.env` may name.

@@ -13,21 +13,22 @@ from rich.console import Console
 
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
-from lakehouse.derive.captured import capture_and_derive
 from lakehouse.domains.banking.database.calls import Bank
 from lakehouse.domains.banking.database.post_file import post_lines
 from lakehouse.domains.banking.database.schema import prepare
 from lakehouse.domains.banking.database.seed import seed as seed_bank
 from lakehouse.domains.banking.source import BankSource
-from lakehouse.settings import settings
-from lakehouse.warehouse.publish import publish
+from lakehouse.local_dagster.backfill import Outcome, run_chain
+from lakehouse.local_dagster.display import Display
 
 _A_DAY = 5
 """Postings a day."""
 
 
-def play_bank(console: Console, first: date, last: date, seed: int) -> None:
-    """Seeds a bank, posts a month, oversees accounts, captures and publishes it all, and prints what is there."""
+def play_bank(console: Console, display: Display, first: date, last: date, seed: int) -> Outcome:
+    """Seeds a bank, posts a month, oversees accounts, captures and publishes it all by Dagster, whose pages show it
+    then, and prints what is there.
+    """
     source = cast("BankSource", described_source("banking"))
     with Bank(source.place) as bank:
         prepare(bank.database)
@@ -37,11 +38,10 @@ def play_bank(console: Console, first: date, last: date, seed: int) -> None:
         posted = sum(report.status == "posted" for report in reports)
         _oversee(bank)
         # The server is started once for the postings and the capture.
-        captured = capture_and_derive(Lake.present(), source)
-    publish(settings())
+        outcome = run_chain(source, source.present, display)
     console.print(
         f"\n[bold]banking[/]: {posted:,} of {len(reports):,} postings were posted, the others would have overdrawn; "
-        f"{captured.changes:,} changes were captured; the largest balances:",
+        f"{outcome.rows['received']:,} changes were captured; the largest balances:",
         highlight=False,
     )
     rows = Lake.open().sql(
@@ -51,6 +51,7 @@ def play_bank(console: Console, first: date, last: date, seed: int) -> None:
     assert rows is not None
     for number, currency, balance in rows.fetchall():
         console.print(f"  {number}  {balance:>12,.2f} {currency}", highlight=False)
+    return outcome
 
 
 def _postings(accounts: list[str], first: date, last: date, chance: Random) -> Iterator[str]:

@@ -17,6 +17,7 @@ from lakehouse.components.metadata import stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
 from lakehouse.components.sources.assets import partitioned
+from lakehouse.components.sources.extent import note_extent, shown_extent
 from lakehouse.components.sources.partitions import time_windows
 from lakehouse.components.sources.run_tags import asset_partitions, tagged_days
 from lakehouse.derive.captured import CapturedSource
@@ -51,7 +52,7 @@ class CaptureComponent(DescribedComponent):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         source, description = self.resolve(), self.config.model_dump_json()
-        days = time_windows(source.days)
+        days = time_windows(source.days, shown_extent(source))
         daily = [table for table in source.tables if _DAY in source.contract(table.name).partition_by]
         whole = [table for table in source.tables if table not in daily]
         marts = [part.group for part in parts() if source.kind in part.kinds]
@@ -120,6 +121,7 @@ def _changes_asset(resolve: Resolve, days: dg.TimeWindowPartitionsDefinition) ->
             result = capture(opened, present.of, run_id=context.run_id)
         for name, reason in result.stopped.items():
             context.log.error(f"{name} has stopped: {reason}")
+        note_extent(opened, present)
         facts: dict[str, Any] = {
             "batches": result.batches,
             "transactions": result.transactions,

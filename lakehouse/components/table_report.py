@@ -7,6 +7,7 @@ from lakehouse.components.described import DescribedComponent
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
 from lakehouse.components.sources.assets import partitioned
+from lakehouse.components.sources.extent import shown_extent
 from lakehouse.components.sources.partitions import time_windows
 from lakehouse.components.sources.run_tags import asset_partitions
 from lakehouse.derive.table_report import ReportConfig, export
@@ -42,10 +43,10 @@ def report_asset(config: ReportConfig) -> dg.AssetsDefinition:
     """
     partitions = None
     if config.partition is not None:
-        stepwise = described_source(config.source).stepwise
-        if not stepwise:
+        source = described_source(config.source)
+        if not source.stepwise:
             raise SourceError(f"report {config.report}: {config.source} has no partitions; remove `partition`")
-        partitions = time_windows(stepwise[0].partitioning)
+        partitions = time_windows(source.stepwise[0].partitioning, shown_extent(source))
 
     @dg.asset(
         key=[GROUP, config.report],

@@ -156,6 +156,8 @@ class Source:
         conserved: makes the query of the terms of `lake.conservation`, if rows don't come in by datasets.
         unreported: finds the partitions of which something lacks that the source writes outside of the lake.
         judge: says what its rules have to say about objects and rows that were read and not loaded.
+        begins_with_data: the partitions that Dagster's pages show begin with the first that has rows, not with the
+            first that there may be.
     """
 
     name: str
@@ -175,6 +177,7 @@ class Source:
     conserved: TableQuery | None = None
     unreported: Callable[[Lake, Any, Sequence[date]], list[date]] = lambda lake, source, partitions: []
     judge: Callable[[Any, Rehearsal], Iterable[Remark]] = lambda source, rehearsal: ()
+    begins_with_data: bool = True
 
     def table(self, name: str) -> str:
         """The path of a table, such as `xetra/daily_bars`."""

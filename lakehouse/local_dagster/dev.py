@@ -18,7 +18,8 @@ from typing import NoReturn
 from rich.console import Console
 from rich.markup import escape
 
-from lakehouse.catalog import database_place
+from lakehouse.api import Lake
+from lakehouse.catalog import database_place, sources
 from lakehouse.errors import DatabaseUnavailable
 from lakehouse.local_dagster.backfill import prepared_home
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
@@ -40,6 +41,7 @@ def run_ui(console: Console, port: int) -> NoReturn:
         DatabaseUnavailable: the home's embedded database can't be started.
     """
     from lakehouse.components.run_processes import fail_dead_runs
+    from lakehouse.components.sources.extent import note_unknown_extents
 
     home = prepared_home(settings())
     in_use = (settings().home / _IN_USE).open("w")
@@ -56,6 +58,7 @@ def run_ui(console: Console, port: int) -> NoReturn:
     # Otherwise sensors would wait for runs that a killed process left behind.
     with storage_faults_explained(), opened_instance() as instance:
         fail_dead_runs(instance)
+    note_unknown_extents(Lake.present(), sources().values())
     # A shell script starts background processes with SIGINT ignored, but Dagster ends its children by SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Hide two irrelevant warnings: `dg dev` doesn't take our workspace, and this folder's dagster.yaml is the one just

@@ -11,6 +11,8 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.api import Lake
+from lakehouse.components.sources.extent import note_unknown_extents
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.ingest import Round, Totals
 from lakehouse.local_dagster.instance import opened_instance, storage_faults_explained
@@ -54,6 +56,7 @@ class FeedReports:
         """Reports the remaining rounds."""
         if self._newest is not None:
             self._report()
+        note_unknown_extents(Lake.present(), [self._feed])
         self._instance.dispose()
 
     def _report(self) -> None:

@@ -19,6 +19,7 @@ _OF_SOURCES = {
     "nats_url": "The NATS server that its quotes come by.",
     "queries": "What it searches for, separated by commas.",
     "leis": "Legal entities that it asks about, besides those of the lake, separated by commas.",
+    "ends": "The day with which Dagster's pages end its partitions, where its vendor delivers nothing any more.",
     "instruments": "Instruments that it asks about, as `US4592001014/XNYS`, separated by commas.",
     "time_zone": "The time zone whose days count.",
     "model": "The folder of a model for search by meaning.",

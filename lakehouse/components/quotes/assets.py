@@ -16,6 +16,7 @@ from lakehouse.components.bars.figures import gains_picture
 from lakehouse.components.metadata import definition_metadata, stored_metadata
 from lakehouse.components.resources import LakeResource
 from lakehouse.components.retries import transient_faults_retried
+from lakehouse.components.sources.extent import note_extent
 from lakehouse.domains.market.quotes.derive import derive_days
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.service import poll
@@ -65,6 +66,7 @@ def feed_assets(resolve: Callable[[], Feed], partitions: dg.PartitionsDefinition
             with transient_faults_retried(context):
                 made = asyncio.run(poll(opened, resolve(), asyncio.Event(), rounds=config.rounds))
             facts = {name: value for name, value in vars(made).items() if name != "windows"}
+            note_extent(opened, feed)
 
         def stored(table: str, told: dict[str, Any]) -> dg.MaterializeResult:
             _report_days(context, opened, feed, table, days)

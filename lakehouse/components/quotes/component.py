@@ -4,16 +4,21 @@ in Dagster if `lakehouse stream` isn't running.
 
 from __future__ import annotations
 
+from datetime import date
+
 import dagster as dg
 
 from lakehouse.components.checks import table_checks
 from lakehouse.components.described import DescribedComponent
 from lakehouse.components.quotes.assets import feed_assets
 from lakehouse.components.quotes.schedules import feed_schedules, feed_sensor
+from lakehouse.components.sources.extent import shown_extent
+from lakehouse.components.sources.partitions import time_windows
 from lakehouse.components.sources.run_tags import tagged_days
 from lakehouse.domains.market.quotes.config import FeedConfig
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.resolve import feed_of
+from lakehouse.ingest.partitioning import Periods
 from lakehouse.settings import settings
 
 
@@ -34,7 +39,7 @@ class QuoteFeed(DescribedComponent):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         feed, description = self.resolve(), self.config.model_dump_json()
-        partitions = dg.DailyPartitionsDefinition(start_date=feed.config.first_day, end_offset=1)
+        partitions = time_windows(Periods("day", date.fromisoformat(feed.config.first_day)), shown_extent(feed))
         tables = [dg.AssetSelection.assets([feed.name, table]) for table in (QUOTES, ERRORS, WINDOWS)]
         rounds = dg.define_asset_job(
             f"{feed.name}_rounds",

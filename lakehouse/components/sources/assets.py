@@ -19,6 +19,7 @@ from lakehouse.components.retries import (
     report_shared_tables,
     transient_faults_retried,
 )
+from lakehouse.components.sources.extent import note_extent
 from lakehouse.components.sources.run_tags import ONLY_NEW_TAG, RELOAD_TAG, asset_partitions
 from lakehouse.derive.source import DerivedTable, Source
 from lakehouse.ingest.load import load
@@ -90,6 +91,7 @@ def _raw_asset(resolve: Resolve, name: str, partitions: dg.PartitionsDefinition 
         metadata |= stored_metadata(opened, loading.table, about, time.monotonic() - started, context.run_id)
         if partitions is None:
             return dg.MaterializeResult(metadata=metadata)
+        note_extent(opened, present)
         span = present.span_of(table)
         reported = partition_metadata(opened, loading.table, sorted({*wanted, *result.parts}), span)
         return _partitions_reported(context, wanted, reported, metadata)

@@ -14,6 +14,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from lakehouse.components.checks import table_checks
 from lakehouse.components.described import DescribedComponent
 from lakehouse.components.sources.assets import Shown, source_assets
+from lakehouse.components.sources.extent import shown_extent
 from lakehouse.components.sources.partitions import time_windows
 from lakehouse.components.sources.run_tags import PARTITION_TAG, RELOAD_TAG, tagged_partitions
 from lakehouse.components.sources.sensor import source_sensor
@@ -73,7 +74,7 @@ class SourceComponent(DescribedComponent):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         source = self.resolve()
-        partitions = time_windows(source.stepwise[0].partitioning) if source.stepwise else None
+        partitions = time_windows(source.stepwise[0].partitioning, shown_extent(source)) if source.stepwise else None
         marts = [part.group for part in parts() if source.kind in part.kinds]
         everything = dg.AssetSelection.groups(source.name, *marts)
         job = dg.define_asset_job(

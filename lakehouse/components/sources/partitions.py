@@ -3,6 +3,8 @@ backfill page and partition mappings treat them as days (or months, or years), a
 
 A cron schedule and exclusions leave out days without a partition, such as weekends and an exchange's holidays. Today is
 a partition, since objects arrive during the day; so is tomorrow, where partitions begin on the evening before.
+
+The pages may show fewer partitions than runs accept (see `lakehouse.components.sources.extent`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
 
-from lakehouse.ingest.partitioning import Partitioning
+from lakehouse.components.sources.extent import EVERYTHING, Extent
+from lakehouse.ingest.partitioning import Partitioning, Periods, start_of
 
 if TYPE_CHECKING:
     from dagster._core.instance import DynamicPartitionsStore
@@ -27,7 +30,25 @@ _CRON = {"month": "0 0 1 * *", "year": "0 0 1 1 *"}
 class TimeWindows(dg.TimeWindowPartitionsDefinition):
     """Dagster's definition, which remembers its keys: Dagster walks over all days for each asset without partitions
     that is made from one with them, several times in a run.
+
+    `start` and `end`, limited by `shown`, are what Dagster's pages and daemon are told; `start_ts` and `end_ts` count
+    for runs. So a backfill, or an object that arrives late, may be about a partition before those that are shown,
+    without a reload of the definitions.
     """
+
+    shown: tuple[datetime | None, datetime | None] = (None, None)
+
+    @cached_property
+    def start(self) -> datetime:
+        """Where the partitions begin that are shown."""
+        own, first = super().start, self.shown[0]
+        return own if first is None else max(own, first)
+
+    @cached_property
+    def end(self) -> datetime | None:
+        """Where the partitions end that are shown; None: with the present one."""
+        last = self.shown[1]
+        return super().end if last is None else max(self.start, last)
 
     @cached_property
     def _keys_to(self) -> dict[str, tuple[str, ...]]:
@@ -51,10 +72,10 @@ class TimeWindows(dg.TimeWindowPartitionsDefinition):
             return list(self._keys_to[last])
 
 
-def time_windows(partitions: Partitioning) -> dg.TimeWindowPartitionsDefinition:
-    """Makes Dagster's definition; a partition's key is its ISO date."""
+def time_windows(partitions: Partitioning, extent: Extent = EVERYTHING) -> dg.TimeWindowPartitionsDefinition:
+    """Makes Dagster's definition, of which the pages show the partitions in `extent`; a key is an ISO date."""
     weekdays, without = _days_left_out(partitions)
-    return TimeWindows(
+    made = TimeWindows(
         start=partitions.first.isoformat(),
         fmt="%Y-%m-%d",
         cron_schedule=_CRON.get(partitions.unit) or f"0 0 * * {','.join(map(str, weekdays)) or '*'}",
@@ -62,6 +83,16 @@ def time_windows(partitions: Partitioning) -> dg.TimeWindowPartitionsDefinition:
         end_offset=2 if _begins_before_its_date(partitions) else 1,
         exclusions=[datetime(day.year, day.month, day.day) for day in without],
     )
+    made.shown = (
+        None if extent.first is None else _begin(partitions, extent.first),
+        None if extent.last is None else Periods(partitions.unit, extent.last, partitions.zone).over_at(extent.last),
+    )
+    return made
+
+
+def _begin(partitions: Partitioning, day: date) -> datetime:
+    start = start_of(partitions.unit, day)
+    return datetime(start.year, start.month, start.day, tzinfo=ZoneInfo(partitions.zone))
 
 
 def _begins_before_its_date(partitions: Partitioning) -> bool:
