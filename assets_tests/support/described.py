@@ -28,5 +28,5 @@ def with_bars(source: BarSource, **entries: Any) -> BarSource:
 
 
 def contract_of(table: str) -> Contract:
-    """The contract of a table by its name, a domain's or one that all share."""
-    return {**shared_contracts(), **contracts()}[table]
+    """The contract of a table by its name, a domain's or one that all share; that of a source with one market."""
+    return {**shared_contracts(), **contracts()}[table].bound({}, without=("mic",))

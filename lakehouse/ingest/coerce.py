@@ -77,19 +77,27 @@ def received(rows: RowFormat, name: str) -> pl.Expr:
     return pl.lit(None, pl.String)
 
 
-def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
-    import polars as pl
-
-    rows = dataset.rows
+def text_of(rows: RowFormat, name: str) -> pl.Expr:
+    """The text that a row has for a column of the raw table, as the format changes it."""
     source = received(rows, name)
-    if name not in {**rows.constants, **rows.columns, **rows.named}:
-        return pl.lit(None, kind.polars).alias(name)
     if name in rows.trimmed:
         source = source.str.strip_chars(" \t")
     if name in rows.upper:
         source = source.str.to_uppercase()
     if name in rows.identifiers:
         source = source.str.replace(r"^([0-9]+)\.0+$", "${1}")
+    if name in rows.values:
+        source = source.replace(rows.values[name])
+    return source
+
+
+def _value(dataset: Dataset, name: str, kind: ColumnType) -> pl.Expr:
+    import polars as pl
+
+    rows = dataset.rows
+    if name not in {**rows.constants, **rows.columns, **rows.named}:
+        return pl.lit(None, kind.polars).alias(name)
+    source = text_of(rows, name)
     if kind.kind not in ("bigint", "decimal", "double"):
         return from_text(kind, source, rows.date_format if name in rows.columns else _ISO).alias(name)
     if dataset.rows.decimal == ",":

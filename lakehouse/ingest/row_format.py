@@ -102,6 +102,11 @@ class RowFormat(Strict):
     )
     trimmed: tuple[str, ...] = Field((), description="Columns of the raw table whose texts lose blanks at their ends.")
     upper: tuple[str, ...] = Field((), description="Columns of the raw table whose texts are converted to upper case.")
+    values: dict[str, dict[str, str]] = Field(
+        {},
+        description="Column of the raw table -> the vendor's codes and what they stand for: {mic: {N: XNYS, Q: XNAS}}. "
+        "A text that is not named stays as it is.",
+    )
     identifiers: tuple[str, ...] = Field(
         (), description="Columns of the raw table whose texts some writers spell as numbers: 17850.0 becomes 17850."
     )

@@ -171,12 +171,13 @@ class Contract(BaseModel):
         waived: Collection[str] = (),
         *,
         required: Collection[str] = (),
+        without: Collection[str] = (),
         parameters: Mapping[str, str] | None = None,
         **further: tuple[str, str],
     ) -> Contract:
         """The contract as it binds one source: with `formats` on some columns, without the rules and formats that it
-        waives, with its `required` columns, the `parameters` of its migrations, and its `further` rules (name ->
-        predicate and reason).
+        waives, with its `required` columns and `without` others, the `parameters` of its migrations, and its `further`
+        rules (name -> predicate and reason).
         """
 
         def bound(column: Column) -> Column:
@@ -188,7 +189,7 @@ class Contract(BaseModel):
             changed = any(getattr(column, name) != value for name, value in wanted.items())
             return column.model_copy(update=wanted) if changed else column
 
-        columns = tuple(bound(column) for column in self.columns)
+        columns = tuple(bound(column) for column in self.columns if column.name not in without)
         rules = tuple(rule for rule in self.rules if rule.waived_by not in waived) + tuple(
             Rule(name=name, holds=holds, reason=reason) for name, (holds, reason) in further.items()
         )

@@ -105,9 +105,11 @@ def tables_of(source: Source, names: Collection[str]) -> list[str]:
 
 
 def _over_all(sources: Sequence[Source], table: str, contract: Contract, catalog: str) -> str:
-    """The query for the union of a table over the sources that have it; empty if none has."""
+    """The query for the union of a table over the sources that have it, in the columns of the contract, of which a
+    source may have fewer; empty if none has.
+    """
     relations = {each.name: f'{catalog}."{each.name}".{table}' for each in sources if tables_of(each, [table])}
-    return " UNION ALL ".join(
+    return " UNION ALL BY NAME ".join(
         f"SELECT {literal(name)} AS source, * FROM {relation}"
-        for name, relation in (relations or {"": empty_relation(contract)}).items()
+        for name, relation in {"": empty_relation(contract), **relations}.items()
     )

@@ -17,15 +17,32 @@ from pydantic import AfterValidator
 from lakehouse.errors import did_you_mean
 
 _KEY = re.compile(r'^    "([^"]+)": \S', re.MULTILINE)
+_ALIAS = re.compile(r'^    "([^"]+)": "([^"]+)"', re.MULTILINE)
 
 
 @cache
 def calendar_codes() -> frozenset[str]:
     """The code of every calendar, and its other names such as NYSE for XNYS."""
+    return frozenset(_KEY.findall(_source_text()))
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    return dict(_ALIAS.findall(_source_text()))
+
+
+def _source_text() -> str:
     spec = find_spec("exchange_calendars")
     assert spec is not None
     assert spec.origin is not None
-    return frozenset(_KEY.findall((Path(spec.origin).parent / "calendar_utils.py").read_text()))
+    return (Path(spec.origin).parent / "calendar_utils.py").read_text()
+
+
+def canonical(code: str) -> str:
+    """The code of the calendar that a code stands for: XNYS for XNYS, NYSE and XNAS."""
+    while code in _aliases():
+        code = _aliases()[code]
+    return code
 
 
 def _require_calendar(code: str) -> str:

@@ -43,7 +43,8 @@ def attach_market(
     dividend_convention, skipped), `market.closes_as_traded` (source, instrument_id, currency, session, close) and
     `market.session_splits` (source, instrument_id, currency, session, split_factor, suspected_split; only where one of
     the two says something). Further `calendar.sessions` (calendar, session, open_at, close_at, is_early_close) and
-    `calendar.venues` (source, mic, name, country, time_zone, currency, calendar).
+    `calendar.venues` (source, mic, name, country, time_zone, currency, calendar, is_main: false for the further markets
+    of a source with several).
     """
     schema = f"{catalog}.{bars.KIND}"
     having = [source for source in sources if source.official_daily is not None]
@@ -153,8 +154,14 @@ def _venues(sources: Sequence[BarSource]) -> pl.DataFrame:
 
     return pl.DataFrame(
         [
-            {"source": source.name, "calendar": source.calendar.name, **source.config.venue.model_dump()}
+            {
+                "source": source.name,
+                "calendar": source.calendar.name,
+                **venue.model_dump(),
+                "is_main": venue == source.config.venue,
+            }
             for source in sources
+            for venue in source.config.markets
         ],
-        schema=dict.fromkeys(("source", "calendar", *Venue.model_fields), pl.String),
+        schema=dict.fromkeys(("source", "calendar", *Venue.model_fields), pl.String) | {"is_main": pl.Boolean},
     )

@@ -88,7 +88,7 @@ def _note_instruments(connection: duckdb.DuckDBPyConnection, catalog: str, notes
     old, new = (_changed(rows, notes) for rows in ("marts.fct_daily_bar", f"{catalog}.market.daily_bars"))
     connection.execute(f"""
         CREATE TABLE {notes}.instruments AS
-        WITH fresh AS (SELECT {SERIES}, session, symbol, name, instrument_type {new}),
+        WITH fresh AS (SELECT {SERIES}, session, symbol, name, instrument_type, mic {new}),
         gone AS (SELECT {SERIES}, session {old} EXCEPT SELECT {SERIES}, session FROM fresh)
         SELECT DISTINCT fresh.source, fresh.instrument_id, fresh.currency
         FROM fresh LEFT JOIN marts.dim_instrument AS versions
@@ -97,6 +97,7 @@ def _note_instruments(connection: duckdb.DuckDBPyConnection, catalog: str, notes
         WHERE valid_from IS NULL OR fresh.symbol IS DISTINCT FROM versions.symbol
             OR fresh.name IS DISTINCT FROM versions.name
             OR fresh.instrument_type IS DISTINCT FROM versions.instrument_type
+            OR fresh.mic <> versions.mic
         UNION
         SELECT {SERIES} FROM gone JOIN marts.dim_instrument USING ({SERIES}) WHERE session = valid_from
         UNION

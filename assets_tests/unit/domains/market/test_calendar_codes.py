@@ -8,12 +8,18 @@ import exchange_calendars
 import pytest
 
 from lakehouse.domains.market.calendar import CalendarSpec, build_sessions
-from lakehouse.domains.market.calendar_codes import calendar_codes
+from lakehouse.domains.market.calendar_codes import calendar_codes, canonical
 from lakehouse.errors import SourceError
 
 
 def test_the_codes_are_those_of_the_package() -> None:
     assert calendar_codes() == set(exchange_calendars.get_calendar_names(include_aliases=True))
+
+
+def test_canonical__is_the_code_that_the_package_resolves_to() -> None:
+    names = {code: exchange_calendars.resolve_alias(code) for code in calendar_codes()}
+    assert {code: canonical(code) for code in calendar_codes()} == names
+    assert len(set(names.values())) < len(names)
 
 
 @pytest.mark.parametrize(("code", "first"), [("XTKS", "1980-01-04"), ("XBSE", "1950-01-02"), ("XETR", "2099-01-01")])

@@ -1,7 +1,7 @@
 -- Versions follow the sessions of the data, not the time of loading, so backfills and rebuilds in any order give the
 -- same dimension.
 with named as (
-    select source, instrument_id, currency, session, symbol, name, instrument_type from {{ ref('stg_daily_bars') }}
+    select source, instrument_id, currency, session, symbol, name, instrument_type, mic from {{ ref('stg_daily_bars') }}
     union all by name
     -- Instruments with corporate actions but without daily bars: fct_corporate_action refers to them.
     select source, instrument_id, currency, min(ex_date) as session, arg_min_null(symbol, ex_date) as symbol
@@ -16,7 +16,8 @@ observed as (
         lag(session) over sessions is null
             or symbol is distinct from lag(symbol) over sessions
             or name is distinct from lag(name) over sessions
-            or instrument_type is distinct from lag(instrument_type) over sessions as is_new_version
+            or instrument_type is distinct from lag(instrument_type) over sessions
+            or mic is distinct from lag(mic) over sessions as is_new_version
     from named
     window sessions as (partition by source, instrument_id, currency order by session)
 )
@@ -29,6 +30,7 @@ select
     symbol,
     name,
     instrument_type,
+    mic,
     session as valid_from,
     coalesce(lead(session) over versions, date '9999-12-31') as valid_to,
     lead(session) over versions is null as is_current

@@ -1,2 +1,3 @@
 select source, mic, name, country, time_zone, currency, calendar
 from {{ source('calendar', 'venues') }}
+where is_main

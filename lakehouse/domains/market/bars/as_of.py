@@ -48,7 +48,7 @@ def daily_bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSou
     loaded = connection.sql(f"FROM {ledger}").pl()
     connection.register(known, completeness(source, loaded, differing))
     made = relation_of(_derived(lake, connection, source, differing))
-    parts = [Query(rules.daily(made, known, source.config.venue.time_zone))]
+    parts = [Query(rules.daily(made, known, source.config.venue.time_zone, by_market=source.by_market))]
     if kept:
         parts.append(Query(f"SELECT * EXCLUDE ({_PREVIOUS}) FROM ({stored.select_dates(kept)})"))
     daily = " UNION ALL BY NAME ".join(f"({part})" for part in parts)

@@ -23,6 +23,7 @@ from lakehouse.domains.market.bars.completeness import missing_objects
 from lakehouse.domains.market.bars.derive import session_hours
 from lakehouse.domains.market.bars.ending import early_ends
 from lakehouse.domains.market.bars.labels import labels_against_hours, wrong_label
+from lakehouse.domains.market.bars.rules import BAR_KEY
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.bars.suspect import suspect_bars
 from lakehouse.domains.market.contracts import contracts
@@ -32,16 +33,23 @@ from lakehouse.lake.sql import literal, predicate, relation_of
 
 _SUSPECT = ("1 bar stands far off its neighbours", "bars stand far off their neighbours")
 _DIFFERING = ("1 daily bar differs from its bars", "daily bars differ from their bars")
+_ADVICE = "give each market's bars an instrument_id of their own, or describe each market as a source"
+_SEVERAL_MARKETS = (
+    f"1 bar is from several markets in one object: {_ADVICE}",
+    f"bars are from several markets in one object: {_ADVICE}",
+)
+_EXPIRED = "EXPIRED"
 _NAMED = 3
 _HISTORY = timedelta(days=92)
 """How far back a comparison with earlier sessions looks: more than twenty sessions."""
 
 
-def bar_checks(bars: DerivedTable, *, delivered: bool) -> tuple[Check, ...]:
+def bar_checks(bars: DerivedTable, *, delivered: bool, by_market: bool = False) -> tuple[Check, ...]:
     """The checks of raw_bars, bars and daily_bars.
 
     Args:
         delivered: the bars come as objects in a folder or bucket, which may hold others.
+        by_market: the source has several markets, which its bars name.
     """
     known = contracts()
     return (
@@ -103,7 +111,49 @@ def bar_checks(bars: DerivedTable, *, delivered: bool) -> tuple[Check, ...]:
             severity="warn",
         ),
         *([objects_known("raw_bars")] if delivered else []),
+        *([_ONE_MARKET, _REGISTERED] if by_market else []),
     )
+
+
+def _one_market_per_bar(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:
+    key = ", ".join(BAR_KEY)
+    query = f"""
+        SELECT object, {key}, any_value(session) AS session, list_sort(list(DISTINCT mic)) AS mics
+        FROM {relation(lake, source, "raw_bars", sessions)}
+        GROUP BY object, object_version, {key} HAVING count(DISTINCT mic) > 1
+        """
+    return offenders(lake, query, "ALL", *_SEVERAL_MARKETS, part="session")
+
+
+_ONE_MARKET = Check(
+    "raw_bars",
+    "one_market_per_bar",
+    "No object has a bar of one instrument and time from several markets: only one of them would count.",
+    _one_market_per_bar,
+    blocking=True,
+)
+
+
+def _markets_registered(lake: Lake, source: BarSource, sessions: Partitions) -> Finding:
+    rows = lake.sql("SELECT mic, status FROM reference.markets WHERE known_to IS NULL AND valid_to IS NULL")
+    register = dict(rows.fetchall()) if rows is not None else {}
+    if not register:
+        return Finding(True, "the register of markets (ISO 10383) isn't loaded")
+    unknown = [
+        {"mic": mic, "status": register.get(mic, "not in the register")}
+        for mic in source.config.mics
+        if register.get(mic, _EXPIRED) == _EXPIRED
+    ]
+    return found(unknown, "1 market is not in the register, or expired", "markets are not in the register, or expired")
+
+
+_REGISTERED = Check(
+    "daily_bars",
+    "markets_registered",
+    "The source's markets are in the register of markets (ISO 10383), where it is loaded, and not expired.",
+    _markets_registered,
+    severity="warn",
+)
 
 
 def official_checks(official_daily: DerivedTable, *, delivered: bool = False) -> tuple[Check, ...]:

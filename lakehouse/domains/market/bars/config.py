@@ -13,7 +13,7 @@ from lakehouse.derive.table_report import TableTarget
 from lakehouse.domains.market.api import SymbolsApi
 from lakehouse.domains.market.bars.products import Bars, OfficialDaily, Product
 from lakehouse.domains.market.calendar import CalendarSpec
-from lakehouse.domains.market.calendar_codes import CalendarCode
+from lakehouse.domains.market.calendar_codes import CalendarCode, calendar_codes, canonical
 from lakehouse.ingest.access import Access
 from lakehouse.ingest.entry_types import DateFormat, TimeOfDay, Zone
 from lakehouse.ingest.object_store import TARGET_PLACES, require_known
@@ -32,6 +32,21 @@ class Venue(Strict):
         pattern=r"^[A-Z]{3,5}$",
         description="Usual trading currency (ISO 4217), and that of products that say no `currency` of their own.",
     )
+
+
+class FurtherVenue(Strict):
+    """Another market whose bars come in the same objects."""
+
+    mic: str = Field(pattern=r"^[A-Z0-9]{4}$", description="Market identifier code (ISO 10383).")
+    name: str
+    calendar: CalendarCode | None = Field(
+        None,
+        description="Its calendar; default: the one that exchange_calendars has by its MIC, else the source's.",
+    )
+
+    def own_calendar(self, default: str) -> str:
+        """The code of its calendar."""
+        return canonical(self.calendar or (self.mic if self.mic in calendar_codes() else default))
 
 
 class ExtraSession(Strict):
@@ -167,6 +182,12 @@ class SourceConfig(Description):
 
     description: str
     venue: Venue
+    venues: tuple[FurtherVenue, ...] = Field(
+        (),
+        description="Further markets whose bars come in the same objects, such as XNAS and ARCX beside XNYS: `bars` "
+        "says by the column `mic` of which one a bar is. They have the sessions, time zone, country and currency of "
+        "`venue`.",
+    )
     calendar: Calendar = Field(
         description="The exchange's sessions: a code of exchange_calendars, such as XETR, XNYS or 24/7, or an entry "
         "with `code` and what differs from it."
@@ -174,6 +195,11 @@ class SourceConfig(Description):
     first_session: date = Field(
         ge=date(1800, 1, 1),
         description="First session that is a partition; the calendar has to reach back to it.",
+    )
+    partitions_begin: Literal["data", "first_session"] = Field(
+        "data",
+        description="With what the partitions begin that Dagster's pages show: with the first session in the lake, or "
+        "with first_session, so that any session can be backfilled from the pages. `lakehouse backfill` takes any.",
     )
     minutes_after_close: int = Field(
         0,
@@ -225,6 +251,45 @@ class SourceConfig(Description):
         if self.bars is None and needing:
             raise ValueError(f"{', '.join(needing)} needs `bars`, which the source doesn't have")
         return self
+
+    @model_validator(mode="after")
+    def _markets_are_told_apart(self) -> SourceConfig:
+        gives = self.bars is not None and "mic" in {**self.bars.columns, **self.bars.constants, **self.bars.named}
+        if not self.venues:
+            if gives:
+                raise ValueError(f"bars give a mic: name the markets besides {self.venue.mic} in `venues`")
+            return self
+        if not gives:
+            raise ValueError(
+                "venues: bars give no mic; map it to a column of the object, or to a part of the object's name, and "
+                "the vendor's codes to MICs by `values`"
+            )
+        if self.official_daily is not None:
+            raise ValueError(
+                "venues: official_daily has no mic; describe the official series as a source of its own, a venue each"
+            )
+        mics = [each.mic for each in self.markets]
+        if twice := sorted({mic for mic in mics if mics.count(mic) > 1}):
+            raise ValueError(f"venue and venues name {', '.join(twice)} more than once")
+        own = canonical(self.calendar.code)
+        if other := [each for each in self.venues if each.own_calendar(own) != own]:
+            said = ", ".join(f"{each.mic} (calendar {each.own_calendar(own)})" for each in other)
+            raise ValueError(
+                f"venues: {said} has other sessions than {self.venue.mic} (calendar {own}), and a source has one "
+                "calendar; describe it as a source of its own"
+            )
+        return self
+
+    @property
+    def markets(self) -> tuple[Venue, ...]:
+        """Every market whose bars the source delivers, `venue` first."""
+        further = (self.venue.model_copy(update={"mic": each.mic, "name": each.name}) for each in self.venues)
+        return self.venue, *further
+
+    @property
+    def mics(self) -> tuple[str, ...]:
+        """The markets of a source that has several; otherwise none is named in its bars."""
+        return tuple(each.mic for each in self.markets) if self.venues else ()
 
     @property
     def products(self) -> list[Product]:

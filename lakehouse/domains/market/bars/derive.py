@@ -51,7 +51,7 @@ def bar_rows(source: BarSource, connection: duckdb.DuckDBPyConnection, raw: Rela
     """The query for the rows of bars, by their rules (see `derive.by_partition.Rules`)."""
     hours = f"hours_of_{source.name}"
     connection.register(hours, session_hours(source))
-    return rules.bars(raw, ledger, hours)
+    return rules.bars(raw, ledger, hours, by_market=source.by_market)
 
 
 derive_bars = partial(derive_by_partition, "bars", "bars", bar_rows)
@@ -131,7 +131,8 @@ def _prepared(
 
 
 def _daily_rows(source: BarSource) -> str:
-    return rules.daily("stored_bars", "completeness", source.config.venue.time_zone)
+    zone = source.config.venue.time_zone
+    return rules.daily("stored_bars", "completeness", zone, by_market=source.by_market)
 
 
 def session_hours(source: BarSource) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.sessions import Sessions
-from lakehouse.ingest.coerce import received
+from lakehouse.ingest.coerce import received, text_of
 from lakehouse.ingest.http.requests import is_by_month
 from lakehouse.ingest.names import Objects
 from lakehouse.ingest.partitioning import Part
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _INTERVAL = re.compile(r"(\d+)(s|min|h|d)")
 _DAY = timedelta(days=1)
 _OFF_GRID = "is_off_grid"
+_ELSEWHERE = "is_elsewhere"
 _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 _REQUIRED = frozenset({"instrument_id", "currency", "open", "high", "low", "close"})
 
@@ -101,9 +103,10 @@ class Product(RowFormat):
     @model_validator(mode="after")
     def _upper_are_texts(self) -> Product:
         contract, given = contracts()[self.raw_table], {**self.columns, **self.constants, **self.named}
-        for name in self.upper:
-            if name not in given or contract.column(name).type.kind != "string":
-                raise ValueError(f"upper: {name} is no text that columns, constants or named give")
+        for entry in ("upper", "values"):
+            for name in getattr(self, entry):
+                if name not in given or contract.column(name).type.kind != "string":
+                    raise ValueError(f"{entry}: {name} is no text that columns, constants or named give")
         return self
 
     @property
@@ -185,18 +188,24 @@ def _warn_of_volume_unit() -> None:
     )
 
 
-def bar_faults(bars: Bars, sessions: Sessions) -> dict[str, str]:
-    """The columns of `bar_times` that mark a bar's time as unusable, with the reason."""
+def bar_faults(bars: Bars, sessions: Sessions, mics: Sequence[str] = ()) -> dict[str, str]:
+    """The columns of `bar_times` that mark a bar as unusable, with the reason.
+
+    Args:
+        mics: the markets of a source with several.
+    """
     label = "begins" if bars.time.label == "start" else "ends"
+    elsewhere = {_ELSEWHERE: f"the market (mic) is not one of {', '.join(mics)}"} if mics else {}
     return {
+        **elsewhere,
         **faults_of(bars.time),
         _OFF_GRID: f"the bar {label} between two of {bars.interval}, counted from the hour, from midnight or from the "
         f"session's {'opening' if bars.time.label == 'start' or bars.interval_length < _DAY else 'close'}",
     }
 
 
-def bar_times(bars: Bars, sessions: Sessions, text: pl.DataFrame) -> pl.DataFrame:
-    """What the time of a bar says.
+def bar_times(bars: Bars, sessions: Sessions, text: pl.DataFrame, mics: Sequence[str] = ()) -> pl.DataFrame:
+    """What the time of a bar says, and whether its market is one of `mics`, where the source has several.
 
     Returns: interval, start_at and end_at (UTC, microseconds), day (the session; without one the date on the venue's
         clock), first_day and last_day (the dates of the bar's start, and of its label, on the clocks that names of
@@ -231,7 +240,13 @@ def bar_times(bars: Bars, sessions: Sessions, text: pl.DataFrame) -> pl.DataFram
         pl.max_horizontal(dates).alias("last_day"),
         *faults_of(bars.time),
         _off_grid(found, bars, sessions.zone).alias(_OFF_GRID),
+        *([_elsewhere(text, bars, mics)] if mics else []),
     )
+
+
+def _elsewhere(text: pl.DataFrame, bars: Bars, mics: Sequence[str]) -> pl.Series:
+    """Whether a bar is of none of the source's markets, or doesn't say of which."""
+    return text.select((~text_of(bars, "mic").is_in(mics)).fill_null(True).alias(_ELSEWHERE)).to_series()
 
 
 def _off_grid(found: pl.DataFrame, bars: Bars, zone: str) -> pl.Series:

@@ -14,6 +14,7 @@ from lakehouse.domains.market.bars.source import KIND, SYMBOLS, BarSource, bound
 from lakehouse.domains.market.bars.symbols import symbols
 from lakehouse.domains.market.bars.tables import (
     BARS_TABLE,
+    BARS_TABLE_BY_MARKET,
     CORPORATE_ACTIONS_TABLE,
     DAILY_BARS_TABLE,
     OFFICIAL_DAILY_TABLE,
@@ -50,6 +51,7 @@ def bar_source(config: SourceConfig, variables: Variables) -> BarSource:
         checks=checks,
         unreported=unreported,
         judge=judge,
+        begins_with_data=config.partitions_begin == "data",
         config=config,
         sessions=sessions,
         report_url=report_url or str(variables.home / "reports" / config.source),
@@ -67,8 +69,9 @@ def _of_products(
     macros: dict[str, Macro] = {"adjusted_official_daily": adjusted_official_daily}
     bars, official = config.bars, config.official_daily
     if bars is not None:
-        tables = (BARS_TABLE, DAILY_BARS_TABLE)
-        checks = bar_checks(BARS_TABLE, delivered=bars.objects is not None)
+        kept = BARS_TABLE_BY_MARKET if config.venues else BARS_TABLE
+        tables = (kept, DAILY_BARS_TABLE)
+        checks = bar_checks(kept, delivered=bars.objects is not None, by_market=bool(config.venues))
         macros |= {"adjusted_daily_bars": adjusted_daily_bars, "bars": bars_of_interval}
     if official is not None:
         tables = (*tables, OFFICIAL_DAILY_TABLE, CORPORATE_ACTIONS_TABLE)

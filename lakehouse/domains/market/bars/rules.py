@@ -6,6 +6,8 @@ or writes a table, so they serve the current lake, the lake as of a past moment,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lakehouse.derive.revisions import RevisionRule, winners
 from lakehouse.domains.market.bars.ending import falls_silent
 from lakehouse.lake.sql import Relation
@@ -35,6 +37,9 @@ BARS = RevisionRule(
 )
 """Rows of raw_bars."""
 
+BARS_BY_MARKET = replace(BARS, content=(*BARS.content, "mic"))
+"""Rows of raw_bars of a source with several markets."""
+
 SEGMENT = """CASE
                 WHEN end_at <= open_at THEN 'pre' WHEN start_at < regular_end_at THEN 'regular' ELSE 'post'
             END"""
@@ -55,7 +60,7 @@ OF_TRADED_BARS = """
 """What several traded bars of an instrument are together (SQL)."""
 
 
-def bars(raw: Relation, ledger: Relation, hours: str) -> str:
+def bars(raw: Relation, ledger: Relation, hours: str, *, by_market: bool = False) -> str:
     """The rows of the table bars.
 
     Args:
@@ -63,17 +68,19 @@ def bars(raw: Relation, ledger: Relation, hours: str) -> str:
         ledger: relation of the source's ledger.
         hours: relation of (session, open_at, regular_end_at). A bar that overlaps this stretch is of the regular
             segment: start_at < regular_end_at and end_at > open_at.
+        by_market: the source has several markets, which its bars name.
     """
+    rule, mic = (BARS_BY_MARKET, ", mic") if by_market else (BARS, "")
     return f"""
         SELECT instrument_id, symbol, name, instrument_type, currency, interval, start_at, end_at, session,
             {SEGMENT} AS segment,
             open, high, low, close, volume, trades, vwap, {TRADED} AS is_traded, is_adjusted,
-            object, object_version, row_number, published_at, ingested_at
-        FROM ({winners(raw, ledger, BARS)}) JOIN {hours} USING (session)
+            object, object_version, row_number, published_at, ingested_at{mic}
+        FROM ({winners(raw, ledger, rule)}) JOIN {hours} USING (session)
     """
 
 
-def daily(bars_relation: str, completeness: str, time_zone: str) -> str:
+def daily(bars_relation: str, completeness: str, time_zone: str, *, by_market: bool = False) -> str:
     """Daily bars without what depends on earlier sessions: one row per instrument, currency and session with a
     traded regular bar.
 
@@ -87,7 +94,9 @@ def daily(bars_relation: str, completeness: str, time_zone: str) -> str:
         completeness: relation of (session, is_complete, open_at, close_at): whether every object came, and the hours of
             the session.
         time_zone: the venue's, on whose clock a publication falls on a day.
+        by_market: the source has several markets, which its bars name.
     """
+    mic = ", arg_max(mic, start_at) AS mic" if by_market else ""
     silent = falls_silent(
         "count(*)",
         "epoch(min(end_at - start_at))",
@@ -100,7 +109,7 @@ def daily(bars_relation: str, completeness: str, time_zone: str) -> str:
             arg_max_null(instrument_type, start_at) AS instrument_type,
             currency, session, {OF_TRADED_BARS},
             sum(close * volume ORDER BY start_at) AS turnover,
-            count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at,
+            count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at{mic},
             timezone('{time_zone}', max(published_at) FILTER (is_adjusted))::DATE AS adjusted_as_of,
             CASE WHEN any_value(is_complete) AND ({silent}) THEN NULL ELSE any_value(is_complete) END AS is_complete
         FROM {bars_relation} JOIN {completeness} USING (session)

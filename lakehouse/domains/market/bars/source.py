@@ -92,6 +92,11 @@ class BarSource(Source):
         """The official daily series, where there is one."""
         return None if self.config.official_daily is None else self.dataset(OfficialDaily.name)
 
+    @property
+    def by_market(self) -> bool:
+        """Whether its bars are of several markets, each of which they name."""
+        return bool(self.config.venues)
+
     def require_settings(self, *, asks: bool = True) -> None:
         super().require_settings(asks=asks)
         require_known(self.report_url, TARGET_PLACES)
@@ -157,13 +162,13 @@ def bound_contracts(config: SourceConfig) -> dict[str, Contract]:
     """
     # A source of bars may be reconciled with another's daily series: its own is empty then.
     tables = TABLES if config.bars is not None else OFFICIAL_TABLES
-    bars, daily = config.bars, config.official_daily
+    bars, daily, mics = config.bars, config.official_daily, config.mics
     unit = Fraction(str(bars.volume_unit_before)) if bars else Fraction(1)
 
     def bound(name: str) -> Contract:
         product = daily if name in OFFICIAL_TABLES else bars
         has_volumes = product is not None and product.volume is None
-        return _bound(name, config.identifier, config.currencies, config.negative_prices, has_volumes, unit)
+        return _bound(name, config.identifier, config.currencies, config.negative_prices, has_volumes, unit, bool(mics))
 
     return {name: bound(name) for name in (*tables, SYMBOLS)}
 
@@ -176,6 +181,7 @@ def _bound(
     negative_prices: bool,
     has_volumes: bool,
     volume_unit: Fraction,
+    by_market: bool,
 ) -> Contract:
     """One of the contracts, made once a process: sources are resolved each time that they are looked up."""
     waived, further = {"negative_prices"} if negative_prices else set(), {}
@@ -190,7 +196,10 @@ def _bound(
     # Exactly rounded: a power of ten is a double, and its inverse is not.
     parameters = {"volume": f"volume * {volume_unit.numerator}::DOUBLE / {volume_unit.denominator}::DOUBLE"}
     formats = {"instrument_id": identifier}
-    return contracts()[name].bound(formats, waived, required=required, parameters=parameters, **further)
+    without = () if by_market else ("mic",)
+    return contracts()[name].bound(
+        formats, waived, required=required, without=without, parameters=parameters, **further
+    )
 
 
 OFFICIAL_TABLES = ("raw_daily", "official_daily", "corporate_actions")
@@ -206,7 +215,7 @@ def datasets_of(config: SourceConfig, sessions: Sessions, variables: Variables) 
     bars, daily = config.bars, config.official_daily
     made = []
     if bars is not None:
-        times = partial(bar_times, bars, sessions)
+        times = partial(bar_times, bars, sessions, mics=config.mics)
         made.append(_dataset(config, bars, times, bound, sessions, variables))
     if daily is not None:
         made.append(_dataset(config, daily, partial(daily_times, daily), bound, sessions, variables))
@@ -242,10 +251,11 @@ def _dataset(
                 "calendar": _calendar_read_by(config.calendar),
                 # What is asked by month or as a whole is read from the first session on.
                 "first_session": str(config.first_session) if product.request else None,
+                **({"mics": config.mics} if config.mics else {}),
             },
         ),
         refusals=config.refusals,
-        faults=bar_faults(product, sessions) if isinstance(product, Bars) else {},
+        faults=bar_faults(product, sessions, config.mics) if isinstance(product, Bars) else {},
         clock=product.clock,
         units=_units(product, contract),
         object_max_bytes=variables.object_max_bytes,

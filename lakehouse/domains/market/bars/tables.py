@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from lakehouse.derive.source import DerivedTable, Winners
 from lakehouse.domains.market.bars import as_of
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars, outdated_bars, outdated_daily_bars
-from lakehouse.domains.market.bars.rules import BARS
+from lakehouse.domains.market.bars.rules import BARS, BARS_BY_MARKET
 from lakehouse.domains.market.corporate_actions.derive import derive_official
 from lakehouse.domains.market.corporate_actions.rules import OFFICIAL
 
@@ -20,6 +21,8 @@ BARS_TABLE = DerivedTable(
     outdated=outdated_bars,
     keeps=Winners("bars", BARS),
 )
+BARS_TABLE_BY_MARKET = replace(BARS_TABLE, keeps=Winners("bars", BARS_BY_MARKET))
+"""The same of a source with several markets."""
 DAILY_BARS_TABLE = DerivedTable(
     name="daily_bars",
     description="One row per instrument, currency and session, from the traded bars of the regular segment.",

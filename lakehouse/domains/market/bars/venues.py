@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lakehouse.derive.source import Check, Finding, Partitions
-from lakehouse.domains.market.bars.config import SourceConfig
+from lakehouse.domains.market.bars.config import SourceConfig, Venue
 from lakehouse.lake.lake import Lake
 
 
@@ -38,22 +38,26 @@ def venue_check(table: str, sources: Mapping[str, SourceConfig], files: Mapping[
 
 def contradictions(name: str, sources: Mapping[str, SourceConfig]) -> dict[str, str]:
     """The sources that describe the venue of the source `name` in other words, and how."""
-    own = sources[name]
-    found = {}
-    for other, config in sources.items():
-        if config.venue.mic != own.venue.mic:
-            continue
-        differences = [
-            f"{entry} {said!r} and {also!r}"
-            for entry, said in own.venue.model_dump().items()
-            if said != (also := getattr(config.venue, entry))
-        ]
-        if own.calendar != config.calendar:
-            differences.append(f"calendar {_in_short(own)} and {_in_short(config)}")
-        if differences:
-            chosen = min(each for each in sources if sources[each].venue.mic == own.venue.mic)
-            found[other] = f"{own.venue.mic} differently: {', '.join(differences)}. The marts show what {chosen} says"
-    return found
+    found: dict[str, list[str]] = {}
+    for own in sources[name].markets:
+        said = {other: venue for other, config in sources.items() for venue in config.markets if venue.mic == own.mic}
+        for other, venue in said.items():
+            if differences := _differences(own, venue, sources[name], sources[other]):
+                found.setdefault(other, []).append(
+                    f"{own.mic} differently: {', '.join(differences)}. The marts show what {min(said)} says"
+                )
+    return {other: "; ".join(differences) for other, differences in found.items()}
+
+
+def _differences(own: Venue, other: Venue, source: SourceConfig, other_source: SourceConfig) -> list[str]:
+    differences = [
+        f"{entry} {said!r} and {also!r}"
+        for entry, said in own.model_dump().items()
+        if said != (also := getattr(other, entry))
+    ]
+    if source.calendar != other_source.calendar:
+        differences.append(f"calendar {_in_short(source)} and {_in_short(other_source)}")
+    return differences
 
 
 def _in_short(config: SourceConfig) -> str:

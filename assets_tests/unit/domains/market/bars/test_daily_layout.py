@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from assets_tests.support.described import contract_of
 from assets_tests.support.made_up_contracts import written
 from lakehouse.api import Lake
-from lakehouse.domains.market.contracts import contracts
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.migration import due, migrate_table
 from lakehouse.lake.parquet import stored_schema
@@ -24,7 +24,7 @@ DAYS = [date(2017, 12, 28), date(2017, 12, 29), date(2018, 1, 2), date(2018, 2, 
 
 def by_month() -> Contract:
     """The contract of the release before, whose daily bars were partitioned by month."""
-    text = contracts()["daily_bars"].model_dump(mode="json")
+    text = contract_of("daily_bars").model_dump(mode="json")
     for each in [*text["columns"], *text["rules"]]:
         for name, said in each.items():
             each[name] = said.replace("year", "month") if isinstance(said, str) else said
@@ -79,7 +79,7 @@ def test_a_pinned_version_by_month_is_read_by_dates(stored: Lake) -> None:
 
 
 def test_rows_are_stored_in_groups_that_a_reader_of_few_can_skip(tmp_path: Path) -> None:
-    contract = contracts()["daily_bars"]
+    contract = contract_of("daily_bars")
     many = [row(date(2017, 1, 2), f"I{number:06}") for number in range(50_000)]
     rows = [{name: value for name, value in each.items() if name != "month"} | {"year": date(2017, 1, 1)}
             for each in many]  # fmt: skip

@@ -9,10 +9,11 @@
 -- The versions come from the sessions alone. What reference data says about each is joined; without them it is unknown.
 with versions as (
     select
-        *,
+        * exclude (venue_mic) replace (coalesce(mic, venue_mic) as mic),
         case when regexp_full_match(instrument_id, '[A-Z]{2}[A-Z0-9]{9}[0-9]') then instrument_id end as own_isin,
         valid_from as since
-    from {{ ref('stg_instrument_versions') }} left join (select source, mic from {{ ref('stg_venues') }}) using (source)
+    from {{ ref('stg_instrument_versions') }}
+    left join (select source, mic as venue_mic from {{ ref('stg_venues') }}) as venues using (source)
     {% if restricted %}where (source, instrument_id, currency) in (from {{ affected_groups() }}){% endif %}
 ),
 
@@ -59,6 +60,7 @@ select
     symbol,
     name,
     instrument_type,
+    mic,
     isin,
     figi,
     composite_figi,

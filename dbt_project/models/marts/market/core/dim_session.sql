@@ -2,7 +2,7 @@
 -- by name counts.
 with followed as (
     select venues.mic, sessions.session, sessions.open_at, sessions.close_at, sessions.is_early_close
-    from {{ ref('stg_venues') }} as venues
+    from {{ ref('stg_source_venues') }} as venues
     join {{ source('calendar', 'sessions') }} as sessions using (calendar)
     qualify row_number() over (partition by venues.mic, sessions.session order by venues.source) = 1
 )

@@ -10,6 +10,6 @@ select
     market.lei,
     market.status,
     market.iso_name
-from {{ ref('stg_venues') }} as venue left join {{ ref('stg_markets') }} as market using (mic)
+from {{ ref('stg_source_venues') }} as venue left join {{ ref('stg_markets') }} as market using (mic)
 qualify row_number() over (partition by venue.mic order by venue.source) = 1
 order by mic

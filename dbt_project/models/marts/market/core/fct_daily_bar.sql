@@ -30,7 +30,7 @@ where stored.instrument_key is distinct from versions.instrument_key
 select
     dim_instrument.instrument_key,
     bars.source,
-    venues.mic,
+    coalesce(bars.mic, venues.mic) as mic,
     bars.instrument_id,
     bars.currency,
     bars.session,

@@ -1,0 +1,2 @@
+select source, mic, name, country, time_zone, currency, calendar
+from {{ source('calendar', 'venues') }}
