@@ -156,4 +156,4 @@ def test_unit_tests_pass(warehouse: Warehouse) -> None:
     warehouse.run()
     result = warehouse.dbt("test", "--resource-type", "unit_test")
     assert result.success, [(r.node.name, r.message) for r in result.result if r.message]
-    assert len(result.result) == 13
+    assert len(result.result) == 14
