@@ -28,6 +28,8 @@ def use_reference(home: Path) -> None:
     """Points this process at the publishers' files, and away from every API of reference data."""
     os.environ["LAKEHOUSE_MIC_URL"] = str(home / "register")
     os.environ["LAKEHOUSE_GLEIF_URL"] = os.environ["LAKEHOUSE_GLEIF_MAPPINGS_URL"] = str(home / "gleif")
+    for source in _SOURCES:
+        os.environ[f"LAKEHOUSE_{source.upper()}_ENDS"] = str(_PUBLISHED_ON)
     for name in ("LAKEHOUSE_GLEIF_API_URL", "LAKEHOUSE_OPENFIGI_URL", "OPENFIGI_API_KEY", "PERMID_API_KEY"):
         os.environ.pop(name, None)
 
