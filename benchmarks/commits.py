@@ -10,7 +10,6 @@ number of writers. Ceph is started by the helpers of the tests; without its pack
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -28,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.process import MissingBinary
+from assets_tests.support.writers import WORKERS
 
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 BEGIN, END = "<!-- benchmarks/commits.py: begin -->", "<!-- benchmarks/commits.py: end -->"
 ROWS = 100
-_SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -94,14 +93,14 @@ def measured(
     lake_uri: str, how: str, writers: int, seconds: float, variables: Mapping[str, str]
 ) -> tuple[float, float, float, float]:
     """Commits a second of all writers, the median and the 95% quantile of a commit (s), and its CPU seconds."""
-    start, answers = _SPAWN.Barrier(writers), _SPAWN.Queue()
+    start, answers = WORKERS.Barrier(writers), WORKERS.Queue()
     processes = [
-        _SPAWN.Process(target=_write, args=(lake_uri, how, number, seconds, start, dict(variables), answers))
+        WORKERS.Process(target=_write, args=(lake_uri, how, number, seconds, start, dict(variables), answers))
         for number in range(writers)
     ]
     for process in processes:
         process.start()
-    found: list[Written] = [answers.get(timeout=seconds * 5 + 60) for _ in processes]
+    found: list[Written] = [answers.get(timeout=seconds * 10 + 240) for _ in processes]
     for process in processes:
         process.join()
     took = [each for one in found for each in one.took]

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _THREADS = 4
-_LEAST_BYTES, _BATCHES_A_SLOT = 2_000_000, 4
-"""Packed bytes of a task on a cluster, which is about a commit, and how many tasks a slot gets at least: one that lags
-behind the others is a small part.
+_LEAST_BYTES, _BATCHES_A_SLOT, _MOST_BATCHES = 2_000_000, 4, 512
+"""Packed bytes of a task on a cluster, which is about a commit; tasks a slot, so that one that lags behind is a small
+part; and the most tasks of a load, since their commits of the ledger come one after the other (docs/scale.md).
 """
 _log = logging.getLogger(__name__)
 
@@ -132,7 +132,8 @@ def _apart(objects: Sequence[ObjectVersion], compute: Compute) -> list[Sequence[
     if (slots := compute.slots) == 1:
         return [objects]
     batches: list[list[ObjectVersion]] = []
-    size, enough = 0, max(_LEAST_BYTES, sum(item.size for item in objects) // (slots * _BATCHES_A_SLOT))
+    wanted = min(slots * _BATCHES_A_SLOT, _MOST_BATCHES)
+    size, enough = 0, max(_LEAST_BYTES, -(-sum(item.size for item in objects) // wanted))
     for item in objects:
         is_next = not batches or item.first_partition > batches[-1][-1].last_partition
         if not batches or (is_next and size >= enough):
