@@ -27,7 +27,7 @@ from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive.check_history import CheckResult, record
 from lakehouse.ingest.load import load
-from lakehouse.settings import settings
+from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.publish import publish
 from scripts.reference.commands import commands as known_commands
 
@@ -37,6 +37,7 @@ OF_TUTORIAL = ("bi.md", "operations.md")
 """Pages whose commands run on the tutorial's lake, apart from the tutorial itself."""
 OF_SHOP = "governance.md"
 ELSEWHERE = {"scale.md": "test_compute_on_ray", "deployment.md": "test_deploy"}
+"""Pages whose commands need a cluster or an engine -> the tests of what they start; here their names are checked."""
 NOT_RUN = {
     "make demo": "the tests of the demo run it",
     "make install": "it would install",
@@ -191,6 +192,17 @@ def test_commands__in_the_text_have_the_names_and_options_that_there_are() -> No
                 option for each in known[name].params for option in (*each.opts, *each.secondary_opts)
             }
             assert [word for word in rest if word.startswith("--") and word not in options] == [], (page, words)
+
+
+def test_scale__names_settings_and_a_command_that_there_are() -> None:
+    exported = {name for line in console_lines("scale.md") for name in re.findall(r"(LAKEHOUSE_\w+)=", line)}
+    assert exported
+    assert exported <= {f"LAKEHOUSE_{name.upper()}" for name in Settings.model_fields}
+    run = [line.split()[1:] for line in console_lines("scale.md") if line.startswith(".venv/bin/lakehouse ")]
+    known = dict(known_commands())
+    for name, *arguments in run:
+        options = {option for each in known[f"lakehouse {name}"].params for option in each.opts}
+        assert {word for word in arguments if word.startswith("--")} <= options
 
 
 def test_make__has_the_targets_that_are_named() -> None:
