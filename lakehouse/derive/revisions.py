@@ -97,9 +97,8 @@ def losers(raw: Relation, ledger: Relation, rows: RevisionRule) -> Query:
             FROM ({references(ledger)}) WHERE is_first
         ),
         readable AS NOT MATERIALIZED (
-            SELECT raw.object, raw.object_version, raw.{rows.part}, row_number, is_latest, is_held,
-                {rows.key_hash} AS key_hash
-            FROM {raw} AS raw JOIN stored
+            SELECT raw.*, is_latest, is_held
+            FROM (SELECT {place}, {rows.key_hash} AS key_hash FROM {raw}) AS raw JOIN stored
             ON raw.object = stored.object AND raw.object_version = stored.object_version
             AND raw.{rows.part} = stored.part
         ),

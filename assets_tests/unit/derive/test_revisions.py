@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -22,6 +23,7 @@ from assets_tests.unit.domains.market.bars.test_rules import (
     plain_winners,
     raw_bar,
 )
+from lakehouse.domains.market.bars import rules
 from lakehouse.lake.engine import connect
 
 FIRST, SECOND, _ = SESSIONS
@@ -62,6 +64,19 @@ def test_a_part_is_read_where_an_earlier_version_has_stored_it(connection: duckd
         (3.0, "2"),
     ]
     assert fates_of(connection, raw, ledger) == [("a", "1", 1, "superseded")]
+
+
+def test_losers__of_a_key_that_names_the_object(connection: duckdb.DuckDBPyConnection) -> None:
+    """As of answers that are kept by request: the same row in another object is another row."""
+    raw = [stored("a", 1, price=1.0), stored("a", 2, price=3.0), stored("b", 1, price=2.0)]
+    ledger = [
+        version("a", 1, [part(FIRST, "1")]),
+        version("a", 2, [part(FIRST, "2")]),
+        version("b", 1, [part(FIRST, "1")]),
+    ]
+    by_object = replace(rules.BARS, key=("object", *rules.BARS.key))
+    assert fates_of(connection, raw, ledger, by_object) == [("a", "1", 1, "superseded")]
+    assert fates_of(connection, raw, ledger) == [("a", "1", 1, "superseded"), ("b", "1", 1, "superseded")]
 
 
 def test_a_version_that_returns_to_the_first_one_stores_nothing(connection: duckdb.DuckDBPyConnection) -> None:

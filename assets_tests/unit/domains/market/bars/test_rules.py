@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from assets_tests.support.described import contract_of
 from assets_tests.support.whole_sessions import all_came
-from lakehouse.derive.revisions import losers
+from lakehouse.derive.revisions import RevisionRule, losers
 from lakehouse.domains.market.bars import rules
 from lakehouse.lake.engine import connect
 
@@ -115,11 +115,14 @@ def daily_of(connection: duckdb.DuckDBPyConnection, raw: list[dict[str, Any]]) -
 
 
 def fates_of(
-    connection: duckdb.DuckDBPyConnection, raw: list[dict[str, Any]], ledger: list[dict[str, Any]] | None = None
+    connection: duckdb.DuckDBPyConnection,
+    raw: list[dict[str, Any]],
+    ledger: list[dict[str, Any]] | None = None,
+    rule: RevisionRule = rules.BARS,
 ) -> list[tuple]:
     register(connection, raw, ledger)
     return connection.execute(
-        f"SELECT object, object_version, row_number, fate FROM ({losers('raw_bars', 'ingest_ledger', rules.BARS)}) ORDER BY ALL"  # noqa: E501
+        f"SELECT object, object_version, row_number, fate FROM ({losers('raw_bars', 'ingest_ledger', rule)}) ORDER BY ALL"  # noqa: E501
     ).fetchall()
 
 
