@@ -5,6 +5,7 @@ Like every check, this reads the stored tables. A NULL refers to nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,14 +61,28 @@ def dangling_rows(lake: Lake, table: str, contract: Contract, rows: str) -> str:
     Raises:
         ContractError: as for `references_of`.
     """
-    queries = [
+    by_target: dict[tuple[str, str], list[Reference]] = {}
+    for each in references_of(lake, table, contract):
+        by_target.setdefault((each.table.name, each.to_column), []).append(each)
+    return " UNION ALL ".join(_dangling(found, rows) for found in by_target.values())
+
+
+def _dangling(references: Sequence[Reference], rows: str) -> str:
+    """The query for references to one column, which is read once: a long history may be behind it."""
+    target, to_column = references[0].table, references[0].to_column
+    own = " UNION ALL ".join(
         f"""
-        SELECT {literal(each.column)} AS "column", CAST("{each.column}" AS VARCHAR) AS value,
-            {literal(f"{each.table.name}.{each.to_column}")} AS refers_to, count(*) AS row_count
-        FROM {rows} AS own ANTI JOIN ({each.table.snapshot().select()}) AS referred
-        ON own."{each.column}" = referred."{each.to_column}"
-        WHERE own."{each.column}" IS NOT NULL GROUP BY ALL
+        SELECT {literal(each.column)} AS "column", "{each.column}" AS value, count(*) AS row_count
+        FROM {rows} WHERE "{each.column}" IS NOT NULL GROUP BY ALL
         """
-        for each in references_of(lake, table, contract)
-    ]
-    return " UNION ALL ".join(queries)
+        for each in references
+    )
+    return f"""
+        SELECT own."column", CAST(own.value AS VARCHAR) AS value, {literal(f"{target.name}.{to_column}")} AS refers_to,
+            own.row_count
+        FROM ({own}) AS own
+        ANTI JOIN (
+            SELECT "{to_column}" AS value FROM ({target.snapshot().select()}) AS referred
+            WHERE "{to_column}" IN (SELECT value FROM ({own}))
+        ) AS present ON own.value = present.value
+        """
