@@ -40,6 +40,7 @@ def steps_picture(lake: Lake, source: CapturedSource) -> dict[str, Any]:
     if not rows:
         return {}
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(9, 1.2 + 0.32 * len(rows)), layout="constrained")
     axes = figure.subplots()
@@ -56,5 +57,8 @@ def steps_picture(lake: Lake, source: CapturedSource) -> dict[str, Any]:
         xlabel="seconds (box: the middle half; whiskers: 5 to 95 %)",
         xscale="log",
     )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", alpha=0.3)
     return {"time_per_step": dg.MetadataValue.md(image_markdown(figure, "time per step"))}
