@@ -225,7 +225,9 @@ class Snapshot:
 
     def checkpoint(self, name: str) -> int | None:
         """The last number that commits stored under `name` by `checkpoints`."""
-        return None if self.delta is None else self.delta.transaction_version(name)
+        delta = self.delta
+        # Each call reads the log again: a millisecond and more.
+        return None if delta is None else self.remembered(("checkpoint", name), lambda: delta.transaction_version(name))
 
     def commits(self, name: str) -> int:
         """The number of commits that had `name` among their `transactions`."""

@@ -7,7 +7,7 @@ project again if a variable changed. What changed is noted there, too, for model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     import duckdb
 
 _PINS = "pins"
+_KINDS = "kinds"
 _MOMENT = "moment"
 
 
 @contextmanager
-def reading(build: Path, pins: Mapping[str, Pin], as_of: datetime | None = None) -> Iterator[None]:
+def reading(
+    build: Path, pins: Mapping[str, Pin], as_of: datetime | None = None, kinds: Collection[str] | None = None
+) -> Iterator[None]:
     """In the block, dbt builds the private file from the lake as of a moment (None: now), and from the pinned tables,
-    by their paths, at their versions.
+    by their paths, at their versions. Only models that read tables of these `kinds` of sources can be built (None: all
+    models).
     """
     import duckdb
 
@@ -36,13 +40,16 @@ def reading(build: Path, pins: Mapping[str, Pin], as_of: datetime | None = None)
             f"""
             CREATE SCHEMA {NOTES};
             CREATE TABLE {NOTES}.{_PINS} (path VARCHAR, version BIGINT);
-            CREATE TABLE {NOTES}.{_MOMENT} (as_of VARCHAR)
+            CREATE TABLE {NOTES}.{_MOMENT} (as_of VARCHAR);
+            CREATE TABLE {NOTES}.{_KINDS} (kind VARCHAR)
             """
         )
         rows = [(path, pin.version) for path, pin in pins.items()]
         if rows:
             values = ", ".join(f"({literal(path)}, {'NULL' if version is None else version})" for path, version in rows)
             connection.execute(f"INSERT INTO {NOTES}.{_PINS} VALUES {values}")
+        for kind in kinds or ():
+            connection.execute(f"INSERT INTO {NOTES}.{_KINDS} VALUES ({literal(kind)})")
         if as_of is not None:
             connection.execute(f"INSERT INTO {NOTES}.{_MOMENT} VALUES ({literal(as_of.isoformat())})")
     yield
@@ -58,6 +65,11 @@ def pins_in(connection: duckdb.DuckDBPyConnection) -> dict[str, Pin]:
 def moment_in(connection: duckdb.DuckDBPyConnection) -> datetime | None:
     """The moment that `reading` has noted; None for now."""
     return next((datetime.fromisoformat(as_of) for (as_of,) in _noted(connection, _MOMENT)), None)
+
+
+def kinds_in(connection: duckdb.DuckDBPyConnection) -> set[str] | None:
+    """The kinds of sources whose tables are read; None for all."""
+    return {kind for (kind,) in _noted(connection, _KINDS)} or None
 
 
 def _noted(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple]:

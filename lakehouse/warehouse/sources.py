@@ -16,7 +16,7 @@ from lakehouse.lake.sql import literal
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.last_descriptions import last_described
 from lakehouse.warehouse.parts import Part
-from lakehouse.warehouse.reading import moment_in, pins_in
+from lakehouse.warehouse.reading import kinds_in, moment_in, pins_in
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,10 +64,10 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog
     """Attaches an in-memory catalog to `connection` in which the lake of `config` can be read. A second call on the
     same database does nothing.
 
-    The catalog has, for every kind of source, `<kind>.<table>` over every configured source with that table (empty if
-    none has it), with the source's name as first column; `<source>.<table>` of each of these; what the domains attach
-    (see their `model_inputs`); and `lake.ingest_ledger`. The moment as of which the lake is read, and the versions of
-    tables, are those noted in the file that dbt builds (see `reading`).
+    The catalog has, for every kind of source that is read, `<kind>.<table>` over every configured source with that
+    table (empty if none has it), with the source's name as first column; `<source>.<table>` of each of these; what the
+    domains attach (see their `model_inputs`); and `lake.ingest_ledger`. The moment as of which the lake is read, the
+    kinds, and the versions of tables are those noted in the file that dbt builds (see `reading`).
     """
     if connection.execute(f"SELECT 1 FROM duckdb_databases() WHERE database_name = {literal(catalog)}").fetchone():
         return
@@ -76,7 +76,10 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog
     prepare(connection, lake.uri)
     connection.execute(f"ATTACH ':memory:' AS {catalog}")
     lake.attach(connection, [(SHARED_SCHEMA, "ingest_ledger")], catalog)
+    read = kinds_in(connection)
     for kind in kinds().values():
+        if read is not None and kind.name not in read:
+            continue
         sources = sources_in_marts(kind.name, config)
         lake.attach(
             connection, [(each.name, name) for each in sources for name in tables_of(each, kind.over_all)], catalog

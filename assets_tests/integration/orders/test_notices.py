@@ -17,7 +17,7 @@ import pytest
 from assets_tests.support.servers.mail import mail_server
 from assets_tests.support.servers.webhook import webhook
 from assets_tests.support.shop_orders import place_of, request, run_to, submit
-from lakehouse.domains.orders.notices import begin, send_waiting
+from lakehouse.domains.orders.notices import begin, send_left, send_waiting
 from lakehouse.servers.postgres import Database
 from lakehouse.sinks import Sink, SinkFault, SinkUnavailable
 
@@ -68,6 +68,16 @@ def wait_until(happens: Callable[[], bool]) -> None:
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_send_left__sends_what_stopped_workers_left(shop: Database, tmp_path: Path) -> None:
+    keys = [f"left-{number}" for number in range(3)]
+    fill(shop, *keys)
+    sink = Sink(str(tmp_path / "notices.jsonl"))
+    send_left(place_of(shop), sink)
+    assert sorted(written(tmp_path / "notices.jsonl")) == sorted(keys_of(*keys))
+    send_left(place_of(shop), sink)
+    assert len(written(tmp_path / "notices.jsonl")) == len(keys_of(*keys))
 
 
 def send(connection: psycopg.Connection, setting: str) -> int:

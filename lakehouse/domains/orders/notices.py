@@ -99,6 +99,7 @@ def _relay(connection: psycopg.Connection, sink: Sink, stop: threading.Event) ->
         if stop.wait(_POLL_S):
             return
     connection.execute(_SETTLE)
+    _mark_quickly(connection)
     with sink.opened() as outlet:
         while True:
             # Asked before the look: what is committed before the stop is sent.
@@ -106,6 +107,24 @@ def _relay(connection: psycopg.Connection, sink: Sink, stop: threading.Event) ->
             sent = send_waiting(connection, outlet)
             if not sent and (is_last or stop.wait(_POLL_S)) and is_last:
                 return
+
+
+def send_left(place: Place, sink: Sink) -> None:
+    """Gives all notices that wait to a sink, once no worker does.
+
+    Raises:
+        DatabaseUnavailable: the database can't be reached.
+        SinkUnavailable: the sink takes none now; those that are left wait for a worker.
+    """
+    with present_database(place).connect(autocommit=True) as connection, sink.opened() as outlet:
+        _mark_quickly(connection)
+        while send_waiting(connection, outlet):
+            pass
+
+
+def _mark_quickly(connection: psycopg.Connection) -> None:
+    """Doesn't wait for the disk at each mark: a crash of the server sends the last notices again, under their keys."""
+    connection.execute("SET synchronous_commit = off")
 
 
 def _locked(connection: psycopg.Connection) -> bool:

@@ -22,6 +22,7 @@ from lakehouse.domains.orders.database import steps
 from lakehouse.domains.orders.database.requests import request_of
 from lakehouse.domains.orders.engine import present_database
 from lakehouse.domains.orders.invariants import broken_invariants, disagreements
+from lakehouse.domains.orders.notices import send_left
 from lakehouse.domains.orders.services import Services, ServiceUnavailable, services
 from lakehouse.domains.orders.worker_process import WorkerProcess
 from lakehouse.errors import DatabaseUnavailable, LakehouseError
@@ -108,6 +109,7 @@ def simulate(plan: Plan, place: Place, folder: Path, show: Callable[[int, int], 
     Raises:
         SimulationStuck: nothing ended for minutes; what was done stays.
         DatabaseUnavailable: the database can't be started or reached.
+        SinkUnavailable: the sink doesn't take the notices that are left.
     """
     with database(place), services(folder) as outside:
         initialize(place)
@@ -122,6 +124,9 @@ def simulate(plan: Plan, place: Place, folder: Path, show: Callable[[int, int], 
             finally:
                 for worker in scene.workers:
                     worker.stop()
+            if plan.sink is not None:
+                # A worker that stops leaves what takes long to the others, and there is none.
+                send_left(place, plan.sink)
             outside.ensure_running()
             return _outcome(scene)
 
