@@ -279,7 +279,9 @@ def registry_of(config: Settings) -> Registry:
     return Registry(
         shared=shared,
         kinds=tuple(
-            registry.Kind(kind.name, {name: _entry(contract) for name, contract in kind.contracts().items()})
+            registry.Kind(
+                kind.name, {name: _entry(contract) for name, contract in (kind.usual or kind.contracts)().items()}
+            )
             for kind in kinds().values()
         ),
         sources={name: (source.kind, _entries(source)) for name, source in known.items()},

@@ -83,6 +83,13 @@ def feed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for day, rows in FILES.items():
         (folder / f"{day:%Y%m%d}.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     monkeypatch.setenv("LAKEHOUSE_TAPE_URL", str(folder))
+    path = tmp_path / "own" / "tape" / "defs.yaml"
+    path.parent.mkdir(parents=True)
+    # A third of the first object is refused, more than a run accepts otherwise.
+    path.write_text(yaml.safe_dump(DEFS, sort_keys=False) + "  refusals: {warn_pct: 50, fail_pct: 90}\n")
+    monkeypatch.setenv("LAKEHOUSE_DEFS", str(path.parents[1]))
+    settings.cache_clear()
+    catalog._described.cache_clear()
     return folder
 
 
@@ -146,15 +153,7 @@ def test_markets__of_one_bar_in_one_object_are_an_error(feed: Path) -> None:
     )
 
 
-def test_markets__reach_the_marts(feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "own" / "tape" / "defs.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text(yaml.safe_dump(DEFS, sort_keys=False))
-    monkeypatch.setenv("LAKEHOUSE_DEFS", str(path.parents[1]))
-    settings.cache_clear()
-    catalog._described.cache_clear()
-    # A third of the first object is refused, more than a run accepts otherwise.
-    path.write_text(path.read_text() + "  refusals: {warn_pct: 50, fail_pct: 90}\n")
+def test_markets__reach_the_marts(feed: Path) -> None:
     said("backfill", "tape", "--from", str(MONDAY), "--to", str(TUESDAY), code=0)
     with duckdb.connect(str(settings().warehouse), read_only=True) as marts:
 

@@ -43,7 +43,9 @@ class Kind:
         component: type of the Dagster component in a `defs.yaml`; just the name for one of `lakehouse.components`.
         model: the model of a `defs.yaml`'s attributes.
         resolve: makes a source from the attributes and the settings.
-        contracts: contracts of all tables that its sources may have, by name.
+        contracts: contracts of all tables that its sources may have, by name, with every column that one may have.
+        usual: the same without the columns that few sources have, by which tables of a source are read that no
+            defs.yaml describes; by default `contracts`.
         over_all: the tables that models read over all sources; sources without such a table are left out.
         marts: folder of its models in `dbt_project/models/marts`, and their group in Dagster.
         attach: attaches the other tables that the models read.
@@ -58,6 +60,7 @@ class Kind:
     model: type[Description]
     resolve: Callable[[Any, Variables], Source]
     contracts: Callable[[], Mapping[str, Contract]]
+    usual: Callable[[], Mapping[str, Contract]] | None = None
     over_all: tuple[str, ...] = ()
     marts: tuple[str, str] | None = None
     attach: Attach | None = None

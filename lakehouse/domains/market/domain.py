@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 
 from lakehouse.derive.domain import Domain, Kind
 from lakehouse.domains.market import model_inputs, model_reach
@@ -21,6 +21,15 @@ def _of(tables: tuple[str, ...]) -> dict[str, Contract]:
     return {table: contracts()[table] for table in tables}
 
 
+@cache
+def _of_one_market() -> dict[str, Contract]:
+    """The contracts of a source with one market."""
+    return {
+        name: contract.bound({}, without=("mic",)) if "mic" in contract.column_names else contract
+        for name, contract in _of((*bars.TABLES, bars.SYMBOLS)).items()
+    }
+
+
 DOMAIN = Domain(
     name="market",
     kinds=(
@@ -30,6 +39,7 @@ DOMAIN = Domain(
             model=SourceConfig,
             resolve=bar_source,
             contracts=partial(_of, (*bars.TABLES, bars.SYMBOLS)),
+            usual=_of_one_market,
             over_all=("daily_bars", "official_daily", "corporate_actions"),
             marts=("market", "warehouse"),
             attach=model_inputs.attach_market,
