@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from assets_tests.support.described import contract_of
 from lakehouse.catalog import kinds, sources
+from lakehouse.domains.market.contracts import contracts
 from lakehouse.domains.market.quotes.feed import WINDOWS
 from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.warehouse import dbt
@@ -126,7 +126,7 @@ def test_staging_leaves_no_relation_in_the_published_file(manifest: Manifest) ->
 @pytest.mark.parametrize("table", ["daily_bars", "official_daily", "corporate_actions", "quote_windows"])
 def test_staging_carries_every_column_of_the_lakes_table(manifest: Manifest, table: str) -> None:
     (staging,) = (model for model in models(manifest) if model.name == f"stg_{table}")
-    contract = contract_of(table)
+    contract = contracts()[table]
     # The storage partition is nothing about the row, unless it is the day.
     assert set(staging.columns) == {"source", *contract.column_names} - ({*contract.partition_by} - {"day"})
 
