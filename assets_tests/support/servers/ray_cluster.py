@@ -33,7 +33,7 @@ class RayCluster(WhileEntered):
         address: host:port of the head.
 
     Raises (on entering):
-        MissingBinary: the package is missing.
+        MissingBinary: the package is missing, or can't be used from its folder.
         ServerError: a node did not start; with the end of its log.
     """
 
@@ -45,13 +45,19 @@ class RayCluster(WhileEntered):
     def _enter(self, started: ExitStack) -> None:
         if find_spec("ray") is None:
             raise MissingBinary("Ray is not installed (Python package: ray)")
+        if " " in sys.executable:
+            raise MissingBinary("Ray 2.60 can't start its processes where Python's path has a space")
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         # Ray's sockets have names of 107 bytes at most, so its folder has a short one.
         self._folder = Path(started.enter_context(TemporaryDirectory(prefix="ray-", dir="/tmp")))
         started.callback(self._end)
         self.nodes: list[ServerProcess] = []
-        self._start("head", "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        # Ray's own client isn't used; its server has the same port in each cluster of a machine.
+        self._start(
+            *("head", "--head", f"--port={port}", "--ray-client-server-port=0", "--include-dashboard=false"),
+            f"--temp-dir={self._folder}",
+        )
         self._start("second", f"--address={self.address}")
 
     def _start(self, name: str, *options: str) -> None:
