@@ -278,8 +278,10 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a machine that imports Dagster and dbt in a second and a half; on a slower one in as many times as long."""
+def test_the_demo_takes_little_more_than_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a core, on a machine that imports Dagster and dbt in a second and a half; on a slower one as many times as
+    long. Every domain is loaded by Dagster.
+    """
     monkeypatch.delenv("DAGSTER_HOME")
     python = Path(sys.executable)
     before = processor_seconds()
@@ -290,7 +292,7 @@ def test_the_demo_is_over_within_a_minute(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert played - imported < 60 * max(1.0, (imported - before) / 1.5)
+    assert played - imported < 72 * max(1.0, (imported - before) / 1.5)
     # The command's path is quoted where it has a space.
     for words in (
         "First load",

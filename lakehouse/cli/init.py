@@ -26,7 +26,7 @@ defs.yaml that it makes:
   lakehouse vendors add tiingo             bars as CSV, a request for each symbol and month
   lakehouse vendors add alpaca             bars as JSON, page by page, with keys in headers
   lakehouse vendors add coinbase           bars as JSON, in one page
-  lakehouse vendors add finnhub            quotes as JSON, a request for each symbol (binance_quotes: one for all)
+  lakehouse vendors add finnhub            quotes as JSON, a request for each symbol
 `lakehouse check NAME` then says what is wrong, without a request to the vendor. Files that were downloaded from it \
 can be described by init"""
 
