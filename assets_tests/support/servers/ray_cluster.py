@@ -53,11 +53,9 @@ class RayCluster(WhileEntered):
         self._folder = Path(started.enter_context(TemporaryDirectory(prefix="ray-", dir="/tmp")))
         started.callback(self._end)
         self.nodes: list[ServerProcess] = []
-        # Ray's own client isn't used; its server has the same port in each cluster of a machine.
-        self._start(
-            *("head", "--head", f"--port={port}", "--ray-client-server-port=0", "--include-dashboard=false"),
-            f"--temp-dir={self._folder}",
-        )
+        # The server of Ray's own client isn't used, but without a port of its own it takes that of another cluster.
+        ports = (f"--port={port}", f"--ray-client-server-port={free_port()}")
+        self._start("head", "--head", *ports, "--include-dashboard=false", f"--temp-dir={self._folder}")
         self._start("second", f"--address={self.address}")
 
     def _start(self, name: str, *options: str) -> None:
