@@ -225,7 +225,7 @@ def test_dev_keeps_the_server_of_a_killed_command_that_made_it(tmp_path: Path, m
     """Otherwise no sensor could see that the last worker of the orders died."""
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
     place = database_place(settings())
-    with database_held():
+    with database_held() as held:
         assert not is_used(place)
         command = subprocess.Popen(
             [sys.executable, "-c", USE, str(place.folder), "wait"],
@@ -236,8 +236,7 @@ def test_dev_keeps_the_server_of_a_killed_command_that_made_it(tmp_path: Path, m
         with command:
             assert command.stdout is not None
             assert command.stdout.readline() == b"it answers\n"
-            # As long as a poll of dev takes.
-            time.sleep(2.5)
+            assert held.wait(60)
             command.kill()
         assert is_used(place)
         os.kill(postmaster(place), signal.SIGKILL)

@@ -74,38 +74,40 @@ def run_ui(console: Console, port: int) -> NoReturn:
 
 
 @contextmanager
-def database_held() -> Iterator[None]:
+def database_held() -> Iterator[threading.Event]:
     """Keeps the embedded PostgreSQL running, once there is one: otherwise each look of a sensor would start it, and
-    none would see what the last worker left when it was killed, since the server ends with its last user.
+    none would see what the last worker left when it was killed, since the server ends with its last user. The event is
+    set when it is kept.
 
     Raises:
         DatabaseUnavailable: there is one, and it can't be started.
     """
-    place = database_place(settings())
+    place, held, ended = database_place(settings()), threading.Event(), threading.Event()
     if place.url is not None:
-        yield
+        yield held
         return
     if was_made(place):
         with database(place):
-            yield
+            held.set()
+            yield held
         return
-    ended = threading.Event()
-    waiting = threading.Thread(target=_hold, args=(place, ended))
+    waiting = threading.Thread(target=_hold, args=(place, held, ended))
     waiting.start()
     try:
-        yield
+        yield held
     finally:
         ended.set()
         waiting.join()
 
 
-def _hold(place: Place, ended: threading.Event) -> None:
+def _hold(place: Place, held: threading.Event, ended: threading.Event) -> None:
     """Keeps the server of a place from when it is made until the event."""
     while not was_made(place):
         if ended.wait(_MADE_POLL_S):
             return
     try:
         with database(place):
+            held.set()
             ended.wait()
     except DatabaseUnavailable as error:
         _log.warning("%s", error)
