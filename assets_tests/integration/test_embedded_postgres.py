@@ -241,7 +241,11 @@ def test_dev_keeps_the_server_of_a_killed_command_that_made_it(tmp_path: Path, m
         assert is_used(place)
         os.kill(postmaster(place), signal.SIGKILL)
         assert is_used(place), "a sensor that connects starts it again"
-    assert not is_used(place)
+    deadline = time.monotonic() + 20
+    # For a moment its guard has the lock.
+    while is_used(place):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert not is_running(place)
 
 
