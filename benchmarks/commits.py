@@ -28,9 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.writers import WORKERS
+from benchmarks.page import put
 
-PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
-BEGIN, END = "<!-- benchmarks/commits.py: begin -->", "<!-- benchmarks/commits.py: end -->"
 ROWS = 100
 
 
@@ -150,9 +149,7 @@ def main() -> None:
     chosen = options.parse_args()
     made = "\n".join(table(chosen.writers, chosen.seconds))
     if chosen.write:
-        page = PAGE.read_text()
-        before, rest = page.split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{rest.split(END)[1]}")
+        put("scale.md", "benchmarks/commits.py", made)
 
 
 if __name__ == "__main__":

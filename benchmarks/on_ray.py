@@ -24,10 +24,9 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from assets_tests.support.servers.ray_cluster import RayCluster
+from benchmarks.page import put
 from benchmarks.run import simulated
 
-PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
-BEGIN, END = "<!-- benchmarks/on_ray.py: begin -->", "<!-- benchmarks/on_ray.py: end -->"
 STEPS = ("load", "bars", "daily_bars", "checks")
 
 
@@ -135,9 +134,7 @@ def main() -> None:
         made = "\n".join(table(feed, chosen.rounds, chosen.memory))
     print(made)
     if chosen.write:
-        page = PAGE.read_text()
-        before, rest = page.split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{rest.split(END)[1]}")
+        put("scale.md", "benchmarks/on_ray.py", made)
 
 
 if __name__ == "__main__":

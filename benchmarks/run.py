@@ -29,10 +29,9 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from benchmarks.measure import Measured, measure
+from benchmarks.page import put
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 RIVALS = {"Polars": "polars_script.py", "DuckDB": "duckdb_script.py", "pandas": "pandas_script.py"}
 COMPARED = ("session", "instrument_id", "currency", "open", "high", "low", "close", "volume", "trades", "bar_count",
             "prev_close")  # fmt: skip
@@ -172,14 +171,6 @@ def table(figures: list[Figure], about: str) -> str:
     return "\n".join([about, "", head, *(figure.row() for figure in figures)])
 
 
-def written(text: str) -> None:
-    """Puts the table between its marks in docs/performance.md."""
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="Folder of objects; a simulated exchange by default.")
@@ -211,7 +202,7 @@ def main() -> None:
     )
     print(f"\n{table(figures, about)}")
     if chosen.write:
-        written(table(figures, about))
+        put("performance.md", "make bench", table(figures, about))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -204,9 +204,9 @@ def test_the_last_command_stops_it(tmp_path: Path) -> None:
     assert not is_running(place)
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
-def test_a_killed_command_leaves_no_server(end: signal.Signals, tmp_path: Path) -> None:
-    place = Place(tmp_path / "postgres")
+@contextmanager
+def user_of(place: Place) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that uses a server until its input ends, from when it has an answer."""
     command = subprocess.Popen(
         [sys.executable, "-c", USE, str(place.folder), "wait"],
         cwd=PROJECT_ROOT,
@@ -216,6 +216,13 @@ def test_a_killed_command_leaves_no_server(end: signal.Signals, tmp_path: Path) 
     with command:
         assert command.stdout is not None
         assert command.stdout.readline() == b"it answers\n"
+        yield command
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+def test_a_killed_command_leaves_no_server(end: signal.Signals, tmp_path: Path) -> None:
+    place = Place(tmp_path / "postgres")
+    with user_of(place) as command:
         command.send_signal(end)
         command.wait()
     wait_for_end(place)
@@ -227,15 +234,7 @@ def test_dev_keeps_the_server_of_a_killed_command_that_made_it(tmp_path: Path, m
     place = database_place(settings())
     with database_held() as held:
         assert not is_used(place)
-        command = subprocess.Popen(
-            [sys.executable, "-c", USE, str(place.folder), "wait"],
-            cwd=PROJECT_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        with command:
-            assert command.stdout is not None
-            assert command.stdout.readline() == b"it answers\n"
+        with user_of(place) as command:
             assert held.wait(60)
             command.kill()
         assert is_used(place)

@@ -31,7 +31,7 @@ def capture_sensor(resolve: Callable[[], CapturedSource], job: str) -> dg.Sensor
     )
     def look(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         present = resolve()
-        if present.place.url is None and not is_used(present.place):
+        if not is_used(present.place):
             return dg.SkipReason("Nothing uses the embedded database, so nothing changes in it")
         running = dg.RunsFilter(job_name=job, statuses=IN_PROGRESS_RUN_STATUSES)
         if context.instance.get_runs_count(running):

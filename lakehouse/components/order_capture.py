@@ -78,7 +78,7 @@ def _recovery_sensor(name: str, resolve: Resolve, work: dg.JobDefinition) -> dg.
     )
     def recover(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         place = resolve().place
-        if place.url is None and not is_used(place):
+        if not is_used(place):
             return dg.SkipReason("Nothing uses the embedded database, so no worker runs")
         try:
             with open_desk(place) as desk:
@@ -109,7 +109,7 @@ def _overdue_sensor(name: str, resolve: Resolve) -> dg.SensorDefinition:
     )
     def overdue(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         place = resolve().place
-        if place.url is None and not is_used(place):
+        if not is_used(place):
             return dg.SkipReason("Nothing uses the embedded database")
         try:
             with open_desk(place) as desk:

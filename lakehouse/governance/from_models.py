@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +22,7 @@ from lakehouse.warehouse.compiled import Compiled, compiled
 from lakehouse.warehouse.dbt import beside_manifest, project_digest
 from lakehouse.warehouse.recipe import code_digest, described_digest
 from lakehouse.warehouse.sources import CATALOG
+from lakehouse.whole_file import write_whole
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -52,9 +52,7 @@ def lineage_of_models(config: Settings, of_lake: Mapping[str, Collection[str]]) 
         _log.debug("no lineage is kept in %s", file)
     found = traced(compiled(config), of_lake)
     try:
-        part = file.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(_as_json(found)))
-        part.replace(file)
+        write_whole(file, json.dumps(_as_json(found)))
         _forget_oldest(file.parent)
     except OSError as error:
         _log.info("the lineage of the models can't be kept: %s", error)

@@ -14,15 +14,14 @@ from lakehouse.governance.figures import figures
 from lakehouse.governance.inherited import catalogued
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import Settings
+from lakehouse.whole_file import write_whole
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def write_page(lake: Lake, config: Settings, output: Path) -> None:
     """Writes the page to a file, which it replaces in one step."""
-    part = output.with_name(f"{output.name}.part")
-    part.write_text(page(lake, config), encoding="utf-8")
-    part.replace(output)
+    write_whole(output, page(lake, config))
 
 
 def page(lake: Lake, config: Settings) -> str:

@@ -64,7 +64,7 @@ def dangling_rows(lake: Lake, table: str, contract: Contract, rows: str) -> str:
     by_target: dict[tuple[str, str], list[Reference]] = {}
     for each in references_of(lake, table, contract):
         by_target.setdefault((each.table.name, each.to_column), []).append(each)
-    return " UNION ALL ".join(_dangling(found, rows) for found in by_target.values())
+    return " UNION ALL ".join(f"({_dangling(found, rows)})" for found in by_target.values())
 
 
 def _dangling(references: Sequence[Reference], rows: str) -> str:
@@ -78,11 +78,11 @@ def _dangling(references: Sequence[Reference], rows: str) -> str:
         for each in references
     )
     return f"""
+        WITH own AS MATERIALIZED ({own})
         SELECT own."column", CAST(own.value AS VARCHAR) AS value, {literal(f"{target.name}.{to_column}")} AS refers_to,
             own.row_count
-        FROM ({own}) AS own
-        ANTI JOIN (
+        FROM own ANTI JOIN (
             SELECT "{to_column}" AS value FROM ({target.snapshot().select()}) AS referred
-            WHERE "{to_column}" IN (SELECT value FROM ({own}))
+            WHERE "{to_column}" IN (SELECT value FROM own)
         ) AS present ON own.value = present.value
         """

@@ -20,6 +20,7 @@ from lakehouse.errors import ReleaseError, StaleSnapshot, did_you_mean
 from lakehouse.lake.migration import due, migrate_table
 from lakehouse.lake.stored_table import Pin
 from lakehouse.lake.table import LakeTable, retry_when_stale
+from lakehouse.whole_file import write_whole
 
 if TYPE_CHECKING:
     from lakehouse.lake.lake import Lake
@@ -148,9 +149,7 @@ def set_in_use(home: Home, name: str | None) -> None:
         marker.unlink(missing_ok=True)
         return
     marker.parent.mkdir(parents=True, exist_ok=True)
-    written = marker.with_suffix(".part")
-    written.write_text(f"{name}\n")
-    written.replace(marker)
+    write_whole(marker, f"{name}\n")
 
 
 def record_release(lake: Lake, name: str, marts: str | None) -> Release:

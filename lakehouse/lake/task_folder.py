@@ -13,7 +13,7 @@ import tempfile
 from functools import cache
 
 _PREFIX = "lakehouse-task-"
-# In the background by a shell that ends at once, so that it is no child of the process, which its killer would look
+# In the background by a shell that ends at once, so that it isn't a child of the process, which its killer would look
 # for. Its input ends when the last holder of the pipe does.
 _REMOVE = 'exec 3<&0; { cat <&3 >/dev/null; rm -rf -- "$1"; } >/dev/null 2>&1 &'
 

@@ -110,7 +110,11 @@ def is_running(place: Place) -> bool:
 
 
 def is_used(place: Place) -> bool:
-    """Whether a process uses the embedded server of a place, also where the server was killed."""
+    """Whether there may be something new in a database: it is the user's own server, or a process uses the embedded
+    one, also where that was killed.
+    """
+    if place.url is not None:
+        return True
     if not was_made(place):
         return False
     with (place.folder / "users.lock").open("a") as users, _exclusive(place.folder):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 from lakehouse.catalog import component_of, descriptions, faulty_files, kinds
 from lakehouse.derive.source import Source
 from lakehouse.settings import Settings
+from lakehouse.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -40,11 +40,9 @@ def keep_descriptions(config: Settings) -> None:
     path = _path(config)
     if path.exists() and path.read_text() == written:
         return
-    part = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(exist_ok=True)
-        part.write_text(written)
-        part.replace(path)
+        write_whole(path, written)
     except OSError as error:
         _log.info("the descriptions of the sources can't be kept: %s", error)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +21,7 @@ from lakehouse.api import Lake
 from lakehouse.derive.source import Source
 from lakehouse.errors import LakeUnavailable, SourceError
 from lakehouse.settings import Settings, settings
+from lakehouse.whole_file import write_whole
 
 _DAY = "day"
 """The partition column of tables that take in rows by day, other than by datasets."""
@@ -61,16 +61,14 @@ def _last_day(source: str, config: Settings) -> date | None:
 
 
 def note_extent(lake: Lake, source: Source) -> None:
-    """Notes the first partition with rows that a source received, where it isn't noted yet."""
+    """Notes the first partition with rows that a source received, unless the note says so already."""
     first = min((date.fromisoformat(value) for value in _partition_values(lake, source)), default=None)
     note = _note(lake.config, source.name)
     if first is None or first == _noted(note, lake.config.lake):
         return
-    written = note.with_suffix(f".{os.getpid()}.part")
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(json.dumps({"lake": lake.config.lake, "first": str(first)}))
-        written.replace(note)
+        write_whole(note, json.dumps({"lake": lake.config.lake, "first": str(first)}))
     except OSError as error:
         _log.info("the first partition of %s can't be noted, so that Dagster shows all: %s", source.name, error)
 
@@ -103,7 +101,7 @@ def _note(config: Settings, source: str) -> Path:
 
 
 def _noted(note: Path, lake: str) -> date | None:
-    """The day in a note; None if there is none, or none about this lake."""
+    """The day in a note; None without a note about this lake."""
     try:
         said = json.loads(note.read_text())
         return date.fromisoformat(said["first"]) if said["lake"] == lake else None

@@ -125,7 +125,7 @@ def simulate(plan: Plan, place: Place, folder: Path, show: Callable[[int, int], 
                 for worker in scene.workers:
                     worker.stop()
             if plan.sink is not None:
-                # A worker that stops leaves what takes long to the others, and there is none.
+                # A worker that stops leaves what takes long to the others, of which none is left.
                 send_left(place, plan.sink)
             outside.ensure_running()
             return _outcome(scene)
