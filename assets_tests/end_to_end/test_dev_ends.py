@@ -19,7 +19,7 @@ import duckdb
 import pytest
 
 from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
-from assets_tests.support.servers.process import free_port, log_tail
+from assets_tests.support.servers.process import RUN_PATIENCE_S, free_port, log_tail
 
 LAKEHOUSE = Path(sys.executable).with_name("lakehouse")
 KILLED, NEW = SESSIONS[0], SESSIONS[-1]
@@ -57,7 +57,7 @@ def kill_a_backfill(home: Path, log: Path) -> None:
     command = [LAKEHOUSE, "backfill", "xetra", "--from", str(KILLED), "--to", str(KILLED)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(home))
-    wait_until((home / "lake/ingest_ledger/_delta_log").exists, 90, log)
+    wait_until((home / "lake/ingest_ledger/_delta_log").exists, log)
     process.kill()
     process.wait()
     assert not (home / "warehouse.duckdb").exists()
@@ -85,7 +85,7 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )
     try:
-        wait_until(lambda: "Serving dagster-webserver" in log.read_text(), 90, log)
+        wait_until(lambda: "Serving dagster-webserver" in log.read_text(), log)
         shutil.copytree(folder / "published" / str(NEW), home / "feed" / str(NEW))
         yield Dev(home, log, process)
     finally:
@@ -102,17 +102,17 @@ def test_a_new_file_reaches_the_marts_after_a_backfill_was_killed(dev: Dev) -> N
         with duckdb.connect(str(dev.home / "warehouse.duckdb"), read_only=True) as marts:
             return {str(day) for (day,) in marts.execute("SELECT DISTINCT session FROM marts.fct_daily_bar").fetchall()}
 
-    wait_until(lambda: {str(KILLED), str(NEW)} <= published(), 400, dev.log)
+    wait_until(lambda: {str(KILLED), str(NEW)} <= published(), dev.log)
 
 
 def test_sigterm_ends_what_a_script_started_in_the_background(dev: Dev) -> None:
     dev.process.terminate()
-    dev.process.wait(180)
-    wait_until(lambda: not processes_of(dev.home), 120, dev.log)
+    dev.process.wait(RUN_PATIENCE_S)
+    wait_until(lambda: not processes_of(dev.home), dev.log)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, log: Path) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + RUN_PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, log_tail(log)
         time.sleep(0.2)

@@ -23,7 +23,7 @@ from polars.testing import assert_frame_equal
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
 from assets_tests.support.servers.lakehouse_dev import LakehouseDev
-from assets_tests.support.servers.process import MissingBinary, ServerError
+from assets_tests.support.servers.process import RUN_PATIENCE_S, MissingBinary, ServerError
 from lakehouse.api import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
@@ -81,7 +81,7 @@ class House:
             stopped = self.dagster.graphql(mutation, switch)["stopSensor"]
         assert stopped["__typename"] == "StopSensorMutationResult", stopped
         # An evaluation that had begun watches the folder for seconds, and would ask for a run of what comes then.
-        until(lambda: "STARTED" not in self.statuses(sensor), 60, "the last evaluation's end")
+        until(lambda: "STARTED" not in self.statuses(sensor), "the last evaluation's end")
 
     def _state(self, sensor: str, fields: str) -> dict[str, Any]:
         query = f"""query($selector: SensorSelector!) {{ sensorOrError(sensorSelector: $selector) {{
@@ -134,15 +134,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield house
 
 
-def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def until(condition: Callable[[], bool], what: str) -> None:
     """Waits for a condition.
 
     Raises:
-        AssertionError: it does not come about in `seconds`.
+        AssertionError: it does not come about in `RUN_PATIENCE_S`.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + RUN_PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        assert time.monotonic() < deadline, f"waited {RUN_PATIENCE_S} s for {what}"
         time.sleep(0.5)
 
 
@@ -184,20 +184,20 @@ def test_a_partition_materialized_by_hand_reaches_the_marts(house: House, launch
 
     house.assert_stored(BY_HAND, "first")
     assert (house.home / "reports/xetra" / f"xetra_daily_report_{BY_HAND[0]}.parquet").exists()
-    until(lambda: house.are_published(BY_HAND, "first"), 300, "the marts' own automation")
+    until(lambda: house.are_published(BY_HAND, "first"), "the marts' own automation")
 
 
 def test_a_backfill_of_a_range_is_one_run(house: House, launched: Launched) -> None:
     # Its run ends half a minute before the daemon looks at the backfill again and calls it completed.
     tag = {"key": "dagster/backfill", "value": launched.backfill}
-    until(lambda: bool(house.dagster.runs(tags=[tag])), 90, "the backfill's run")
+    until(lambda: bool(house.dagster.runs(tags=[tag])), "the backfill's run")
     (run,) = house.dagster.runs(tags=[tag])
     house.assert_succeeded(run["runId"])
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
     assert tags["dagster/asset_partition_range_start"] == str(BACKFILLED[0])
     assert tags["dagster/asset_partition_range_end"] == str(BACKFILLED[-1])
     house.assert_stored(BACKFILLED, "first")
-    until(lambda: house.are_published(BACKFILLED, "first"), 300, "the marts' own automation")
+    until(lambda: house.are_published(BACKFILLED, "first"), "the marts' own automation")
     assert len(house.dagster.runs(tags=[tag])) == 1
 
 
@@ -213,7 +213,7 @@ class Sensed:
 def sensed(house: House, launched: Launched) -> Sensed:
     """A new file, after everything else has been published, and the run of the sensor that finds it."""
     before = [*BY_HAND, *BACKFILLED]
-    until(lambda: house.are_published(before, "first"), 180, "what was launched by hand")
+    until(lambda: house.are_published(before, "first"), "what was launched by hand")
     house.publish(SENSED)
     publishers = house.runs_of(PUBLISHER)
     for run in publishers:
@@ -248,6 +248,6 @@ def test_the_pages_that_people_look_at(house: House, launched: Launched, tmp_pat
 
 def test_a_sensors_run_is_one_and_no_publication_follows_it(house: House, sensed: Sensed) -> None:
     """The run has published: the next look of the marts' automation finds nothing left to do."""
-    until(lambda: any(tick > sensed.ended for tick in house.ticks(PUBLISHER)), 90, "the next tick")
+    until(lambda: any(tick > sensed.ended for tick in house.ticks(PUBLISHER)), "the next tick")
     assert len(house.runs_of(LOADER)) == 1
     assert house.runs_of(PUBLISHER) == sensed.publishers

@@ -96,7 +96,7 @@ class Vendor:
         """The record as it is now."""
         with self._lock:
             asked = datetime.now(UTC)
-            with urllib.request.urlopen(f"{self.url}/_served", timeout=30) as response:
+            with urllib.request.urlopen(f"{self.url}/_served", timeout=240) as response:
                 lines = response.read().decode().splitlines()
             answered = datetime.now(UTC)
             for said in map(json.loads, lines):
@@ -109,7 +109,7 @@ class Vendor:
     @property
     def statistics(self) -> dict[str, Any]:
         """What the vendor counts."""
-        with urllib.request.urlopen(f"{self.url}/_stats", timeout=30) as response:
+        with urllib.request.urlopen(f"{self.url}/_stats", timeout=240) as response:
             return json.load(response)
 
     @property
@@ -144,7 +144,7 @@ def vendor_process(folder: Path, faults: Mapping[str, float], seed: int = 5) -> 
     log = folder / "vendor.log"
     process = ServerProcess(command, log=log, env=os.environ, cwd=PROJECT_ROOT)
     try:
-        process.wait_until(lambda: log.read_text().endswith("\n"), timeout=60, what="address")
+        process.wait_until(lambda: log.read_text().endswith("\n"), timeout=240, what="address")
         yield Vendor(log.read_text().splitlines()[0])
     finally:
         process.stop()
@@ -162,7 +162,7 @@ def stream(house: Lakehouse, *more: str, every: float = EVERY_S) -> subprocess.P
 
 def ended(process: subprocess.Popen[str]) -> Totals:
     """The totals of a service that ends by itself, and well."""
-    code, output = finished(process, timeout=60)
+    code, output = finished(process, timeout=240)
     assert code == 0, output
     assert TOKEN not in output
     return totals_of(output)

@@ -146,7 +146,7 @@ def number(connection: psycopg.Connection, query: str) -> int:
 
 
 def wait_until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.02)

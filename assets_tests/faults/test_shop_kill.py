@@ -91,7 +91,7 @@ def kill_a_load(server: MongoServer, chance: random.Random, number: int) -> None
         loader.send_signal(signal.SIGKILL)
     if number % 3 != 0:
         server.kill()
-    loader.wait(timeout=60)
+    loader.wait(timeout=240)
     if number % 3 != 0:
         server.start()
 

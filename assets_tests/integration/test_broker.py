@@ -89,7 +89,7 @@ def start_consumer(server: NatsServer, die_before_done: int = 0) -> Any:
     home = os.environ["LAKEHOUSE_HOME"]
     process = WORKERS.Process(target=consume, args=(home, server.url, listening, die_before_done), daemon=True)
     process.start()
-    assert listening.wait(60)
+    assert listening.wait(240)
     return process
 
 
@@ -228,9 +228,10 @@ def test_everything_acknowledged_is_stored_once_with_kills_on_both_sides(
     chance, record = random.Random(5), tmp_path / "record.jsonl"
     with record.open("w") as lines, subprocess.Popen(command, stdout=lines) as pusher:
         turn = 0
-        while pusher.poll() is None:
+        # On a slow machine none might live until its first commit: each lives longer than the ones before.
+        while pusher.poll() is None or turn < 2 or Lake.open().table("iex/quotes").snapshot().version is None:
             consumer = start_consumer(nats_server)
-            time.sleep(chance.uniform(0.1, 1.5))
+            time.sleep(chance.uniform(0.1, 1.5) * (1 + turn / 4))
             if turn % 2:
                 nats_server.kill()
                 time.sleep(chance.uniform(0.0, 0.5))
@@ -240,7 +241,6 @@ def test_everything_acknowledged_is_stored_once_with_kills_on_both_sides(
             consumer.join(10)
             turn += 1
     assert pusher.returncode == 0
-    assert turn >= 2
     before = len(stored())
     asyncio.run(store_all(feed))
 
@@ -272,7 +272,7 @@ def test_a_broker_that_is_killed_and_started_again_is_found_again(feed: Feed, na
             nats_server.start()
             record += await pusher.push(now + timedelta(seconds=2))
             assert len(true_quotes(record)) == 40
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 240
             # The broker may have forgotten what it had delivered, but not what it had acknowledged.
             while len(stored()) < 40 and time.monotonic() < deadline:
                 log.store(await listener.hear(0.5))

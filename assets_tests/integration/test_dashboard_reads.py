@@ -71,11 +71,11 @@ def of_chart(path: Path) -> bool:
 
 @pytest.mark.parametrize("path", [page.path for page in PAGES if page.path != "/chart"])
 def test_page__reads_no_bars(dashboard: Dashboard, path: str) -> None:
-    answer = httpx.get(dashboard.url + path, timeout=60)
+    answer = httpx.get(dashboard.url + path, timeout=240)
     assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize(("session", "status"), [("", 200), (f"&session={CHARTED}", 200), (f"&session={LAST}", 503)])
 def test_chart__reads_the_bars_of_its_session_alone(dashboard: Dashboard, session: str, status: int) -> None:
-    answer = httpx.get(f"{dashboard.url}/chart?source=xetra&instrument={dashboard.instrument}{session}", timeout=60)
+    answer = httpx.get(f"{dashboard.url}/chart?source=xetra&instrument={dashboard.instrument}{session}", timeout=240)
     assert answer.status_code == status, answer.text

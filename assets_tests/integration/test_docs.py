@@ -165,7 +165,7 @@ def test_notebook__runs_in_a_kernel(tutorial: Place, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(DOCS / "notebooks" / "first-look.ipynb", as_version=4)
     assert not [cell for cell in notebook.cells if cell.get("outputs")], "clear the outputs before a commit"
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(PROJECT_ROOT)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(PROJECT_ROOT)}}).execute()
     frames = [output for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]
     assert any("image/png" in output["data"] for output in frames)
     assert any("return_pct" in output["data"].get("text/plain", "") for output in frames)

@@ -373,7 +373,7 @@ def _until(lake: FeedLake, stop: threading.Event, told: list[Round]) -> None:
 
 
 def _wait(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.05)

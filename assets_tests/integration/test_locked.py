@@ -315,7 +315,7 @@ sys.exit(own_process.run_in_own_process(answer, output, print))
 
 def test_run_in_own_process__an_interrupt_of_the_command_alone_ends_the_query(tmp_path: Path) -> None:
     """In a process without other threads, as the command is when it forks."""
-    ended = subprocess.run([sys.executable, "-c", INTERRUPTED, str(tmp_path / "rows.csv")], timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED, str(tmp_path / "rows.csv")], timeout=240, check=False)
     assert ended.returncode == 130
     assert list(tmp_path.iterdir()) == []
 

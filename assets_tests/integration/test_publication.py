@@ -135,7 +135,7 @@ def test_two_publications_at_once_both_succeed(first_load: FirstLoad) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n"
         publish(settings())
-        _, errors = other.communicate(timeout=120)
+        _, errors = other.communicate(timeout=240)
         assert other.returncode == 0, errors
 
     assert lake.marts("FROM fct_daily_bar ORDER BY ALL") == before

@@ -216,7 +216,7 @@ def test_two_runs_at_once_agree_on_the_newest(publisher: Publisher) -> None:
         asked.append(raw)
         if len(asked) == 1:
             inside.set()
-            assert go_on.wait(60)
+            assert go_on.wait(240)
         return codes(source, connection, raw, ledger)
 
     lake = publisher.lake()
@@ -224,7 +224,7 @@ def test_two_runs_at_once_agree_on_the_newest(publisher: Publisher) -> None:
     first = partial(derive_by_publication, "codes", "codes", slow, lake, publisher.source, MONTHS[:1])
     worker = threading.Thread(target=first)
     worker.start()
-    assert inside.wait(60)
+    assert inside.wait(240)
     load(publisher.lake(), publisher.source.datasets[0], MONTHS[1:2])
     table.derive(publisher.lake(), publisher.source, MONTHS[1:2])
     go_on.set()

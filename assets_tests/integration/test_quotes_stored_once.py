@@ -209,7 +209,7 @@ def store_all(home: str, start: object, seed: int) -> None:
     settings.cache_clear()
     lake, chance = FeedLake(), random.Random(seed)
     rounds = [[*range(n, n + 4)] for n in range(0, 24, 3)]
-    start.wait(60)  # type: ignore[attr-defined]
+    start.wait(240)  # type: ignore[attr-defined]
     for several in rounds:
         heard = [quote(symbol, 10 * n, float(n)) for n in several for symbol in ("AAPL", "GME", "NIO")]
         chance.shuffle(heard)

@@ -35,7 +35,7 @@ def counted(endpoint: str) -> Iterator[tuple[str, list[str]]]:
             if "list-type" in asked:
                 prefixes.append(asked.get("prefix", [""])[0])
             request = urllib.request.Request(f"{endpoint}{self.path}", headers=dict(self.headers))
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=240) as answer:
                 body = answer.read()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

@@ -240,7 +240,7 @@ def test_a_key_of_the_agent_is_used(server: Sshd, tmp_path: Path, monkeypatch: p
             ["sh", "-c", f"until [ -S {socket} ]; do :; done; ssh-add -q {server.key_file}"],
             env={**os.environ, "SSH_AUTH_SOCK": str(socket)},
             check=True,
-            timeout=20,
+            timeout=240,
         )
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         assert listed(source(server, key_file=None)) == ([NAME], [])

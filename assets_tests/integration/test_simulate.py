@@ -68,5 +68,5 @@ def test_feed__answers_until_it_is_interrupted(tmp_path: Path, monkeypatch: pyte
         with urlopen(f"{found['LAKEHOUSE_IEX_URL']}/stock/GME/quote?token={found['IEX_TOKEN']}") as answer:
             assert json.load(answer)["symbol"] == "GME"
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(240) == 0
     assert lines[-1] == "lakehouse stream iex\n"

@@ -41,8 +41,8 @@ def test_use_own_folder__is_removed_when_its_process_ends(tmp_path: Path, how: s
     assert [path.name for path in folder.rglob("*")][-1] == "rows"
     if how is not None:
         process.send_signal(how)
-    process.communicate("", timeout=30)
-    until = time.monotonic() + 30
+    process.communicate("", timeout=240)
+    until = time.monotonic() + 240
     while folder.exists():
         assert time.monotonic() < until, list(temporary.rglob("*"))
         time.sleep(0.01)

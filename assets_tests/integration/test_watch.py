@@ -409,6 +409,6 @@ def test_a_terminal_is_drawn_anew_until_it_is_enough(
     else:
         watch.send_signal(signal.SIGTERM)
     said_last = read_until(ours, "\x1b[?1049l")
-    assert watch.wait(20) == 0
+    assert watch.wait(240) == 0
     assert "Traceback" not in said_last
     assert "Aborted" not in said_last

@@ -42,7 +42,7 @@ def load_and_derive(sessions: list[date]) -> LoadResult:
 def _after_the_others(variables: Mapping[str, str], sessions: list[date], start: Barrier, pause: float) -> None:
     os.environ.update(variables)
     settings.cache_clear()
-    start.wait(60)
+    start.wait(240)
     time.sleep(pause)
     load_and_derive(sessions)
 

@@ -139,7 +139,10 @@ def test_diagrams__have_every_foreign_key() -> None:
 
 def test_relations__follow_from_keys_and_versions() -> None:
     def of(text: str, *columns: str) -> Contract:
-        described = [{"name": name, "type": "string", "description": name} for name in columns]
+        described = [
+            {"name": name.rstrip("?"), "type": "string", "description": name, "nullable": name.endswith("?")}
+            for name in columns
+        ]
         return Contract.model_validate(
             {"table": "any", "description": "any", "key": text.split(), "partition_by": [], "columns": described}
         )
@@ -150,11 +153,15 @@ def test_relations__follow_from_keys_and_versions() -> None:
             "sales": of("line", "line", "code", "object", "row_number"),
             "lines": of("object row_number", "object", "row_number"),
             "notes": of("line number", "line", "number"),
+            # A column that may be NULL refers by itself, and is none of several by which a row is named.
+            "shops": of("shop", "shop", "line", "number?", "code?"),
         }
     )
     assert {(each.many, each.one, each.by) for each in found} == {
         ("sales", "items", "code"),
         ("notes", "sales", "line"),
+        ("shops", "items", "code"),
+        ("shops", "sales", "line"),
     }
 
 

@@ -120,6 +120,10 @@ def _mart(model: Model) -> str:
     return "\n\n".join([*text, *(["Tests:\n\n" + "\n".join(rules)] if rules else [])])
 
 
+def _nullable(contract: Contract, names: Iterable[str]) -> set[str]:
+    return {column.name for column in contract.columns if column.nullable and column.name in set(names)}
+
+
 def relations(contracts: Mapping[str, Contract]) -> list[Relation]:
     """The foreign keys of contracts, and what follows from keys where none is declared."""
     found = [
@@ -134,7 +138,9 @@ def relations(contracts: Mapping[str, Contract]) -> list[Relation]:
             own, key = set(_key_of_things(contract)), _key_of_things(one)
             # A table whose key is a part of the other's is what that one refers to.
             is_within = bool(set(key) - _PROVENANCE) and set(key) < set(contract.column_names) and not own <= set(key)
-            if is_within and not declared & {(name, other), (other, name)}:
+            # Among several, a column that may be NULL where the key may not has the name by chance.
+            is_whole = len(key) == 1 or _nullable(contract, key) <= _nullable(one, key)
+            if is_within and is_whole and not declared & {(name, other), (other, name)}:
                 found.append(Relation(name, other, ", ".join(key), is_declared=False))
     return found
 

@@ -176,7 +176,7 @@ def test_mcp__answers_a_role_from_its_file_alone(home: Path) -> None:
 
 
 def test_mcp__refuses_a_role_that_is_not_published(home: Path) -> None:
-    ended = subprocess.run([sys.executable, *PROGRAM, "--role", "nobody"], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, *PROGRAM, "--role", "nobody"], capture_output=True, text=True, timeout=240)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "lakehouse roles publish nobody" in ended.stderr
 

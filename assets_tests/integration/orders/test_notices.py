@@ -60,11 +60,11 @@ def sender(shop: Database, setting: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         assert child.stdin is not None
         child.stdin.close()
-        child.wait(30)
+        child.wait(240)
 
 
 def wait_until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.02)

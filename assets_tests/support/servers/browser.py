@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assets_tests.support.servers.process import MissingBinary
+from assets_tests.support.servers.process import PATIENCE_S, MissingBinary
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
-def screenshot(url: str, png: Path, *, wait_for: str, timeout: float = 30) -> Path:
+def screenshot(url: str, png: Path, *, wait_for: str, timeout: float = PATIENCE_S) -> Path:
     """A picture of a page, taken when the text `wait_for` stands on it and nothing loads any more.
 
     Args:

@@ -119,4 +119,4 @@ class CephS3(S3Server):
             with urllib.request.urlopen(self.endpoint, timeout=2) as response:
                 return response.status == 200
 
-        rgw.wait_until(answers, timeout=30, what="answer on its S3 port")
+        rgw.wait_until(answers, what="answer on its S3 port")

@@ -87,7 +87,7 @@ class FtpServer(WhileEntered):
         env = {**os.environ, "FTP_PASSWORD": self.password}
         command = [sys.executable, "-m", __name__, *arguments]
         self._process = ServerProcess(command, log=self._folder / "ftp.log", env=env, cwd=Path(__file__).parents[3])
-        self._process.wait_until(self._answers, timeout=15, what="greeting on its port")
+        self._process.wait_until(self._answers, what="greeting on its port")
 
     def kill(self) -> None:
         """End it and every session of it."""

@@ -18,7 +18,14 @@ from typing import Any
 from urllib.parse import quote
 
 from assets_tests.support.servers import browser
-from assets_tests.support.servers.process import ServerError, ServerProcess, WhileEntered, free_port, log_tail
+from assets_tests.support.servers.process import (
+    RUN_PATIENCE_S,
+    ServerError,
+    ServerProcess,
+    WhileEntered,
+    free_port,
+    log_tail,
+)
 
 RUN_ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 BACKFILL_ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "FAILED", "CANCELED"}
@@ -50,7 +57,7 @@ class LakehouseDev(WhileEntered):
         *,
         home: Path,
         env: Mapping[str, str],
-        start_timeout: float = 240,
+        start_timeout: float = RUN_PATIENCE_S,
     ) -> None:
         self._project = project
         self._start_timeout = start_timeout
@@ -148,7 +155,7 @@ class LakehouseDev(WhileEntered):
         )
         return data["runsOrError"]["results"]
 
-    def wait_for_run(self, run_id: str, *, timeout: float = 300) -> str:
+    def wait_for_run(self, run_id: str, *, timeout: float = RUN_PATIENCE_S) -> str:
         """The status in which a run ended: SUCCESS, FAILURE or CANCELED.
 
         Raises:
@@ -159,7 +166,7 @@ class LakehouseDev(WhileEntered):
             lambda: self.graphql(query, {"id": run_id})["runOrError"], RUN_ENDED, f"run {run_id}", timeout
         )
 
-    def wait_for_backfill(self, backfill_id: str, *, timeout: float = 300) -> str:
+    def wait_for_backfill(self, backfill_id: str, *, timeout: float = RUN_PATIENCE_S) -> str:
         """The status in which a backfill ended; COMPLETED_SUCCESS when all its runs succeeded.
 
         Dagster's daemon looks at backfills every 30 s: one takes up to that to start, and again to be ended.
@@ -176,7 +183,7 @@ class LakehouseDev(WhileEntered):
             timeout,
         )
 
-    def wait_for_sensor_run(self, sensor: str, *, timeout: float = 240) -> str:
+    def wait_for_sensor_run(self, sensor: str, *, timeout: float = RUN_PATIENCE_S) -> str:
         """The id of the newest run that a sensor has requested, as soon as there is one.
 
         Raises:

@@ -59,4 +59,4 @@ class MinistackS3(S3Server):
             with urllib.request.urlopen(f"{self.endpoint}/_ministack/health", timeout=2) as response:
                 return response.status == 200
 
-        process.wait_until(answers, timeout=30, what="answer on its S3 port")
+        process.wait_until(answers, what="answer on its S3 port")

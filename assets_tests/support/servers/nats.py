@@ -51,7 +51,7 @@ class NatsServer(WhileEntered):
         store = str(self._folder / "store")
         command = [self._binary, "-a", "127.0.0.1", "-p", str(self._port), "-js", "-sd", store, *self._options]
         self._process = ServerProcess(command, log=self._folder / "nats-server.log", env=dict(os.environ))
-        self._process.wait_until(self._answers, timeout=15, what="greeting on its port")
+        self._process.wait_until(self._answers, what="greeting on its port")
 
     def kill(self) -> None:
         """End it as a power failure would: SIGKILL, without a word to anybody."""

@@ -69,7 +69,7 @@ class DebianPostgres(WhileEntered):
         )
         started.callback(process.stop)
         self.server = Database(f"postgresql://postgres@127.0.0.1:{port}/postgres")
-        process.wait_until(self._answers, timeout=30, what="answer")
+        process.wait_until(self._answers, what="answer")
 
     def _answers(self) -> bool:
         try:

@@ -20,6 +20,11 @@ from typing import Self
 
 LOG_TAIL_LINES = 25
 
+# A busy or cold machine takes five times as long as a quiet one. What works ends no later for a long patience.
+PATIENCE_S = 240
+RUN_PATIENCE_S = 900
+"""How long a server may take until it answers, and Dagster until a run, with all that waits before it, has ended."""
+
 
 class ServerError(RuntimeError):
     """A server did not start, or ended, or did not do what it was asked in time."""
@@ -56,7 +61,7 @@ def log_tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
     return f"--- last lines of {log.name} ---\n" + "\n".join(tail)
 
 
-def run_to_end(command: Sequence[str], *, log: Path, env: Mapping[str, str], timeout: float = 30) -> str:
+def run_to_end(command: Sequence[str], *, log: Path, env: Mapping[str, str], timeout: float = PATIENCE_S) -> str:
     """Run a command that ends by itself and return what it printed; stderr is appended to `log`.
 
     Raises:
@@ -130,7 +135,7 @@ class ServerProcess:
             )
         self.pid = self._process.pid
 
-    def wait_until(self, ready: Callable[[], bool], *, timeout: float, what: str) -> None:
+    def wait_until(self, ready: Callable[[], bool], *, timeout: float = PATIENCE_S, what: str) -> None:
         """Return as soon as `ready()` is true, asked every 50 ms; an OSError of its counts as "not yet".
 
         Raises:

@@ -66,7 +66,7 @@ class RayCluster(WhileEntered):
             node = ServerProcess(command, log=log, env=self._env)
             self.nodes.append(node)
             try:
-                node.wait_until(lambda: "--block" in log.read_text(), timeout=240, what="running")
+                node.wait_until(lambda: "--block" in log.read_text(), what="running")
                 return
             except ServerError:
                 self.nodes.pop().stop()

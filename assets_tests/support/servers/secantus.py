@@ -46,7 +46,7 @@ class MongoServer(WhileEntered):
         store = str(self._folder / "store")
         command = [str(self._binary), "--port", str(self._port), "--storage-path", store, "--sync-on-commit"]
         self._process = ServerProcess(command, log=self._folder / "secantusd.log", env=dict(os.environ))
-        self._process.wait_until(self._answers, timeout=30, what="accepting connections")
+        self._process.wait_until(self._answers, what="accepting connections")
 
     def kill(self) -> None:
         """End it as a power failure would."""

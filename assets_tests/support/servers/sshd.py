@@ -99,7 +99,7 @@ class Sshd(WhileEntered):
             ids = ["--pdeathsig=TERM", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups"]
             command = [require_binary("setpriv", "util-linux"), *ids, "--", *command]
         self._process = ServerProcess(command, log=self._folder / "sshd.log", env=dict(os.environ))
-        self._process.wait_until(self._answers, timeout=15, what="greeting on its port")
+        self._process.wait_until(self._answers, what="greeting on its port")
 
     def kill(self) -> None:
         """End it and every session of it."""

@@ -254,4 +254,4 @@ def test_sql__head_ends_it_quietly(tmp_path: Path, output_format: str) -> None:
     lakehouse.stdout.close()
     with lakehouse.stderr:
         assert lakehouse.stderr.read() == b""
-    assert lakehouse.wait(60) == 141
+    assert lakehouse.wait(240) == 141

@@ -74,7 +74,7 @@ from lakehouse.ingest.pseudonyms import Pseudonyms
 print(sorted(Pseudonyms("retail", Path({str(pseudonyms.path)!r}), "a key").of(map(str, range(500))).items()))
 """
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = {each.communicate(timeout=60)[0] for each in running}
+    said = {each.communicate(timeout=240)[0] for each in running}
     assert len(said) == 1
     assert said.pop().strip() == str(sorted(pseudonyms.of(map(str, range(500))).items()))
 

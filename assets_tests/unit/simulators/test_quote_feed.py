@@ -328,4 +328,4 @@ def test_as_a_process_of_its_own(client: httpx.Client) -> None:
             assert datetime.fromisoformat(stats["now"]) > START
         finally:
             process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(240) == 0
