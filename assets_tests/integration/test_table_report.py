@@ -10,8 +10,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from pydantic import ValidationError
 
+from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.vendor_lake import KEY, VendorLake, small_market, vendor_lake
 from lakehouse.catalog import described_source
 from lakehouse.components.resources import lake_resources
@@ -119,6 +121,35 @@ def test_a_report_becomes_an_object(kind: str, tmp_path: Path) -> None:
     file = tmp_path / "out" / f"daily.{kind}"
     read = pl.read_parquet(file) if kind == "parquet" else pl.read_csv(file)
     assert (read.columns, read.height) == (list(config.columns), first["dagster/row_count"])
+
+
+@pytest.mark.usefixtures("target")
+def test_a_report_becomes_a_delta_table__of_which_what_differs_is_written(tmp_path: Path) -> None:
+    to = {"format": "delta", "url": str(tmp_path / "daily"), "by": "price_date"}
+    config = changed(project_report("daily_adjusted"), target=to, partition=None)
+    first, again = materialized(config), materialized(config)
+    assert (first["rows_written"], again["rows_written"]) == (first["dagster/row_count"], 0)
+    read = pl.read_delta(str(tmp_path / "daily"))
+    assert (read.columns, read.height) == (list(config.columns), first["dagster/row_count"])
+    assert read.sort("price_date", "symbol").equals(read)
+    with pytest.raises(ValidationError, match="remove `partition`"):
+        changed(config, partition="session")
+    with pytest.raises(ValidationError, match="by day needs it among the columns"):
+        changed(config, target={**to, "by": "day"})
+    with pytest.raises(ValidationError, match="gs://"):
+        changed(config, target={**to, "url": "gs://bucket/daily"})
+
+
+@pytest.mark.usefixtures("target")
+def test_a_report_becomes_a_delta_table_in_a_bucket(ministack_s3: MinistackS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = ministack_s3.create_bucket("copies")
+    for name, value in ministack_s3.environment().items():
+        monkeypatch.setenv(name, value)
+    to = {"format": "delta", "url": f"s3://{bucket}/marts/daily", "by": "price_date"}
+    config = changed(project_report("daily_adjusted"), target=to, partition=None)
+    first, again = materialized(config), materialized(config)
+    assert (first["rows_written"], again["rows_written"]) == (first["dagster/row_count"], 0)
+    assert DeltaTable(to["url"]).count() == first["dagster/row_count"]
 
 
 @pytest.mark.usefixtures("target")

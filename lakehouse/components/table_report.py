@@ -18,7 +18,8 @@ GROUP = "reports"
 
 
 class TableReport(DescribedComponent):
-    """A table or view for other systems: a table of PostgreSQL, or a Parquet or CSV object, with their column names.
+    """A table or view for other systems, with their column names: a Delta table, a table of PostgreSQL, or a Parquet or
+    CSV object.
 
     The attributes are those of `lakehouse.derive.table_report.ReportConfig`.
     """

@@ -1,4 +1,4 @@
-"""A report of any table or view for other systems: a table of PostgreSQL, or a Parquet or CSV object.
+"""A report of any table or view for other systems: a Delta table, a table of PostgreSQL, or a Parquet or CSV object.
 
 Belongs here: what a report's `defs.yaml` may say, and writing one. The report that a source writes per partition
 belongs to its domain. A report is the whole table under the target's column names, or its rows by partition; what
@@ -19,7 +19,9 @@ from pydantic import Field, field_validator, model_validator
 from lakehouse.errors import SourceError
 from lakehouse.ingest.object_store import TARGET_PLACES, put_if_changed, require_known, store_at
 from lakehouse.ingest.strict import Strict
-from lakehouse.lake.sql import predicate
+from lakehouse.lake.delta_copy import keep_equal
+from lakehouse.lake.location import is_remote
+from lakehouse.lake.sql import Query, predicate
 from lakehouse.servers.postgres import Place, database
 from lakehouse.servers.tables import Slice, TargetTable, write_rows
 
@@ -59,6 +61,24 @@ class TableTarget(Strict):
         return TargetTable(self.schema_name, self.table, tuple(self.key))
 
 
+class DeltaTarget(Strict):
+    """A Delta table, which Spark, Trino, Polars, DuckDB and others read. What differs is replaced in one commit."""
+
+    format: Literal["delta"]
+    url: str = Field(description="Folder or s3:// URL of the table; made where it is missing.")
+    by: str | None = Field(
+        None,
+        description="Target column of dates or moments: only months of it that differ are written, a month in memory "
+        "at a time. Default: all rows, if one differs.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, url: str) -> str:
+        require_known(url, {"s3": TARGET_PLACES["s3"]})
+        return url
+
+
 class ReportConfig(Strict):
     """The attributes of a report's defs.yaml."""
 
@@ -76,13 +96,18 @@ class ReportConfig(Strict):
         description="Column of the table with the partitions of its source, such as session: the report has the same, "
         "and a run writes the rows of its own. An object's key has {partition} then.",
     )
-    target: Annotated[ObjectTarget | TableTarget, Field(discriminator="format")]
+    target: Annotated[ObjectTarget | TableTarget | DeltaTarget, Field(discriminator="format")]
 
     @model_validator(mode="after")
     def _target_has_partitions(self) -> Self:
         if isinstance(self.target, ObjectTarget):
             if (self.partition is not None) != ("{partition}" in self.target.key):
                 raise ValueError("an object per partition needs {partition} in the target's key, and another has none")
+        elif isinstance(self.target, DeltaTarget):
+            if self.partition is not None:
+                raise ValueError("a Delta table is compared as a whole: remove `partition`, and name a date by `by`")
+            if self.target.by is not None and self.target.by not in self.columns:
+                raise ValueError(f"a table by {self.target.by} needs it among the columns")
         elif self.partition is not None and self.partition not in self.columns.values():
             raise ValueError(f"a table by {self.partition} needs it among the columns")
         return self
@@ -118,6 +143,8 @@ def export(
         SourceUnavailable: the target can't be written.
         DatabaseUnavailable: the database can't be started or reached.
     """
+    if isinstance(report.target, DeltaTarget):
+        return _copy(lake, report, report.target)
     if isinstance(report.target, TableTarget):
         rows = _rows(lake, report, partitions)
         part = None
@@ -148,17 +175,41 @@ def _put(rows: pl.DataFrame, target: ObjectTarget, url: str, key: str) -> Export
     return Exported(f"{url}/{key}", rows.height, rows.height if changed else 0)
 
 
+def _copy(lake: Lake, report: ReportConfig, target: DeltaTarget) -> Exported:
+    import duckdb
+
+    def ask(query: str) -> duckdb.DuckDBPyRelation:
+        found = lake.sql(query)
+        assert found is not None
+        return found
+
+    uri = target.url if is_remote(target.url) else str(Path(target.url).expanduser().absolute())
+    try:
+        copied = keep_equal(ask, _query(report, None), target.by, uri)
+    except duckdb.Error as error:
+        raise _refused(report, error) from None
+    return Exported(uri, copied.rows, copied.written)
+
+
 def _rows(lake: Lake, report: ReportConfig, partitions: Sequence[date] | None) -> pl.DataFrame:
     import duckdb
 
+    try:
+        found = lake.sql(f"{_query(report, partitions)} ORDER BY ALL")
+        assert found is not None
+        return found.pl()
+    except duckdb.Error as error:
+        raise _refused(report, error) from None
+
+
+def _query(report: ReportConfig, partitions: Sequence[date] | None) -> Query:
     columns = ", ".join(f'"{column}" AS "{target}"' for target, column in report.columns.items())
     conditions = [f"({report.where})"] if report.where else []
     if partitions is not None and report.partition is not None:
         conditions.append(predicate({f'"{report.partition}"': partitions}))
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    try:
-        found = lake.sql(f"SELECT {columns} FROM {report.of} {where} ORDER BY ALL")
-        assert found is not None
-        return found.pl()
-    except duckdb.Error as error:
-        raise SourceError(f"report {report.report}: {str(error).partition(chr(10))[0]}") from None
+    return Query(f"SELECT {columns} FROM {report.of} {where}")
+
+
+def _refused(report: ReportConfig, error: Exception) -> SourceError:
+    return SourceError(f"report {report.report}: {str(error).partition(chr(10))[0]}")

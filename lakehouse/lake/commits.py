@@ -90,7 +90,7 @@ def write(
         write_deltalake(
             delta,
             given,
-            writer_properties=writer_properties(table.contract),
+            writer_properties=writer_properties(table.contract.arrow_schema),
             commit_properties=_storing(numbers),
             **how,
         )
@@ -102,7 +102,9 @@ def delete(table: StoredTable, delta: DeltaTable, where: str, numbers: Mapping[s
     does.
     """
     with _explained(table):
-        delta.delete(where, writer_properties=writer_properties(table.contract), commit_properties=_storing(numbers))
+        delta.delete(
+            where, writer_properties=writer_properties(table.contract.arrow_schema), commit_properties=_storing(numbers)
+        )
     return delta.version()
 
 
@@ -143,7 +145,7 @@ def migrate(
             mode="overwrite",
             schema_mode="overwrite",
             partition_by=list(table.contract.partition_by),
-            writer_properties=writer_properties(table.contract),
+            writer_properties=writer_properties(table.contract.arrow_schema),
             # On a retry delta-rs would put the new columns beside the old partitions.
             commit_properties=_storing(numbers, retries=0),
         )

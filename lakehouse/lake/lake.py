@@ -16,6 +16,7 @@ from lakehouse.errors import LakeUnavailable, MartsUnavailable, TableMissing, di
 from lakehouse.lake.compute import Compute, InProcess
 from lakehouse.lake.engine import connect, opened, prepare
 from lakehouse.lake.folders import folders
+from lakehouse.lake.location import storage_options
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
 from lakehouse.lake.parsed import tables_in
 from lakehouse.lake.published import attach_published
@@ -82,8 +83,7 @@ class Lake:
 
     @cached_property
     def storage_options(self) -> dict[str, str]:
-        # Credentials and endpoint come from AWS_* variables. Conditional puts make concurrent commits safe on S3.
-        return {"conditional_put": "etag"} if self.uri.startswith("s3://") else {}
+        return storage_options(self.uri)
 
     def table(self, name: str) -> LakeTable:
         """A table by its path (`xetra/daily_bars`, `ingest_ledger`) or SQL name (`xetra.daily_bars`,

@@ -35,6 +35,12 @@ def is_remote(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
+def storage_options(uri: str) -> dict[str, str]:
+    """Options of delta-rs for a table below `uri`."""
+    # Credentials and endpoint come from AWS_* variables. Conditional puts make concurrent commits safe on S3.
+    return {"conditional_put": "etag"} if is_remote(uri) else {}
+
+
 class Location:
     """The place of one table, a folder or an s3:// URI.
 

@@ -104,7 +104,7 @@ def _compact(table: LakeTable, partitions: list[tuple[str, str, Any]] | None = N
         delta.optimize.compact(
             partition_filters=partitions,
             target_size=_TARGET_BYTES,
-            writer_properties=writer_properties(table.contract),
+            writer_properties=writer_properties(table.contract.arrow_schema),
         )
     except CommitFailedError as error:
         raise StaleSnapshot(f"{table.name}: {error}") from error

@@ -38,18 +38,19 @@ bars, one is read in 50 ms; in 80 ms with three times the rows in a group, which
 """
 
 
-def writer_properties(contract: Contract) -> WriterProperties:
+def writer_properties(schema: pa.Schema) -> WriterProperties:
     """The properties of a table's Parquet files.
 
     Decimals get no statistics: Delta keeps their minimum and maximum as floats, by which readers would skip files that
     contain the wanted decimal. For a decimal inside a struct, the whole struct gets none.
     """
+    import pyarrow as pa
     from deltalake import ColumnProperties, WriterProperties
 
     kept, default = None, None
-    if any(column.type.has_decimals for column in contract.columns):
+    if any(_has_decimals(column.type) for column in schema):
         default = ColumnProperties(statistics_enabled="NONE")
-        exact = [column.name for column in contract.columns if column.type.is_simple and column.type.kind != "decimal"]
+        exact = [each.name for each in schema if not pa.types.is_nested(each.type) and not _has_decimals(each.type)]
         kept = {name: ColumnProperties(statistics_enabled="PAGE") for name in exact}
     return WriterProperties(
         compression="ZSTD",
@@ -58,6 +59,12 @@ def writer_properties(contract: Contract) -> WriterProperties:
         default_column_properties=default,
         column_properties=kept,
     )
+
+
+def _has_decimals(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_decimal(kind) or any(_has_decimals(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def unsliced(rows: pa.Table) -> pa.Table:

@@ -65,12 +65,6 @@ class ColumnType:
         """Whether it is neither a list nor a struct."""
         return self.kind not in ("list", "struct")
 
-    @property
-    def has_decimals(self) -> bool:
-        """Whether it is a decimal, or a list or struct of some."""
-        inner = [kind for _, kind in self.fields] + ([self.element] if self.element is not None else [])
-        return self.kind == "decimal" or any(kind.has_decimals for kind in inner)
-
     @cached_property
     def arrow(self) -> pa.DataType:
         import pyarrow as pa
