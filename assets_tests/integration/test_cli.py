@@ -209,10 +209,18 @@ def test_a_source_without_an_address_says_how_to_give_it_one(
     assert "set LAKEHOUSE_XETRA_URL to a folder or an s3:// URL" in said("backfill", "xetra", *RANGE, code=2)
 
 
+def test_a_setting_that_can_t_be_used_is_named_and_nothing_else(
+    exchange_lake: ExchangeLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_DEFS", "")
+    settings.cache_clear()
+    assert said("status", code=2).count("LAKEHOUSE_DEFS") == 1
+
+
 def test_status_of_an_empty_lake(exchange_lake: ExchangeLake) -> None:
     text = said("status", code=0)
-    assert "sessions loaded 0 sessions missing none" in text
-    assert "marts: never published" in text
+    assert "nothing loaded: alpha_vantage, banking" in text
+    assert "xetra marts: never published" in text
 
 
 def test_status_names_what_is_missing_failed_and_refused(first_load: FirstLoad) -> None:

@@ -65,8 +65,13 @@ _printed: set[str] = set()
 def warn_of_broken_files() -> None:
     """Names the broken `defs.yaml` files that weren't named by an error: the command worked without their sources."""
     from lakehouse.catalog import analyses, broken_files, warn_of
+    from lakehouse.settings import SettingsError
 
-    for error in (*broken_files().values(), *analyses().broken.values()):
+    try:
+        found = [*broken_files().values(), *analyses().broken.values()]
+    except SettingsError:
+        return  # the command has named it
+    for error in found:
         if str(error) not in _printed:
             warn_of(error)
 

@@ -39,17 +39,21 @@ def status() -> None:
             owners = ", ".join(sorted({name.rpartition("/")[0] or "the lake" for name in outdated}))
             said = f"migration due: {len(outdated)} tables of {owners}: run lakehouse migrate"
             console.print(said, highlight=False, soft_wrap=True)
-        for source in sources_of("market"):
-            try:
-                print_status(console, status(lake, source))
-            except (SourceError, TableOutdated) as error:
-                print_error(error)
-        for feed in sources_of("feed"):
-            print_feed_status(console, feed_status(lake, feed))
         loaded = set(lake.sources())
+        for source in sources_of("market"):
+            if source.name in loaded:
+                try:
+                    print_status(console, status(lake, source))
+                except (SourceError, TableOutdated) as error:
+                    print_error(error)
+        for feed in sources_of("feed"):
+            if feed.name in loaded:
+                print_feed_status(console, feed_status(lake, feed))
         for other in sources().values():
             if other.kind not in ("market", "feed") and other.name in loaded:
                 print_source_status(console, source_status(lake, other))
+        if empty := sorted(sources().keys() - loaded):
+            console.print(f"nothing loaded: {', '.join(empty)}", highlight=False, soft_wrap=True)
         for hold in holds(lake):
             console.print(f"held back: {escape(str(hold))}", highlight=False, soft_wrap=True)
         if (served := release_in_use(settings())) is not None:
