@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -140,6 +141,28 @@ def test_capture__divides_the_log_into_batches_of_whole_transactions(make: MakeB
             bank.transfer(connection, number, 1, 2, 1)
     result = bank.capture(at_once=12)
     assert (result.batches, result.transactions, result.changes) == (3, 6, 24)
+    assert_equal(bank)
+
+
+def test_capture__does_not_wait_for_the_rest_of_a_record_that_is_on_disk_in_part(make: MakeBank) -> None:
+    """A reader's marks on pages are written to the log without a commit, after which a quiet server waits for seconds
+    before it writes the rest of the last one.
+    """
+    bank = make()
+    bank.capture()
+    with bank.connect() as connection:
+        connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute("CREATE TABLE large AS SELECT repeat('a', 500) AS a FROM generate_series(1, 50000)")
+        bank.transfer(connection, 1, 1, 2, 10)
+        connection.execute("CHECKPOINT")
+        connection.execute("SELECT count(*) FROM large")
+        begun = time.monotonic()
+        assert bank.capture().transactions == 1
+        taken = time.monotonic() - begun
+        connection.execute("ALTER SYSTEM RESET wal_writer_delay")
+        connection.execute("SELECT pg_reload_conf()")
+    assert taken < 8
     assert_equal(bank)
 
 

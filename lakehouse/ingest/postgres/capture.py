@@ -147,7 +147,7 @@ class _Capture:
                 self._begin_anew(anew)
             elif fit := self._fit_again():
                 self._resume(fit)
-            upto = self._server.lsn
+            upto = self._server.log_end()
             while self._take_log(upto):
                 progress("batches", self.result.batches, self.result.batches)
         self.result.stopped = self._last.stopped if self._last else {}

@@ -79,10 +79,16 @@ class Server:
     def has_logical_log(self) -> bool:
         return self._value("SELECT current_setting('wal_level')") == "logical"
 
-    @property
-    def lsn(self) -> int:
-        """Where the log is written now."""
-        return parse_lsn(self._value("SELECT pg_current_wal_lsn()::text"))
+    def log_end(self) -> int:
+        """Where the log ends now, all of it on disk.
+
+        What isn't followed by a commit, such as a reader's cleaning of pages, gets to the disk by whole pages, so that
+        the last record there may be cut. Reading it would wait for the rest, up to half a minute on a quiet server: an
+        empty message is committed instead.
+        """
+        if not self._value("SELECT pg_current_wal_flush_lsn() = pg_current_wal_insert_lsn()"):
+            self.connection.execute("SELECT pg_logical_emit_message(true, 'lakehouse', '')")
+        return parse_lsn(self._value("SELECT pg_current_wal_flush_lsn()::text"))
 
     def slot(self) -> Slot | None:
         """The slot; None if there is none.
@@ -149,7 +155,7 @@ class Server:
         """A snapshot without a slot: the position is one that it doesn't go beyond."""
         import psycopg
 
-        lsn = self.lsn
+        lsn = self.log_end()
         with psycopg.connect(self.database.url, autocommit=True) as exporting:
             exporting.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             row = exporting.execute("SELECT pg_export_snapshot()").fetchone()
@@ -159,8 +165,9 @@ class Server:
 
     def peek(self, *, limit: int | None, upto: int | None = None) -> Iterator[bytes]:
         """The messages of the log after the slot's position, in order: whole transactions, as many as have about
-        `limit` changes, and none that ends after `upto`. The slot stays where it is.
+        `limit` changes, and none that ends after `upto` (default: the log's end). The slot stays where it is.
         """
+        upto = self.log_end() if upto is None else upto
         with self.connection.transaction(), self.connection.cursor("capture", binary=True) as cursor:
             cursor.itersize = _MESSAGES_AT_ONCE
             cursor.execute(
@@ -169,7 +176,7 @@ class Server:
                     %s::name, %s::pg_lsn, %s::int, 'proto_version', '1', 'publication_names', %s
                 )
                 """,
-                [self.of.slot, None if upto is None else format_lsn(upto), limit, f'"{self.of.publication}"'],
+                [self.of.slot, format_lsn(upto), limit, f'"{self.of.publication}"'],
             )
             for (data,) in cursor:
                 yield data
