@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 
 from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
 from assets_tests.support.servers.process import RUN_PATIENCE_S, free_port, log_tail
+from assets_tests.support.soak import ONLY_IN_A_SOAK
 
 LAKEHOUSE = Path(sys.executable).with_name("lakehouse")
 KILLED, NEW = SESSIONS[0], SESSIONS[-1]
@@ -63,18 +64,12 @@ def kill_a_backfill(home: Path, log: Path) -> None:
     assert not (home / "warehouse.duckdb").exists()
 
 
-@pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+@contextmanager
+def dev_on(home: Path, log: Path) -> Iterator[Dev]:
     """Started as a shell without a terminal does it: its background jobs ignore SIGINT, by which Dagster ends its own
     processes.
     """
-    folder = tmp_path_factory.mktemp("dev")
-    home, log = folder / "home", folder / "log"
-    with pytest.MonkeyPatch.context() as own:
-        own.setenv("LAKEHOUSE_HOME", str(home))
-        simulated_exchange().write(folder / "published")
-    shutil.copytree(folder / "published" / str(KILLED), home / "feed" / str(KILLED))
-    kill_a_backfill(home, log)
+    home.mkdir(exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [LAKEHOUSE, "dev", "--port", str(free_port())],
@@ -86,29 +81,40 @@ def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
         )
     try:
         wait_until(lambda: "Serving dagster-webserver" in log.read_text(), log)
-        shutil.copytree(folder / "published" / str(NEW), home / "feed" / str(NEW))
         yield Dev(home, log, process)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_new_file_reaches_the_marts_after_a_backfill_was_killed(dev: Dev) -> None:
+def test_sigterm_ends_what_a_script_started_in_the_background(tmp_path: Path) -> None:
+    with dev_on(tmp_path / "home", tmp_path / "log") as dev:
+        dev.process.terminate()
+        dev.process.wait(RUN_PATIENCE_S)
+        wait_until(lambda: not processes_of(dev.home), dev.log)
+
+
+@pytest.mark.soak
+@ONLY_IN_A_SOAK
+def test_a_new_file_reaches_the_marts_after_a_backfill_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So do the bars that the backfill had loaded."""
+    home, log = tmp_path / "home", tmp_path / "log"
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
+    simulated_exchange().write(tmp_path / "published")
+    shutil.copytree(tmp_path / "published" / str(KILLED), home / "feed" / str(KILLED))
+    kill_a_backfill(home, log)
 
     def published() -> set[str]:
-        if not (dev.home / "warehouse.duckdb").exists():
+        if not (home / "warehouse.duckdb").exists():
             return set()
-        with duckdb.connect(str(dev.home / "warehouse.duckdb"), read_only=True) as marts:
+        with duckdb.connect(str(home / "warehouse.duckdb"), read_only=True) as marts:
             return {str(day) for (day,) in marts.execute("SELECT DISTINCT session FROM marts.fct_daily_bar").fetchall()}
 
-    wait_until(lambda: {str(KILLED), str(NEW)} <= published(), dev.log)
-
-
-def test_sigterm_ends_what_a_script_started_in_the_background(dev: Dev) -> None:
-    dev.process.terminate()
-    dev.process.wait(RUN_PATIENCE_S)
-    wait_until(lambda: not processes_of(dev.home), dev.log)
+    with dev_on(home, log):
+        shutil.copytree(tmp_path / "published" / str(NEW), home / "feed" / str(NEW))
+        wait_until(lambda: {str(KILLED), str(NEW)} <= published(), log)
 
 
 def wait_until(condition: Callable[[], bool], log: Path) -> None:

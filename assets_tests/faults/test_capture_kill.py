@@ -18,7 +18,7 @@ import pytest
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.captured_bank import CapturedBank, bank_server, fill, make_bank
-from assets_tests.support.soak import SOAKS, soak_count
+from assets_tests.support.soak import ONLY_IN_A_SOAK, soak_count
 from lakehouse.derive.rebuild import rebuild
 from lakehouse.ingest.postgres.capture import capture
 from lakehouse.ingest.postgres.verify import verify
@@ -90,7 +90,7 @@ def test_capture__is_exact_through_kills_of_the_database_and_of_itself(tmp_path:
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not SOAKS, reason="a million rows: LAKEHOUSE_SOAK=1")
+@ONLY_IN_A_SOAK
 def test_capture__takes_a_million_entries_in_ten_seconds_and_bounded_memory(tmp_path: Path) -> None:
     with bank_server(tmp_path / "server") as server:
         bank = make_bank(server, tmp_path, "million")

@@ -42,7 +42,7 @@ SPEED = 30
 BEHIND = timedelta(minutes=55)
 FEED_MINUTES = soak_count(6, 40)
 EVERY_S = 0.3
-KILLS, COMMITS = soak_count(3, 5), (8, 0, 3, 12, 16)
+KILLS, COMMITS = soak_count(2, 5), (8, 0, 3, 12, 16)
 # A slot, and what a busy machine adds to it.
 _ABOUT = timedelta(seconds=1)
 _TOTALS = re.compile(

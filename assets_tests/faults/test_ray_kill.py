@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.ray_cluster import RayCluster
-from assets_tests.support.soak import SOAKS, soak_count
+from assets_tests.support.soak import ONLY_IN_A_SOAK, soak_count
 from assets_tests.support.taken import rows_of, take_in_process
 from assets_tests.support.writers import WORKERS
 from lakehouse.api import Lake
@@ -30,7 +30,6 @@ from lakehouse.simulators.exchange import Exchange
 
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, soak_count(14, 28))
 KILLS = soak_count(1, 10)
-ONLY_IN_A_SOAK = pytest.mark.skipif(not SOAKS, reason="a kill takes ten seconds: LAKEHOUSE_SOAK=1 makes all of them")
 TABLES = ("xetra/raw_bars", "xetra/bars", "xetra/daily_bars", "quarantine", "ingest_ledger")
 WAIT_S = 120.0
 

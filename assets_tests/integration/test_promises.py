@@ -479,7 +479,7 @@ def assert_bar(row: dict[str, Any], wanted: Bar, reference: Reference) -> None:
 
 
 Lakes.TestCase.settings = settings(
-    max_examples=soak_count(4, 20),
+    max_examples=soak_count(3, 20),
     stateful_step_count=16,
     # To shrink a history takes minutes; add Phase.shrink where a failure's own is too long to read.
     phases=(Phase.explicit, Phase.generate),

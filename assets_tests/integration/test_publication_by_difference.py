@@ -29,7 +29,7 @@ from assets_tests.support.dbt_warehouse import (
     write_official,
     write_windows,
 )
-from assets_tests.support.soak import soak_count
+from assets_tests.support.soak import ONLY_IN_A_SOAK, soak_count
 from lakehouse import catalog
 from lakehouse.api import Lake
 from lakehouse.catalog import Descriptions
@@ -169,7 +169,8 @@ def test_publish__builds_the_marts_of_feeds_by_their_days(builds: list[Build]) -
     assert len(builds) == 2
 
 
-@pytest.mark.parametrize("changed", ["recipe", "no record"])
+@pytest.mark.soak
+@pytest.mark.parametrize("changed", ["recipe", pytest.param("no record", marks=ONLY_IN_A_SOAK)])
 def test_publish__builds_everything_of_another_recipe(
     builds: list[Build], changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,7 +305,7 @@ def test_publish__gives_what_a_full_build_gives(seed: int, monkeypatch: pytest.M
     history = History(seed, monkeypatch)
     publish(settings())
     happened = []
-    for _ in range(6):
+    for _ in range(soak_count(3, 6)):
         happened.append(history.step())
         publish(settings())
         assert differing_marts(settings()) == [], happened

@@ -23,7 +23,7 @@ from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.ray_cluster import RayCluster
 from assets_tests.support.shop_files import Line, put_day
-from assets_tests.support.soak import soak_count
+from assets_tests.support.soak import ONLY_IN_A_SOAK, soak_count
 from assets_tests.support.taken import rows_of, take_everything
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source, source_named
@@ -151,6 +151,7 @@ def in_a_bucket(ceph_s3: CephS3, in_folders: Places, tmp_path: Path) -> Iterator
 
 
 @pytest.mark.soak
+@ONLY_IN_A_SOAK
 def test_two_nodes_and_a_bucket_hold_what_one_process_and_folders_hold(
     in_folders: Places, in_a_bucket: Places, exchange: Exchange, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -98,7 +98,7 @@ lines_of_a_day = st.lists(
 )
 
 
-@settings(max_examples=soak_count(4, 60))
+@settings(max_examples=soak_count(2, 60))
 @given(
     days=st.lists(lines_of_a_day, min_size=4, max_size=4),
     order=st.permutations(range(4)),

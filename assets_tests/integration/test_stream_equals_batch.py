@@ -142,7 +142,7 @@ some_rounds = st.lists(
 
 @pytest.mark.soak
 @settings(
-    max_examples=soak_count(4, 20),
+    max_examples=soak_count(2, 20),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

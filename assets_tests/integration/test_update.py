@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.exchange_lake import SESSIONS, TABLES, ExchangeLake
+from assets_tests.support.soak import ONLY_IN_A_SOAK
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.cli.app import app
@@ -86,6 +87,8 @@ def test_an_update_goes_on_where_one_failed_after_its_load(exchange_lake: Exchan
     assert "nothing new" in update("xetra")
 
 
+@pytest.mark.soak
+@ONLY_IN_A_SOAK
 def test_an_update_goes_on_where_one_was_stopped_before_its_second_run(
     first_load: FirstLoad, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
+from assets_tests.support.soak import ONLY_IN_A_SOAK
 from assets_tests.support.vendor_lake import DAYS, KEY, NEW_YORK, SOURCE, TABLES, VendorLake, small_market, vendor_lake
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
@@ -102,7 +103,8 @@ def differences(before: pl.DataFrame, after: pl.DataFrame, key: list[str]) -> di
     return {place: names for place, names in found.items() if names}
 
 
-@pytest.mark.parametrize("change", [correct, add, withdraw])
+@pytest.mark.soak
+@pytest.mark.parametrize("change", [correct, *(pytest.param(each, marks=ONLY_IN_A_SOAK) for each in (add, withdraw))])
 def test_a_changed_bar_changes_its_session_and_the_next_change(
     first_load: FirstLoad, lake: VendorLake, market: UsMarket, change: Callable[[UsMarket, str], None]
 ) -> None:

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # Read when the tests are imported: each test's environment is cleared of LAKEHOUSE_*.
 SOAKS = os.environ.get("LAKEHOUSE_SOAK", "") not in ("", "0")
+
+ONLY_IN_A_SOAK = pytest.mark.skipif(not SOAKS, reason="it takes long: `make soak` runs it")
+"""Beside `pytest.mark.soak`: a case whose promise other tests look at more cheaply."""
 
 
 def soak_count(sample: int, full: int) -> int:

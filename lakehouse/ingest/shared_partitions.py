@@ -38,9 +38,9 @@ class _LedgerState:
         return hash(self._identity)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _shared(ledger: _LedgerState, source: str, dataset: str, partitions: tuple[date, ...]) -> frozenset[date]:
-    """Remembers the latest: each step and each check of a run asks about the same partitions."""
+    """Remembers the latest: each step and each check of a run asks about the same partitions of each dataset."""
     import polars as pl
 
     rows = ledger.snapshot.scan().filter((pl.col("source") == source) & (pl.col("product") == dataset))

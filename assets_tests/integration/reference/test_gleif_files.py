@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.reference_lake import failed_checks, rows, take
+from assets_tests.support.soak import ONLY_IN_A_SOAK
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive.rebuild import rebuild
@@ -88,7 +89,8 @@ def test_a_full_file_and_its_changes_give_what_the_full_files_give(gleif: Gleif,
     ]
 
 
-@pytest.mark.parametrize("order", [(4, 0, 2, 1, 3), (0, 1, 2, 3, 4)], ids=str)
+@pytest.mark.soak
+@pytest.mark.parametrize("order", [(4, 0, 2, 1, 3), pytest.param((0, 1, 2, 3, 4), marks=ONLY_IN_A_SOAK)], ids=str)
 def test_full_files_in_any_order_and_twice_give_the_same(
     gleif: Gleif, place: Path, order: tuple[int, ...], tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from assets_tests.support.many_pairs import write_pairs
 from assets_tests.support.reference_lake import rows, take
-from assets_tests.support.soak import SOAKS
+from assets_tests.support.soak import ONLY_IN_A_SOAK
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive import by_partition
@@ -57,7 +57,7 @@ def test_more_rows_than_fit_in_memory_are_derived_on_disk(place: Path, monkeypat
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not SOAKS, reason="takes minutes; run by `make soak`")
+@ONLY_IN_A_SOAK
 def test_all_pairs_are_loaded_in_a_minute_and_two_gigabytes(place: Path) -> None:
     write_pairs(place, FIRST, 9_100_000)
     first = _taken()
