@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from lakehouse.errors import SourceUnavailable, in_one_line
+from lakehouse.errors import SourceError, SourceUnavailable, in_one_line
 from lakehouse.lake.location import Location, storage_options
 from lakehouse.lake.parquet import writer_properties
 from lakehouse.lake.sql import Query, literal
@@ -27,6 +27,8 @@ Digests = Mapping[str, int]
 """Month -> digest of its rows."""
 
 _KEPT = "lakehouse.digests"
+_OURS = "Kept equal to a query by a report of Lakehouse, which replaces what others write."
+"""The description of such tables. One without it is another program's, or the lake's own, and is left alone."""
 _UNCHANGING = {"OPTIMIZE", "VACUUM START", "VACUUM END", "FSCK"}
 """Commits of other programs that leave the rows as they are."""
 
@@ -50,6 +52,7 @@ def keep_equal(ask: Ask, query: Query, by: str | None, uri: str) -> Copied:
 
     Raises:
         duckdb.Error: the query fails.
+        SourceError: the place has a Delta table that isn't such a copy.
         SourceUnavailable: the table can't be read or written, or another writer came first.
     """
     from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -71,6 +74,11 @@ def keep_equal(ask: Ask, query: Query, by: str | None, uri: str) -> Copied:
         delta = None
         if DeltaTable.is_deltatable(location.uri, options):
             delta = DeltaTable(location.uri, storage_options=options)
+            if delta.metadata().description != _OURS:
+                raise SourceError(
+                    f"{uri} is a Delta table that no report has made, and would lose its rows: name another place in "
+                    "the report's `url`"
+                )
         known = _digests_in(delta, schema)
         wanted = sorted(digests) if known is None else sorted(dict(digests.items() ^ known.items()))
         if known is None or wanted:
@@ -81,6 +89,7 @@ def keep_equal(ask: Ask, query: Query, by: str | None, uri: str) -> Copied:
                 mode="overwrite",
                 schema_mode="overwrite" if known is None else None,
                 predicate=None if known is None else " OR ".join(_within(by, name) for name in wanted),
+                description=_OURS,
                 writer_properties=writer_properties(schema),
                 # A retry would put these rows beside those of another writer.
                 commit_properties=CommitProperties({_KEPT: json.dumps(digests)}, max_commit_retries=0),

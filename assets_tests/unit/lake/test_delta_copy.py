@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.errors import SourceUnavailable
+from lakehouse.errors import SourceError, SourceUnavailable
 from lakehouse.lake.delta_copy import keep_equal
 from lakehouse.lake.sql import Query
 
@@ -81,6 +81,7 @@ def test_other_columns__the_table_is_written_anew_in_one_commit(tmp_path: Path) 
         keep_equal(connection.sql, QUERY, "day", str(place))
         more = Query("SELECT day, number, 'x' AS name FROM sales")
         assert keep_equal(connection.sql, more, "day", str(place)).written == 1
+        assert keep_equal(connection.sql, more, "day", str(place)).written == 0
     assert read(place) == [(date(2024, 1, 1), 1, "x")]
     assert deltalake.DeltaTable(str(place)).version() == 1
 
@@ -106,6 +107,13 @@ def test_readers_that_skip_files_find_decimals(tmp_path: Path) -> None:
         keep_equal(connection.sql, Query("SELECT price FROM sales"), None, str(tmp_path / "copy"))
     found = pl.scan_delta(str(tmp_path / "copy")).filter(pl.col("price") == price).collect()
     assert found["price"].to_list() == [price]
+
+
+def test_a_table_that_no_report_has_made_is_left_alone(tmp_path: Path) -> None:
+    deltalake.write_deltalake(str(tmp_path / "own"), pl.DataFrame({"day": [date(2024, 1, 1)], "number": [1]}))
+    with sales([]) as connection, pytest.raises(SourceError, match="own is a Delta table that no report has made"):
+        keep_equal(connection.sql, QUERY, None, str(tmp_path / "own"))
+    assert read(tmp_path / "own") == [(date(2024, 1, 1), 1)]
 
 
 def test_a_place_that_can_t_be_written_is_named(tmp_path: Path) -> None:
