@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,6 +73,19 @@ def test_only_months_that_differ_are_written(tmp_path: Path) -> None:
     assert (made.rows, made.written) == (33, 3)
     assert len(read(tmp_path / "copy")) == 33
     assert deltalake.DeltaTable(str(tmp_path / "copy")).version() == 1
+
+
+def test_months_of_moments_are_those_of_utc(tmp_path: Path) -> None:
+    place, query = str(tmp_path / "copy"), Query("SELECT sold_at, number FROM sales")
+    moments = [datetime(2024, 1, 31, 23, 59, 59, 999999, UTC), datetime(2024, 2, 1, tzinfo=UTC)]
+    with sales([], "sold_at TIMESTAMPTZ, number INTEGER") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for moment in moments:
+            connection.execute(f"INSERT INTO sales VALUES ('{moment.isoformat()}', 1)")
+        keep_equal(connection.sql, query, "sold_at", place)
+        connection.execute("UPDATE sales SET number = 2 WHERE sold_at >= '2024-02-01'")
+        assert keep_equal(connection.sql, query, "sold_at", place).written == 1
+    assert pl.read_delta(place).sort("sold_at").rows() == [(moments[0], 1), (moments[1], 2)]
 
 
 def test_other_columns__the_table_is_written_anew_in_one_commit(tmp_path: Path) -> None:
