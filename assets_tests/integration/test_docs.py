@@ -26,7 +26,10 @@ from lakehouse import catalog
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
 from lakehouse.derive.check_history import CheckResult, record
+from lakehouse.derive.table_report import ReportConfig
+from lakehouse.governance.models import models
 from lakehouse.ingest.load import load
+from lakehouse.lake.strict_yaml import yaml_documents
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.publish import publish
 from scripts.reference.commands import commands as known_commands
@@ -176,7 +179,8 @@ def test_blocks__are_of_kinds_that_are_run() -> None:
     for page in PAGES:
         text = (DOCS / page).read_text()
         kinds = set(re.findall(r"^```(\w+)$", text, re.MULTILINE))
-        assert kinds <= ({"sh"} if page == "deployment.md" else {"console", "python"}), page
+        others = {"deployment.md": {"sh"}, "scale.md": {"console", "yaml"}}
+        assert kinds <= others.get(page, {"console", "python"}), page
         assert not kinds or page in {"tutorial.md", *OF_TUTORIAL, OF_SHOP, *ELSEWHERE}, page
         assert re.findall(r"^    (?:\.venv|lakehouse|export|pip|make) .*", text, re.MULTILINE) == [], page
 
@@ -192,6 +196,15 @@ def test_commands__in_the_text_have_the_names_and_options_that_there_are() -> No
                 option for each in known[name].params for option in (*each.opts, *each.secondary_opts)
             }
             assert [word for word in rest if word.startswith("--") and word not in options] == [], (page, words)
+
+
+def test_scale__describes_a_report_that_loads() -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "scale.md").read_text(), re.MULTILINE | re.DOTALL)
+    (document,) = yaml_documents(block)
+    config = ReportConfig.model_validate(document["attributes"])
+    schema, _, mart = config.of.partition(".")
+    assert schema == "marts"
+    assert {*config.columns.values()} <= {column.name for column in models()[mart].columns}
 
 
 def test_scale__names_settings_and_a_command_that_there_are() -> None:
