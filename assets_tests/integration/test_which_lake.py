@@ -67,6 +67,7 @@ def test_status_reads_where_nothing_may_be_written(home: Path, monkeypatch: pyte
     """A calendar is kept where that is possible; a file in the place of its folder stands for a read-only home."""
     home.mkdir()
     (home / "cache").write_text("no folder")
+    (home / "lake" / "xetra" / "raw_bars").mkdir(parents=True)
     assert "sessions loaded" in said("status", code=0)
 
 
