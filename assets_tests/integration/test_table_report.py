@@ -125,7 +125,7 @@ def test_a_report_becomes_an_object(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("target")
 def test_a_report_becomes_a_delta_table__of_which_what_differs_is_written(tmp_path: Path) -> None:
-    to = {"format": "delta", "url": str(tmp_path / "daily"), "by": "price_date"}
+    to = {"format": "delta", "url": (tmp_path / "daily").as_uri(), "by": "price_date"}
     config = changed(project_report("daily_adjusted"), target=to, partition=None)
     first, again = materialized(config), materialized(config)
     assert (first["rows_written"], again["rows_written"]) == (first["dagster/row_count"], 0)

@@ -8,16 +8,18 @@ wouldn't change isn't written.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from lakehouse.errors import SourceError
-from lakehouse.ingest.object_store import TARGET_PLACES, put_if_changed, require_known, store_at
+from lakehouse.ingest.object_store import TARGET_PLACES, folder_of, put_if_changed, require_known, store_at
 from lakehouse.ingest.strict import Strict
 from lakehouse.lake.delta_copy import keep_equal
 from lakehouse.lake.location import is_remote
@@ -26,6 +28,7 @@ from lakehouse.servers.postgres import Place, database
 from lakehouse.servers.tables import Slice, TargetTable, write_rows
 
 if TYPE_CHECKING:
+    import duckdb
     import polars as pl
 
     from lakehouse.lake.lake import Lake
@@ -176,30 +179,21 @@ def _put(rows: pl.DataFrame, target: ObjectTarget, url: str, key: str) -> Export
 
 
 def _copy(lake: Lake, report: ReportConfig, target: DeltaTarget) -> Exported:
-    import duckdb
-
-    def ask(query: str) -> duckdb.DuckDBPyRelation:
-        found = lake.sql(query)
-        assert found is not None
-        return found
-
-    uri = target.url if is_remote(target.url) else str(Path(target.url).expanduser().absolute())
-    try:
-        copied = keep_equal(ask, _query(report, None), target.by, uri)
-    except duckdb.Error as error:
-        raise _refused(report, error) from None
+    uri = target.url if is_remote(target.url) else str(folder_of(target.url))
+    with _explained(report):
+        copied = keep_equal(partial(_ask, lake), _query(report, None), target.by, uri)
     return Exported(uri, copied.rows, copied.written)
 
 
 def _rows(lake: Lake, report: ReportConfig, partitions: Sequence[date] | None) -> pl.DataFrame:
-    import duckdb
+    with _explained(report):
+        return _ask(lake, f"{_query(report, partitions)} ORDER BY ALL").pl()
 
-    try:
-        found = lake.sql(f"{_query(report, partitions)} ORDER BY ALL")
-        assert found is not None
-        return found.pl()
-    except duckdb.Error as error:
-        raise _refused(report, error) from None
+
+def _ask(lake: Lake, query: str) -> duckdb.DuckDBPyRelation:
+    found = lake.sql(query)
+    assert found is not None
+    return found
 
 
 def _query(report: ReportConfig, partitions: Sequence[date] | None) -> Query:
@@ -211,5 +205,12 @@ def _query(report: ReportConfig, partitions: Sequence[date] | None) -> Query:
     return Query(f"SELECT {columns} FROM {report.of} {where}")
 
 
-def _refused(report: ReportConfig, error: Exception) -> SourceError:
-    return SourceError(f"report {report.report}: {str(error).partition(chr(10))[0]}")
+@contextmanager
+def _explained(report: ReportConfig) -> Iterator[None]:
+    """Turns an error of DuckDB into one that names the report."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        raise SourceError(f"report {report.report}: {str(error).partition(chr(10))[0]}") from None

@@ -49,7 +49,7 @@ def objects_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT, *, may_lack:
 
             return Ftp(url, access)
         case _:
-            return Folder(_folder(url), may_lack=may_lack)
+            return Folder(folder_of(url), may_lack=may_lack)
 
 
 def store_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> ObjectStore:
@@ -61,7 +61,7 @@ def store_at(url: str, access: ResolvedAccess = FROM_ENVIRONMENT) -> ObjectStore
     from obstore.store import LocalStore
 
     require_known(url, TARGET_PLACES)
-    return bucket_store(url, access) if scheme_of(url) in BUCKETS else LocalStore(_folder(url), mkdir=True)
+    return bucket_store(url, access) if scheme_of(url) in BUCKETS else LocalStore(folder_of(url), mkdir=True)
 
 
 def require_known(url: str, places: Mapping[str, str]) -> None:
@@ -110,5 +110,6 @@ def put_if_changed(store: ObjectStore, key: str, content: bytes) -> bool:
     return True
 
 
-def _folder(url: str) -> Path:
+def folder_of(url: str) -> Path:
+    """The folder that a path or a `file://` URL names."""
     return Path(unquote(url.removeprefix("file://")) if url.startswith("file://") else url).expanduser().absolute()

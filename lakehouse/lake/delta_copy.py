@@ -55,7 +55,7 @@ def keep_equal(ask: Ask, query: Query, by: str | None, uri: str) -> Copied:
         SourceError: the place has a Delta table that isn't such a copy.
         SourceUnavailable: the table can't be read or written, or another writer came first.
     """
-    from deltalake import CommitProperties, DeltaTable, write_deltalake
+    from deltalake import CommitProperties, write_deltalake
     from deltalake.exceptions import DeltaError
 
     month = f"coalesce(strftime(\"{by}\", '%Y-%m'), '')" if by else "''"
@@ -71,14 +71,7 @@ def keep_equal(ask: Ask, query: Query, by: str | None, uri: str) -> Copied:
     location, options = Location(uri), storage_options(uri)
     try:
         location.open()
-        delta = None
-        if DeltaTable.is_deltatable(location.uri, options):
-            delta = DeltaTable(location.uri, storage_options=options)
-            if delta.metadata().description != _OURS:
-                raise SourceError(
-                    f"{uri} is a Delta table that no report has made, and would lose its rows: name another place in "
-                    "the report's `url`"
-                )
+        delta = _opened(location, uri, options)
         known = _digests_in(delta, schema)
         wanted = sorted(digests) if known is None else sorted(dict(digests.items() ^ known.items()))
         if known is None or wanted:
@@ -98,6 +91,25 @@ def keep_equal(ask: Ask, query: Query, by: str | None, uri: str) -> Copied:
     except (OSError, DeltaError) as error:
         raise SourceUnavailable(f"the Delta table {uri} can't be written: {in_one_line(error)}") from error
     return Copied(sum(counts.values()), sum(counts.get(name, 0) for name in wanted))
+
+
+def _opened(location: Location, uri: str, options: dict[str, str]) -> DeltaTable | None:
+    """The copy of an earlier run; None if there is nothing.
+
+    Raises:
+        SourceError: the place has another Delta table.
+    """
+    from deltalake import DeltaTable
+
+    if not DeltaTable.is_deltatable(location.uri, options):
+        return None
+    delta = DeltaTable(location.uri, storage_options=options)
+    if delta.metadata().description != _OURS:
+        raise SourceError(
+            f"{uri} is a Delta table that no report has made, and would lose its rows: name another place in the "
+            "report's `url`"
+        )
+    return delta
 
 
 def _digests_in(delta: DeltaTable | None, schema: pa.Schema) -> Digests | None:
@@ -137,7 +149,7 @@ def _within(by: str | None, month: str) -> str:
         return f'"{by}" IS NULL'
     first = date.fromisoformat(f"{month}-01")
     if (first.year, first.month) == (9999, 12):
-        # Some keep open ends so; there is no month after it.
+        # Open ends are often written so, and no date follows its month.
         return f"\"{by}\" >= '{first}'"
     after = (first + timedelta(days=31)).replace(day=1)
     return f"(\"{by}\" >= '{first}' AND \"{by}\" < '{after}')"
