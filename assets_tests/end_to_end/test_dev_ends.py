@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,11 +18,16 @@ import duckdb
 import pytest
 
 from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
-from assets_tests.support.servers.process import RUN_PATIENCE_S, free_port, log_tail
+from assets_tests.support.patience import RUN_PATIENCE_S, wait_until
+from assets_tests.support.servers.process import free_port, log_tail
 from assets_tests.support.soak import ONLY_IN_A_SOAK
 
 LAKEHOUSE = Path(sys.executable).with_name("lakehouse")
 KILLED, NEW = SESSIONS[0], SESSIONS[-1]
+
+
+def until(condition: Callable[[], bool], log: Path) -> None:
+    wait_until(condition, RUN_PATIENCE_S, about=lambda: log_tail(log), every=0.2)
 
 
 @dataclass
@@ -58,7 +62,7 @@ def kill_a_backfill(home: Path, log: Path) -> None:
     command = [LAKEHOUSE, "backfill", "xetra", "--from", str(KILLED), "--to", str(KILLED)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(home))
-    wait_until((home / "lake/ingest_ledger/_delta_log").exists, log)
+    until((home / "lake/ingest_ledger/_delta_log").exists, log)
     process.kill()
     process.wait()
     assert not (home / "warehouse.duckdb").exists()
@@ -80,7 +84,7 @@ def dev_on(home: Path, log: Path) -> Iterator[Dev]:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
         )
     try:
-        wait_until(lambda: "Serving dagster-webserver" in log.read_text(), log)
+        until(lambda: "Serving dagster-webserver" in log.read_text(), log)
         yield Dev(home, log, process)
     finally:
         with suppress(ProcessLookupError):
@@ -91,7 +95,7 @@ def test_sigterm_ends_what_a_script_started_in_the_background(tmp_path: Path) ->
     with dev_on(tmp_path / "home", tmp_path / "log") as dev:
         dev.process.terminate()
         dev.process.wait(RUN_PATIENCE_S)
-        wait_until(lambda: not processes_of(dev.home), dev.log)
+        until(lambda: not processes_of(dev.home), dev.log)
 
 
 @pytest.mark.soak
@@ -114,11 +118,4 @@ def test_a_new_file_reaches_the_marts_after_a_backfill_was_killed(
 
     with dev_on(home, log):
         shutil.copytree(tmp_path / "published" / str(NEW), home / "feed" / str(NEW))
-        wait_until(lambda: {str(KILLED), str(NEW)} <= published(), log)
-
-
-def wait_until(condition: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + RUN_PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, log_tail(log)
-        time.sleep(0.2)
+        until(lambda: {str(KILLED), str(NEW)} <= published(), log)

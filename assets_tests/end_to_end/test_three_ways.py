@@ -22,8 +22,9 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.exchange_lake import SESSIONS, simulated_exchange
+from assets_tests.support.patience import RUN_PATIENCE_S, wait_until
 from assets_tests.support.servers.lakehouse_dev import LakehouseDev
-from assets_tests.support.servers.process import RUN_PATIENCE_S, MissingBinary, ServerError
+from assets_tests.support.servers.process import MissingBinary, ServerError
 from lakehouse.api import Lake
 from lakehouse.settings import settings
 from lakehouse.simulators.exchange import Exchange
@@ -135,15 +136,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for a condition.
-
-    Raises:
-        AssertionError: it does not come about in `RUN_PATIENCE_S`.
-    """
-    deadline = time.monotonic() + RUN_PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {RUN_PATIENCE_S} s for {what}"
-        time.sleep(0.5)
+    wait_until(condition, RUN_PATIENCE_S, about=lambda: f"For {what}", every=0.5)
 
 
 def test_nothing_is_warned_of_that_nobody_can_mend(house: House) -> None:

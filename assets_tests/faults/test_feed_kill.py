@@ -30,6 +30,7 @@ from polars.testing import assert_frame_equal
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.support.feed_lake import EPOCH, TOKEN, FeedLake, assert_served_and_stored
 from assets_tests.support.lakes import Lakehouse, finished
+from assets_tests.support.patience import PATIENCE_S
 from assets_tests.support.servers.process import ServerProcess
 from assets_tests.support.soak import soak_count
 from assets_tests.support.window_reference import assert_same, closed_windows
@@ -96,7 +97,7 @@ class Vendor:
         """The record as it is now."""
         with self._lock:
             asked = datetime.now(UTC)
-            with urllib.request.urlopen(f"{self.url}/_served", timeout=240) as response:
+            with urllib.request.urlopen(f"{self.url}/_served", timeout=PATIENCE_S) as response:
                 lines = response.read().decode().splitlines()
             answered = datetime.now(UTC)
             for said in map(json.loads, lines):
@@ -109,7 +110,7 @@ class Vendor:
     @property
     def statistics(self) -> dict[str, Any]:
         """What the vendor counts."""
-        with urllib.request.urlopen(f"{self.url}/_stats", timeout=240) as response:
+        with urllib.request.urlopen(f"{self.url}/_stats", timeout=PATIENCE_S) as response:
             return json.load(response)
 
     @property
@@ -144,7 +145,7 @@ def vendor_process(folder: Path, faults: Mapping[str, float], seed: int = 5) -> 
     log = folder / "vendor.log"
     process = ServerProcess(command, log=log, env=os.environ, cwd=PROJECT_ROOT)
     try:
-        process.wait_until(lambda: log.read_text().endswith("\n"), timeout=240, what="address")
+        process.wait_until(lambda: log.read_text().endswith("\n"), timeout=PATIENCE_S, what="address")
         yield Vendor(log.read_text().splitlines()[0])
     finally:
         process.stop()
@@ -162,7 +163,7 @@ def stream(house: Lakehouse, *more: str, every: float = EVERY_S) -> subprocess.P
 
 def ended(process: subprocess.Popen[str]) -> Totals:
     """The totals of a service that ends by itself, and well."""
-    code, output = finished(process, timeout=240)
+    code, output = finished(process, timeout=PATIENCE_S)
     assert code == 0, output
     assert TOKEN not in output
     return totals_of(output)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from assets_tests.support.patience import wait_until
 from assets_tests.support.shop_orders import request
 from assets_tests.support.soak import soak_count
 from lakehouse.domains.orders.control import OrderRefused, initialize, open_desk
@@ -131,10 +130,3 @@ def test_a_failed_saga_is_marked_resumed_and_forked(tmp_path: Path) -> None:
             after = show_order(desk, "a")
             assert [each["stage"] for each in after["notifications"]] == ["acknowledged", "paid", "booked", "shipped"]
             assert not any(broken_invariants(connection).values())
-
-
-def wait_until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from assets_tests.support.patience import wait_until
 from lakehouse.domains.orders import control
 from lakehouse.domains.orders.control import Desk, initialize, open_desk
 from lakehouse.domains.orders.database.requests import request_of
@@ -143,10 +143,3 @@ def assert_each_ended_once(folder: Path, connection: psycopg.Connection, *plans:
 def number(connection: psycopg.Connection, query: str) -> int:
     (found,) = connection.execute(query.encode()).fetchone() or (0,)
     return int(found)
-
-
-def wait_until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

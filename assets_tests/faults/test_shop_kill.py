@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from assets_tests.support.patience import PATIENCE_S
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.secantus import MongoServer
 from assets_tests.support.soak import soak_count
@@ -91,7 +92,7 @@ def kill_a_load(server: MongoServer, chance: random.Random, number: int) -> None
         loader.send_signal(signal.SIGKILL)
     if number % 3 != 0:
         server.kill()
-    loader.wait(timeout=240)
+    loader.wait(timeout=PATIENCE_S)
     if number % 3 != 0:
         server.start()
 

@@ -19,6 +19,7 @@ import nats
 import polars as pl
 import pytest
 
+from assets_tests.support.patience import PATIENCE_S
 from assets_tests.support.pushed_quotes import (
     EPOCH,
     STREAM,
@@ -89,7 +90,7 @@ def start_consumer(server: NatsServer, die_before_done: int = 0) -> Any:
     home = os.environ["LAKEHOUSE_HOME"]
     process = WORKERS.Process(target=consume, args=(home, server.url, listening, die_before_done), daemon=True)
     process.start()
-    assert listening.wait(240)
+    assert listening.wait(PATIENCE_S)
     return process
 
 
@@ -272,7 +273,7 @@ def test_a_broker_that_is_killed_and_started_again_is_found_again(feed: Feed, na
             nats_server.start()
             record += await pusher.push(now + timedelta(seconds=2))
             assert len(true_quotes(record)) == 40
-            deadline = time.monotonic() + 240
+            deadline = time.monotonic() + PATIENCE_S
             # The broker may have forgotten what it had delivered, but not what it had acknowledged.
             while len(stored()) < 40 and time.monotonic() < deadline:
                 log.store(await listener.hear(0.5))

@@ -158,10 +158,12 @@ def test_capture__does_not_wait_for_the_rest_of_a_record_that_is_on_disk_in_part
         connection.execute("CHECKPOINT")
         connection.execute("SELECT count(*) FROM large")
         begun = time.monotonic()
-        assert bank.capture().transactions == 1
-        taken = time.monotonic() - begun
-        connection.execute("ALTER SYSTEM RESET wal_writer_delay")
-        connection.execute("SELECT pg_reload_conf()")
+        try:
+            assert bank.capture().transactions == 1
+            taken = time.monotonic() - begun
+        finally:
+            connection.execute("ALTER SYSTEM RESET wal_writer_delay")
+            connection.execute("SELECT pg_reload_conf()")
     assert taken < 8
     assert_equal(bank)
 

@@ -29,6 +29,7 @@ from assets_tests.support.dbt_warehouse import (
     write,
     write_actions,
 )
+from assets_tests.support.patience import PATIENCE_S
 from assets_tests.support.servers.browser import CHROMIUM, chromium
 from lakehouse.api import Lake
 from lakehouse.apps.dashboard.pages import PAGES
@@ -95,7 +96,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.mark.parametrize("path", [*PATHS, CHART, f"/movers?source={VENDOR}&session=2024-01-04", "/actions?kind=split"])
 def test_page__shows_hostile_texts_as_they_are(url: str, path: str) -> None:
-    answer = httpx.get(url + path, timeout=240)
+    answer = httpx.get(url + path, timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
     assert "<script>window.hit" not in answer.text
     assert "<img src=x" not in answer.text
@@ -108,11 +109,11 @@ def test_page__shows_hostile_texts_as_they_are(url: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/movers", "/instruments", "/checks", "/retail", "/bank", "/orders", CHART])
 def test_page__has_the_hostile_text_that_it_is_about(url: str, path: str) -> None:
-    assert escape(HOSTILE)[:40].replace("&#x27;", "&#39;") in httpx.get(url + path, timeout=240).text
+    assert escape(HOSTILE)[:40].replace("&#x27;", "&#39;") in httpx.get(url + path, timeout=PATIENCE_S).text
 
 
 def test_movers__mark_a_split(url: str) -> None:
-    assert "split 4:1" in httpx.get(f"{url}/movers", timeout=240).text
+    assert "split 4:1" in httpx.get(f"{url}/movers", timeout=PATIENCE_S).text
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_movers__mark_a_split(url: str) -> None:
     ],
 )
 def test_page__says_what_is_wrong_with_an_address(url: str, path: str, status: int, words: str) -> None:
-    answer = httpx.get(url + path, timeout=240)
+    answer = httpx.get(url + path, timeout=PATIENCE_S)
     assert (answer.status_code, words in answer.text) == (status, True), answer.text
 
 
@@ -145,17 +146,17 @@ def test_dashboard__answers_on_the_names_of_this_machine_only(url: str) -> None:
         ("localhost:1", 200),
         ("[::1]", 200),
     ):
-        assert httpx.get(f"{url}/actions", headers={"Host": host}, timeout=240).status_code == status
+        assert httpx.get(f"{url}/actions", headers={"Host": host}, timeout=PATIENCE_S).status_code == status
 
 
 def test_dashboard__writes_nothing(url: str, home: Path) -> None:
     def state() -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file()}
 
-    httpx.get(f"{url}/", timeout=240)
+    httpx.get(f"{url}/", timeout=PATIENCE_S)
     before = state()
     for path in (*PATHS, CHART):
-        httpx.get(url + path, timeout=240)
+        httpx.get(url + path, timeout=PATIENCE_S)
     assert {name for name in state() if "/cache/" not in name} == {name for name in before if "/cache/" not in name}
     assert {name: at for name, at in state().items() if name in before} == before
 
@@ -223,9 +224,9 @@ def test_dashboard__tells_how_to_begin_where_nothing_is_stored(tmp_path: Path, m
         settings.cache_clear()
         (tmp_path / "empty" / "lake").mkdir(parents=True, exist_ok=True)
         with served() as address:
-            assert "lakehouse demo" in httpx.get(f"{address}/", timeout=240).text
+            assert "lakehouse demo" in httpx.get(f"{address}/", timeout=PATIENCE_S).text
             for path in PATHS:
-                answer = httpx.get(address + path, timeout=240)
+                answer = httpx.get(address + path, timeout=PATIENCE_S)
                 assert answer.status_code == 200
                 assert "<code>lakehouse " in answer.text, path
 
@@ -248,8 +249,8 @@ def test_dashboard__names_a_damaged_publication(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "lake").mkdir()
     settings().warehouse.write_bytes(b"not DuckDB's")
     with served() as address:
-        assert "it is damaged or not DuckDB&#39;s" in httpx.get(f"{address}/freshness", timeout=240).text
-        assert httpx.get(f"{address}/movers", timeout=240).status_code == 200
+        assert "it is damaged or not DuckDB&#39;s" in httpx.get(f"{address}/freshness", timeout=PATIENCE_S).text
+        assert httpx.get(f"{address}/movers", timeout=PATIENCE_S).status_code == 200
 
 
 def test_command__prints_its_address_and_ends_on_a_signal(tmp_path: Path) -> None:
@@ -260,12 +261,12 @@ def test_command__prints_its_address_and_ends_on_a_signal(tmp_path: Path) -> Non
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
-        assert httpx.get(address, timeout=240).status_code == 200
+        assert httpx.get(address, timeout=PATIENCE_S).status_code == 200
         taken = subprocess.run(
             [*command, address.rpartition(":")[2]], env=environment, capture_output=True, text=True, check=False
         )
         assert taken.returncode == 2
         assert "Address already in use. Choose another port by --port" in taken.stderr
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=240) in (0, -signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE_S) in (0, -signal.SIGTERM)
     assert datetime.now(UTC) - started < timedelta(minutes=1)

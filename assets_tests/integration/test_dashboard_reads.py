@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from assets_tests.support.dashboard import served, write_marts
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.api import Lake
 from lakehouse.apps.dashboard.pages import PAGES
 from lakehouse.catalog import source_named
@@ -71,11 +72,13 @@ def of_chart(path: Path) -> bool:
 
 @pytest.mark.parametrize("path", [page.path for page in PAGES if page.path != "/chart"])
 def test_page__reads_no_bars(dashboard: Dashboard, path: str) -> None:
-    answer = httpx.get(dashboard.url + path, timeout=240)
+    answer = httpx.get(dashboard.url + path, timeout=PATIENCE_S)
     assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize(("session", "status"), [("", 200), (f"&session={CHARTED}", 200), (f"&session={LAST}", 503)])
 def test_chart__reads_the_bars_of_its_session_alone(dashboard: Dashboard, session: str, status: int) -> None:
-    answer = httpx.get(f"{dashboard.url}/chart?source=xetra&instrument={dashboard.instrument}{session}", timeout=240)
+    answer = httpx.get(
+        f"{dashboard.url}/chart?source=xetra&instrument={dashboard.instrument}{session}", timeout=PATIENCE_S
+    )
     assert answer.status_code == status, answer.text

@@ -20,6 +20,7 @@ import pytest
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.integration.test_cli import said
+from assets_tests.support.patience import PATIENCE_S
 from assets_tests.support.pence_vendor import write_files
 from assets_tests.support.shop_files import Line, put_day
 from lakehouse import catalog
@@ -168,7 +169,7 @@ def test_notebook__runs_in_a_kernel(tutorial: Place, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(DOCS / "notebooks" / "first-look.ipynb", as_version=4)
     assert not [cell for cell in notebook.cells if cell.get("outputs")], "clear the outputs before a commit"
-    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(PROJECT_ROOT)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=PATIENCE_S, resources={"metadata": {"path": str(PROJECT_ROOT)}}).execute()
     frames = [output for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]
     assert any("image/png" in output["data"] for output in frames)
     assert any("return_pct" in output["data"].get("text/plain", "") for output in frames)

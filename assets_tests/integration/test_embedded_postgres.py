@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from assets_tests.support.patience import PATIENCE_S, wait_until
 from lakehouse.catalog import database_place
 from lakehouse.errors import DatabaseUnavailable
 from lakehouse.local_dagster.dev import database_held
@@ -43,7 +44,7 @@ def open_folder() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     # The server's guard ends a moment after it, and closes its files.
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_S
     while folder.exists():
         try:
             shutil.rmtree(folder)
@@ -62,10 +63,7 @@ def postmaster(place: Place) -> int:
 
 
 def wait_for_end(place: Place) -> None:
-    deadline = time.monotonic() + 240
-    while (place.folder / "data" / "postmaster.pid").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not (place.folder / "data" / "postmaster.pid").exists())
 
 
 @pytest.mark.parametrize("name", ["plain", "mit Leerzeichen und Ümläut", "x" * 150], ids=["plain", "umlaut", "150"])
@@ -181,13 +179,13 @@ def test_commands_at_once_share_one_server(tmp_path: Path) -> None:
     def use() -> None:
         with database(place) as found:
             servers.add(answer(found, "SELECT pg_postmaster_start_time()"))
-            ready.wait(240)
-            leave.wait(240)
+            ready.wait(PATIENCE_S)
+            leave.wait(PATIENCE_S)
 
     users = [threading.Thread(target=use) for _ in range(4)]
     for user in users:
         user.start()
-    ready.wait(240)
+    ready.wait(PATIENCE_S)
     leave.set()
     for user in users:
         user.join()
@@ -235,16 +233,13 @@ def test_dev_keeps_the_server_of_a_killed_command_that_made_it(tmp_path: Path, m
     with database_held() as held:
         assert not is_used(place)
         with user_of(place) as command:
-            assert held.wait(240)
+            assert held.wait(PATIENCE_S)
             command.kill()
         assert is_used(place)
         os.kill(postmaster(place), signal.SIGKILL)
         assert is_used(place), "a sensor that connects starts it again"
-    deadline = time.monotonic() + 240
     # For a moment its guard has the lock.
-    while is_used(place):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not is_used(place))
     assert not is_running(place)
 
 

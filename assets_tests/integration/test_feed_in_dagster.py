@@ -27,6 +27,7 @@ from rich.console import Console
 
 from assets_tests.support.exchange_lake import failed_checks, materialized
 from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, assert_served_and_stored, polled, said
+from assets_tests.support.patience import wait_until
 from assets_tests.support.soak import soak_count
 from assets_tests.support.window_reference import assert_same, closed_windows
 from lakehouse.api import Lake
@@ -296,10 +297,10 @@ def test_hundreds_of_files_become_few_while_the_stream_goes_on(
         service = threading.Thread(target=_until, args=(lake, stop, told))
         service.start()
         try:
-            _wait(lambda: len(told) >= 3)
+            wait_until(lambda: len(told) >= 3)
             result = run(definitions, instance, "day", today())
             rounds = len(told)
-            _wait(lambda: len(told) >= rounds + 3)
+            wait_until(lambda: len(told) >= rounds + 3)
         finally:
             stop.set()
             service.join()
@@ -370,13 +371,6 @@ def _until(lake: FeedLake, stop: threading.Event, told: list[Round]) -> None:
         await running
 
     asyncio.run(service())
-
-
-def _wait(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 # Freshness

@@ -17,6 +17,7 @@ import duckdb
 import pytest
 
 from assets_tests.support.dbt_warehouse import THURSDAY, TUESDAY, VENDOR, Action, Bar, Key, write, write_actions
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.api import Lake
 from lakehouse.cli import queries as cli
 from lakehouse.cli.own_process import run_in_own_process
@@ -315,7 +316,9 @@ sys.exit(own_process.run_in_own_process(answer, output, print))
 
 def test_run_in_own_process__an_interrupt_of_the_command_alone_ends_the_query(tmp_path: Path) -> None:
     """In a process without other threads, as the command is when it forks."""
-    ended = subprocess.run([sys.executable, "-c", INTERRUPTED, str(tmp_path / "rows.csv")], timeout=240, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(tmp_path / "rows.csv")], timeout=PATIENCE_S, check=False
+    )
     assert ended.returncode == 130
     assert list(tmp_path.iterdir()) == []
 

@@ -14,6 +14,7 @@ from deltalake import write_deltalake
 
 from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.exchange_lake import FIRST, LAST, SESSIONS, failed_checks
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse import catalog
 from lakehouse.api import Lake
 from lakehouse.catalog import Descriptions, descriptions, source_named
@@ -135,7 +136,7 @@ def test_two_publications_at_once_both_succeed(first_load: FirstLoad) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n"
         publish(settings())
-        _, errors = other.communicate(timeout=240)
+        _, errors = other.communicate(timeout=PATIENCE_S)
         assert other.returncode == 0, errors
 
     assert lake.marts("FROM fct_daily_bar ORDER BY ALL") == before

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from assets_tests.support.kernel_lake import PROVENANCE, contract, lake_at, rows_of
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.derive.by_partition import partitions_as_of
 from lakehouse.derive.by_publication import derive_by_publication
 from lakehouse.derive.checks import conservation_holds, of_every_dataset, of_every_table
@@ -216,7 +217,7 @@ def test_two_runs_at_once_agree_on_the_newest(publisher: Publisher) -> None:
         asked.append(raw)
         if len(asked) == 1:
             inside.set()
-            assert go_on.wait(240)
+            assert go_on.wait(PATIENCE_S)
         return codes(source, connection, raw, ledger)
 
     lake = publisher.lake()
@@ -224,7 +225,7 @@ def test_two_runs_at_once_agree_on_the_newest(publisher: Publisher) -> None:
     first = partial(derive_by_publication, "codes", "codes", slow, lake, publisher.source, MONTHS[:1])
     worker = threading.Thread(target=first)
     worker.start()
-    assert inside.wait(240)
+    assert inside.wait(PATIENCE_S)
     load(publisher.lake(), publisher.source.datasets[0], MONTHS[1:2])
     table.derive(publisher.lake(), publisher.source, MONTHS[1:2])
     go_on.set()

@@ -19,6 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from assets_tests.support.feed_lake import TOKEN, FeedLake, polled, said
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.api import Lake
 from lakehouse.derive.incremental import DeriveResult
 from lakehouse.domains.market.quotes.live import LiveWindows
@@ -209,7 +210,7 @@ def store_all(home: str, start: object, seed: int) -> None:
     settings.cache_clear()
     lake, chance = FeedLake(), random.Random(seed)
     rounds = [[*range(n, n + 4)] for n in range(0, 24, 3)]
-    start.wait(240)  # type: ignore[attr-defined]
+    start.wait(PATIENCE_S)  # type: ignore[attr-defined]
     for several in rounds:
         heard = [quote(symbol, 10 * n, float(n)) for n in several for symbol in ("AAPL", "GME", "NIO")]
         chance.shuffle(heard)

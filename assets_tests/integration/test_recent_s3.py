@@ -14,6 +14,7 @@ import obstore
 import polars as pl
 import pytest
 
+from assets_tests.support.patience import PATIENCE_S
 from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.unit.ingest.test_recent import ledger
 from lakehouse.ingest import recent
@@ -35,7 +36,7 @@ def counted(endpoint: str) -> Iterator[tuple[str, list[str]]]:
             if "list-type" in asked:
                 prefixes.append(asked.get("prefix", [""])[0])
             request = urllib.request.Request(f"{endpoint}{self.path}", headers=dict(self.headers))
-            with urllib.request.urlopen(request, timeout=240) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 body = answer.read()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))

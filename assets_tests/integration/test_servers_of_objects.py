@@ -15,6 +15,7 @@ import asyncssh
 import pytest
 
 from assets_tests.support.folder_source import DAY, FolderSource, bar_line
+from assets_tests.support.patience import PATIENCE_S
 from assets_tests.support.servers.ftp import FtpServer
 from assets_tests.support.servers.process import MissingBinary, free_port
 from assets_tests.support.servers.sshd import Sshd
@@ -240,7 +241,7 @@ def test_a_key_of_the_agent_is_used(server: Sshd, tmp_path: Path, monkeypatch: p
             ["sh", "-c", f"until [ -S {socket} ]; do :; done; ssh-add -q {server.key_file}"],
             env={**os.environ, "SSH_AUTH_SOCK": str(socket)},
             check=True,
-            timeout=240,
+            timeout=PATIENCE_S,
         )
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         assert listed(source(server, key_file=None)) == ([NAME], [])

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from assets_tests.conftest import PROJECT_ROOT
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.catalog import source_named
 from lakehouse.cli.app import app
 from lakehouse.settings import settings
@@ -68,5 +69,5 @@ def test_feed__answers_until_it_is_interrupted(tmp_path: Path, monkeypatch: pyte
         with urlopen(f"{found['LAKEHOUSE_IEX_URL']}/stock/GME/quote?token={found['IEX_TOKEN']}") as answer:
             assert json.load(answer)["symbol"] == "GME"
         process.send_signal(signal.SIGINT)
-        assert process.wait(240) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert lines[-1] == "lakehouse stream iex\n"

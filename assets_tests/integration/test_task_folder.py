@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from assets_tests.support.patience import PATIENCE_S, wait_until
 
 _WORK = """
 import os, sys, tempfile
@@ -41,8 +42,5 @@ def test_use_own_folder__is_removed_when_its_process_ends(tmp_path: Path, how: s
     assert [path.name for path in folder.rglob("*")][-1] == "rows"
     if how is not None:
         process.send_signal(how)
-    process.communicate("", timeout=240)
-    until = time.monotonic() + 240
-    while folder.exists():
-        assert time.monotonic() < until, list(temporary.rglob("*"))
-        time.sleep(0.01)
+    process.communicate("", timeout=PATIENCE_S)
+    wait_until(lambda: not folder.exists(), about=lambda: str(list(temporary.rglob("*"))))

@@ -30,6 +30,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from assets_tests.support.feed_lake import FeedLake, said
+from assets_tests.support.patience import PATIENCE_S
 from assets_tests.support.window_reference import Measures, Place, closed_windows
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
@@ -409,6 +410,6 @@ def test_a_terminal_is_drawn_anew_until_it_is_enough(
     else:
         watch.send_signal(signal.SIGTERM)
     said_last = read_until(ours, "\x1b[?1049l")
-    assert watch.wait(240) == 0
+    assert watch.wait(PATIENCE_S) == 0
     assert "Traceback" not in said_last
     assert "Aborted" not in said_last

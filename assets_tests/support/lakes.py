@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.settings import settings
@@ -157,7 +158,7 @@ def _is_setting(variable: str) -> bool:
     return variable.startswith(("LAKEHOUSE_", "AWS_")) or variable == "DAGSTER_HOME"
 
 
-def finished(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str]:
+def finished(process: subprocess.Popen[str], timeout: float = PATIENCE_S) -> tuple[int, str]:
     """Waits for a process; its exit code and its output. After `timeout` seconds it is ended and the test fails."""
     try:
         output, _ = process.communicate(timeout=timeout)

@@ -18,6 +18,7 @@ from typing import Any
 
 import deltalake
 
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
@@ -42,7 +43,7 @@ def load_and_derive(sessions: list[date]) -> LoadResult:
 def _after_the_others(variables: Mapping[str, str], sessions: list[date], start: Barrier, pause: float) -> None:
     os.environ.update(variables)
     settings.cache_clear()
-    start.wait(240)
+    start.wait(PATIENCE_S)
     time.sleep(pause)
     load_and_derive(sessions)
 

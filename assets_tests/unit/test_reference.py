@@ -153,7 +153,7 @@ def test_relations__follow_from_keys_and_versions() -> None:
             "sales": of("line", "line", "code", "object", "row_number"),
             "lines": of("object row_number", "object", "row_number"),
             "notes": of("line number", "line", "number"),
-            # A column that may be NULL refers by itself, and is none of several by which a row is named.
+            # A column that may be NULL refers by itself; among several it has the name by chance.
             "shops": of("shop", "shop", "line", "number?", "code?"),
         }
     )

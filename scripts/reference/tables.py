@@ -121,7 +121,7 @@ def _mart(model: Model) -> str:
 
 
 def _nullable(contract: Contract, names: Iterable[str]) -> set[str]:
-    return {column.name for column in contract.columns if column.nullable and column.name in set(names)}
+    return {column.name for column in contract.columns if column.nullable}.intersection(names)
 
 
 def relations(contracts: Mapping[str, Contract]) -> list[Relation]:

@@ -20,6 +20,7 @@ from mcp.types import CallToolResult, TextContent
 
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.integration.governance.test_roles import ROLES, put
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.api import Lake
 from lakehouse.apps.mcp.answers import MOST_ROWS
 from lakehouse.catalog import described_source
@@ -176,7 +177,9 @@ def test_mcp__answers_a_role_from_its_file_alone(home: Path) -> None:
 
 
 def test_mcp__refuses_a_role_that_is_not_published(home: Path) -> None:
-    ended = subprocess.run([sys.executable, *PROGRAM, "--role", "nobody"], capture_output=True, text=True, timeout=240)
+    ended = subprocess.run(
+        [sys.executable, *PROGRAM, "--role", "nobody"], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "lakehouse roles publish nobody" in ended.stderr
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from assets_tests.support.patience import PATIENCE_S, wait_until
 from assets_tests.support.servers.mail import mail_server
 from assets_tests.support.servers.webhook import webhook
 from assets_tests.support.shop_orders import place_of, request, run_to, submit
@@ -60,14 +60,7 @@ def sender(shop: Database, setting: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         assert child.stdin is not None
         child.stdin.close()
-        child.wait(240)
-
-
-def wait_until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+        child.wait(PATIENCE_S)
 
 
 def test_send_left__sends_what_stopped_workers_left(shop: Database, tmp_path: Path) -> None:

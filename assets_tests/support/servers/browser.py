@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assets_tests.support.servers.process import PATIENCE_S, MissingBinary
+from assets_tests.support.patience import PATIENCE_S
+from assets_tests.support.servers.process import MissingBinary
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from assets_tests.support.patience import RUN_PATIENCE_S
 from assets_tests.support.servers import browser
 from assets_tests.support.servers.process import (
-    RUN_PATIENCE_S,
     ServerError,
     ServerProcess,
     WhileEntered,

@@ -18,12 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-LOG_TAIL_LINES = 25
+from assets_tests.support.patience import PATIENCE_S
 
-# A busy or cold machine takes five times as long as a quiet one. What works ends no later for a long patience.
-PATIENCE_S = 240
-RUN_PATIENCE_S = 900
-"""How long a server may take until it answers, and Dagster until a run, with all that waits before it, has ended."""
+LOG_TAIL_LINES = 25
 
 
 class ServerError(RuntimeError):

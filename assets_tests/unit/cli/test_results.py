@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.cli.results import Format, format_of, print_result, write_result
 from lakehouse.printable import printable
 
@@ -254,4 +255,4 @@ def test_sql__head_ends_it_quietly(tmp_path: Path, output_format: str) -> None:
     lakehouse.stdout.close()
     with lakehouse.stderr:
         assert lakehouse.stderr.read() == b""
-    assert lakehouse.wait(240) == 141
+    assert lakehouse.wait(PATIENCE_S) == 141

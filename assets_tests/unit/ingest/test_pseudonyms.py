@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.errors import SourceError
 from lakehouse.ingest.pseudonyms import Pseudonyms
 from lakehouse.settings import Settings, SettingsError
@@ -74,7 +75,7 @@ from lakehouse.ingest.pseudonyms import Pseudonyms
 print(sorted(Pseudonyms("retail", Path({str(pseudonyms.path)!r}), "a key").of(map(str, range(500))).items()))
 """
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = {each.communicate(timeout=240)[0] for each in running}
+    said = {each.communicate(timeout=PATIENCE_S)[0] for each in running}
     assert len(said) == 1
     assert said.pop().strip() == str(sorted(pseudonyms.of(map(str, range(500))).items()))
 

@@ -15,6 +15,7 @@ import sqlalchemy
 import typer
 from typer.testing import CliRunner
 
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.cli.explained import explained
@@ -125,7 +126,7 @@ def test_a_read_only_home_ends_dev_with_a_sentence(home: Path) -> None:
     home.chmod(0o555)
     environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
     ended = subprocess.run(
-        [*without_privileges, LAKEHOUSE, "dev"], env=environment, capture_output=True, text=True, timeout=240
+        [*without_privileges, LAKEHOUSE, "dev"], env=environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
     home.chmod(0o755)
     assert ended.returncode == 2

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.servers import guard
 
 
@@ -17,7 +18,7 @@ def test_guard__waits_for_no_server_that_was_killed(tmp_path: Path) -> None:
         os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
         (tmp_path / "postmaster.pid").write_text(f"{ended.pid}\n")
         arguments = [str(tmp_path / "users.lock"), str(tmp_path), str(ended.pid)]
-        subprocess.run([sys.executable, guard.__file__, *arguments], check=True, timeout=240)
+        subprocess.run([sys.executable, guard.__file__, *arguments], check=True, timeout=PATIENCE_S)
 
 
 def test_guard__leaves_a_server_that_is_to_be_kept(tmp_path: Path) -> None:

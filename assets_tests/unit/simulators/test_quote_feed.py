@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assets_tests.support.patience import PATIENCE_S
 from lakehouse.simulators.quote_faults import FAULTS
 from lakehouse.simulators.quote_feed import QuoteFeed
 from lakehouse.simulators.quote_source import Quote, RandomQuotes, ReplayedQuotes
@@ -328,4 +329,4 @@ def test_as_a_process_of_its_own(client: httpx.Client) -> None:
             assert datetime.fromisoformat(stats["now"]) > START
         finally:
             process.terminate()
-        assert process.wait(240) == 0
+        assert process.wait(PATIENCE_S) == 0
