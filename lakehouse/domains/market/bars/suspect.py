@@ -47,13 +47,22 @@ def suspect_bars(bars: str) -> str:
     """
     series = "instrument_id, currency, session"
     factor = f"if(segment = 'regular', {NOISE_TIMES}, {NOISE_TIMES_EXTENDED})"
+    floor = f"{GRANULARITY_PCT} / 100 * abs(close)"
+    traded, in_time = f"{bars} WHERE is_traded", f"in_time AS (PARTITION BY {series} ORDER BY start_at)"
+    # Most series have no bar off both of its neighbours by more than the floor: they are not looked at further.
     return f"""
-        WITH around AS (
+        WITH moving AS MATERIALIZED (
+            SELECT DISTINCT {series} FROM (
+                SELECT {series}, high, low, close, coalesce(lag(close) OVER in_time, open) AS before,
+                    coalesce(lead(open) OVER in_time, close) AS after
+                FROM {traded} WINDOW {in_time}
+            ) WHERE greatest(high - greatest(before, after), least(before, after) - low) > {floor}
+        ), around AS (
             SELECT {series}, symbol, start_at, segment, open, high, low, close, row_number() OVER in_time AS number,
                 lag(close) OVER in_time AS before_1, lag(close, 2) OVER in_time AS before_2,
                 lag(close, 3) OVER in_time AS before_3, lead(open) OVER in_time AS after_1,
                 lead(open, 2) OVER in_time AS after_2, lead(open, 3) OVER in_time AS after_3
-            FROM {bars} WHERE is_traded WINDOW in_time AS (PARTITION BY {series} ORDER BY start_at)
+            FROM (SELECT * FROM {traded}) SEMI JOIN moving USING ({series}) WINDOW {in_time}
         ), levels AS MATERIALIZED (
             SELECT {series}, symbol, start_at, segment, open, high, low, close, number,
                 greatest(high, before_1) - least(low, before_1) AS move,
@@ -66,7 +75,7 @@ def suspect_bars(bars: str) -> str:
             SELECT {series}, segment, if(count(*) < {FEWEST_BARS}, 0, quantile_cont(move, 0.75)) AS scale
             FROM levels GROUP BY ALL
         ), candidates AS MATERIALIZED (
-            SELECT levels.*, scale, {factor} AS times, {GRANULARITY_PCT} / 100 * abs(close) AS granularity
+            SELECT levels.*, scale, {factor} AS times, {floor} AS granularity
             FROM levels JOIN segments USING ({series}, segment)
             WHERE greatest(high - upper, lower - low) > times * scale + granularity
         ), neighbours AS (
