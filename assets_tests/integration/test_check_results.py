@@ -136,3 +136,23 @@ def test_damage_is_found_although_the_check_has_passed_before(lake: VendorLake, 
     assert not found["bars", "conservation"].passed
     assert not found["daily_bars", "consistent_with_bars"].passed
     assert said(found) == said(afresh(lake, days))
+
+
+def test_batches_that_fit_in_memory_find_what_one_does(
+    lake: VendorLake, market: UsMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = list(DAYS)
+    for session in (days[0], days[-1]):
+        spike(lake, market, session, Random(0))
+    lake.api.clock = CLOCK + timedelta(days=1)
+    lake.update([days[0], days[-1]])
+    ran: list[int] = []
+    run = evaluation._run_checks
+    monkeypatch.setattr(evaluation, "_LEAST_PARTITIONS", 1)
+    monkeypatch.setattr(evaluation, "_MOST_ROWS", 1)
+    monkeypatch.setattr(evaluation, "_run_checks", lambda *given: ran.append(len(given[4])) or run(*given))
+    found = checked(lake, days)
+    assert {*ran} == {1}
+    assert len(ran) == len(TABLES) * len(days)
+    assert not found["bars", "no_suspect_bars"].passed
+    assert said(found) == said(afresh(lake, days))
