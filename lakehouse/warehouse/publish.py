@@ -1,5 +1,5 @@
-"""Write, audit, publish: dbt builds what changed into a private copy, which replaces the published file in one atomic
-step when every model and test has passed. `news` tells what changed, `differences` which models it reaches.
+"""Write, audit, publish: dbt builds what changed into a private copy (see `build`), which replaces the published file
+in one atomic step when every model and test has passed.
 
 Readers keep the file that they opened: a new publication is another file of the same name. One publisher works at a
 time. The file is read-only; `lake.published` describes what other programs may do to it.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,28 +19,25 @@ from typing import TYPE_CHECKING
 
 from lakehouse.catalog import lake_of
 from lakehouse.errors import LakehouseError, MartsUnavailable
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.published import attach_published, log_of
 from lakehouse.lake.registry import SHARED_SCHEMA
-from lakehouse.lake.releases import keep_log, present_marts
+from lakehouse.lake.releases import present_marts
 from lakehouse.lake.sql import literal
 from lakehouse.lake.stored_table import Pins
 from lakehouse.settings import Settings, settings
+from lakehouse.warehouse.build import BUILD, build, settle
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
-from lakehouse.warehouse.differences import selected
-from lakehouse.warehouse.inputs import HELD_BACK_MART, Inputs, inputs_of, record
-from lakehouse.warehouse.last_descriptions import keep_descriptions, last_described
-from lakehouse.warehouse.news import news_of, record_contents
+from lakehouse.warehouse.empty_marts import empty_marts
+from lakehouse.warehouse.inputs import HELD_BACK_MART, inputs_of
+from lakehouse.warehouse.last_descriptions import keep_descriptions
+from lakehouse.warehouse.news import news_of
 from lakehouse.warehouse.parts import Part, parts
 from lakehouse.warehouse.reading import reading
 from lakehouse.warehouse.soundness import is_sound, remember_sound
-from lakehouse.warehouse.sources import part_tables, require_descriptions
+from lakehouse.warehouse.sources import require_descriptions
 
 if TYPE_CHECKING:
     import duckdb
-
-# dbt's unit tests test the models' SQL, not the data: the test suite runs them.
-BUILD = ("build", "--exclude-resource-type", "unit_test")
 
 _log = logging.getLogger(__name__)
 
@@ -50,19 +47,19 @@ class AuditFailed(LakehouseError):
 
 
 @contextmanager
-def publication(config: Settings, *, base: Path | None = None) -> Iterator[Path]:
+def publication(config: Settings) -> Iterator[Path]:
     """Publishes at the end of the block the private file that was built in it (see `build_part`), whose path it yields,
-    unless the block raises. Where nothing was built, the published file stays, but `base` replaces it.
+    unless the block raises. Where nothing was built, the published file stays.
     """
-    with _private_build(config) as build:
+    with _private_build(config) as private:
         # Under the lock, since the path is another one while a release is served.
         published = present_marts(config)
-        yield build
-        if not build.exists() and (base is not None or log_of(published).exists()):
-            shutil.copyfile(base or published, build)
-        if build.exists():
-            _settle(build)
-            replace_marts(published, build)
+        yield private
+        if not private.exists() and log_of(published).exists():
+            shutil.copyfile(published, private)
+        if private.exists():
+            settle(private)
+            replace_marts(published, private)
             remember_sound(config, published)
         keep_descriptions(config)
 
@@ -78,27 +75,27 @@ def start_of(config: Settings, base: Path | None = None) -> Path | None:
     return start
 
 
-def _beside(published: Path, build: Path) -> Path:
+def _beside(published: Path, private: Path) -> Path:
     """The finished file, copied to the published one's file system if it was built in a temporary folder."""
-    if build.is_relative_to(published.parent):
-        return build
+    if private.is_relative_to(published.parent):
+        return private
     staged = published.with_suffix(".part")
     staged.unlink(missing_ok=True)
-    shutil.copyfile(build, staged)
+    shutil.copyfile(private, staged)
     return staged
 
 
-def replace_marts(published: Path, build: Path) -> None:
+def replace_marts(published: Path, finished: Path) -> None:
     """Replaces a published file by a finished one, in an order that a crash of the machine can't reverse.
 
     A log that another program has left beside the old file is deleted first, so that it never lies beside the new file;
     for a moment readers see the old file as it was published.
     """
-    build = _beside(published, build)
-    build.chmod(0o444)
-    _sync(build)
+    finished = _beside(published, finished)
+    finished.chmod(0o444)
+    _sync(finished)
     log_of(published).unlink(missing_ok=True)
-    os.replace(build, published)
+    os.replace(finished, published)
     _sync(published.parent)
 
 
@@ -113,13 +110,14 @@ def _sync(path: Path) -> None:
 
 def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] | None = None) -> list[str]:
     """Builds and tests inside a `publication` what changed of a part of the models; returns what failed. The other
-    parts stay as published, unless the publication starts without a file: then all are built.
+    parts stay as published, unless nothing sound is published yet: then all are built.
 
     Raises:
         SourceError: see `require_descriptions`.
     """
-    start = start_of(config)
-    return _build(config, [part] if start else parts(), BUILD, start, on_event)
+    if start := start_of(config):
+        return build(config, [part], BUILD, start, on_event)
+    return build(config, parts(), BUILD, empty_marts(config), on_event)
 
 
 def is_current(config: Settings, kind: str) -> bool:
@@ -139,61 +137,20 @@ def publish(config: Settings, *, full_refresh: bool = False, base: Path | None =
         SourceError: see `require_descriptions`.
     """
     require_descriptions(lake_of(config), parts())
-    with publication(config, base=base):
-        failures = _build(config, parts(), BUILD, None if full_refresh else start_of(config, base))
+    with publication(config):
+        start = None if full_refresh else start_of(config, base) or empty_marts(config)
+        failures = build(config, parts(), BUILD, start)
         if failures:
             raise AuditFailed("not published: " + "; ".join(failures))
-
-
-def _build(
-    config: Settings,
-    parts: Sequence[Part],
-    command: Sequence[str],
-    start: Path | None,
-    on_event: Callable[[Event], None] | None = None,
-) -> list[str]:
-    """Runs a dbt command in the private file, a copy of `start`, on what changed of some parts; records their inputs in
-    the file, and returns what failed. Without changes there is no private file, and dbt is not even imported.
-    """
-    import duckdb
-
-    lake = lake_of(config)
-    require_descriptions(lake, parts)
-    inputs, build = inputs_of(lake, parts, start or present_marts(config)), build_path(config)
-    _tell_of_held(lake, config, parts, inputs)
-    found = [news_of(lake, config, part, inputs, start) for part in parts]
-    if not any(news.is_any for news in found):
-        return []
-    if start is not None:
-        shutil.copyfile(start, build)
-    # To attach what no model reads takes as long as a small build.
-    with reading(build, inputs.pins, kinds={kind for part in parts for kind in part.kinds}):
-        wanted = selected(config, build, found)
-        failures = run_dbt((*command, "--select", *wanted), config, on_event) if wanted else []
-    with duckdb.connect(str(build)) as connection:
-        record(connection, inputs)
-        record_contents(connection, found)
-    return failures
-
-
-def _tell_of_held(lake: Lake, config: Settings, parts: Sequence[Part], inputs: Inputs) -> None:
-    """Logs which sources keep their published rows, and keeps the log of their tables, so that they can be read."""
-    for source in {hold.source for hold in inputs.held}:
-        for name in {name for part in parts for name in part_tables(part).get(source, [])}:
-            keep_log(lake.table(name))
-    for hold in inputs.held:
-        _log.warning("The marts show the rows of %s as they were published before: %s", hold.source, hold)
-    for source in {source.name for part in parts for source in last_described(part.schema, config)}:
-        _log.warning("The marts show the rows of %s as they were published before: its defs.yaml has a fault", source)
 
 
 class MartsAsOf:
     """The marts as of a past moment, in a file that is deleted with this object."""
 
-    def __init__(self, build: Path) -> None:
+    def __init__(self, private: Path) -> None:
         self._folder = TemporaryDirectory(prefix="marts-as-of-")
         self.path = Path(self._folder.name) / "warehouse.duckdb"
-        shutil.move(build, self.path)
+        shutil.move(private, self.path)
 
 
 def marts_as_of(
@@ -214,14 +171,14 @@ def marts_as_of(
     require_descriptions(lake, parts(), are_kept=False)
     paths = [table if schema == SHARED_SCHEMA else f"{schema}/{table}" for schema, table in lake.tables()]
     pins = {path: fixed for path in paths if (fixed := pin(path))}
-    with _private_build(config) as build:
+    with _private_build(config) as private:
         wanted = () if models is None else ("--select", *(f"+{model}" for model in sorted(models)))
-        with reading(build, pins, moment.astimezone(UTC)):
+        with reading(private, pins, moment.astimezone(UTC)):
             failures = run_dbt(("run", *wanted), config)
         if failures:
             raise AuditFailed(f"the marts can't be built as of {moment}: " + "; ".join(failures))
-        _settle(build)
-        return MartsAsOf(build)
+        settle(private)
+        return MartsAsOf(private)
 
 
 @contextmanager
@@ -236,11 +193,11 @@ def publishing(config: Settings) -> Iterator[None]:
 @contextmanager
 def _private_build(config: Settings) -> Iterator[Path]:
     """Deletes the private file and yields its path, under the lock `publishing`."""
-    build = build_path(config)
+    private = build_path(config)
     with publishing(config):
-        build.unlink(missing_ok=True)
-        log_of(build).unlink(missing_ok=True)
-        yield build
+        private.unlink(missing_ok=True)
+        log_of(private).unlink(missing_ok=True)
+        yield private
 
 
 def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
@@ -253,13 +210,13 @@ def differing_marts(config: Settings, part: Part | None = None) -> list[str]:
     """
     import duckdb
 
-    with _private_build(config) as build:
-        failures = _build(config, [part] if part else parts(), ["run"], None)
+    with _private_build(config) as private:
+        failures = build(config, [part] if part else parts(), ["run"], None)
         if failures:
             raise AuditFailed("; ".join(failures))
-        _settle(build)
+        settle(private)
         with duckdb.connect() as connection:
-            connection.execute(f"ATTACH {literal(str(build))} AS built (READ_ONLY)")
+            connection.execute(f"ATTACH {literal(str(private))} AS built (READ_ONLY)")
             models = [
                 name
                 for (name,) in connection.execute(
@@ -292,13 +249,3 @@ def _differ(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> bool
     except duckdb.Error:
         return True
     return bool(row and row[0])
-
-
-def _settle(build: Path) -> None:
-    """Folds the write-ahead log into the file, so that the file is complete by itself. Creates its schema, even if no
-    model was built.
-    """
-    import duckdb
-
-    with duckdb.connect(str(build)) as connection:
-        connection.execute("CREATE SCHEMA IF NOT EXISTS marts; CHECKPOINT")
