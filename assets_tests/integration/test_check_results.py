@@ -148,7 +148,6 @@ def test_batches_that_fit_in_memory_find_what_one_does(
     lake.update([days[0], days[-1]])
     ran: list[int] = []
     run = evaluation._run_checks
-    monkeypatch.setattr(evaluation, "_LEAST_PARTITIONS", 1)
     monkeypatch.setattr(evaluation, "_MOST_ROWS", 1)
     monkeypatch.setattr(evaluation, "_run_checks", lambda *given: ran.append(len(given[4])) or run(*given))
     found = checked(lake, days)

@@ -16,7 +16,7 @@ from lakehouse.derive.fingerprints import digest, of_entries, of_frames, outdate
 from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import Source
 from lakehouse.ingest.ledger import LEDGER, about
-from lakehouse.lake.compute import divided
+from lakehouse.lake.compute import divided, fitting
 from lakehouse.lake.contract import empty_relation
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-# A partition of a large dataset has some 100,000 rows: with twenty of them DuckDB needs about 2 GB.
-PARTITIONS_AT_ONCE = 20
+# DuckDB and Arrow need about 1 GB with so many rows.
+ROWS_AT_ONCE = 600_000
 # A task on a cluster takes about as long to start as one partition of a small dataset to derive.
 LEAST_PARTITIONS = 4
 # With more rows, such as those of a register of all instruments, what is derived is sorted and kept on disk, in a
@@ -64,7 +64,8 @@ def derive_by_partition(
     if not afresh and not verify:
         partitions = outdated_partitions(dataset, table, rules, lake, source, partitions)
     ordered = sorted(partitions)
-    batches = divided(ordered, lake.compute, least=LEAST_PARTITIONS, most=PARTITIONS_AT_ONCE)
+    most = fitting([lake.table(source.dataset(dataset).table).snapshot()], ordered, ROWS_AT_ONCE)
+    batches = divided(ordered, lake.compute, least=LEAST_PARTITIONS, most=most)
     task = partial(_derive_batch, dataset, table, rules, source, verify)
     return sum(lake.compute.map(lake, task, batches, f"partitions of {table}", progress), DeriveResult())
 

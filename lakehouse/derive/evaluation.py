@@ -23,16 +23,16 @@ from lakehouse.derive.conservation import COUNTS
 from lakehouse.derive.fingerprints import contents, digest, of_references, said_by
 from lakehouse.derive.source import Check, Finding, Offences, Source
 from lakehouse.ingest.ledger import LEDGER
-from lakehouse.lake.compute import divided
+from lakehouse.lake.compute import divided, fitting
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal, relation_of
 from lakehouse.progress import Progress
 
 RESULTS = "check_results"
 _LEAST_PARTITIONS = 10
-"""Of a batch of partitions that are checked together."""
+"""Of a task on a cluster that checks a table."""
 _MOST_ROWS = 4_000_000
-"""Rows of such a batch: with four million bars DuckDB needs about 1 GB."""
+"""Of a batch of partitions: with four million bars DuckDB needs about 1 GB."""
 _CODE = ("lake", "ingest", "derive", "domains")
 """The packages that a check's code may be in."""
 
@@ -88,7 +88,9 @@ def _evaluated(
     """The findings of checks that remember, by check: of each on its outdated partitions, in batches of them."""
     asked = [check for check in checks if outdated[check.name]]
     days = sorted({day for check in asked for day in outdated[check.name]})
-    batches = divided(days, lake.compute, least=_LEAST_PARTITIONS, most=_fitting(lake, source, table, days))
+    read = (lake.table(source.table(name)).snapshot() for name in source.made_of(table))
+    most = fitting(read, days, _MOST_ROWS)
+    batches = divided(days, lake.compute, least=_LEAST_PARTITIONS, most=most)
     task = partial(_run_checks, source, asked, outdated)
     found_in = lake.compute.map(lake, task, batches, f"partitions of {table} checked", lambda *_: None)
     if len(found_in) < 2:
@@ -110,19 +112,6 @@ def _evaluated(
             # A row that belongs to no partition is one of the whole.
             united[check.name] = check.run(lake, source, outdated[check.name])
     return united
-
-
-def _fitting(lake: Lake, source: Source, table: str, partitions: Sequence[date]) -> int:
-    """How many of the partitions fit in memory together, by the rows of the largest table that the checks read."""
-    if len(partitions) <= _LEAST_PARTITIONS:
-        return _LEAST_PARTITIONS
-    most = 0
-    for name in source.made_of(table):
-        snapshot = lake.table(source.table(name)).snapshot()
-        part, column = snapshot.table.contract.partition_by[0], snapshot.table.contract.date_column
-        rows = snapshot.rows_by(part)
-        most = max(most, sum(rows.get(str(day), 0) for day in partitions) if part == column else sum(rows.values()))
-    return max(_LEAST_PARTITIONS, len(partitions) * _MOST_ROWS // max(most, 1))
 
 
 def _run_checks(

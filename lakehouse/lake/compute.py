@@ -6,7 +6,8 @@ A task gets a lake of the place where it runs, so that it holds no handle of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -14,6 +15,7 @@ from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
     from lakehouse.lake.lake import Lake
+    from lakehouse.lake.snapshot import Snapshot
 
 BatchT = TypeVar("BatchT", bound=Sequence[Any])
 ResultT = TypeVar("ResultT")
@@ -54,6 +56,19 @@ def divided(items: Sequence[ItemT], compute: Compute, *, least: int, most: int |
     size = max(least, ceil(len(items) / compute.slots))
     size = size if most is None else min(size, most)
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def fitting(tables: Iterable[Snapshot], partitions: Sequence[date], rows: int) -> int:
+    """How many of the partitions have about that many rows together in the largest of the tables, but one at least."""
+    largest = 1
+    for table in tables:
+        contract = table.table.contract
+        part = contract.partition_by[0]
+        found = table.rows_by(part)
+        # Of a table that is stored by months, days tell nothing.
+        inside = [found.get(str(day), 0) for day in partitions] if part == contract.date_column else found.values()
+        largest = max(largest, sum(inside))
+    return max(1, len(partitions) * rows // largest)
 
 
 class InProcess:

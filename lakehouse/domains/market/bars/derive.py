@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.derive.by_partition import (
     LEAST_PARTITIONS,
-    PARTITIONS_AT_ONCE,
+    ROWS_AT_ONCE,
     can_tell,
     derive_by_partition,
     differing_as_of,
@@ -30,7 +30,7 @@ from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.completeness import completeness
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.ledger import LEDGER, about
-from lakehouse.lake.compute import after, divided
+from lakehouse.lake.compute import after, divided, fitting
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import Query, Relation, literal, predicate, relation_of
@@ -163,7 +163,8 @@ def _daily_batch(
         entries = about(ledger, source.name, source.bars.name, sessions)
         made_from = _prepared(connection, source, target, entries, bars, sessions)
         came = connection.sql("FROM completeness").pl()
-        batches = divided(sessions, lake.compute, least=LEAST_PARTITIONS, most=PARTITIONS_AT_ONCE)
+        most = fitting([bars], sessions, ROWS_AT_ONCE)
+        batches = divided(sessions, lake.compute, least=LEAST_PARTITIONS, most=most)
         task = partial(_fresh_rows, source, came)
         made = lake.compute.map(lake, task, batches, "partitions of daily bars", progress)
         connection.register("made", pa.concat_tables(made))
