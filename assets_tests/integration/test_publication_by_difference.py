@@ -35,8 +35,8 @@ from lakehouse.api import Lake
 from lakehouse.catalog import Descriptions
 from lakehouse.derive.held_back import hold_back, holds
 from lakehouse.settings import Settings, settings
+from lakehouse.warehouse import build as publishing
 from lakehouse.warehouse import last_descriptions, recipe, releases
-from lakehouse.warehouse import publish as publishing
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 from lakehouse.warehouse.publish import differing_marts, publish
 

@@ -37,7 +37,9 @@ def empty_marts(config: Settings) -> Path | None:
     kept = beside_manifest(config, f"{_PREFIX}{recipe}.duckdb")
     try:
         with FileLock(kept.with_name(f"{_PREFIX}marts.lock")):
-            if not kept.exists():
+            if kept.exists():
+                os.utime(kept)
+            else:
                 _make(config, kept)
     except OSError as error:
         _log.info("the marts of an empty lake can't be kept: %s", error)
@@ -56,5 +58,6 @@ def _make(config: Settings, kept: Path) -> None:
         settle(private)
         shutil.copyfile(private, part := kept.with_suffix(".part"))
         os.replace(part, kept)
+    # Those of other recipes that were used last are kept, too.
     for earlier in sorted(kept.parent.glob(f"{_PREFIX}*.duckdb"), key=os.path.getmtime)[:-_MOST_KEPT]:
         earlier.unlink()
