@@ -32,15 +32,16 @@ dev: install ## Dagster's UI on http://127.0.0.1:3000, daemon and sensors runnin
 test: install-dev ## lint, types and every test
 	@$(MAKE) --jobs=2 check test-all
 
-# Under a minute: lint, types, and the tests that need no server and no process beside them.
-test-fast: install-dev ## lint, types and unit tests, in under a minute
+# About a minute: lint, types, and what needs no server and no process beside it, without properties and without the
+# few unit tests that take seconds each.
+test-fast: install-dev ## lint, types and unit tests, in about a minute
 	@$(MAKE) --jobs=2 check test-unit
 
 test-all: install-dev ## every test, without lint and types
 	$(BIN)/python -m pytest assets_tests -n 3
 
-test-unit: install-dev ## unit tests, without lint and types
-	$(BIN)/python -m pytest assets_tests/unit -n 3
+test-unit: install-dev ## the fast unit tests, without lint and types
+	$(BIN)/python -m pytest assets_tests/unit -n 2 -m "not slow and not soak"
 
 # The full counts of kills, mutations, properties and large loads, of which `make test` runs a sample.
 soak: install-dev ## all kills, mutations, properties and large loads

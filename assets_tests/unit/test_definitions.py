@@ -16,7 +16,7 @@ from lakehouse.catalog import source_named, sources
 from lakehouse.settings import settings
 from lakehouse.warehouse.parts import parts
 
-pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::dagster.BetaWarning")]
 
 ASSETS = """
 alpha_vantage/bars              <- (alpha_vantage/raw_bars)              alpha_vantage deltalake duckdb

@@ -21,6 +21,8 @@ from scripts.reference.commands import commands
 from scripts.reference.pages import all_pages
 from scripts.reference.yaml_keys import components
 
+pytestmark = pytest.mark.slow
+
 FOLDER = PROJECT_ROOT / "docs" / "reference"
 PACKAGE = Path(lakehouse.__file__).parent
 _LINE = re.compile(r'    (\w+) \}o(--|\.\.)\|\| (\w+) : "[\w, ]+"')

@@ -29,6 +29,7 @@ def all_errors() -> list[type[LakehouseError]]:
     return sorted(set(branches(LakehouseError)), key=lambda error: error.__name__)
 
 
+@pytest.mark.slow
 def test_explained__ends_by_any_error_of_the_tree_in_its_own_words() -> None:
     found = all_errors()
     assert len(found) > 25

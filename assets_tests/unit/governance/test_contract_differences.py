@@ -74,6 +74,7 @@ def test_differences__of_whole_tables(old: Document) -> None:
     assert [each.breaks for each in differences({}, {TABLE: old})] == [False]
 
 
+@pytest.mark.slow
 def test_diff__names_what_is_downstream_and_exits_with_1(old: Document, tmp_path: Path) -> None:
     file, later = tmp_path / "old.yaml", tmp_path / "new.yaml"
     file.write_text(odcs_text([old]))

@@ -99,6 +99,7 @@ def test_read_roles__names_what_is_wrong(tmp_path: Path, text: str, fault: str) 
         read_roles(tmp_path / "roles.yaml")
 
 
+@pytest.mark.slow
 def test_the_example_fits_the_tables_that_there_are(own_environment: None) -> None:
     tables = visible_tables(Lake.present(), settings())
     seen = {name: {sight.table: sight for sight in sights(role, tables)} for name, role in read_roles(EXAMPLE).items()}

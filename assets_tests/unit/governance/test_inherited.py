@@ -10,6 +10,8 @@ from lakehouse.api import Lake
 from lakehouse.governance.described import DescribedTable, table_named
 from lakehouse.governance.inherited import catalogued
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def tables(tmp_path: Path) -> list[DescribedTable]:

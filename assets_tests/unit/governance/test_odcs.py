@@ -19,6 +19,8 @@ from lakehouse.governance.described import DescribedTable, described_tables, tab
 from lakehouse.governance.odcs import SUFFIX, odcs, odcs_text
 from lakehouse.lake.strict_yaml import yaml_documents
 
+pytestmark = pytest.mark.slow
+
 
 @cache
 def validator() -> Draft201909Validator:

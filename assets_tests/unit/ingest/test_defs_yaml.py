@@ -138,6 +138,7 @@ def _leaves(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from _leaves(below, (*place, key))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["alpha_vantage", "binance", "iex", "xetra"])
 def test_no_odd_value_of_an_entry_stops_more_than_its_own_source(source: str, tmp_path: Path) -> None:
     """Whatever stands in an entry: the file is read, or is listed as broken with its path."""

@@ -47,6 +47,7 @@ def corrected(name: str, text: str) -> str:
     return text[:start] + digits + text[start + length :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STANDARDS)
 def test_follow__equals_the_rule_for_one_text(name: str) -> None:
     standard = STANDARDS[name]

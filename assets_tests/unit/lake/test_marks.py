@@ -23,6 +23,7 @@ def table(tmp_path: Path) -> LakeTable:
     )
 
 
+@pytest.mark.slow
 def test_all_are_found_by_their_prefix_with_their_last_numbers(table: LakeTable) -> None:
     assert table.snapshot().marks("a:") == {}
     chance, expected = Random(5), {}

@@ -118,6 +118,7 @@ def test_a_home_that_cannot_be_made_has_no_traceback(
     assert len(ended.output.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_read_only_home_ends_dev_with_a_sentence(home: Path) -> None:
     without_privileges = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
     if without_privileges and shutil.which("setpriv") is None:

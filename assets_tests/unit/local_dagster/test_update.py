@@ -40,6 +40,7 @@ def test_news__of_a_killed_run_is_all_of_a_source_of_whole_tables(
     assert news(source) == ([[]] if not source.stepwise else [])
 
 
+@pytest.mark.slow
 def test_update_sources__goes_on_after_a_source_that_cannot_be_listed(
     instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

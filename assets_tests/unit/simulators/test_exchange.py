@@ -67,6 +67,7 @@ def assert_truth(exchange: Exchange, stages: tuple[str, ...], compress: bool = T
     assert reading.daily_bars() == told_daily
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stages",
     [

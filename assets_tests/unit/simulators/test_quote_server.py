@@ -142,6 +142,7 @@ def read_until(connection: socket.socket, wanted: bytes) -> bytes:
     return b"".join(chunks)
 
 
+@pytest.mark.slow
 def test_an_answer_is_served_once_the_socket_has_taken_it() -> None:
     """Clients ask for more than the buffers hold: one then reads all of it, the other goes without reading."""
     source = NewEachTime()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
     from dbt.contracts.graph.nodes import ModelNode
 
+pytestmark = pytest.mark.slow
+
 PROJECT = PROJECT_ROOT / "dbt_project"
 VIEWS = {"top_stocks", "percentage_gains"}
 

@@ -12,6 +12,8 @@ import pytest
 from lakehouse.settings import settings
 from lakehouse.warehouse import dbt
 
+pytestmark = pytest.mark.slow
+
 
 def models_of(manifest: Path) -> set[str]:
     return {node["name"] for node in json.loads(manifest.read_bytes())["nodes"].values()}

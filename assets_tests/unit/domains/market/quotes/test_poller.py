@@ -126,6 +126,7 @@ def test_what_the_vendor_said_is_kept_for_the_quarantine_to_judge(tmp_path: Path
         assert lake.quarantine["object"].to_list() == ["quotes/NIO"] * refused
 
 
+@pytest.mark.slow
 def test_a_slow_symbol_delays_no_other(tmp_path: Path) -> None:
     async def rounds(poller: Poller) -> tuple[QuoteBatch, QuoteBatch]:
         tasks = poller.ask_all(START, 3.0)
@@ -184,6 +185,7 @@ def rounds(lake: FeedLake, count: int, seconds: float) -> list[QuoteBatch]:
     return asyncio.run(asking())
 
 
+@pytest.mark.slow
 def test_a_pause_that_the_vendor_wants_outlasts_the_slot(tmp_path: Path) -> None:
     """A Retry-After of one second, in slots of 0.4: nobody is asked before it is over, and each slot says so."""
     with vendor(tmp_path) as (feed, lake):
@@ -201,6 +203,7 @@ def test_a_pause_that_the_vendor_wants_outlasts_the_slot(tmp_path: Path) -> None
         assert feed.requests == {"AAPL": 6, "GME": 6, "NIO": 1 + 5 - len(waited)}
 
 
+@pytest.mark.slow
 def test_symbols_take_turns_where_the_rate_is_too_low_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_IEX_REQUESTS_PER_MINUTE", "120")
     with vendor(tmp_path) as (feed, lake):
