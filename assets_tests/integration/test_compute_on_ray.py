@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -17,6 +19,7 @@ from polars.testing import assert_frame_equal
 
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.ray_cluster import RayCluster
+from assets_tests.support.soak import ONLY_IN_A_SOAK
 from assets_tests.support.taken import rows_of, say, take_everything
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
@@ -26,7 +29,7 @@ from lakehouse.derive.rebuild import rebuild
 from lakehouse.derive.source import Finding
 from lakehouse.errors import SourceUnavailable
 from lakehouse.ingest import load as loading
-from lakehouse.settings import settings
+from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.simulators.exchange import Exchange
 
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 19)
@@ -148,6 +151,64 @@ def test_ray__refuses_nodes_with_another_lake(on_ray: Path, tmp_path: Path, monk
     settings.cache_clear()
     with pytest.raises(ComputeError, match=f"its lake is {on_ray}/lake, and this process' is {tmp_path}"):
         _ = Lake.present().compute.slots
+
+
+CLOCK_AHEAD = """
+import time
+from pathlib import Path
+
+if "default_worker" in Path("/proc/self/cmdline").read_text():
+    right = time.time
+    time.time = lambda: right() + 3_600
+"""
+
+
+OTHER_PACKAGE = """
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+
+class Other:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return PathFinder.find_spec(name, [str(Path(__file__).parent)]) if name == "lakehouse" else None
+
+
+sys.meta_path.insert(0, Other)  # workers have the folders of the process that asks first in their path
+"""
+
+
+@pytest.mark.soak
+@ONLY_IN_A_SOAK
+def test_ray__refuses_nodes_that_really_differ_and_no_others(
+    cluster: tuple[RayCluster, Path], on_ray: Path, tmp_path: Path
+) -> None:
+    """Nodes whose Python finds another installation first, or has another clock.
+
+    The last one on the cluster: for a minute Ray takes nodes that have gone for present.
+    """
+    other_version, other_code, other_clock = (tmp_path / name for name in ("version", "code", "clock"))
+    described = other_version / "lakehouse-0.0.9.dist-info" / "METADATA"
+    described.parent.mkdir(parents=True)
+    described.write_text("Metadata-Version: 2.1\nName: lakehouse\nVersion: 0.0.9\n")
+    shutil.copytree(PROJECT_ROOT / "lakehouse", other_code / "lakehouse", ignore=shutil.ignore_patterns("__pycache__"))
+    contract = other_code / "lakehouse/domains/market/bars/contracts/bars.yaml"
+    contract.write_text(contract.read_text().replace("volume >= 0", "volume >= 1"))
+    (other_code / "sitecustomize.py").write_text(OTHER_PACKAGE)
+    other_clock.mkdir()
+    (other_clock / "sitecustomize.py").write_text(CLOCK_AHEAD)
+    started, _ = cluster
+    with ExitStack() as nodes:
+        for folder in (other_version, other_code, other_clock):
+            nodes.enter_context(started.joined_by(folder.name, {"PYTHONPATH": str(folder)}))
+        with pytest.raises(ComputeError) as refused:
+            _ = Lake.present().compute.slots
+    said = sorted(re.sub(r"^node [\d.]+ \(\w{8}\): ", "", line) for line in str(refused.value).splitlines())
+    assert len(said) == 3
+    assert said[0].startswith("it has Lakehouse 0.0.9, and this process ")
+    assert said[1] == "it has other code or contracts of the same version: install the same on every node"
+    assert re.match(r"its clock is 3,[56]\d\d s ahead: synchronize the clocks \(NTP\)", said[2])
 
 
 def test_node__of_another_version_code_lake_or_clock_is_refused() -> None:

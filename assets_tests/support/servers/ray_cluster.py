@@ -10,8 +10,8 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,12 +58,12 @@ class RayCluster(WhileEntered):
         self._start("head", "--head", *ports, "--include-dashboard=false", f"--temp-dir={self._folder}")
         self._start("second", f"--address={self.address}")
 
-    def _start(self, name: str, *options: str) -> None:
+    def _start(self, name: str, *options: str, env: Mapping[str, str] | None = None) -> None:
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--node-ip-address=127.0.0.1"]
         command += ["--num-cpus=1", f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats", *options]
         log = self._folder / f"{name}.log"
         for left in reversed(range(_STARTS)):
-            node = ServerProcess(command, log=log, env=self._env)
+            node = ServerProcess(command, log=log, env=self._env | dict(env or {}))
             self.nodes.append(node)
             try:
                 node.wait_until(lambda: "--block" in log.read_text(), what="running")
@@ -72,6 +72,17 @@ class RayCluster(WhileEntered):
                 self.nodes.pop().stop()
                 if not left:
                     raise
+
+    @contextmanager
+    def joined_by(self, name: str, env: Mapping[str, str]) -> Iterator[None]:
+        """A further node in the block, with other variables of its environment."""
+        self._start(name, f"--address={self.address}", env=env)
+        joined = self.nodes[-1]
+        try:
+            yield
+        finally:
+            self.nodes.remove(joined)
+            joined.stop()
 
     def working(self) -> list[int]:
         """The workers that run a task of Lakehouse's at this moment."""
