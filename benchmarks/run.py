@@ -115,8 +115,8 @@ def load_figures(feed: Path, work: Path, rounds: int, days: list[date]) -> list[
         cpu.add(done.cpu, **{name: run.cpu for name, run in made.items()})
         peak.add(done.peak, **{name: run.peak for name, run in made.items()})
         again.add(backfill(home, feed, days[0], days[-1]).cpu)
-        corrected = next(path for path in sorted(feed.glob(f"{days[-5]}/*.csv*")) if b"," in opened(path)[200:])
-        correct(corrected)
+        # An object of the regular hours: what is traded before them reaches no daily bar, and so no mart.
+        correct(max(feed.glob(f"{days[-5]}/*.csv*"), key=lambda path: path.stat().st_size))
         correction.add(backfill(home, feed, days[-5], days[-5]).cpu)
         print(f"round {number + 1} of {rounds}: {done.wall:.1f} s, {done.cpu:.1f} CPU s", flush=True)
     return [wall, cpu, peak, again, correction]
