@@ -287,12 +287,12 @@ def test_a_tick_over_100_000_known_objects_is_quick(exchange_lake: ExchangeLake,
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     before, seconds = memory_kb("VmRSS"), []
     for _ in range(3):
+        # Of the CPU, so that the tests beside it don't count: more than those of the clock, since threads add up.
         started = time.process_time()
         requests, _ = tick(instance)
         seconds.append(time.process_time() - started)
     assert len(requests) == 1
-    # About one on an idle machine.
-    assert min(seconds) < 4
+    assert min(seconds) < 2
     # What they add to a process that has Dagster and the definitions loaded.
     assert memory_kb("VmHWM") - before < 300_000
 

@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog import sources_of
@@ -19,7 +18,7 @@ from lakehouse.governance.models import models
 from lakehouse.lake.lake import MARTS_SCHEMA
 from lakehouse.settings import Settings
 from lakehouse.warehouse.compiled import Compiled, compiled
-from lakehouse.warehouse.dbt import beside_manifest, project_digest
+from lakehouse.warehouse.dbt import beside_manifest, keep_newest, project_digest
 from lakehouse.warehouse.recipe import code_digest, described_digest
 from lakehouse.warehouse.sources import CATALOG
 from lakehouse.whole_file import write_whole
@@ -53,17 +52,10 @@ def lineage_of_models(config: Settings, of_lake: Mapping[str, Collection[str]]) 
     found = traced(compiled(config), of_lake)
     try:
         write_whole(file, json.dumps(_as_json(found)))
-        _forget_oldest(file.parent)
+        keep_newest(file.parent, f"{_PREFIX}*.json", _MOST_KEPT)
     except OSError as error:
         _log.info("the lineage of the models can't be kept: %s", error)
     return found
-
-
-def _forget_oldest(folder: Path) -> None:
-    """Deletes all but the newest files: homes with other sources share the folder, and code changes."""
-    kept = sorted(folder.glob(f"{_PREFIX}*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in kept[_MOST_KEPT:]:
-        file.unlink(missing_ok=True)
 
 
 def traced(made: Compiled, of_lake: Mapping[str, Collection[str]]) -> Lineage:

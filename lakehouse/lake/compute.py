@@ -60,6 +60,8 @@ def divided(items: Sequence[ItemT], compute: Compute, *, least: int, most: int |
 
 def fitting(tables: Iterable[Snapshot], partitions: Sequence[date], rows: int) -> int:
     """How many of the partitions have about that many rows together in the largest of the tables, but one at least."""
+    if len(partitions) < 2:
+        return 1  # a correction of one partition counts no rows of the others
     largest = 1
     for table in tables:
         contract = table.table.contract

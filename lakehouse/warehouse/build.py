@@ -36,8 +36,8 @@ def build(
     on_event: Callable[[Event], None] | None = None,
 ) -> list[str]:
     """Runs a dbt command in the private file, a copy of `start`, on what changed of some parts; records their inputs in
-    the file, and returns what failed. Without changes dbt is not even imported, and there is no private file if `start`
-    is the published one.
+    the file, and returns what failed. Without changes dbt is not even imported, and a private file is made only where
+    `start` isn't the published one.
 
     Raises:
         SourceError: see `require_descriptions`.

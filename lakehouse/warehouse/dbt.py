@@ -87,6 +87,12 @@ def beside_manifest(config: Settings, name: str) -> Path:
     return _prepared(config) / name
 
 
+def keep_newest(folder: Path, pattern: str, most: int) -> None:
+    """Deletes all but the newest files of a pattern: homes with other sources share the folder, and code changes."""
+    for file in sorted(folder.glob(pattern), key=os.path.getmtime)[:-most]:
+        file.unlink(missing_ok=True)
+
+
 def _invoke(
     arguments: Sequence[str],
     config: Settings,

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from lakehouse.lake.contents import digest
 from lakehouse.settings import Settings, is_clone
 from lakehouse.warehouse.build import BUILD, build, settle
-from lakehouse.warehouse.dbt import beside_manifest, build_path
+from lakehouse.warehouse.dbt import beside_manifest, build_path, keep_newest
 from lakehouse.warehouse.parts import parts
 from lakehouse.warehouse.recipe import recipe_of
 
@@ -38,7 +38,7 @@ def empty_marts(config: Settings) -> Path | None:
     try:
         with FileLock(kept.with_name(f"{_PREFIX}marts.lock")):
             if kept.exists():
-                os.utime(kept)
+                os.utime(kept)  # the newest are those that were used last
             else:
                 _make(config, kept)
     except OSError as error:
@@ -58,6 +58,4 @@ def _make(config: Settings, kept: Path) -> None:
         settle(private)
         shutil.copyfile(private, part := kept.with_suffix(".part"))
         os.replace(part, kept)
-    # Those of other recipes that were used last are kept, too.
-    for earlier in sorted(kept.parent.glob(f"{_PREFIX}*.duckdb"), key=os.path.getmtime)[:-_MOST_KEPT]:
-        earlier.unlink()
+    keep_newest(kept.parent, f"{_PREFIX}*.duckdb", _MOST_KEPT)

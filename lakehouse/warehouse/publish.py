@@ -115,9 +115,8 @@ def build_part(config: Settings, part: Part, on_event: Callable[[Event], None] |
     Raises:
         SourceError: see `require_descriptions`.
     """
-    if start := start_of(config):
-        return build(config, [part], BUILD, start, on_event)
-    return build(config, parts(), BUILD, empty_marts(config), on_event)
+    start = start_of(config)
+    return build(config, [part] if start else parts(), BUILD, start or empty_marts(config), on_event)
 
 
 def is_current(config: Settings, kind: str) -> bool:

@@ -24,6 +24,7 @@ def test_a_run_tells_columns_and_events(
     exchange_lake.exchange.write(exchange_lake.feed)
     with dg.DagsterInstance.ephemeral() as instance:
         ran = exchange_lake.run(instance, SESSION, SESSION)
+    assert ran.success
     found = [event.materialization for event in ran.get_asset_materialization_events()]
     written = {each.asset_key: each for each in found}
 

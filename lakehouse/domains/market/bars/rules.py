@@ -97,7 +97,7 @@ def daily(bars_relation: str, completeness: str, time_zone: str, *, by_market: b
         by_market: the source has several markets, which its bars name.
     """
     mic = ", arg_max(mic, start_at) AS mic" if by_market else ""
-    # By numbers, since DuckDB takes the difference of two moments by a calendar: half of the time of daily bars.
+    # As numbers: DuckDB subtracts moments by a calendar, which is a quarter of the time of daily bars.
     opened, closed, ended = (
         f"epoch_us({moment})" for moment in ("any_value(open_at)", "any_value(close_at)", "max(end_at)")
     )
