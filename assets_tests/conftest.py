@@ -11,11 +11,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import hypothesis
 import pytest
+import typer.testing
 from xdist.remote import Producer
 
 from assets_tests.support.servers.ceph import CephS3
@@ -46,6 +48,9 @@ hypothesis.settings.register_profile(
     "ci", hypothesis.settings.get_profile("dev"), derandomize=True, database=None, print_blob=True
 )
 hypothesis.settings.load_profile("ci" if "CI" in os.environ else "dev")
+
+# Typer makes the program's hundred commands of their functions for every call in a test: a sixth of a second.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -32,7 +32,7 @@ from lakehouse.domains.retail import domain as retail
 from lakehouse.errors import LakehouseError, SourceError
 from lakehouse.ingest.defs_yaml import OWN_COMPONENTS, Descriptions, described, faulty_documents
 from lakehouse.ingest.entered import entered_rows
-from lakehouse.ingest.noted import Remembered
+from lakehouse.ingest.noted import Kept, Remembered
 from lakehouse.lake import registry
 from lakehouse.lake.contract import Contract, shared_contracts
 from lakehouse.lake.lake import MARTS_SCHEMA, Connections, Lake
@@ -254,9 +254,16 @@ def feed_named(name: str | None = None) -> Feed:
     return cast("Feed", _named(name or "", "feed", "feed"))
 
 
+_registry: Kept[Registry] = Kept()
+
+
 def registry_of(config: Settings) -> Registry:
     """The tables that a lake may have on an installation with these settings."""
     known = sources(config)
+    return _registry.of(partial(_registry_of, known), DOMAINS, *known.values())
+
+
+def _registry_of(known: Mapping[str, Source]) -> Registry:
     shared = {name: _entry(contract) for name, contract in shared_contracts().items()}
     shared["conservation"] = Entry(
         shared_contracts()["conservation"], query=partial(conservation, list(known.values()))

@@ -27,17 +27,26 @@ _USERS_PACKAGE = "lakehouse_users_defs"
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Makes the definitions. Steps run in one process, since starting one takes about as long as a step's work."""
+    """The code location's definitions. In a clone Dagster's UI documents the types of components, too."""
+    return assembled(with_types=is_clone())
+
+
+def assembled(with_types: bool = False) -> dg.Definitions:
+    """Makes the definitions. Steps run in one process, since starting one takes about as long as a step's work.
+
+    Args:
+        with_types: describe the types of components, for the UI alone: a fifth of the time.
+    """
     faulty = {**faulty_files(), **analyses().broken}
     for error in faulty.values():
         warn_of(error)
-    found = [_project(faulty), *(_users(folder, faulty) for folder in defs_folders() if folder != DEFS)]
+    found = [_project(faulty, with_types), *(_users(folder, faulty) for folder in defs_folders() if folder != DEFS)]
     # Definitions that each have a tree can't be merged: the project's own keep theirs.
     others = dg.Definitions.merge(*map(_without_tree, found[1:]), *_shown(faulty))
     return dg.Definitions.merge(found[0], others, dg.Definitions(executor=one_process, loggers={"console": run_log}))
 
 
-def _project(faulty: Mapping[Path, LakehouseError]) -> dg.Definitions:
+def _project(faulty: Mapping[Path, LakehouseError], with_types: bool) -> dg.Definitions:
     """The definitions of the project's files that are valid."""
     if any(path.is_relative_to(DEFS) for path in faulty):
         modules = [
@@ -45,7 +54,7 @@ def _project(faulty: Mapping[Path, LakehouseError]) -> dg.Definitions:
             for folder in _sound_folders(DEFS, faulty)
         ]
         return dg.Definitions.merge(*(_without_tree(_loaded(module)) for module in modules))
-    if is_clone():
+    if with_types:
         return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
     return _loaded(own)
 
@@ -64,10 +73,13 @@ def _sound_folders(root: Path, faulty: Mapping[Path, LakehouseError]) -> list[Pa
 
 
 def _loaded(module: ModuleType) -> dg.Definitions:
-    # As `load_from_defs_folder` does: the components use what Dagster calls beta, knowingly.
+    # As `load_from_defs_folder` does: the components use what Dagster calls beta or a preview, knowingly.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=dg.BetaWarning)
-        return dg.ComponentTree.from_module(defs_module=module, project_root=PROJECT_ROOT).build_defs()
+        for category in (dg.BetaWarning, dg.PreviewWarning):
+            warnings.simplefilter("ignore", category=category)
+        tree = dg.ComponentTree.from_module(defs_module=module, project_root=PROJECT_ROOT)
+        # The folder alone: for its root Dagster describes every type of component.
+        return tree.build_defs(tree.defs_module_path)
 
 
 def _package(name: str, folder: Path) -> ModuleType:

@@ -10,10 +10,11 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import nbclient
 import nbformat
 import pytest
@@ -65,6 +66,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.amounts: dict[tuple[str, date], tuple] = {}
         self.home = folder / "home"
         self.variables = {
             "LAKEHOUSE_DEFS": str(folder / "defs"),
@@ -124,7 +126,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("tutorial"))
     for name in ("defs", "saved"):
         (place.folder / name).mkdir()
-    write_files(place.folder / "acme")
+    place.amounts = write_files(place.folder / "acme")
     place.run("tutorial.md")
     return place
 
@@ -148,6 +150,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 def test_tutorial__draws_a_chart(tutorial: Place) -> None:
     assert (tutorial.folder / "vod.html").stat().st_size > 10_000
+
+
+def test_tutorial__brings_a_vendors_files_to_the_marts(tutorial: Place) -> None:
+    with duckdb.connect(str(tutorial.home / "warehouse.duckdb"), read_only=True) as marts:
+        rows = marts.execute(
+            "SELECT symbol, session, open, high, low, close, volume "
+            "FROM marts.fct_daily_bar JOIN marts.dim_instrument USING (instrument_key)"
+        ).fetchall()
+    assert {(row[0], row[1]): row[2:] for row in rows} == tutorial.amounts
 
 
 @pytest.mark.parametrize("page", OF_TUTORIAL)

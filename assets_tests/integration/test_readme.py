@@ -100,7 +100,7 @@ def placeholders(
             "lakehouse stream": "lakehouse stream --rounds 1 --every 0.5",
             "version=3": "version=1",
             "lakehouse watch": "lakehouse watch --once",
-            # `test_own_vendor` runs the three commands for a vendor of one's own in a clone of their own.
+            # `test_docs` runs the three commands for a vendor of one's own, as the tutorial gives them.
             "init acme --from /data/acme": f"init acme --from {own_files(tmp_path / 'acme')} --to {tmp_path / 'defs'}",
             "check acme": "check wiki",
             "update acme": "update wiki",

@@ -7,7 +7,7 @@ lists the extra inputs of a domain's tables over all sources.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from graphlib import TopologicalSorter
@@ -101,11 +101,23 @@ def _inputs_of(schema: str) -> _Inputs | None:
 class MartsTranslator(DagsterDbtTranslator):
     """Maps models to assets `marts/<model>`. dbt's source `market` holds each table over all sources, so its readers
     depend on the assets `<source>/<table>` of every configured source; likewise `feed` for the tables of every feed.
-    dbt's other sources are assets of the same name.
+    dbt's other sources are assets of the same name. A translator knows the sources as they were when it was made.
     """
 
     def __init__(self) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_source_tests_as_checks=False))
+        self._in_every_source: dict[dg.AssetKey, list[dg.AssetDep]] = {}
+
+    def _replaced(self, manifest: Mapping[str, Any], deps: Iterable[dg.AssetDep]) -> list[dg.AssetDep]:
+        """The dependencies, with one on every source's own table for each on a table over all sources. Some forty
+        tables are depended on a thousand times.
+        """
+        found: dict[dg.AssetKey, dg.AssetDep] = {}
+        for dep in deps:
+            if (replaced := self._in_every_source.get(dep.asset_key)) is None:
+                replaced = self._in_every_source[dep.asset_key] = _in_every_source(manifest, dep)
+            found |= {each.asset_key: each for each in replaced}
+        return list(found.values())
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         if dbt_resource_props["resource_type"] == "source":
@@ -115,8 +127,7 @@ class MartsTranslator(DagsterDbtTranslator):
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
         """The spec; a dependency on a table over all sources becomes one on every source's own table."""
         spec = super().get_asset_spec(manifest, unique_id, project)
-        deps = [replaced for dep in spec.deps for replaced in _in_every_source(manifest, dep)]
-        return spec.replace_attributes(deps=list({dep.asset_key: dep for dep in deps}.values()))
+        return spec.replace_attributes(deps=self._replaced(manifest, spec.deps))
 
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
@@ -125,8 +136,7 @@ class MartsTranslator(DagsterDbtTranslator):
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
         if spec is None:
             return None
-        deps = [replaced for dep in spec.additional_deps for replaced in _in_every_source(manifest, dep)]
-        return spec._replace(additional_deps=list({dep.asset_key: dep for dep in deps}.values()))
+        return spec._replace(additional_deps=self._replaced(manifest, spec.additional_deps))
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         part = _part_of(dbt_resource_props)
@@ -203,24 +213,24 @@ def _in_every_source(manifest: Mapping[str, Any], dep: dg.AssetDep) -> list[dg.A
     return [dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping()) for key in keys]
 
 
-_TRANSLATOR = MartsTranslator()
+def mart_assets(part: Part, manifest: Path, translator: MartsTranslator | None = None) -> dg.AssetsDefinition:
+    """The models of a part, and their tests as checks. Parts that are made together share a translator."""
+    translator = translator or MartsTranslator()
 
-
-def mart_assets(part: Part, manifest: Path) -> dg.AssetsDefinition:
-    """The models of a part, and their tests as checks."""
-
-    @dbt_assets(manifest=manifest, dagster_dbt_translator=_TRANSLATOR, name=f"{part.name}_marts", select=part.selector)
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name=f"{part.name}_marts", select=part.selector)
     def marts(context: dg.AssetExecutionContext) -> Iterator[Any]:
         """Builds and tests the models of the part that changes of the lake reach in a copy of the published file, which
         replaces that file once all have passed. They are built whichever ones a run selects, since they are published
         together.
         """
-        yield from _published(context, part, manifest)
+        yield from _published(context, part, manifest, translator)
 
     return marts
 
 
-def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) -> Iterator[Any]:
+def _published(
+    context: dg.AssetExecutionContext, part: Part, manifest: Path, translator: MartsTranslator
+) -> Iterator[Any]:
     config = settings()
     raw_events: list[Event] = []
     show = progress(context.log.debug)
@@ -246,7 +256,7 @@ def _published(context: dg.AssetExecutionContext, part: Part, manifest: Path) ->
     except SourceError as error:
         raise dg.Failure(description=f"Not published: {error}.", allow_retries=False) from error
     finally:
-        checks, outputs = _sorted(context, raw_events, manifest)
+        checks, outputs = _sorted(context, raw_events, manifest, translator)
         lake = Lake.present(config)
         record_results(lake, checks, context.run_id, "all")
         yield from with_history(checks, checked_runs(lake, "marts", newest=RUNS_SHOWN) if checks else [])
@@ -289,7 +299,7 @@ def _in_order(context: dg.AssetExecutionContext) -> list[dg.AssetKey]:
 
 
 def _sorted(
-    context: dg.AssetExecutionContext, raw_events: list[Event], manifest: Path
+    context: dg.AssetExecutionContext, raw_events: list[Event], manifest: Path, translator: MartsTranslator
 ) -> tuple[list[dg.AssetCheckResult], list[Any]]:
     """Translates dbt's events to Dagster's: the results of the selected checks, and the materializations of the
     selected models once they are published.
@@ -299,7 +309,7 @@ def _sorted(
     outputs: list[Any] = []
     for raw in raw_events:
         message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
-        for event in message.to_default_asset_events(manifest, _TRANSLATOR, context, manifest.parent):
+        for event in message.to_default_asset_events(manifest, translator, context, manifest.parent):
             if isinstance(event, dg.AssetCheckResult):
                 if (
                     event.asset_key
@@ -313,14 +323,14 @@ def _sorted(
     return checks, outputs
 
 
-def _calendar_specs(manifest: Path) -> list[dg.AssetSpec]:
+def _calendar_specs(manifest: Path, translator: MartsTranslator) -> list[dg.AssetSpec]:
     """The specs of dbt's inputs other than the lake's tables. Each build recreates them from the sources' YAML and
     exchange_calendars.
     """
     sources = json.loads(manifest.read_bytes())["sources"].values()
     return [
         dg.AssetSpec(
-            _TRANSLATOR.get_asset_key(source),
+            translator.get_asset_key(source),
             description=source["description"],
             group_name=MARKET_MARTS.group,
             kinds={"duckdb"},
@@ -336,11 +346,12 @@ def mart_definitions() -> dg.Definitions:
     condition, on by default.
     """
     manifest = manifest_path(settings())
-    marts = [mart_assets(part, manifest) for part in parts()]
+    translator = MartsTranslator()
+    marts = [mart_assets(part, manifest, translator) for part in parts()]
     automation = dg.AutomationConditionSensorDefinition(
         "marts_automation",
         target=dg.AssetSelection.assets(*marts),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
     )
-    return dg.Definitions(assets=[*marts, *_calendar_specs(manifest)], sensors=[automation])
+    return dg.Definitions(assets=[*marts, *_calendar_specs(manifest, translator)], sensors=[automation])

@@ -64,7 +64,7 @@ class _Noted:
     def holds(self, variables: Variables) -> bool:
         """Whether these settings are the same, and the variables have the same values."""
         return (
-            self.variables == variables
+            (self.variables is variables or self.variables == variables)
             and all(variables.source_variable(*asked) == value for asked, value in self.values.items())
             and all(variables.secret(name) == value for name, value in self.secrets.items())
         )
@@ -95,13 +95,14 @@ class Kept(Generic[Made]):
     """What was last made of some objects, kept while they are the same ones."""
 
     def __init__(self) -> None:
-        self._last: tuple[tuple[object, ...], Made] | None = None
+        self._last: tuple[object, tuple[object, ...], Made] | None = None
 
-    def of(self, make: Callable[[], Made], *made_of: object) -> Made:
-        """What `make` makes of the objects, or made of them the last time."""
-        last = self._last
-        if last is not None and [id(each) for each in last[0]] == [id(each) for each in made_of]:
-            return last[1]
+    def of(self, make: Callable[[], Made], *made_of: object, equal: object = None) -> Made:
+        """What `make` makes of the objects, or made of them and of something equal to `equal` the last time."""
+        if (last := self._last) is not None:
+            value, objects, made = last
+            if value == equal and [id(each) for each in objects] == [id(each) for each in made_of]:
+                return made
         made = make()
-        self._last = made_of, made
+        self._last = equal, made_of, made
         return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from lakehouse.catalog import analyses, descriptions, sources
-from lakehouse.definitions import defs
+from lakehouse.definitions import assembled
 from lakehouse.ingest.noted import Kept
 from lakehouse.settings import settings
 
@@ -13,7 +13,7 @@ _definitions: Kept[dg.Definitions] = Kept()
 
 
 def present_definitions() -> dg.Definitions:
-    """The definitions. They take a second or two to make, so they are made again only where the settings, a source or
-    an analysis is another object than the last time.
+    """The definitions. They take a second to make, so they are made again only where the settings have other values, or
+    a source or an analysis is another object than the last time.
     """
-    return _definitions.of(defs, settings(), descriptions(), analyses(), *sources().values())
+    return _definitions.of(assembled, descriptions(), analyses(), *sources().values(), equal=settings())
