@@ -13,6 +13,9 @@ import pytest
 from assets_tests.support.reference import HEADER, csv_line
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
+from lakehouse.derive import by_partition
+from lakehouse.derive.fingerprints import outdated
+from lakehouse.domains.market.bars import derive as bar_derivations
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import load
 
@@ -158,6 +161,36 @@ def test_reading_as_of_a_moment_derives_only_what_has_changed_since(take: Take) 
     now = datetime.now(UTC)
     (raw / f"session={SECOND}").rename(raw / "away")
     assert {name: rows(name, now) for name in tables} == {name: rows(name) for name in tables}
+
+
+def test_one_lake_compares_its_moment_with_the_stored_rows_once(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def counted(*arguments: Any) -> list[str]:
+        compared.append(arguments[0].table.name)
+        return outdated(*arguments)
+
+    for module in (by_partition, bar_derivations):
+        monkeypatch.setattr(module, "outdated", counted)
+    take(FIRST, 1.0)
+    take(SECOND, 2.0)
+    past, before = Lake.open(as_of=datetime.now(UTC)), rows("daily_bars")
+    compared.clear()
+
+    def known() -> list[dict[str, Any]]:
+        found = past.sql("FROM xetra.daily_bars ORDER BY ALL")
+        assert found is not None
+        return found.pl().to_dicts()
+
+    assert known() == before
+    assert compared == ["xetra/bars", "xetra/daily_bars"]
+    assert known() == before
+    assert len(compared) == 2
+    # Another version of the tables is compared anew.
+    take(SECOND, 2.5)
+    compared.clear()
+    assert known() == before
+    assert compared == ["xetra/bars", "xetra/daily_bars"]
 
 
 def test_reading_as_of_a_moment_does_not_trust_rows_that_were_not_derived_since(take: Take, tmp_path: Path) -> None:

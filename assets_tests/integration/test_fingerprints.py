@@ -84,6 +84,12 @@ def test_what_is_up_to_date_is_not_looked_at_and_no_table_gets_a_version(lake: V
     assert lake.versions() == before
 
 
+def test_what_a_reader_of_the_same_process_holds_is_no_input(lake: VendorLake) -> None:
+    held = [lake.lake.sql(f"FROM {SOURCE}.{table}") for table in ("raw_bars", "bars", "daily_bars")]
+    assert derive(lake) == Work(0, 0, 0, 0)
+    assert all(relation is not None and relation.fetchone() for relation in held)
+
+
 def test_a_correction_is_followed_and_only_where_it_is(lake: VendorLake, market: UsMarket) -> None:
     daily = lake.lake.table(f"{SOURCE}/daily_bars")
     before = contents(daily.snapshot(), map(str, DAYS))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pytest
 
 from assets_tests.integration.conftest import FirstLoad
 from assets_tests.support.exchange_lake import SESSIONS
 from lakehouse.api import Lake
+from lakehouse.catalog import source_named
 from lakehouse.errors import LakeUnavailable, TableMissing
+from lakehouse.ingest.load import load
 from lakehouse.lake.contract import ContractError
+from lakehouse.lake.engine import opened
 
 
 @pytest.fixture
@@ -133,3 +138,43 @@ def test_the_marts_as_of_a_moment_are_those_of_the_lake_that_was_opened(
     found = opened.sql("SELECT count(*) FROM marts.dim_instrument")
     assert found is not None
     assert found.fetchall()[0][0] > 0
+
+
+def test_queries_have_catalogs_of_their_own_which_go_with_them(lake: Lake) -> None:
+    """They share a DuckDB, in which each sees its own views alone; macros and what a relation creates, too."""
+
+    def catalogs() -> set[str]:
+        found = lake.sql("SELECT 1")  # what has gone is detached when the next query begins
+        assert found is not None
+        with opened(lake.uri) as connection:
+            names = connection.execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal").fetchall()
+        return {name for (name,) in names if name.startswith("query_")}
+
+    gc.collect()
+    before = catalogs()
+    query = "FROM xetra.daily_bars ORDER BY ALL"
+    first, second = lake.sql(query), lake.sql(query)
+    assert first is not None
+    assert second is not None
+    first.create("mine")
+    second.create("mine")
+    filtered = first.filter("volume > 0")
+    del first
+    gc.collect()
+    assert filtered.pl().equals(second.pl().filter(pl.col("volume") > 0))
+    assert len(catalogs() - before) >= 2
+    with pytest.raises(duckdb.CatalogException, match="mine"):
+        lake.sql("FROM xetra.mine")
+    del second, filtered
+    gc.collect()
+    assert len(catalogs() - before) <= 1
+
+
+def test_a_relation_is_of_the_moment_of_its_query(first_load: FirstLoad, lake: Lake) -> None:
+    count = lake.sql("SELECT count(*) FROM xetra.raw_bars")
+    assert count is not None
+    before = lake.table("xetra/raw_bars").to_polars().height
+    first_load.lake.exchange.write(first_load.lake.feed, "late")
+    load(lake, source_named("xetra").bars, SESSIONS)
+    assert lake.table("xetra/raw_bars").to_polars().height > before
+    assert count.fetchall() == [(before,)]

@@ -124,11 +124,21 @@ def differing_as_of(
     """
     if not can_tell(lake, target):
         return list(partitions)
-    with lake.connect() as connection:
-        _, ledger = raw_and_ledger(dataset, lake, connection, source)
-        entries = Query(f"SELECT * FROM {ledger}")
-        _, made_from = _prepared(connection, dataset, rules, source, target, entries, partitions, None)
-    return sorted(date.fromisoformat(partition) for partition in outdated(target, made_from))
+
+    def compared() -> list[date]:
+        with lake.connect() as connection:
+            _, ledger = raw_and_ledger(dataset, lake, connection, source)
+            entries = Query(f"SELECT * FROM {ledger}")
+            _, made_from = _prepared(connection, dataset, rules, source, target, entries, partitions, None)
+        return sorted(date.fromisoformat(partition) for partition in outdated(target, made_from))
+
+    made_of = versions(lake, target), list(partitions)
+    return lake.remembered(f"differing of {target.table.name}", made_of, compared)
+
+
+def versions(lake: Lake, *tables: Snapshot) -> tuple[object, ...]:
+    """What tells whether the ledger, or one of some tables, has changed."""
+    return tuple((table.table.name, table.version) for table in (lake.table(LEDGER).snapshot(), *tables))
 
 
 def can_tell(lake: Lake, target: Snapshot) -> bool:

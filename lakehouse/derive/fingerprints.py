@@ -91,7 +91,7 @@ def of_frames(connection: duckdb.DuckDBPyConnection, part: str, known: Iterable[
     return found
 
 
-_FRAMES = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+_FRAMES = "SELECT view_name FROM duckdb_views() WHERE temporary AND NOT internal"
 
 
 def _summed(connection: duckdb.DuckDBPyConnection, hashes: Query) -> dict[str, int]:

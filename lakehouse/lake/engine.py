@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
+from contextlib import suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -78,6 +81,29 @@ def opened(uri: str) -> duckdb.DuckDBPyConnection:
     """
     # How DuckDB reads S3 is part of the database: of two lakes, each has its own endpoint and keys.
     return connect(uri) if is_remote(uri) else prepare(_running(os.getpid()).cursor(), uri)
+
+
+def apart(uri: str) -> duckdb.DuckDBPyConnection:
+    """A connection that can read the lake at `uri`, with a catalog of its own for views and macros; it goes with the
+    connection and the last relation made by it. Settings, and what is attached, are shared by this process.
+    """
+    if is_remote(uri):
+        return connect(uri)
+    running, catalog = _running(os.getpid()), f"query_{next(_numbers)}"
+    # Two threads may take the last one at once.
+    with running.cursor() as cursor, suppress(IndexError):
+        while _left:
+            cursor.execute(f"DETACH DATABASE IF EXISTS {_left.pop()}")
+    connection = prepare(running.cursor(), uri)
+    connection.execute(f"ATTACH ':memory:' AS {catalog}; USE {catalog}")
+    # Noted only: a statement in the middle of a garbage collection could wait for one that this thread is in.
+    weakref.finalize(connection, _left.append, catalog)
+    return connection
+
+
+_numbers = count(1)
+_left: list[str] = []
+"""Catalogs whose connections are gone."""
 
 
 @cache

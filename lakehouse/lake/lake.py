@@ -10,11 +10,11 @@ from copy import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from lakehouse.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
 from lakehouse.lake.compute import Compute, InProcess
-from lakehouse.lake.engine import connect, opened, prepare
+from lakehouse.lake.engine import apart, connect, opened, prepare
 from lakehouse.lake.folders import folders
 from lakehouse.lake.location import storage_options
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
@@ -41,6 +41,7 @@ _QUALIFIED = re.compile(r'"?(\w+)"?\s*\.\s*"?(\w+)"?')
 
 _log = logging.getLogger(__name__)
 
+Made = TypeVar("Made")
 Asked = Mapping[str, Collection[str]]
 """Column -> values."""
 Connections = Callable[[], AbstractContextManager["duckdb.DuckDBPyConnection"]]
@@ -76,6 +77,7 @@ class Lake:
         self.compute = compute or InProcess()
         self.asked: Asked | None = None
         self._marts_as_of: dict[frozenset[str] | None, MartsFile] = {}
+        self._remembered: dict[str, tuple[object, object]] = {}
 
     def __repr__(self) -> str:
         at = f", as_of={self.as_of.isoformat()!r}" if self.as_of else ""
@@ -102,7 +104,7 @@ class Lake:
     def pinned(self, pins: Pins, warehouse: Path | None) -> Self:
         """This lake with tables fixed at versions, and other marts."""
         made = copy(self)
-        made.pin, made.warehouse, made._marts_as_of = pins, warehouse, {}
+        made.pin, made.warehouse, made._marts_as_of, made._remembered = pins, warehouse, {}, {}
         made.__dict__.pop("_sources", None)
         return made
 
@@ -113,6 +115,15 @@ class Lake:
         made = copy(self)
         made.asked = asked
         return made
+
+    def remembered(self, name: str, made_of: object, make: Callable[[], Made]) -> Made:
+        """What `make` computes of this lake's moment and of `made_of`, such as versions of tables: computed again only
+        when these are others than the last time by that name.
+        """
+        last = self._remembered.get(name)
+        if last is None or last[0] != made_of:
+            last = self._remembered[name] = (made_of, make())
+        return cast("Made", last[1])
 
     def _why_missing(self, path: str) -> str | None:
         """The reason if no load can ever write the table at a path."""
@@ -259,10 +270,12 @@ class Lake:
                 [*known, SHARED_SCHEMA, MARTS_SCHEMA, *(schema for schema, _ in self.tables())],
                 [(source, macro) for source, macro in self._calls_in(query) if source.lower() in known],
             )
-        connection = connect(self.uri)
         if (shown := _SHOW_TABLES.fullmatch(query)) is not None:
-            return self._listed(connection, shown["schema"])
+            return self._listed(connect(self.uri), shown["schema"])
+        connection = apart(self.uri)
         named = self._named_in(query, connection)
+        if not self._only_reads_tables(query, named, connection):
+            connection = connect(self.uri)
         self._attach_marts(named, connection)
         # A query that names no table needs no lake.
         stored = [] if named == [] else self.tables()
@@ -289,6 +302,20 @@ class Lake:
                 f"{error}\nThe lake at {self.uri} has {', '.join(tables)}{meant or '.'} A source's tables appear with "
                 f"its first load.{published}"
             ) from None
+
+    def _only_reads_tables(
+        self, query: str, named: list[tuple[str, str]] | None, connection: duckdb.DuckDBPyConnection
+    ) -> bool:
+        """Whether a query needs no DuckDB of its own, which takes more time than reading a day: a SELECT without limits
+        of tables of the lake. Marts are attached to the whole DuckDB, and lists of tables would show other queries'.
+        """
+        import duckdb
+
+        if self.limits is not None or named is None or _CATALOG.search(query):
+            return False
+        if not all(schema and schema != MARTS_SCHEMA for schema, _ in named):
+            return False
+        return [each.type for each in connection.extract_statements(query)] == [duckdb.StatementType.SELECT]
 
     def _listed(self, connection: duckdb.DuckDBPyConnection, schema: str | None) -> duckdb.DuckDBPyRelation:
         """The names of all tables, views and marts (of a schema), which DuckDB's own SHOW TABLES lists only for the

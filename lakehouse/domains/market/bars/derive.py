@@ -23,6 +23,7 @@ from lakehouse.derive.by_partition import (
     differing_as_of,
     outdated_partitions,
     raw_and_ledger,
+    versions,
 )
 from lakehouse.derive.fingerprints import contents, digest, marks_of, of_frames, outdated, said_by
 from lakehouse.derive.incremental import DeriveResult, count, derive_until_current
@@ -102,11 +103,15 @@ def daily_differing_as_of(lake: Lake, source: BarSource, target: Snapshot, sessi
     differing = set(differing_as_of("bars", bar_rows, lake, source, bars, sessions))
     if not can_tell(lake, target):
         return list(sessions)
-    with lake.connect() as connection:
-        _, ledger = raw_and_ledger(source.bars.name, lake, connection, source)
-        made_from = _prepared(connection, source, target, Query(f"SELECT * FROM {ledger}"), bars, sessions)
-    differing.update(date.fromisoformat(session) for session in outdated(target, made_from))
-    return sorted(differing)
+
+    def compared() -> list[date]:
+        with lake.connect() as connection:
+            _, ledger = raw_and_ledger(source.bars.name, lake, connection, source)
+            made_from = _prepared(connection, source, target, Query(f"SELECT * FROM {ledger}"), bars, sessions)
+        return [date.fromisoformat(session) for session in outdated(target, made_from)]
+
+    made_of = versions(lake, bars, target), list(sessions)
+    return sorted(differing.union(lake.remembered(f"differing of {target.table.name}", made_of, compared)))
 
 
 def _prepared(
