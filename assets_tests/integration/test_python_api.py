@@ -178,3 +178,16 @@ def test_a_relation_is_of_the_moment_of_its_query(first_load: FirstLoad, lake: L
     load(lake, source_named("xetra").bars, SESSIONS)
     assert lake.table("xetra/raw_bars").to_polars().height > before
     assert count.fetchall() == [(before,)]
+
+
+def test_batches_are_read_on_after_their_relation_and_its_catalog_are_gone(lake: Lake) -> None:
+    rows = lake.table("xetra/raw_bars").to_polars().height
+    relation = lake.sql("FROM xetra.raw_bars, range(50)")
+    assert relation is not None
+    reader = relation.to_arrow_reader(1_000)
+    first = reader.read_next_batch().num_rows
+    del relation
+    for _ in range(2):
+        gc.collect()
+        assert lake.sql("SELECT 1") is not None
+    assert first + sum(batch.num_rows for batch in reader) == 50 * rows
