@@ -38,7 +38,7 @@ test-fast: install-dev ## lint, types and unit tests, in about a minute
 	@$(MAKE) --jobs=2 check test-unit
 
 test-all: install-dev ## every test, without lint and types
-	$(BIN)/python -m pytest assets_tests -n 3 --max-worker-restart 2
+	$(BIN)/python -m pytest assets_tests -n 3 --max-worker-restart 1
 
 test-unit: install-dev ## the fast unit tests, without lint and types
 	$(BIN)/python -m pytest assets_tests/unit -n 2 -m "not slow and not soak"
