@@ -10,7 +10,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import pytest
 from assets_tests.conftest import PROJECT_ROOT
 from assets_tests.integration.test_cli import said
 from assets_tests.support.patience import PATIENCE_S
-from assets_tests.support.pence_vendor import write_files
+from assets_tests.support.pence_vendor import Daily, write_files
 from assets_tests.support.shop_files import Line, put_day
 from lakehouse import catalog
 from lakehouse.api import Lake
@@ -66,7 +66,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.amounts: dict[tuple[str, date], tuple] = {}
+        self.amounts: Daily = {}
         self.home = folder / "home"
         self.variables = {
             "LAKEHOUSE_DEFS": str(folder / "defs"),
@@ -153,6 +153,9 @@ def test_tutorial__draws_a_chart(tutorial: Place) -> None:
 
 
 def test_tutorial__brings_a_vendors_files_to_the_marts(tutorial: Place) -> None:
+    assert (tutorial.folder / "defs" / "acme" / "defs.yaml").is_file()
+    with tutorial.entered():
+        assert "nothing is wrong" in said("check", "acme", code=0)
     with duckdb.connect(str(tutorial.home / "warehouse.duckdb"), read_only=True) as marts:
         rows = marts.execute(
             "SELECT symbol, session, open, high, low, close, volume "

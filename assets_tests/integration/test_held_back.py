@@ -78,7 +78,7 @@ def test_the_other_sources_are_published_while_one_is_held_back(
     assert f"held back: xetra since {hold.since:%Y-%m-%d %H:%M:%S} UTC, daily_bars: enough_rows_kept: " in said
 
     # A rebuild from scratch is made from the same.
-    assert differing_marts(settings(), MARKET_MARTS) == []
+    assert differing_marts(settings()) == []
     # A rebuild of the tables, which gives the same, leaves the source held back.
     assert "xetra since" in CliRunner().invoke(app, ["rebuild", "xetra"]).output
     assert rows(lake, "xetra") == published
@@ -94,4 +94,4 @@ def test_the_other_sources_are_published_while_one_is_held_back(
     assert len(rows(lake, OTHER)) == 2
     assert content(IN_LAKE) == content(IN_MARTS)
     assert rows(lake, "xetra") != published
-    assert differing_marts(settings(), MARKET_MARTS) == []
+    assert differing_marts(settings()) == []

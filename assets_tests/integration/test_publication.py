@@ -24,7 +24,6 @@ from lakehouse.errors import SourceError
 from lakehouse.ingest.load import load
 from lakehouse.settings import settings
 from lakehouse.warehouse import sources as connection
-from lakehouse.warehouse.parts import MARKET_MARTS
 from lakehouse.warehouse.publish import AuditFailed, differing_marts, publish
 
 # More rows than DuckDB reads ahead, so that a reader has to go back to its file.
@@ -67,7 +66,7 @@ def test_a_failed_test_leaves_the_published_file_and_its_readers_alone(
     # A rebuild mends the lake, and the next publication goes through.
     assert rebuild(Lake.open(), source_named("xetra")).differs
     publish(settings())
-    assert differing_marts(settings(), MARKET_MARTS) == []
+    assert differing_marts(settings()) == []
 
 
 def test_a_broken_yaml_holds_back_the_marts_and_not_the_loads_of_other_sources(
@@ -142,4 +141,4 @@ def test_two_publications_at_once_both_succeed(first_load: FirstLoad) -> None:
 
     assert lake.marts("FROM fct_daily_bar ORDER BY ALL") == before
     assert sorted(path.name for path in (lake.home / "dbt" / "build").iterdir()) == ["warehouse.lock"]
-    assert differing_marts(settings(), MARKET_MARTS) == []
+    assert differing_marts(settings()) == []

@@ -38,7 +38,6 @@ from lakehouse.settings import Settings, settings
 from lakehouse.warehouse import build as publishing
 from lakehouse.warehouse import last_descriptions, recipe, releases
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
-from lakehouse.warehouse.parts import MARKET_MARTS
 from lakehouse.warehouse.publish import differing_marts, publish
 
 DAYS = [date(2024, 1, day) for day in (2, 3, 4, 5, 8, 9, 10, 11, 12, 15)]
@@ -136,7 +135,7 @@ def test_publish__replaces_only_the_sessions_that_a_correction_reaches(builds: l
         dict.fromkeys(("fct_daily_bar", "returns", "daily_summary", "daily_movers"), both)
     )
     assert found.replaced["most_traded_by_value"] == {(FILES, DAYS[3])}
-    assert differing_marts(settings(), MARKET_MARTS) == []
+    assert differing_marts(settings()) == []
 
 
 def test_publish__builds_versions_where_an_instrument_is_renamed(builds: list[Build]) -> None:
@@ -152,7 +151,7 @@ def test_publish__builds_versions_where_an_instrument_is_renamed(builds: list[Bu
     }
     assert builds[-1].replaced["dim_instrument"] == {(FILES, "A", "USD")}
     assert builds[-1].replaced["fct_daily_bar"] == {(FILES, DAYS[6]), (FILES, DAYS[7])}
-    assert differing_marts(settings(), MARKET_MARTS) == []
+    assert differing_marts(settings()) == []
 
 
 def test_publish__builds_the_marts_of_feeds_by_their_days(builds: list[Build]) -> None:

@@ -20,9 +20,9 @@ from lakehouse.domains.market.bars.report import export_report
 from lakehouse.settings import settings
 from lakehouse.warehouse.publish import publish
 
-# A Saturday of test bars between two sessions.
-DAYS = ("2017-06-30", "2017-07-01", "2017-07-03")
-SESSIONS = [date.fromisoformat(DAYS[place]) for place in (0, 2)]
+# A Saturday of test bars between a short session and two full ones.
+DAYS = ("2017-06-30", "2017-07-01", "2017-07-03", "2017-07-04")
+SESSIONS = [date.fromisoformat(DAYS[place]) for place in (0, 2, 3)]
 BACKFILL = ("backfill", "xetra", "--from", DAYS[0], "--to", DAYS[-1])
 
 
@@ -57,7 +57,7 @@ def test_xetra_on_ceph_is_xetra_in_folders(ceph_s3: CephS3, shared_data: Path, t
     s3.succeed(*BACKFILL)
 
     expected = folders.rows(*TABLES, *MARTS)
-    assert expected["xetra.bars"].height > 60_000
+    assert expected["xetra.bars"].height > 100_000
     for table, rows in s3.rows(*TABLES, *MARTS).items():
         assert_frame_equal(rows, expected[table])
     reports = {

@@ -5,7 +5,7 @@ times are their ends on New York's clock. What they amount to is computed here f
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -19,12 +19,12 @@ HEADER = "Date;Time;Open;High;Low;Close;Volume"
 Daily = dict[tuple[str, date], tuple[float, float, float, float, float]]
 
 
-def write_files(folder: Path, days: Sequence[date] = DAYS) -> Daily:
+def write_files(folder: Path) -> Daily:
     """Writes a file per symbol and day. Returns (symbol, session) -> open, high, low, close in pounds, and volume."""
     amounts: Daily = {}
     for symbol, price in OPENING_PRICES.items():
         chance = random.Random(symbol)
-        for day in days:
+        for day in DAYS:
             bars = list(_bars(price, chance))
             lines = [HEADER]
             for end, bar in zip(_ends(day), bars, strict=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.derive.fingerprints import digest, of_entries, of_frames, outdated, said_by
+from lakehouse.derive.fingerprints import Fingerprints, digest, of_entries, of_frames, outdated, said_by
 from lakehouse.derive.incremental import DeriveResult, derive_until_current, overwrite_changed
 from lakehouse.derive.source import Source
 from lakehouse.ingest.ledger import LEDGER, about
@@ -125,20 +125,27 @@ def differing_as_of(
     if not can_tell(lake, target):
         return list(partitions)
 
-    def compared() -> list[date]:
+    def made_from() -> Fingerprints:
         with lake.connect() as connection:
             _, ledger = raw_and_ledger(dataset, lake, connection, source)
             entries = Query(f"SELECT * FROM {ledger}")
-            _, made_from = _prepared(connection, dataset, rules, source, target, entries, partitions, None)
-        return sorted(date.fromisoformat(partition) for partition in outdated(target, made_from))
+            return _prepared(connection, dataset, rules, source, target, entries, partitions, None)[1]
 
-    made_of = versions(lake, target), list(partitions)
-    return lake.remembered(f"differing of {target.table.name}", made_of, compared)
+    return outdated_as_of(lake, target, partitions, made_from)
 
 
-def versions(lake: Lake, *tables: Snapshot) -> tuple[object, ...]:
-    """What tells whether the ledger, or one of some tables, has changed."""
-    return tuple((table.table.name, table.version) for table in (lake.table(LEDGER).snapshot(), *tables))
+def outdated_as_of(
+    lake: Lake, target: Snapshot, partitions: Sequence[date], made_from: Callable[[], Fingerprints], *inputs: Snapshot
+) -> list[date]:
+    """Those of the partitions in `target` whose fingerprints are not the ones that `made_from` computes of the lake's
+    moment, ascending. A lake compares them once for each version of the ledger, of the other inputs and of `target`.
+    """
+
+    def compared() -> list[date]:
+        return sorted(date.fromisoformat(partition) for partition in outdated(target, made_from()))
+
+    versions = [table.version for table in (lake.table(LEDGER).snapshot(), *inputs, target)]
+    return lake.remembered(f"outdated {target.table.name}", (versions, list(partitions)), compared)
 
 
 def can_tell(lake: Lake, target: Snapshot) -> bool:

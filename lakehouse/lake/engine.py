@@ -83,7 +83,7 @@ def opened(uri: str) -> duckdb.DuckDBPyConnection:
     return connect(uri) if is_remote(uri) else prepare(_running(os.getpid()).cursor(), uri)
 
 
-def apart(uri: str) -> duckdb.DuckDBPyConnection:
+def opened_with_catalog(uri: str) -> duckdb.DuckDBPyConnection:
     """A connection that can read the lake at `uri`, with a catalog of its own for views and macros; it goes with the
     connection and the last relation made by it. Settings, and what is attached, are shared by this process.
     """
@@ -92,17 +92,17 @@ def apart(uri: str) -> duckdb.DuckDBPyConnection:
     running, catalog = _running(os.getpid()), f"query_{next(_numbers)}"
     # Two threads may take the last one at once.
     with running.cursor() as cursor, suppress(IndexError):
-        while _left:
-            cursor.execute(f"DETACH DATABASE IF EXISTS {_left.pop()}")
+        while _to_detach:
+            cursor.execute(f"DETACH DATABASE IF EXISTS {_to_detach.pop()}")
     connection = prepare(running.cursor(), uri)
     connection.execute(f"ATTACH ':memory:' AS {catalog}; USE {catalog}")
     # Noted only: a statement in the middle of a garbage collection could wait for one that this thread is in.
-    weakref.finalize(connection, _left.append, catalog)
+    weakref.finalize(connection, _to_detach.append, catalog)
     return connection
 
 
 _numbers = count(1)
-_left: list[str] = []
+_to_detach: list[str] = []
 """Catalogs whose connections are gone."""
 
 

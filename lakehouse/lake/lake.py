@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from lakehouse.errors import LakeUnavailable, MartsUnavailable, TableMissing, did_you_mean
 from lakehouse.lake.compute import Compute, InProcess
-from lakehouse.lake.engine import apart, connect, opened, prepare
+from lakehouse.lake.engine import connect, opened, opened_with_catalog, prepare
 from lakehouse.lake.folders import folders
 from lakehouse.lake.location import storage_options
 from lakehouse.lake.locked import LimitedRelation, Limits, check_query, lock
@@ -272,7 +272,7 @@ class Lake:
             )
         if (shown := _SHOW_TABLES.fullmatch(query)) is not None:
             return self._listed(connect(self.uri), shown["schema"])
-        connection = apart(self.uri)
+        connection = opened_with_catalog(self.uri)
         named = self._named_in(query, connection)
         if not self._only_reads_tables(query, named, connection):
             connection = connect(self.uri)

@@ -21,11 +21,11 @@ from lakehouse.derive.by_partition import (
     can_tell,
     derive_by_partition,
     differing_as_of,
+    outdated_as_of,
     outdated_partitions,
     raw_and_ledger,
-    versions,
 )
-from lakehouse.derive.fingerprints import contents, digest, marks_of, of_frames, outdated, said_by
+from lakehouse.derive.fingerprints import Fingerprints, contents, digest, marks_of, of_frames, outdated, said_by
 from lakehouse.derive.incremental import DeriveResult, count, derive_until_current
 from lakehouse.domains.market.bars import rules
 from lakehouse.domains.market.bars.completeness import completeness
@@ -104,14 +104,12 @@ def daily_differing_as_of(lake: Lake, source: BarSource, target: Snapshot, sessi
     if not can_tell(lake, target):
         return list(sessions)
 
-    def compared() -> list[date]:
+    def made_from() -> Fingerprints:
         with lake.connect() as connection:
             _, ledger = raw_and_ledger(source.bars.name, lake, connection, source)
-            made_from = _prepared(connection, source, target, Query(f"SELECT * FROM {ledger}"), bars, sessions)
-        return [date.fromisoformat(session) for session in outdated(target, made_from)]
+            return _prepared(connection, source, target, Query(f"SELECT * FROM {ledger}"), bars, sessions)
 
-    made_of = versions(lake, bars, target), list(sessions)
-    return sorted(differing.union(lake.remembered(f"differing of {target.table.name}", made_of, compared)))
+    return sorted(differing.union(outdated_as_of(lake, target, sessions, made_from, bars)))
 
 
 def _prepared(
