@@ -6,6 +6,7 @@ Belongs here: what every test file may rely on. A fixture that one tier needs be
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from typing import TypeVar
 import hypothesis
 import pytest
 import typer.testing
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from xdist.remote import Producer
 
 from assets_tests.support.servers.ceph import CephS3
@@ -53,7 +55,10 @@ hypothesis.settings.load_profile("ci" if "CI" in os.environ else "dev")
 typer.testing._get_command = cache(typer.testing._get_command)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
+    # A worker has dozens of threads; of a crash in native code the one that crashed is worth reading.
+    faulthandler.enable(config.stash[fault_handler_stderr_fd_key], all_threads=False)
     # A run that is told to end, as by a time limit of CI, ends its servers as it does on Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for tier, meaning in TIERS.items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 GROUPS = {
     # They wait for daemons, clocks and timeouts; meanwhile the other workers have the cores.
@@ -69,3 +70,24 @@ class FileGroupScheduling(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Takes a worker's groups back, and returns the test that it crashed in, which is reported and not tried again.
+
+        pytest-xdist 3.8 queues what a crashed worker has finished, too. A worker that is given such a group has nothing
+        to run, and its last test waits for the next one without end.
+        """
+        work = self.assigned_work[node]
+        crashed = next((test for tests in work.values() for test, done in tests.items() if not done), None)
+        if crashed is not None:
+            work[group_of(crashed)][crashed] = True
+        for group in [group for group, tests in work.items() if all(tests.values())]:
+            del work[group]
+        super().remove_node(node)
+        return crashed
+
+    def _reschedule(self, node: WorkerController) -> None:
+        """Gives a worker at least two tests, or says that no more come: it runs none before it knows the next."""
+        super()._reschedule(node)
+        while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
