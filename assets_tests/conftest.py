@@ -22,6 +22,7 @@ import typer.testing
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from xdist.remote import Producer
 
+from assets_tests.support.environment import change_in_place
 from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.servers.nats import NatsServer
@@ -50,6 +51,8 @@ hypothesis.settings.register_profile(
     "ci", hypothesis.settings.get_profile("dev"), derandomize=True, database=None, print_blob=True
 )
 hypothesis.settings.load_profile("ci" if "CI" in os.environ else "dev")
+
+change_in_place()
 
 # Typer makes the program's hundred commands of their functions for every call in a test: a sixth of a second.
 typer.testing._get_command = cache(typer.testing._get_command)

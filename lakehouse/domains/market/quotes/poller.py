@@ -18,6 +18,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote
 
+# At the top, since the main thread should import it first: its allocator (mimalloc 3.3) crashes the process in any
+# other thread's request after the thread that loaded it has ended (https://github.com/microsoft/mimalloc/issues/1287).
+from pyreqwest.client import ClientBuilder
+from pyreqwest.exceptions import PyreqwestError
+
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.parse import Heard, RepeatedMember, json_document, member_at
 from lakehouse.errors import SourceError
@@ -90,8 +95,6 @@ class Poller:
         self._under_way: asyncio.Semaphore | None = None
 
     async def __aenter__(self) -> Poller:
-        from pyreqwest.client import ClientBuilder
-
         # One connection pool. HTTP/2 is negotiated in TLS if the vendor supports it.
         builder = ClientBuilder().http2(True).timeout(timedelta(seconds=self.api.timeout_s)).follow_redirects(False)
         self._client = (
@@ -191,8 +194,6 @@ class Poller:
 
     async def _try(self, symbols: Symbols) -> list[Heard] | tuple[str, str, float]:
         """Returns the quotes of an answer, or an error's kind and text and the seconds that the vendor asks to wait."""
-        from pyreqwest.exceptions import PyreqwestError
-
         assert self._under_way is not None
         path, query = self._request(symbols)
         async with self._under_way:

@@ -8,6 +8,8 @@ import asyncio
 import codecs
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -395,3 +398,26 @@ def test_an_answer_was_made_when_the_vendor_says_so(tmp_path: Path) -> None:
     with vendor(tmp_path, "NIO", start=datetime.now(UTC) + timedelta(hours=1)) as (_, lake):
         (heard,) = lake.ask(START).heard
         assert heard.published_at <= datetime.now(UTC)
+
+
+@pytest.mark.slow
+def test_threads_that_end_can_poll_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client library that one of them loads crashes the process in the next."""
+    monkeypatch.setenv("IEX_TOKEN", TOKEN)
+    code = f"""
+        import asyncio, threading
+        from lakehouse.catalog import feed_named
+        from lakehouse.domains.market.quotes.poller import Poller
+
+        async def connect():
+            async with Poller(feed_named({SOURCE!r})):
+                pass
+
+        for number in range(5):
+            thread = threading.Thread(target=lambda: asyncio.run(connect()))
+            thread.start()
+            thread.join()
+            print(number)
+    """
+    ended = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout.split()) == (0, ["0", "1", "2", "3", "4"]), ended.stderr
