@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -40,6 +41,14 @@ _DATES = (
 )
 _TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S%.f", "%H%M", "%H%M%S", "%H.%M", "%I:%M %p", "%I:%M:%S %p")
 _ENDS = ("", "Z", "%z", " %z")
+_NUMBER, _NAME = r"\s*[+-]?\d+", r"\s*\w+"
+_LOOKS = {
+    **{f"%{part}": _NUMBER for part in "YymdHIMS"},
+    "%b": _NAME,
+    "%p": _NAME,
+    "%.f": r"(\.\d*)?",
+    "%z": r".*",
+}
 _STAMP = r"^(?<second>\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2})(?<fraction>\.\d+)(?<offset>([+-]\d{2}:\d{2})?)$"
 """A timestamp of Parquet as text."""
 _EPOCHS = ((1e8, 5e9), (1e11, 5e12), (1e14, 5e15), (1e17, 5e18))
@@ -298,10 +307,19 @@ def time_formats(shape: Shape, columns: Sequence[str]) -> list[str]:
     return list(islice((form for form in forms if _fits(texts, form)), 4))
 
 
+@cache
+def _looks(form: str) -> re.Pattern[str]:
+    """What every text of a format looks like, and others may: told for one text in a hundredth of the time."""
+    parts = re.split(r"(%\.?[A-Za-z]|\s+)", form)
+    return re.compile("".join(_LOOKS.get(part) or (r"\s*" if part.isspace() else re.escape(part)) for part in parts))
+
+
 def _fits(texts: pl.Series, form: str) -> bool:
     import polars as pl
 
     first = texts.head(1)
+    if not _looks(form).fullmatch(first.item()):
+        return False
     for part in (first, texts):
         zone = "UTC" if WITH_OFFSET.search(form) else None
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 from datetime import datetime
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.ingest import shape as shapes
 from lakehouse.ingest.shape import mistakes_in, shape_of, time_formats
 from lakehouse.ingest.unpacked import CorruptObject
 
@@ -41,6 +43,17 @@ def test_shape_of__finds_how_a_text_was_written(
     assert form in time_formats(shape, shape.rows.columns[:1])
     assert [shape.is_number(column) for column in shape.rows.columns[1:]] == [True, True]
     assert mistakes_in(shape.form, "a.csv", io.BytesIO(text)) == []
+
+
+@given(
+    moment=st.datetimes(datetime(1990, 1, 1), datetime(2060, 1, 1)), offset=st.sampled_from(["+0100", "-05:30", "Z"])
+)
+def test_time_formats__are_not_left_out_by_the_look_of_their_texts(moment: datetime, offset: str) -> None:
+    for day, clock, end in product(shapes._DATES, ("", *shapes._TIMES), shapes._ENDS):
+        form = f"{day} {clock}{end}"
+        text = moment.strftime(form.replace("%.f", f".{moment.microsecond}").replace("%z", offset))
+        assert shapes._looks(form).fullmatch(text), (form, text)
+    assert not shapes._looks("%Y-%m-%d").fullmatch(f"{moment:%d/%m/%Y}")
 
 
 @pytest.mark.parametrize("power", [0, 3, 6, 9])
