@@ -44,3 +44,9 @@ def test_questions_are_answered_without_dagster_and_dbt(home: Path, command: lis
     loaded = loaded_modules(home, program)
     assert "duckdb" in loaded
     assert not loaded & {"dagster", "dagster_dbt", "dbt", "pandas", "matplotlib", "exchange_calendars"}
+
+
+def test_help_is_shown_without_what_reads_a_lake(home: Path) -> None:
+    loaded = loaded_modules(home, "from lakehouse.cli.app import app; app(['--help'], standalone_mode=False)")
+    assert "typer" in loaded
+    assert not loaded & {"dagster", "deltalake", "duckdb", "numpy", "polars", "pyarrow", "pydantic"}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.analyses.spec import AnalysisError
 from lakehouse.analyses.values import column_fingerprints, fingerprint
 from lakehouse.errors import did_you_mean
-from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from lakehouse.lake.lake import Lake
 
 BLOCK_ROWS = 100
 
