@@ -7,7 +7,7 @@ Dagster and dbt are imported inside the commands that need them, so that `sql` a
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ from lakehouse.cli.dashboard import dashboard
 from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
+from lakehouse.cli.groups import Group, GroupedProgram
 from lakehouse.cli.identifiers import crosswalk, resolve
 from lakehouse.cli.init import init
 from lakehouse.cli.judgements import judgements_app
@@ -39,25 +40,39 @@ from lakehouse.cli.source_list import sources
 from lakehouse.cli.upkeep import migrate, rebuild, status
 from lakehouse.cli.vendors import vendors_app
 
+GROUPS = (
+    release_app,
+    banking_app,
+    documents_app,
+    contract_app,
+    analyses_app,
+    orders_app,
+    retail_app,
+    pseudonyms_app,
+    judgements_app,
+    roles_app,
+    vendors_app,
+    simulate_app,
+)
+
+
+class Program(GroupedProgram):
+    """The commands below, and the groups."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for group in GROUPS:
+            self.add_command(Group(group))
+
+
 app = typer.Typer(
     name="lakehouse",
+    cls=Program,
     help="Market data from vendors' files to checked, partitioned, published tables.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.add_typer(release_app)
-app.add_typer(banking_app)
-app.add_typer(documents_app)
-app.add_typer(contract_app)
-app.add_typer(analyses_app)
-app.add_typer(orders_app)
-app.add_typer(retail_app)
-app.add_typer(pseudonyms_app)
-app.add_typer(judgements_app)
-app.add_typer(roles_app)
-app.add_typer(vendors_app)
-app.add_typer(simulate_app)
 for command in (
     init,
     check,
