@@ -22,7 +22,7 @@ import typer.testing
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from xdist.remote import Producer
 
-from assets_tests.support.environment import change_in_place
+from assets_tests.support.environment import change_environment_in_place
 from assets_tests.support.servers.ceph import CephS3
 from assets_tests.support.servers.ministack import MinistackS3
 from assets_tests.support.servers.nats import NatsServer
@@ -52,9 +52,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("ci" if "CI" in os.environ else "dev")
 
-change_in_place()
+change_environment_in_place()
 
-# Typer makes the program's hundred commands of their functions for every call in a test: a sixth of a second.
+# Typer makes the program's commands of their functions for every call in a test.
 typer.testing._get_command = cache(typer.testing._get_command)
 
 

@@ -198,7 +198,7 @@ def main() -> None:
         objects = len(list(feed.glob("*/*")))
     about = (
         f"{len(days)} days, {objects:,} objects {'simulated' if chosen.data is None else 'of the Public Data Set'}, "
-        f"{chosen.rounds} round{'s' * (chosen.rounds > 1)} in turn, {os.cpu_count()} cores."
+        f"rounds in turn: {chosen.rounds}, cores: {os.cpu_count()}."
     )
     print(f"\n{table(figures, about)}")
     if chosen.write:

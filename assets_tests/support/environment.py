@@ -38,7 +38,8 @@ class Environment:
     def unset(self, name: bytes | str) -> None:
         """As `os.unsetenv`."""
         self._adopt()
-        while (name := os.fsencode(name)) in self._names:
+        name = os.fsencode(name)
+        while name in self._names:
             place = self._names.index(name)
             for number in range(place, len(self._names)):
                 self._array[number] = self._array[number + 1]
@@ -57,7 +58,7 @@ class Environment:
         self._place.value = ctypes.addressof(self._array)
 
 
-def change_in_place() -> None:
+def change_environment_in_place() -> None:
     """Makes `os.environ` change the process's variables in this way from now on, on Linux."""
     if sys.platform == "linux":
         environment = Environment()

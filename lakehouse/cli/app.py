@@ -7,7 +7,7 @@ Dagster and dbt are imported inside the commands that need them, so that `sql` a
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ from lakehouse.cli.dashboard import dashboard
 from lakehouse.cli.documents import documents_app
 from lakehouse.cli.explained import console, explained, print_error, warn_of_broken_files
 from lakehouse.cli.feeds import stream, watch
-from lakehouse.cli.groups import Group, GroupedProgram
+from lakehouse.cli.groups import GroupedProgram
 from lakehouse.cli.identifiers import crosswalk, resolve
 from lakehouse.cli.init import init
 from lakehouse.cli.judgements import judgements_app
@@ -40,29 +40,24 @@ from lakehouse.cli.source_list import sources
 from lakehouse.cli.upkeep import migrate, rebuild, status
 from lakehouse.cli.vendors import vendors_app
 
-GROUPS = (
-    release_app,
-    banking_app,
-    documents_app,
-    contract_app,
-    analyses_app,
-    orders_app,
-    retail_app,
-    pseudonyms_app,
-    judgements_app,
-    roles_app,
-    vendors_app,
-    simulate_app,
-)
-
 
 class Program(GroupedProgram):
     """The commands below, and the groups."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        for group in GROUPS:
-            self.add_command(Group(group))
+    groups = (
+        release_app,
+        banking_app,
+        documents_app,
+        contract_app,
+        analyses_app,
+        orders_app,
+        retail_app,
+        pseudonyms_app,
+        judgements_app,
+        roles_app,
+        vendors_app,
+        simulate_app,
+    )
 
 
 app = typer.Typer(

@@ -1,10 +1,10 @@
-"""Groups of commands, made when one is asked for: to make all hundred commands takes longer than most of them do."""
+"""Groups of commands, made when one is asked for: making all hundred commands takes longer than showing help."""
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperGroup
@@ -12,7 +12,7 @@ from typer.main import get_group
 
 
 class Group(TyperGroup):
-    """Stands in the program's help for the group of a Typer app."""
+    """Stands for the group of a Typer app, by its name and help, until the group is asked for."""
 
     def __init__(self, app: typer.Typer) -> None:
         self._app = app
@@ -33,7 +33,14 @@ class Group(TyperGroup):
 
 
 class GroupedProgram(TyperGroup):
-    """A program some of whose commands are such groups."""
+    """A program with such groups beside its own commands."""
+
+    groups: ClassVar[Sequence[typer.Typer]] = ()
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for app in self.groups:
+            self.add_command(Group(app))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, others = super().resolve_command(ctx, args)

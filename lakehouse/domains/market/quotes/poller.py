@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import quote
 
-# At the top, since the main thread should import it first: its allocator (mimalloc 3.3) crashes the process in any
-# other thread's request after the thread that loaded it has ended (https://github.com/microsoft/mimalloc/issues/1287).
+# Imported here, so that the main thread loads it: once the thread that did has ended, its allocator (mimalloc 3.3)
+# crashes the process at another thread's request (https://github.com/microsoft/mimalloc/issues/1287).
 from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 
