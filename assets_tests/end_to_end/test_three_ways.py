@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -72,17 +73,24 @@ class House:
         return [tick["status"] for tick in self._state(sensor, "ticks(limit: 5) { status }")["ticks"]]
 
     def stop_sensor(self, sensor: str) -> None:
-        """Turns a sensor off, as its switch in the UI does."""
+        """Turns a sensor off, as its switch in the UI does, until it is: the daemon stores the state of a sensor, too,
+        at its first look and as each evaluation begins, with a status that it may have read before the switch.
+        """
         mutation = "mutation($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }"
-        switch = {"id": self._state(sensor, "id")["id"]}
-        try:
-            stopped = self.dagster.graphql(mutation, switch)["stopSensor"]
-        except ServerError:
-            # Both the daemon's first look and the switch store the sensor's state, and Dagster refuses the second.
-            stopped = self.dagster.graphql(mutation, switch)["stopSensor"]
-        assert stopped["__typename"] == "StopSensorMutationResult", stopped
-        # An evaluation that had begun watches the folder for seconds, and would ask for a run of what comes then.
-        until(lambda: "STARTED" not in self.statuses(sensor), "the last evaluation's end")
+
+        def is_off() -> bool:
+            # An evaluation that had begun watches the folder for seconds, and would ask for a run of what comes then.
+            is_evaluated = "STARTED" in self.statuses(sensor)
+            state = self._state(sensor, "id status")
+            if state["status"] == "STOPPED":
+                return not is_evaluated
+            # Dagster refuses the second of two that store a sensor's first state.
+            with suppress(ServerError):
+                stopped = self.dagster.graphql(mutation, {"id": state["id"]})["stopSensor"]
+                assert stopped["__typename"] == "StopSensorMutationResult", stopped
+            return False
+
+        until(is_off, f"{sensor} to be off")
 
     def _state(self, sensor: str, fields: str) -> dict[str, Any]:
         query = f"""query($selector: SensorSelector!) {{ sensorOrError(sensorSelector: $selector) {{
