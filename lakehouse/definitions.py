@@ -4,6 +4,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -11,24 +12,44 @@ from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext as Context
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadType
 from dagster_shared.record import replace
 
 from lakehouse import defs as own
-from lakehouse.catalog import DEFS, analyses, defs_folders, faulty_files, warn_of
+from lakehouse.catalog import DEFS, analyses, defs_folders, descriptions, faulty_files, sources, warn_of
 from lakehouse.components.run_logs import run_log
 from lakehouse.components.run_processes import one_process
 from lakehouse.errors import LakehouseError
-from lakehouse.settings import PROJECT_ROOT, is_clone
+from lakehouse.ingest.noted import Kept
+from lakehouse.settings import PROJECT_ROOT, is_clone, settings
 
 # Dagster warns about its own use of a beta parameter when it merges asset checks; we can't avoid that here.
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*execution_type.*")
 _USERS_PACKAGE = "lakehouse_users_defs"
 
 
+_present: Kept[dg.Definitions] = Kept()
+
+
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The code location's definitions. In a clone Dagster's UI documents the types of components, too."""
-    return assembled(with_types=is_clone())
+    """The code location's definitions. In a clone Dagster's UI documents the types of components, too; a process that
+    executes runs has no use for them.
+    """
+    is_for_runs = Context.is_set() and Context.get().load_type == DefinitionsLoadType.RECONSTRUCTION
+    return present_definitions(with_types=is_clone() and not is_for_runs)
+
+
+def present_definitions(with_types: bool = False) -> dg.Definitions:
+    """The definitions as they are at present. They take a second to make, so a process makes them again only where the
+    settings have other values, or a source or an analysis is another object than the last time.
+
+    Args:
+        with_types: see `assembled`.
+    """
+    made_of = descriptions(), analyses(), *sources().values()
+    return _present.of(partial(assembled, with_types), *made_of, equal=(settings(), with_types))
 
 
 def assembled(with_types: bool = False) -> dg.Definitions:

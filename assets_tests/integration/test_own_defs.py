@@ -13,8 +13,7 @@ from lakehouse import catalog
 from lakehouse.catalog import DEFS, analyses, broken_files, descriptions, sources
 from lakehouse.cli.app import app
 from lakehouse.cli.vendors import copy_vendor
-from lakehouse.definitions import defs
-from lakehouse.local_dagster.present_definitions import present_definitions
+from lakehouse.definitions import defs, present_definitions
 from lakehouse.settings import settings
 
 ANALYSIS = (DEFS / "analyses" / "test_period" / "defs.yaml").read_text().replace("test_period", "my_period")

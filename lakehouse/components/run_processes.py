@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 _kept: list[IO[str]] = []
-"""The locks that this process holds until it ends."""
+"""The locks that this process holds until it ends, or lets them go."""
 
 
 def _lock_file(instance: dg.DagsterInstance, run_id: str) -> Path:
@@ -65,6 +64,19 @@ def running_here(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
         path.unlink()
 
 
+def let_go() -> None:
+    """Releases the locks of the runs that this process has executed and ended: it will execute others."""
+    while _kept:
+        with _kept.pop() as file:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def dead_process_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """What is to be said of a run whose process has ended without ending it; None if it goes on, or was never begun."""
+    holder = _last_holder(_lock_file(instance, run_id))
+    return _ended(holder) if holder else None
+
+
 def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Marks runs as failed whose process ended without finishing them; returns their ids."""
     failed = []
@@ -84,25 +96,9 @@ def _ended(holder: str) -> str:
     return f"The run's {holder} has ended without ending the run: it was killed, or the machine went down."
 
 
-class RunLauncher(dg.DefaultRunLauncher):
-    """Dagster's launcher, extended to tell run monitoring whether a run's process is alive."""
-
-    @property
-    def supports_check_run_worker_health(self) -> bool:
-        return True
-
-    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """FAILED if the run's process has ended. A run without a lock file counts as running."""
-        holder = _last_holder(_lock_file(self._instance, run.run_id))
-        return CheckRunHealthResult(WorkerStatus.FAILED, _ended(holder)) if holder else _RUNNING
-
-
-_RUNNING = CheckRunHealthResult(WorkerStatus.RUNNING)
-
-
 class _LockingExecutor(dg.Executor):
-    """Wraps another executor and holds the run's lock until the process ends, since a run continues for a moment after
-    its last step.
+    """Wraps another executor and holds the run's lock until the process ends or lets it go, since a run continues for a
+    moment after its last step.
     """
 
     def __init__(self, executor: dg.Executor) -> None:

@@ -195,7 +195,7 @@ def run_chain(
     Raises:
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
-    _collect_garbage_rarely()
+    collect_garbage_rarely()
     Lake.present().table(LEDGER).snapshot()
     display.show("loading definitions", 0, 0)
     started = time.monotonic()
@@ -204,7 +204,7 @@ def run_chain(
     from lakehouse.components.run_processes import fail_dead_runs, running_here
     from lakehouse.components.sources.run_tags import NEXT_RUN_TAG, RELOAD_TAG, about_tags, day_tags, range_tags
     from lakehouse.components.sources.sensor import SOURCE_TAG
-    from lakehouse.local_dagster.present_definitions import present_definitions
+    from lakehouse.definitions import present_definitions
 
     # Report an unwritable home before Dagster wraps it into an error of the definitions.
     prepared_home(settings())
@@ -295,7 +295,7 @@ def _add(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
         )
 
 
-def _collect_garbage_rarely() -> None:
+def collect_garbage_rarely() -> None:
     """Raises the thresholds of garbage collection. Imports and definitions create a million permanent objects; scanning
     them repeatedly, and once more at exit, takes a sixth of a backfill.
     """

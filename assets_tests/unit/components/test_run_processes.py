@@ -6,7 +6,8 @@ import dagster as dg
 from dagster._core.launcher import WorkerStatus
 
 from assets_tests.support.killed_process import killed_process_of
-from lakehouse.components.run_processes import RunLauncher, fail_dead_runs, one_process, running_here
+from lakehouse.components.run_processes import fail_dead_runs, one_process, running_here
+from lakehouse.local_dagster.run_launcher import RunLauncher
 
 RUN = "00000000-0000-4000-8000-000000000000"
 STARTED = dg.DagsterRunStatus.STARTED
