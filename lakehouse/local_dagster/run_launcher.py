@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,9 @@ class _Worker:
     def end(self) -> None:
         """Makes it end, at once if it is idle, and by interrupting its run otherwise."""
         self.is_ending = True
-        self.channel.close()
+        # Not by closing: the file that reads its answers would keep the socket open.
+        with suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
 
 
 class RunLauncher(dg.DefaultRunLauncher):
@@ -117,14 +120,12 @@ class RunLauncher(dg.DefaultRunLauncher):
 
     def _attend(self, worker: _Worker) -> None:
         """Notes when the process has ended a run, and when it has ended itself."""
-        try:
-            with worker.channel.makefile() as lines:
-                for line in lines:
-                    with self._lock:
-                        worker.run_id, worker.is_ending = None, line.strip() == LAST
-        except OSError:
-            pass  # the socket was closed at this end
+        with suppress(OSError), worker.channel.makefile() as lines:
+            for line in lines:
+                with self._lock:
+                    worker.run_id, worker.is_ending = None, worker.is_ending or line.strip() == LAST
         worker.process.wait()
+        worker.channel.close()
         with self._lock:
             if worker in self._workers:
                 self._workers.remove(worker)
