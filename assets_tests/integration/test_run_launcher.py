@@ -50,7 +50,7 @@ def failing() -> None:
 
 @dg.asset
 def waiting() -> None:
-    Path(__file__).with_suffix(".begun").write_text(str(os.getpid()))
+    Path(__file__).parents[2].joinpath("begun").write_text(str(os.getpid()))
     while True:
         time.sleep(0.05)
 """
@@ -64,7 +64,7 @@ class Launched:
     def __init__(self, instance: dg.DagsterInstance, module: Path) -> None:
         self.instance = instance
         self.module = module
-        self.begun = module.with_suffix(".begun")
+        self.begun = module.parents[2] / "begun"
 
     def launch(self, asset: str) -> str:
         job = present_definitions().resolve_implicit_global_asset_job_def().get_subset(asset_selection={key(asset)})
