@@ -21,6 +21,7 @@ from lakehouse.lake.marks import ABOUT_ROWS, VOID, marks
 from lakehouse.lake.parquet import version_of
 from lakehouse.lake.sql import Partitions, Query, literal, predicate
 from lakehouse.lake.stored_table import StoredTable
+from lakehouse.lake.types import name_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,14 +74,15 @@ class Snapshot:
         """The differences of the stored columns and partitions from the contract, in words."""
         if self.delta is None:
             return []
-        import pyarrow as pa
+        # Not by pyarrow, whose import takes longer than a query.
+        import polars as pl
 
         contract = self.table.contract
-        stored = pa.schema(self.delta.schema().to_arrow())
+        stored = pl.Schema(self.delta.schema().to_arrow())
         found = [
-            f"{column.name} is stored as {stored.field(column.name).type}, not as {column.type}"
+            f"{column.name} is stored as {name_of(stored[column.name])}, not as {column.type}"
             for column in contract.columns
-            if column.name in stored.names and stored.field(column.name).type != column.type.arrow
+            if column.name in stored and stored[column.name] != column.type.polars
         ]
         parts = self.delta.metadata().partition_columns
         if parts != list(contract.partition_by):

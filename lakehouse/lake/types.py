@@ -142,6 +142,11 @@ class ColumnType:
         return found
 
 
+def name_of(stored: pl.DataType) -> str:
+    """The simple type that a stored column has, as a contract writes it; Polars' name of any other type."""
+    return next((name for name in SIMPLE_TYPES if parse_type(name).polars == stored), str(stored))
+
+
 @cache
 def parse_type(text: str) -> ColumnType:
     """The type that a contract's text names.

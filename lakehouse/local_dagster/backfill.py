@@ -5,8 +5,6 @@ How progress looks belongs in `display`.
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import re
 import shutil
@@ -195,7 +193,6 @@ def run_chain(
     Raises:
         LakeUnavailable: the lake's storage can't be read, or Dagster's can't be written.
     """
-    collect_garbage_rarely()
     Lake.present().table(LEDGER).snapshot()
     display.show("loading definitions", 0, 0)
     started = time.monotonic()
@@ -293,14 +290,6 @@ def _add(outcome: Outcome, result: dg.ExecuteInProcessResult) -> None:
         outcome.checks.append(
             (name, evaluation.check_name, evaluation.passed, is_warning, evaluation.description or "")
         )
-
-
-def collect_garbage_rarely() -> None:
-    """Raises the thresholds of garbage collection. Imports and definitions create a million permanent objects; scanning
-    them repeatedly, and once more at exit, takes a sixth of a backfill.
-    """
-    gc.set_threshold(200_000, 20, 100)
-    atexit.register(gc.freeze)
 
 
 def stored_rows(source: Source, partitions: Sequence[date]) -> tuple[dict[str, int], tuple[str, int]]:

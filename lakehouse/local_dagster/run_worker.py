@@ -29,7 +29,7 @@ from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
 from lakehouse.components.run_processes import let_go
-from lakehouse.local_dagster.backfill import collect_garbage_rarely
+from lakehouse.garbage import collect_garbage_rarely
 from lakehouse.local_dagster.instance import event_log_kept_open
 from lakehouse.local_dagster.run_launcher import DONE, LAST
 
