@@ -46,6 +46,15 @@ def test_questions_are_answered_without_dagster_and_dbt(home: Path, command: lis
     assert not loaded & {"dagster", "dagster_dbt", "dbt", "pandas", "matplotlib", "exchange_calendars"}
 
 
+def test_a_stored_table_is_read_without_pyarrow(home: Path) -> None:
+    opened = "from lakehouse.api import Lake; lake = Lake.present()"
+    loaded_modules(home, f"{opened}; lake.table('ingest_ledger').snapshot().mark({{'a number': 1}})")
+    assert (home / "lake" / "ingest_ledger" / "_delta_log").is_dir()
+    loaded = loaded_modules(home, f"{opened}; lake.sql('FROM lake.ingest_ledger').fetchall()")
+    assert {"deltalake", "duckdb"} <= loaded
+    assert not loaded & {"numpy", "pyarrow"}
+
+
 def test_help_is_shown_without_what_reads_a_lake(home: Path) -> None:
     loaded = loaded_modules(home, "from lakehouse.cli.app import app; app(['--help'], standalone_mode=False)")
     assert "typer" in loaded
