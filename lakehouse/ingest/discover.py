@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from lakehouse.ingest.dataset import ApiOrigin, Dataset
 from lakehouse.ingest.landing import Landing
 from lakehouse.ingest.ledger import ledger_of, pending, stored_version
+from lakehouse.ingest.listing import Listing
 from lakehouse.ingest.object_source import ObjectSource
 from lakehouse.ingest.partitioning import today
-from lakehouse.ingest.recent import list_recent
+from lakehouse.ingest.recent import list_days, list_recent
 from lakehouse.ingest.skipped import Skipped, skipped
 from lakehouse.ingest.vanished import WithVanished
 from lakehouse.ingest.withheld import Asking, readable_again
 from lakehouse.lake.lake import Lake
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+_EARLIER = timedelta(days=62)
+"""In so many days before a partition another one is looked for."""
+_CLOCKS = timedelta(days=2)
+"""An object's name may go by another clock than the partitions."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +76,12 @@ def store_of(lake: Lake, dataset: Dataset) -> ObjectSource | Landing:
 @dataclass(frozen=True)
 class Discovery:
     """The result of a discovery: `pending` objects, oldest partition first, with an object's versions in order of
-    publication; and the skipped objects of a folder or bucket.
+    publication; and the skipped objects of a folder or bucket, of all of it or of what was listed.
     """
 
     pending: list[ObjectVersion]
     skipped: tuple[Skipped, ...] = ()
+    is_of_all: bool = True
 
 
 def discover(
@@ -87,7 +99,8 @@ def discover(
     Args:
         retry_failed: include versions that failed (a manual retry); or, as `Asking`, the due withheld versions of a
             folder or bucket that can now be read.
-        partitions: leave out objects that cover none of these.
+        partitions: leave out objects that cover none of these; of a large place only the folders of their days are
+            listed.
         reread: include the current versions that were read with other settings.
         recent: list only where news can be (see `lakehouse.ingest.recent`); the skipped objects are those of there.
 
@@ -98,13 +111,16 @@ def discover(
 
     store, origin = store_of(lake, dataset), dataset.origin
     ledger = ledger_of(lake, dataset.source)
+    is_of_all = False
     if isinstance(store, Landing):
         assert isinstance(origin, ApiOrigin)
         listed = store.list(origin.requests.prefixes(partitions))
     elif recent and not isinstance(origin, ApiOrigin):
         listed = list_recent(store, origin.days, ledger, dataset.partitioning.first)
+    elif found := _listed_about(store, dataset, ledger, partitions):
+        listed = found
     else:
-        listed = store.list()
+        listed, is_of_all = store.list(), True
     waiting = pending(
         listed.objects,
         ledger,
@@ -116,18 +132,33 @@ def discover(
         again = readable_again(store, listed.objects, ledger, retry_failed)
         waiting = pl.concat([waiting, again], how="diagonal")
     wanted = None if partitions is None else set(partitions)
-    found = []
+    offered = []
     for row in waiting.iter_rows(named=True):
         item = version_of(row | {"version": stored_version(row["version"], dataset.reading)}, dataset)
         if item and (wanted is None or not item.is_one_day or wanted.intersection(item.partitions)):
-            found.append(item)
-    found.sort(key=lambda item: (item.first_partition, item.name, item.published_at))
+            offered.append(item)
+    offered.sort(key=lambda item: (item.first_partition, item.name, item.published_at))
     if isinstance(origin, ApiOrigin):
-        return Discovery(found)
+        return Discovery(offered)
     # Objects loaded before matched a pattern that the YAML may no longer have.
     new = waiting.join(ledger.select("object").unique().collect(), left_on="name", right_on="object", how="anti")
     unmatched = skipped("no pattern", [name for name in new["name"] if origin.is_foreign(name, dataset.partitioning)])
-    return Discovery(found, (unmatched, skipped("not listed", map(str, listed.passed_over))))
+    return Discovery(offered, (unmatched, skipped("not listed", map(str, listed.passed_over))), is_of_all)
+
+
+def _listed_about(
+    store: ObjectSource, dataset: Dataset, ledger: pl.LazyFrame, partitions: Sequence[date] | None
+) -> Listing | None:
+    """The objects that may hold rows of the partitions; None where everything is to be listed."""
+    if not partitions or isinstance(dataset.origin, ApiOrigin):
+        return None
+    known, first = dataset.partitioning, min(partitions)
+    # An object of a day without a partition, such as a holiday, is loaded by the next one.
+    before = known.between(max(known.first, first - _EARLIER), first)[:-1] if first > known.first else []
+    if not before:
+        return None
+    until = known.over_at(max(partitions)).date()
+    return list_days(store, dataset.origin.days, ledger, before[-1] - _CLOCKS, until + _CLOCKS)
 
 
 def version_of(row: Mapping[str, object], dataset: Dataset) -> ObjectVersion | None:

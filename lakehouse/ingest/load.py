@@ -115,7 +115,8 @@ def load(
     if isinstance(dataset.origin, ObjectOrigin) and dataset.origin.land is not None and not reread:
         dataset.origin.land()
     found = discover(lake, dataset, retry_failed=True, partitions=partitions, reread=reread)
-    record_skipped(lake, dataset.source, found.skipped)
+    if found.is_of_all:
+        record_skipped(lake, dataset.source, found.skipped)
     task = partial(_load_objects, dataset, run_id)
     batches = _apart(found.pending, lake.compute)
     for loaded in lake.compute.map(lake, task, batches, "objects read", progress):

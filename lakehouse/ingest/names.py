@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar, Literal, Protocol
 
 from pydantic import Field, field_validator, model_validator
@@ -105,8 +105,16 @@ class Objects(Strict):
         # strptime and \d take the digits of any script, and an hour may be 99.
         if not (values["date"].isascii() and hour.isascii() and hour.isdecimal() and int(hour) < 24):
             return None
-        try:
-            day = datetime.strptime(values["date"], self.date_format).date()
-        except ValueError:
+        day = _day(values["date"], self.date_format)
+        if day is None:
             return None
         return ObjectName(day, day, int(hour) if self.holds == "hour" else None, values)
+
+
+@lru_cache(maxsize=4096)
+def _day(text: str, date_format: str) -> date | None:
+    """The day that a text names; None if there is none. Kept, since the objects of a day name it again and again."""
+    try:
+        return datetime.strptime(text, date_format).date()
+    except ValueError:
+        return None

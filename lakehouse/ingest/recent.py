@@ -1,5 +1,6 @@
 """Lists where news can be, instead of everything: the folders of days that the ledger doesn't know, the newest known
-ones, and those with objects that failed. A full listing, once a day, finds what else changed: late corrections.
+ones, and those with objects that failed. A full listing, once a day, finds what else changed: late corrections. Where
+some days are asked for, their folders are listed.
 
 So it is where a place is large, which takes more than a few requests to list, and where objects lie in one folder per
 day, as their pattern says: the folders' names are listed first (a thousand a request). Other places, and those that
@@ -84,8 +85,7 @@ def list_recent(store: ObjectSource, days: DayFolders | None, ledger: pl.LazyFra
     """
     import polars as pl
 
-    is_large = days is not None and ledger.select(pl.col("object").n_unique()).collect().item() > FEW
-    folders = store.folders(days.below) if days and is_large else None
+    folders = _folders(store, days, ledger)
     if days is None or folders is None:
         return store.list()
     since = first - _NEAR if first - date.min > _NEAR else date.min
@@ -98,6 +98,29 @@ def list_recent(store: ObjectSource, days: DayFolders | None, ledger: pl.LazyFra
     if len(wanted) > _MOST:
         return store.list()
     return _of_folders(store, days.below, wanted)
+
+
+def list_days(
+    store: ObjectSource, days: DayFolders | None, ledger: pl.LazyFrame, since: date, until: date
+) -> Listing | None:
+    """The objects in the folders of the days from `since` to `until`; None where listing everything is as good.
+
+    Raises:
+        SourceUnavailable: the store doesn't answer.
+    """
+    folders = _folders(store, days, ledger)
+    if days is None or folders is None:
+        return None
+    wanted = [name for name in folders if (day := days.day_of(name)) is not None and since <= day <= until]
+    return _of_folders(store, days.below, wanted) if len(wanted) <= _MOST else None
+
+
+def _folders(store: ObjectSource, days: DayFolders | None, ledger: pl.LazyFrame) -> Collection[str] | None:
+    """The names of the folders of days; None for a place that is small, or has no such folders."""
+    import polars as pl
+
+    is_large = days is not None and ledger.select(pl.col("object").n_unique()).collect().item() > FEW
+    return store.folders(days.below) if days and is_large else None
 
 
 def _of_folders(store: ObjectSource, below: str, names: Collection[str]) -> Listing:

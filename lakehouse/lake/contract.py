@@ -24,6 +24,7 @@ from lakehouse.lake.strict_yaml import yaml_documents
 from lakehouse.lake.types import ColumnType, parse_type
 
 if TYPE_CHECKING:
+    import polars as pl
     import pyarrow as pa
 
 Classification = Literal["public", "internal", "confidential", "restricted", "pii"]
@@ -237,6 +238,13 @@ class Contract(BaseModel):
         import pyarrow as pa
 
         return pa.schema([pa.field(column.name, column.type.arrow) for column in self.columns])
+
+    @cached_property
+    def polars_schema(self) -> pl.Schema:
+        """The table's schema in Polars."""
+        import polars as pl
+
+        return pl.Schema({column.name: column.type.polars for column in self.columns})
 
     @cached_property
     def predicates(self) -> dict[str, tuple[str, str]]:

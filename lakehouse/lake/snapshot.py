@@ -317,8 +317,8 @@ class Snapshot:
 
         contract = self.table.contract
         if self.delta is None or not self.files():
-            return pl.DataFrame(schema=pl.Schema(contract.arrow_schema)).lazy()
-        types = pl.Schema(contract.arrow_schema)
+            return pl.DataFrame(schema=contract.polars_schema).lazy()
+        types = contract.polars_schema
         if self._steps:
             with opened(self.table.uri) as connection:
                 return connection.sql(self.select()).pl().lazy()

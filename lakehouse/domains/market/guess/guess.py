@@ -431,7 +431,7 @@ class _Reader:
                 self.sample.store, items, source.bars, connection, chosen=self._some_instruments, explain=False
             )
         frames = [each.rows for each in read if each.rows is not None]
-        rows = pl.concat(frames) if frames else pl.DataFrame(schema=pl.Schema(source.bars.contract.arrow_schema))
+        rows = pl.concat(frames) if frames else pl.DataFrame(schema=source.bars.contract.polars_schema)
         if rows.is_empty():
             return _Reading(time, read, rows, {"fit": 0, "early": 0, "late": 0}, 0.0)
         return _Reading(time, read, rows, label_votes(source, rows), _regular_share(source, rows))

@@ -102,7 +102,7 @@ def quote_rows(heard: Sequence[Heard], feed: Feed, ingested_at: datetime) -> pl.
                 value is not None and number is None for value, number in zip(values, numbers, strict=True)
             ]
     schema: dict[str, Any] = {
-        name: pl.Boolean if name.startswith("untyped_") else pl.Schema(contract.arrow_schema)[name] for name in made
+        name: pl.Boolean if name.startswith("untyped_") else contract.polars_schema[name] for name in made
     }
     moment = pl.Datetime("us", "UTC")
     return pl.DataFrame(made, schema=schema).with_columns(

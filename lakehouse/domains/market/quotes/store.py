@@ -195,7 +195,7 @@ def _append_errors(lake: Lake, feed: Feed, errors: Sequence[PollError]) -> None:
     if not errors:
         return
     table = lake.table(feed.table(ERRORS))
-    schema = pl.Schema(table.contract.arrow_schema)
+    schema = table.contract.polars_schema
     rows = pl.DataFrame([{**vars(error), "day": error.slot_at.date()} for error in errors], schema=schema)
     slots = sorted({error.slot_at for error in errors})
     where = f"day >= {literal(slots[0].date())} AND slot_at >= {timestamp_literal(slots[0])}"
