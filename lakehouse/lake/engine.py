@@ -20,6 +20,7 @@ from lakehouse.lake.sql import literal
 
 if TYPE_CHECKING:
     import duckdb
+    import polars as pl
 
 _SPILL_LIMIT = "20GB"
 _THREADS_WITH_LIMIT = 4
@@ -37,6 +38,20 @@ def limit_duckdb(memory_mib: int, threads: int) -> None:
 def spill_folder(process: int | None = None) -> str:
     """The folder to which the queries of a process (default: this one) spill what doesn't fit into memory."""
     return f"{tempfile.gettempdir()}/lakehouse-spill-{process or os.getpid()}"
+
+
+def add_frame(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+    """Makes a small frame a temporary view of a connection, by a file: to read a registered frame, DuckDB imports
+    pandas and pyarrow's datasets, half a second of a command that needs neither.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        frame.write_parquet(file.name, compression="uncompressed")
+        connection.execute(
+            f'''
+            CREATE OR REPLACE TEMP TABLE "{name}_rows" AS FROM read_parquet({literal(file.name)});
+            CREATE OR REPLACE TEMP VIEW "{name}" AS FROM "{name}_rows"
+            '''
+        )
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, uri: str, spill: str | None = None) -> duckdb.DuckDBPyConnection:

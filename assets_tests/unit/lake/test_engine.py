@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pytest
 
-from lakehouse.lake.engine import opened
+from lakehouse.lake.engine import add_frame, opened
 
 
 def test_opened__starts_one_duckdb_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,3 +47,28 @@ def test_opened__a_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
             connection.execute(f"COPY (SELECT {number} AS number) TO '{path}'")
         with opened(str(tmp_path)) as connection:
             assert connection.execute(f"FROM '{path}'").fetchall() == [(number,)]
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_add_frame__gives_the_rows_and_types_of_a_registered_frame_and_replaces_an_earlier_one(rows: int) -> None:
+    opens = datetime(2024, 3, 1, 8, tzinfo=UTC)
+    frame = pl.DataFrame(
+        {
+            "session": [date(2024, 3, day) for day in (1, 2, 3)],
+            "open_at": [opens, opens + timedelta(microseconds=1), None],
+            "is_complete": [True, None, False],
+            "name": ["a", "", None],
+        },
+        schema_overrides={"open_at": pl.Datetime("us", "UTC")},
+    ).head(rows)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        add_frame(connection, "hours of x", pl.DataFrame({"other": [1]}))
+        add_frame(connection, "hours of x", frame)
+        connection.register("registered", frame)
+        described = [connection.execute(f'DESCRIBE "{name}"').fetchall() for name in ("hours of x", "registered")]
+        assert described[0] == described[1]
+        hashes = "SELECT count(*), sum(hash(session, open_at, is_complete, name))::VARCHAR"
+        found = [connection.execute(f'{hashes} FROM "{name}"').fetchall() for name in ("hours of x", "registered")]
+        assert found[0] == found[1]
+        assert found[0][0][0] == rows

@@ -32,6 +32,7 @@ from lakehouse.domains.market.bars.completeness import completeness
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.lake.compute import after, divided, fitting
+from lakehouse.lake.engine import add_frame
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import Query, Relation, literal, predicate, relation_of
@@ -51,7 +52,7 @@ _KEY = ", ".join(rules.DAILY_KEY)
 def bar_rows(source: BarSource, connection: duckdb.DuckDBPyConnection, raw: Relation, ledger: Relation) -> str:
     """The query for the rows of bars, by their rules (see `derive.by_partition.Rules`)."""
     hours = f"hours_of_{source.name}"
-    connection.register(hours, session_hours(source))
+    add_frame(connection, hours, session_hours(source))
     return rules.bars(raw, ledger, hours, by_market=source.by_market)
 
 
@@ -125,7 +126,7 @@ def _prepared(
     what changes those writes them.
     """
     known = connection.sql(entries).pl()
-    connection.register("completeness", completeness(source, known, sessions))
+    add_frame(connection, "completeness", completeness(source, known, sessions))
     daily = _daily_rows(source)
     made_of = contents(bars, map(str, sessions))
     came = of_frames(connection, "session", ["stored_bars"])
@@ -232,7 +233,7 @@ def _fresh_rows(
     """
     bars = lake.table(source.table("bars")).snapshot()
     with lake.connect() as connection:
-        connection.register("completeness", came)
+        add_frame(connection, "completeness", came)
         connection.execute(f"CREATE TEMP VIEW stored_bars AS {bars.select({'session': sessions})}")
         return connection.sql(_daily_rows(source)).to_arrow_table()
 
