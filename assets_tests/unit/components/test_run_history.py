@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 
 from lakehouse.components import run_history
 from lakehouse.components.run_history import RETENTION, EventLog, prune
@@ -108,6 +109,23 @@ def test_a_log_meets_no_connection_to_the_files_of_an_earlier_one(tmp_path: Path
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open files are listed in /proc")
+def test_a_log_reads_no_migrations_for_a_file_that_has_its_tables(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = run(instance, "2024-03-04", "2024-03-08")
+    events = len(instance.all_logs(run_id))
+    assert stored(instance, "SELECT count(*) FROM alembic_version", f"runs/{run_id}.db") == [(1,)]
+
+    def read(*_: object) -> None:
+        raise AssertionError("the scripts of the migrations were read")
+
+    monkeypatch.setattr(sqlite_event_log, "check_alembic_revision", read)
+    with dg.DagsterInstance.from_config(instance.root_directory) as other:
+        assert len(other.all_logs(run_id)) == events > 0
+        with pytest.raises(AssertionError, match="were read"):
+            other.all_logs("00000000-0000-4000-8000-000000000000")
+
+
 def test_a_log_keeps_few_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_history, "_FILES_OPEN", 2)
     log = EventLog(str(tmp_path))
