@@ -4,7 +4,6 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -35,21 +34,18 @@ _present: Kept[dg.Definitions] = Kept()
 @dg.definitions
 def defs() -> dg.Definitions:
     """The code location's definitions. In a clone Dagster's UI documents the types of components, too; a process that
-    executes runs has no use for them.
+    executes runs has no use for them, and keeps its definitions from run to run.
     """
     is_for_runs = Context.is_set() and Context.get().load_type == DefinitionsLoadType.RECONSTRUCTION
-    return present_definitions(with_types=is_clone() and not is_for_runs)
+    return present_definitions() if is_for_runs else assembled(with_types=is_clone())
 
 
-def present_definitions(with_types: bool = False) -> dg.Definitions:
-    """The definitions as they are at present. They take a second to make, so a process makes them again only where the
-    settings have other values, or a source or an analysis is another object than the last time.
-
-    Args:
-        with_types: see `assembled`.
+def present_definitions() -> dg.Definitions:
+    """The definitions as they are at present, for a process that executes runs. They take a second to make, so they are
+    made again only where the settings have other values, or a source or an analysis is another object than the last
+    time.
     """
-    made_of = descriptions(), analyses(), *sources().values()
-    return _present.of(partial(assembled, with_types), *made_of, equal=(settings(), with_types))
+    return _present.of(assembled, descriptions(), analyses(), *sources().values(), equal=settings())
 
 
 def assembled(with_types: bool = False) -> dg.Definitions:

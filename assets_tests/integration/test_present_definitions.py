@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lakehouse.definitions import defs
-from lakehouse.local_dagster.present_definitions import present_definitions
+from lakehouse.definitions import defs, present_definitions
 from lakehouse.settings import settings
 
 

@@ -14,6 +14,7 @@ from lakehouse.domains.market.bars.completeness import completeness
 from lakehouse.domains.market.bars.derive import bar_rows, daily_differing_as_of
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.corporate_actions import rules as official
+from lakehouse.lake.engine import add_frame
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import Query, relation_of
 
@@ -46,7 +47,7 @@ def daily_bars(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSou
     _, ledger = raw_and_ledger("bars", lake, connection, source)
     known = f"completeness_of_{source.name}"
     loaded = connection.sql(f"FROM {ledger}").pl()
-    connection.register(known, completeness(source, loaded, differing))
+    add_frame(connection, known, completeness(source, loaded, differing))
     made = relation_of(_derived(lake, connection, source, differing))
     parts = [Query(rules.daily(made, known, source.config.venue.time_zone, by_market=source.by_market))]
     if kept:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lakehouse.domains.market.bars.derive import session_hours
 from lakehouse.domains.market.bars.rules import OF_TRADED_BARS
 from lakehouse.domains.market.bars.source import BarSource
+from lakehouse.lake.engine import add_frame
 from lakehouse.lake.lake import Lake
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _microseconds(interval: str, stored: timedelta) -> str:
 def bars_of_interval(lake: Lake, connection: duckdb.DuckDBPyConnection, source: BarSource) -> None:
     """Makes the table macro `<source>.bars(interval)` in `connection`, which goes with the view of that name."""
     hours = f"hours_of_{source.name}"
-    connection.register(hours, session_hours(source))
+    add_frame(connection, hours, session_hours(source))
     stored = f"({lake.select(source.table('bars'), connection)})"
     query = longer(stored, hours, '"interval"', source.bars_config.interval_length)
     connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{source.name}"')
