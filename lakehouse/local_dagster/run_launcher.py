@@ -29,11 +29,10 @@ from dagster._serdes import ConfigurableClassData, serialize_value
 
 import lakehouse
 from lakehouse.components.run_processes import dead_process_of
+from lakehouse.local_dagster import run_worker
 from lakehouse.settings import beside_package, settings
 
-DONE, LAST = "done", "last"
-"""A process's answers: the run is over, and it will take another; or it ends."""
-_DEFINITIONS = "lakehouse.definitions"
+_DEFINITIONS = f"{lakehouse.__name__}.definitions"
 _MADE = {"__pycache__", "target", "logs"}
 """Folders with what was made of the project's files."""
 
@@ -106,7 +105,7 @@ class RunLauncher(dg.DefaultRunLauncher):
                 [
                     sys.executable,
                     "-m",
-                    "lakehouse.local_dagster.run_worker",
+                    run_worker.__name__,
                     str(theirs.fileno()),
                     serialize_value(self._instance.get_ref()),
                 ],
@@ -123,7 +122,7 @@ class RunLauncher(dg.DefaultRunLauncher):
         with suppress(OSError), worker.channel.makefile() as lines:
             for line in lines:
                 with self._lock:
-                    worker.run_id, worker.is_ending = None, worker.is_ending or line.strip() == LAST
+                    worker.run_id, worker.is_ending = None, worker.is_ending or line.strip() == run_worker.LAST
         worker.process.wait()
         worker.channel.close()
         with self._lock:

@@ -31,9 +31,10 @@ from dagster._utils.interrupts import capture_interrupts
 from lakehouse.components.run_processes import let_go
 from lakehouse.garbage import collect_garbage_rarely
 from lakehouse.local_dagster.instance import event_log_kept_open
-from lakehouse.local_dagster.run_launcher import DONE, LAST
 
 _log = logging.getLogger(__name__)
+DONE, LAST = "done", "last"
+"""The answers: the run is over, and it takes another; or it ends."""
 _CANCELED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 _LOOKED_EVERY_S = 1.0
 """How often it looks whether its run is to be canceled."""
