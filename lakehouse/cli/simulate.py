@@ -69,13 +69,13 @@ def api(
         sessions = _sessions("alpha_vantage", first, last)
         market = UsMarket(sessions, seed, symbols)
         with VendorApi(market, api_key=_KEY, seed=seed) as vendor:
-            _say(
+            _say_and_wait(
+                seconds,
                 "# in another terminal, set and run:",
                 f"export LAKEHOUSE_ALPHA_VANTAGE_URL={vendor.url}/query ALPHA_VANTAGE_API_KEY={_KEY}",
                 f"export LAKEHOUSE_ALPHA_VANTAGE_SYMBOLS={','.join(market.symbols)}",
                 f"lakehouse backfill alpha_vantage --from {sessions[0][0]} --to {sessions[-1][0]}",
             )
-            _wait(seconds)
 
 
 @simulate_app.command()
@@ -90,12 +90,12 @@ def feed(name: FeedArgument = None, seconds: Seconds = None, seed: Seed = 1) -> 
         with QuoteFeed(RandomQuotes(played.symbols(), seed=seed), token=_KEY) as vendor:
             key = played.config.api.key
             of_key = f" {key.variable}={_KEY}" if key else ""
-            _say(
+            _say_and_wait(
+                seconds,
                 "# in another terminal, set and run:",
                 f"export LAKEHOUSE_{played.name.upper()}_URL={vendor.url}{of_key}",
                 f"lakehouse stream {played.name}",
             )
-            _wait(seconds)
 
 
 def _sessions(source: str, first: datetime, last: datetime) -> list[tuple[date, datetime, datetime]]:
@@ -121,6 +121,8 @@ def _say(*lines: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _wait(seconds: float | None) -> None:
+def _say_and_wait(seconds: float | None, *lines: str) -> None:
+    """Waits until Ctrl-C, which may come as soon as the last line was read."""
     with suppress(KeyboardInterrupt):
+        _say(*lines)
         threading.Event().wait(seconds)

@@ -8,7 +8,6 @@ the other end is closed; a run that is going on then is interrupted, as Dagster 
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import resource
@@ -17,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
@@ -32,7 +32,6 @@ from lakehouse.components.run_processes import let_go
 from lakehouse.garbage import collect_garbage_rarely
 from lakehouse.local_dagster.instance import event_log_kept_open
 
-_log = logging.getLogger(__name__)
 DONE, LAST = "done", "last"
 """The answers: the run is over, and it takes another; or it ends."""
 _CANCELED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
@@ -79,11 +78,10 @@ def _execute(instance: dg.DagsterInstance, run_id: str) -> bool:
     process = os.getpid()
     with capture_interrupts(), _cancelable(instance, run_id):
         instance.report_engine_event(f"Given to process {process}.", run, EngineEventData.in_process(process))
-        try:
+        # An error of Dagster's own, which the run has reported, ends this process.
+        with suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
             for _ in core_execute_run(recon_job_from_origin(run.job_code_origin), run, instance, inject_env_vars=False):
                 pass
-        except (Exception, KeyboardInterrupt, DagsterExecutionInterruptedError):
-            _log.debug("run %s ended by an error that it has reported", run_id, exc_info=True)
     let_go()
     run = instance.get_run_by_id(run_id)
     return run is not None and run.is_success
@@ -112,6 +110,11 @@ def _cancelable(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
 
 def _memory_mib() -> float:
     """The most memory that this process has taken."""
+    # Not by getrusage on Linux: it counts what the process had taken that started this one.
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most / (2**20 if sys.platform == "darwin" else 2**10)
 

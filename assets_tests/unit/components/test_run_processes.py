@@ -1,5 +1,7 @@
 """A run whose process was killed is recognized, by whichever process looks, and no other run is."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -93,3 +95,11 @@ def test_the_executor_holds_the_lock_of_its_run(instance: dg.DagsterInstance) ->
     """The executor of the process that Dagster starts for a run, not the one of `execute_in_process`."""
     result = dg.execute_job(dg.reconstructable(some_job), instance)
     assert result.success
+
+
+def test_the_memory_of_a_run_s_process_is_its_own() -> None:
+    """Linux tells a process that it has taken what the one had that started it."""
+    asked = "from lakehouse.local_dagster.run_worker import _memory_mib; print(_memory_mib())"
+    large = "import subprocess, sys; taken = b'1' * 900_000_000; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    answer = subprocess.run([sys.executable, "-c", large, asked], capture_output=True, text=True, check=True)
+    assert 50 < float(answer.stdout) < 700
