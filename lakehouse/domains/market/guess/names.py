@@ -151,7 +151,8 @@ def _symbol_place(alike: Sequence[list[str]]) -> int | None:
     words = [
         place
         for place in range(len(alike[0]) - 1)
-        if all(_WORD.fullmatch(each[place]) and each[place].lower() not in _GENERIC for each in alike)
+        if all(_WORD.fullmatch(each[place]) for each in alike)
+        and not all(each[place].lower() in _GENERIC for each in alike)
     ]
     differing = [place for place in words if len({each[place] for each in alike}) > 1]
     capital = [place for place in words if all(each[place].upper() == each[place] for each in alike)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lakehouse.domains.market.guess.names import guess_names, without_date
@@ -24,6 +24,7 @@ DAYS = st.lists(
 )
 
 
+@example("bars_5min/{symbol}-{day}.json", "%Y-%m-%d", ["A", "EOD"], [date(2000, 1, 13), date(2000, 1, 14)])
 @given(layout=st.sampled_from(LAYOUTS), form=st.sampled_from(FORMATS), symbols=SYMBOLS, days=DAYS)
 def test_guess_names__finds_day_and_symbol(layout: str, form: str, symbols: list[str], days: list[date]) -> None:
     written = {
