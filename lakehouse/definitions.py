@@ -11,8 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext as Context
-from dagster._core.definitions.definitions_load_context import DefinitionsLoadType
+from dagster._core.definitions.definitions_load_context import DefinitionsLoadContext, DefinitionsLoadType
 from dagster_shared.record import replace
 
 from lakehouse import defs as own
@@ -26,8 +25,6 @@ from lakehouse.settings import PROJECT_ROOT, is_clone, settings
 # Dagster warns about its own use of a beta parameter when it merges asset checks; we can't avoid that here.
 warnings.filterwarnings("ignore", category=dg.BetaWarning, message=".*execution_type.*")
 _USERS_PACKAGE = "lakehouse_users_defs"
-
-
 _present: Kept[dg.Definitions] = Kept()
 
 
@@ -36,7 +33,8 @@ def defs() -> dg.Definitions:
     """The code location's definitions. In a clone Dagster's UI documents the types of components, too; a process that
     executes runs has no use for them, and keeps its definitions from run to run.
     """
-    is_for_runs = Context.is_set() and Context.get().load_type == DefinitionsLoadType.RECONSTRUCTION
+    context = DefinitionsLoadContext.get() if DefinitionsLoadContext.is_set() else None
+    is_for_runs = context is not None and context.load_type == DefinitionsLoadType.RECONSTRUCTION
     return present_definitions() if is_for_runs else assembled(with_types=is_clone())
 
 

@@ -43,11 +43,7 @@ def described(calendar: str, zone: str, names: str | None) -> BarSource:
                 "calendar": {"code": calendar},
                 "first_session": FIRST + timedelta(days=20),
                 "bars": {
-                    "objects": {
-                        "pattern": r"(?P<date>\d{4}-\d{2}-\d{2})/(?P<symbol>\w+)\.csv",
-                        "holds": "day",
-                        **clock,
-                    },
+                    "objects": {"pattern": PATTERN, "holds": "day", **clock},
                     "format": "csv",
                     "time": {"columns": ["time"], "format": "%Y-%m-%d %H:%M", "zone": zone, "label": "start"},
                     "interval": "1min",
@@ -62,7 +58,7 @@ def described(calendar: str, zone: str, names: str | None) -> BarSource:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two objects of each day, also of days without trading, and a file that is none."""
+    """Two objects of each day, also of days without trading, and a file that no pattern takes."""
     folder = tmp_path_factory.mktemp("vendor")
     for day in DAYS:
         (folder / str(day)).mkdir()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 _kept: list[IO[str]] = []
-"""The locks that this process holds until it ends, or lets them go."""
+"""The locks that this process holds until it ends, or releases them."""
 
 
 def _lock_file(instance: dg.DagsterInstance, run_id: str) -> Path:
@@ -64,15 +64,15 @@ def running_here(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
         path.unlink()
 
 
-def let_go() -> None:
-    """Releases the locks of the runs that this process has executed and ended: it will execute others."""
+def release_locks() -> None:
+    """Releases the locks of the runs that this process has ended, since it executes others."""
     while _kept:
         with _kept.pop() as file:
             Path(file.name).unlink(missing_ok=True)
 
 
-def dead_process_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
-    """What is to be said of a run whose process has ended without ending it; None if it goes on, or was never begun."""
+def why_dead(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """The reason why a run is dead: its process has ended without ending it. None if it goes on, or hasn't begun."""
     holder = _last_holder(_lock_file(instance, run_id))
     return _ended(holder) if holder else None
 
@@ -97,8 +97,8 @@ def _ended(holder: str) -> str:
 
 
 class _LockingExecutor(dg.Executor):
-    """Wraps another executor and holds the run's lock until the process ends or lets it go, since a run continues for a
-    moment after its last step.
+    """Wraps another executor and holds the run's lock until the process ends or releases it, since a run continues for
+    a moment after its last step.
     """
 
     def __init__(self, executor: dg.Executor) -> None:

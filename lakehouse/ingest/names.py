@@ -105,15 +105,15 @@ class Objects(Strict):
         # strptime and \d take the digits of any script, and an hour may be 99.
         if not (values["date"].isascii() and hour.isascii() and hour.isdecimal() and int(hour) < 24):
             return None
-        day = _day(values["date"], self.date_format)
+        day = day_in(values["date"], self.date_format)
         if day is None:
             return None
         return ObjectName(day, day, int(hour) if self.holds == "hour" else None, values)
 
 
 @lru_cache(maxsize=4096)
-def _day(text: str, date_format: str) -> date | None:
-    """The day that a text names; None if there is none. Kept, since the objects of a day name it again and again."""
+def day_in(text: str, date_format: str) -> date | None:
+    """The day that a text says in a strptime format; None for any other text. Kept for the day's other objects."""
     try:
         return datetime.strptime(text, date_format).date()
     except ValueError:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from lakehouse.ingest.ledger import failed_objects
 from lakehouse.ingest.listing import Listing, listing_schema
-from lakehouse.ingest.names import Objects
+from lakehouse.ingest.names import Objects, day_in
 from lakehouse.ingest.object_source import ObjectSource
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ class DayFolders:
 
     def day_of(self, name: str) -> date | None:
         """The day of a folder; None if it is another folder."""
-        try:
-            return datetime.strptime(name, self.date_format).date()
-        except ValueError:
-            return None
+        return day_in(name, self.date_format)
 
 
 def day_folders(objects: Objects) -> DayFolders | None:

@@ -28,7 +28,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._serdes import ConfigurableClassData, serialize_value
 
 import lakehouse
-from lakehouse.components.run_processes import dead_process_of
+from lakehouse.components.run_processes import why_dead
 from lakehouse.local_dagster import run_worker
 from lakehouse.settings import beside_package, settings
 
@@ -51,7 +51,7 @@ class _Worker:
     def give(self, run_id: str) -> bool:
         """Gives it a run; False if it has ended."""
         try:
-            self.channel.sendall(f"{run_id}\n".encode())
+            _send(self.channel, run_id)
         except OSError:
             return False
         self.run_id = run_id
@@ -100,6 +100,8 @@ class RunLauncher(dg.DefaultRunLauncher):
 
     def _start(self, project: int, run_id: str) -> None:
         ours, theirs = socket.socketpair()
+        # Before there is a process: if it ends before it has read the run, `_attend` fails the run all the same.
+        _send(ours, run_id)
         with theirs:
             process = subprocess.Popen(
                 [
@@ -112,8 +114,7 @@ class RunLauncher(dg.DefaultRunLauncher):
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
-        worker = _Worker(process, ours, project)
-        worker.give(run_id)
+        worker = _Worker(process, ours, project, run_id)
         self._workers.append(worker)
         threading.Thread(target=self._attend, args=(worker,), name=f"run worker {process.pid}", daemon=True).start()
 
@@ -157,8 +158,12 @@ class RunLauncher(dg.DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """FAILED if the run's process has ended. A run without a lock file counts as running."""
-        found = dead_process_of(self._instance, run.run_id)
-        return CheckRunHealthResult(WorkerStatus.FAILED, found) if found else _RUNNING
+        reason = why_dead(self._instance, run.run_id)
+        return CheckRunHealthResult(WorkerStatus.FAILED, reason) if reason else _RUNNING
+
+
+def _send(channel: socket.socket, run_id: str) -> None:
+    channel.sendall(f"{run_id}\n".encode())
 
 
 _RUNNING = CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -178,7 +183,9 @@ def _is_ours(run: dg.DagsterRun) -> bool:
 
 
 def _project_files() -> int:
-    """A digest of the names, sizes and times of the files that definitions and runs are made of."""
+    """A digest of the names, sizes and times of the files that definitions and runs are made of: to read them all takes
+    ten times as long.
+    """
     own = settings().own_defs
     roots = [Path(lakehouse.__file__).parent, beside_package("dbt_project"), *([own] if own else [])]
     return hash(tuple(known for root in roots for known in sorted(_files_below(root))))

@@ -28,7 +28,7 @@ from dagster._utils import send_interrupt
 from dagster._utils.hosted_user_process import recon_job_from_origin
 from dagster._utils.interrupts import capture_interrupts
 
-from lakehouse.components.run_processes import let_go
+from lakehouse.components.run_processes import release_locks
 from lakehouse.garbage import collect_garbage_rarely
 from lakehouse.local_dagster.instance import event_log_kept_open
 
@@ -82,7 +82,7 @@ def _execute(instance: dg.DagsterInstance, run_id: str) -> bool:
         with suppress(KeyboardInterrupt, DagsterExecutionInterruptedError):
             for _ in core_execute_run(recon_job_from_origin(run.job_code_origin), run, instance, inject_env_vars=False):
                 pass
-    let_go()
+    release_locks()
     run = instance.get_run_by_id(run_id)
     return run is not None and run.is_success
 
