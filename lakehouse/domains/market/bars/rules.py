@@ -50,12 +50,23 @@ TRADED = "coalesce(volume > 0, true)"
 
 DAILY_KEY = ("instrument_id", "currency", "session")
 
-OF_TRADED_BARS = """
+_IN_TIME = """
+    list_sort(list({'at': start_at, 'volume': volume, 'turnover': close * volume, 'by_vwap': vwap * volume}))
+"""
+"""The terms of sums over bars, in the order of time (SQL). Sorted once for all of them: an aggregate with an ORDER BY
+of its own sorts for itself, which was three quarters of the time of daily bars.
+"""
+
+
+def _summed(term: str, by: str = "sum") -> str:
+    """The SQL for the sum of a term of `_IN_TIME` by an aggregate; NULL if no bar has the term."""
+    return f"list_aggregate([bar.{term} for bar in {_IN_TIME}], '{by}')"
+
+
+OF_TRADED_BARS = f"""
     arg_min(open, start_at) AS open, max(high) AS high, min(low) AS low, arg_max(close, start_at) AS close,
-    fsum(volume ORDER BY start_at) AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
-    CASE WHEN count(vwap) = count(*) THEN
-        sum(vwap * volume ORDER BY start_at) / fsum(volume ORDER BY start_at)
-    END AS vwap
+    {_summed("volume", "fsum")} AS volume, TRY_CAST(sum(trades) AS BIGINT) AS trades,
+    CASE WHEN count(vwap) = count(*) THEN {_summed("by_vwap")} / {_summed("volume", "fsum")} END AS vwap
 """
 """What several traded bars of an instrument are together (SQL)."""
 
@@ -112,7 +123,7 @@ def daily(bars_relation: str, completeness: str, time_zone: str, *, by_market: b
             arg_max_null(symbol, start_at) AS symbol, arg_max_null(name, start_at) AS name,
             arg_max_null(instrument_type, start_at) AS instrument_type,
             currency, session, {OF_TRADED_BARS},
-            sum(close * volume ORDER BY start_at) AS turnover,
+            {_summed("turnover")} AS turnover,
             count(*) AS bar_count, min(start_at) AS first_bar_at, max(start_at) AS last_bar_at{mic},
             timezone('{time_zone}', max(published_at) FILTER (is_adjusted))::DATE AS adjusted_as_of,
             CASE WHEN any_value(is_complete) AND ({silent}) THEN NULL ELSE any_value(is_complete) END AS is_complete
