@@ -84,15 +84,24 @@ def test_a_log_opens_each_file_once_and_asks_once_for_a_table(instance: dg.Dagst
     log = instance.event_log_storage
     assert isinstance(log, EventLog)
     opened: list[str] = []
+    asked: list[str] = []
 
     def connected(connection: sqlite3.Connection, _: object) -> None:
         opened.append(next(Path(path).stem for _, name, path in connection.execute("PRAGMA database_list")))
 
+    def executed(_: object, __: object, statement: str, *___: object) -> None:
+        if 'table_xinfo("asset_keys")' in statement:
+            asked.append(statement)
+
     sa.event.listen(sa.pool.QueuePool, "connect", connected)
+    sa.event.listen(sa.Engine, "before_cursor_execute", executed)
     try:
         run_id = run(instance, "2024-03-04", "2024-03-08")
     finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", executed)
         sa.event.remove(sa.pool.QueuePool, "connect", connected)
+    # Of five materializations and as many planned ones the first asks, by two statements of SQLAlchemy's.
+    assert len(asked) == 2
     # Dagster makes a file's tables, and looks for one, beside a connection that is in use.
     assert opened.count(run_id) <= 2
     assert opened.count("index") <= 2
