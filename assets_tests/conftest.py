@@ -31,6 +31,7 @@ from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.s3 import S3Server
 from assets_tests.support.soak import soak_count
 from assets_tests.support.worker_groups import FileGroupScheduling, place_of
+from lakehouse.garbage import collect_garbage_rarely
 from lakehouse.servers.postgres import Database
 
 AnyServer = TypeVar("AnyServer", bound=S3Server | NatsServer | EmbeddedPostgres | DebianPostgres)
@@ -53,6 +54,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if "CI" in os.environ else "dev")
 
 change_environment_in_place()
+# As the program does: a worker has millions of objects that stay, and scans them for a tenth of its time otherwise.
+collect_garbage_rarely()
 
 # Typer makes the program's commands of their functions for every call in a test.
 typer.testing._get_command = cache(typer.testing._get_command)
