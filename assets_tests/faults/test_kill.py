@@ -13,8 +13,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from assets_tests.support.processes import WORKERS
 from assets_tests.support.soak import SOAKS, soak_count
-from assets_tests.support.writers import WORKERS, load_and_die
+from assets_tests.support.writers import load_and_die
 from lakehouse.api import Lake
 from lakehouse.simulators.exchange import Exchange
 

@@ -18,11 +18,11 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from assets_tests.support.processes import WORKERS
 from assets_tests.support.servers.process import MissingBinary
 from assets_tests.support.servers.ray_cluster import RayCluster
 from assets_tests.support.soak import ONLY_IN_A_SOAK, soak_count
 from assets_tests.support.taken import rows_of, take_in_process
-from assets_tests.support.writers import WORKERS
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.settings import settings

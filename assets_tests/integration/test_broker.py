@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ import polars as pl
 import pytest
 
 from assets_tests.support.patience import PATIENCE_S
+from assets_tests.support.processes import WORKERS
 from assets_tests.support.pushed_quotes import (
     EPOCH,
     STREAM,
@@ -43,11 +43,6 @@ from lakehouse.domains.market.quotes.store import QuoteLog
 from lakehouse.errors import SourceError
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_source import RandomQuotes
-
-WORKERS = multiprocessing.get_context("forkserver")
-WORKERS.set_forkserver_preload(
-    ["assets_tests.integration.test_broker", "deltalake", "duckdb", "pyarrow", "stdnum.isin"]
-)
 
 
 @pytest.fixture

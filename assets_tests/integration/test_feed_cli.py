@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 from assets_tests.support.feed_lake import SOURCE, FeedLake, said
 from assets_tests.support.lakes import Lakehouse
 from lakehouse.derive.rebuild import rebuild
+from lakehouse.domains.market.quotes.batch import PollError, QuoteBatch
 from lakehouse.domains.market.quotes.feed import WINDOWS
-from lakehouse.domains.market.quotes.poller import PollError, QuoteBatch
 from lakehouse.domains.market.quotes.status import feed_status
 
 OPENS = datetime(2026, 3, 2, 23, 50, tzinfo=UTC)

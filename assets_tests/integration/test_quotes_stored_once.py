@@ -5,7 +5,6 @@ quarantine once.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 
 from assets_tests.support.feed_lake import TOKEN, FeedLake, polled, said
 from assets_tests.support.patience import PATIENCE_S
+from assets_tests.support.processes import WORKERS
 from lakehouse.api import Lake
 from lakehouse.derive.incremental import DeriveResult
 from lakehouse.domains.market.quotes.live import LiveWindows
@@ -31,10 +31,6 @@ from lakehouse.simulators.quote_source import RandomQuotes
 
 START = datetime(2021, 3, 1, 15, 0, tzinfo=UTC)
 OTHER_PRICE = "a quote with this update time is stored already, with another price"
-WORKERS = multiprocessing.get_context("forkserver")
-WORKERS.set_forkserver_preload(
-    ["assets_tests.integration.test_quotes_stored_once", "deltalake", "duckdb", "polars", "pyarrow"]
-)
 
 
 def quote(symbol: str, seconds: float, price: object = 1.0, /, **members: object) -> Heard:

@@ -35,8 +35,8 @@ from assets_tests.support.window_reference import Measures, Place, closed_window
 from lakehouse.api import Lake
 from lakehouse.cli.app import app
 from lakehouse.cli.watch import drawn, run_watch
+from lakehouse.domains.market.quotes.batch import PollError, QuoteBatch
 from lakehouse.domains.market.quotes.monitor import HISTORY_ENDS, FeedView, View
-from lakehouse.domains.market.quotes.poller import PollError, QuoteBatch
 from lakehouse.errors import LakeUnavailable
 from lakehouse.settings import settings
 

@@ -23,12 +23,13 @@ from assets_tests.support.window_reference import Told
 from lakehouse.api import Lake
 from lakehouse.catalog import feed_named
 from lakehouse.derive.incremental import DeriveResult
+from lakehouse.domains.market.quotes.batch import QuoteBatch
 from lakehouse.domains.market.quotes.config import FeedConfig
 from lakehouse.domains.market.quotes.derive import derive_windows
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, WINDOWS, Feed
 from lakehouse.domains.market.quotes.live import LiveWindows
 from lakehouse.domains.market.quotes.parse import Heard
-from lakehouse.domains.market.quotes.poller import Poller, QuoteBatch
+from lakehouse.domains.market.quotes.poller import Poller
 from lakehouse.domains.market.quotes.resolve import feed_of
 from lakehouse.domains.market.quotes.store import QuoteLog, Stored
 from lakehouse.settings import settings

@@ -6,7 +6,6 @@ the tests.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -19,16 +18,12 @@ from typing import Any
 import deltalake
 
 from assets_tests.support.patience import PATIENCE_S
+from assets_tests.support.processes import WORKERS
 from lakehouse.api import Lake
 from lakehouse.catalog import source_named
 from lakehouse.domains.market.bars.derive import derive_bars, derive_daily_bars
 from lakehouse.ingest.load import LoadResult, load
 from lakehouse.settings import settings
-
-WORKERS = multiprocessing.get_context("forkserver")
-WORKERS.set_forkserver_preload(
-    ["assets_tests.support.writers", "deltalake", "duckdb", "obstore", "polars", "pyarrow", "pycountry", "stdnum.isin"]
-)
 
 
 def load_and_derive(sessions: list[date]) -> LoadResult:

@@ -3,7 +3,7 @@
 Belongs here: the formats and the layout of tables. Values that a format doesn't support belong in `result_values`;
 errors that end the command in `explained`.
 
-Results of any size are streamed in Arrow batches: writing 20 million rows takes the memory of one batch. A table's
+Results of any size are streamed in batches: writing 20 million rows takes the memory of one batch. A table's
 columns are as wide as their values in the first batch; a wider value of a later batch widens its own line only, as in
 psql with FETCH_COUNT.
 """
@@ -289,9 +289,10 @@ def _with_gaps(columns: Sequence[_Column], shown: set[int], width: int) -> tuple
 def _texts(relation: duckdb.DuckDBPyRelation) -> Iterator[list[tuple[str, ...]]]:
     """The rows as printable text, batch by batch."""
     columns = ", ".join(f"#{number}::VARCHAR AS c{number}" for number in range(1, len(relation.columns) + 1))
-    for batch in relation.project(columns).to_arrow_reader(BATCH_ROWS):
-        texts = [["NULL" if text is None else printable(text) for text in column.to_pylist()] for column in batch]
-        yield list(zip(*texts, strict=True))
+    texts = relation.project(columns)
+    # Not as Arrow batches: pyarrow's import takes longer than a query.
+    while rows := texts.fetchmany(BATCH_ROWS):
+        yield [tuple("NULL" if text is None else printable(text) for text in row) for row in rows]
 
 
 def _columns(relation: duckdb.DuckDBPyRelation, rows: Sequence[tuple[str, ...]]) -> list[_Column]:

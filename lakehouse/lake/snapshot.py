@@ -21,7 +21,7 @@ from lakehouse.lake.marks import ABOUT_ROWS, VOID, marks
 from lakehouse.lake.parquet import version_of
 from lakehouse.lake.sql import Partitions, Query, literal, predicate
 from lakehouse.lake.stored_table import StoredTable
-from lakehouse.lake.types import name_of
+from lakehouse.lake.types import delta_text, name_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -74,15 +74,13 @@ class Snapshot:
         """The differences of the stored columns and partitions from the contract, in words."""
         if self.delta is None:
             return []
-        # Not by pyarrow, whose import takes longer than a query.
-        import polars as pl
-
         contract = self.table.contract
-        stored = pl.Schema(self.delta.schema().to_arrow())
+        # Not by pyarrow or Polars, whose imports take longer than a query.
+        stored = {field.name: delta_text(field.type) for field in self.delta.schema().fields}
         found = [
             f"{column.name} is stored as {name_of(stored[column.name])}, not as {column.type}"
             for column in contract.columns
-            if column.name in stored and stored[column.name] != column.type.polars
+            if column.name in stored and stored[column.name] != column.type.delta
         ]
         parts = self.delta.metadata().partition_columns
         if parts != list(contract.partition_by):

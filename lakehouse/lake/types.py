@@ -1,5 +1,5 @@
 """Column types: a contract writes `decimal(18,4)` or `list<struct<part date, rows bigint>>`, and this module parses it
-into one `ColumnType` that names the same type in Arrow, DuckDB and Polars.
+into one `ColumnType` that names the same type in Arrow, Delta, DuckDB and Polars.
 
 `json` is stored as text. What a type asks of a value beyond its storage (finite numbers, valid JSON) is a DuckDB
 predicate here; presence and the rules of a table belong to `contract`.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+    from deltalake.schema import DataType
 
 MAX_PRECISION = 38
 """Digits of a decimal that Arrow, DuckDB, Polars and Delta can all hold."""
@@ -32,6 +33,8 @@ _DUCKDB = {
     "json": "VARCHAR",
     "binary": "BLOB",
 }
+_DELTA = {"bigint": "long", "json": "string"}
+"""Where Delta has another word for a simple type."""
 _TOKEN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*|[0-9]+|[<>(),])")
 _NAME = re.compile(r"[A-Za-z_]")
 
@@ -85,6 +88,15 @@ class ColumnType:
             "json": pa.string(),
             "binary": pa.binary(),
         }[self.kind]
+
+    @cached_property
+    def delta(self) -> str:
+        """What `delta_text` says of a column that is stored with this type."""
+        if self.element is not None:
+            return f"array<{self.element.delta}>"
+        if self.fields:
+            return f"struct<{', '.join(f'{name} {kind.delta}' for name, kind in self.fields)}>"
+        return _DELTA.get(self.kind, str(self))
 
     @cached_property
     def duckdb(self) -> str:
@@ -142,9 +154,24 @@ class ColumnType:
         return found
 
 
-def name_of(stored: pl.DataType) -> str:
-    """The simple type that a stored column has, as a contract writes it; Polars' name of any other type."""
-    return next((name for name in SIMPLE_TYPES if parse_type(name).polars == stored), str(stored))
+def delta_text(stored: DataType) -> str:
+    """A stored type in Delta's words: `long`, `decimal(18,4)`, `array<struct<part date, rows long>>`."""
+    from deltalake.schema import ArrayType, MapType, PrimitiveType, StructType
+
+    if isinstance(stored, PrimitiveType):
+        return stored.type
+    if isinstance(stored, ArrayType):
+        return f"array<{delta_text(stored.element_type)}>"
+    if isinstance(stored, StructType):
+        return f"struct<{', '.join(f'{field.name} {delta_text(field.type)}' for field in stored.fields)}>"
+    if isinstance(stored, MapType):
+        return f"map<{delta_text(stored.key_type)}, {delta_text(stored.value_type)}>"
+    return "variant"
+
+
+def name_of(stored: str) -> str:
+    """The simple type of a stored column, as a contract writes it; Delta's words for any other type."""
+    return next((name for name in SIMPLE_TYPES if parse_type(name).delta == stored), stored)
 
 
 @cache

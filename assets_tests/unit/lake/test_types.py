@@ -11,6 +11,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
+from deltalake import Schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -20,7 +21,7 @@ from assets_tests.support.typed_values import TYPES, contract_with, table_of, ty
 from lakehouse.lake.contract import Contract
 from lakehouse.lake.engine import connect
 from lakehouse.lake.maintenance import maintain_table
-from lakehouse.lake.types import parse_type
+from lakehouse.lake.types import delta_text, name_of, parse_type
 from lakehouse.lake.validation import broken_rules, predicates_of
 
 PARTS = "list<struct<part date, rows bigint, digest string, object_version string>>"
@@ -63,9 +64,25 @@ def test_parse_type__reads_what_str_writes(text: str) -> None:
     assert str(kind) == text
     assert parse_type(f" {text.replace('<', ' < ').replace(',', ' ,')} ") == kind
     assert pl.Schema(pa.schema([("a", kind.arrow)]))["a"] == kind.polars
+    assert delta_text(Schema.from_arrow(pa.schema([("a", kind.arrow)])).fields[0].type) == kind.delta
     with connect("") as connection:
         relation = connection.sql(f"SELECT NULL::{kind.duckdb} AS a WHERE false")
         assert relation.to_arrow_table().schema.field("a").type.equals(kind.arrow)
+
+
+@pytest.mark.parametrize(
+    ("arrow", "said"),
+    [
+        (pa.int64(), "bigint"),
+        (pa.string(), "string"),
+        (pa.int16(), "short"),
+        (pa.timestamp("us"), "timestamp_ntz"),
+        (pa.decimal128(9, 2), "decimal(9,2)"),
+        (pa.map_(pa.string(), pa.list_(pa.float32())), "map<string, array<float>>"),
+    ],
+)
+def test_name_of__names_types_that_no_contract_has(arrow: pa.DataType, said: str) -> None:
+    assert name_of(delta_text(Schema.from_arrow(pa.schema([("a", arrow)])).fields[0].type)) == said
 
 
 NOT_TYPES = """text|decimal|decimal(39,2)|decimal(0,0)|decimal(4,5)|decimal(4,-1)|decimal(4)|list<>

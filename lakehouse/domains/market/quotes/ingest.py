@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 
+from lakehouse.domains.market.quotes.batch import QuoteBatch
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.live import LiveWindows
-from lakehouse.domains.market.quotes.poller import QuoteBatch
 from lakehouse.domains.market.quotes.store import QuoteLog
 from lakehouse.lake.lake import Lake
 from lakehouse.progress import Progress

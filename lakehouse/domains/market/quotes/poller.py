@@ -13,9 +13,8 @@ import random
 import time
 from codecs import BOM_UTF8
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 # Imported here, so that the main thread loads it: once the thread that did has ended, its allocator (mimalloc 3.3)
@@ -23,6 +22,7 @@ from urllib.parse import quote
 from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 
+from lakehouse.domains.market.quotes.batch import PollError, QuoteBatch
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.parse import Heard, RepeatedMember, json_document, member_at
 from lakehouse.errors import SourceError
@@ -38,32 +38,6 @@ _MOST_QUOTED = 300
 
 Symbols = tuple[str, ...]
 """The symbols that one request asks for."""
-
-
-@dataclass(frozen=True)
-class PollError:
-    """An attempt that returned no quote. `kind`: passing, permanent, quota, or unfinished (the slot was over)."""
-
-    symbol: str
-    slot_at: datetime
-    attempt: int
-    kind: Literal["passing", "permanent", "quota", "unfinished"]
-    error: str
-    occurred_at: datetime
-
-
-@dataclass
-class QuoteBatch:
-    """The answers and errors received since the last `take`."""
-
-    heard: list[Heard] = field(default_factory=list)
-    errors: list[PollError] = field(default_factory=list)
-
-    def take(self) -> QuoteBatch:
-        """Returns the contents and empties the batch."""
-        taken = QuoteBatch(self.heard, self.errors)
-        self.heard, self.errors = [], []
-        return taken
 
 
 class Poller:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from lakehouse.domains.market.quotes.batch import QuoteBatch
 from lakehouse.domains.market.quotes.clock import slot_after, until
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.ingest import Intake, Round, Totals, now
-from lakehouse.domains.market.quotes.poller import Poller, QuoteBatch
+from lakehouse.domains.market.quotes.poller import Poller
 from lakehouse.errors import LakehouseError, LakeUnavailable
 from lakehouse.lake.lake import Lake
 

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.domains.market.quotes.batch import PollError, QuoteBatch
 from lakehouse.domains.market.quotes.feed import ERRORS, QUOTES, Feed
 from lakehouse.domains.market.quotes.parse import Heard, quote_rows, refused
-from lakehouse.domains.market.quotes.poller import PollError, QuoteBatch
 from lakehouse.ingest.load import append_new_objects
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot

@@ -24,7 +24,8 @@ import pytest
 from assets_tests.support.feed_lake import SOURCE, TOKEN, FeedLake, polled
 from assets_tests.support.scripted_vendor import Vendor, running
 from lakehouse.catalog import feed_named
-from lakehouse.domains.market.quotes.poller import Poller, PollError, QuoteBatch
+from lakehouse.domains.market.quotes.batch import PollError, QuoteBatch
+from lakehouse.domains.market.quotes.poller import Poller
 from lakehouse.errors import SourceError
 from lakehouse.settings import settings
 from lakehouse.simulators.quote_faults import FAULTS, TRUE_QUOTES

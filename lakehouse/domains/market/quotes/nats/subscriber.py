@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from lakehouse.domains.market.quotes.batch import QuoteBatch
 from lakehouse.domains.market.quotes.feed import Feed
 from lakehouse.domains.market.quotes.nats.address import BrokerAddress
 from lakehouse.domains.market.quotes.nats.consumer import consumer_made
 from lakehouse.domains.market.quotes.parse import Heard, RepeatedMember, json_document
-from lakehouse.domains.market.quotes.poller import QuoteBatch
 from lakehouse.errors import SourceError
 
 if TYPE_CHECKING:
