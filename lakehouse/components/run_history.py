@@ -119,7 +119,7 @@ class EventLog(SqliteEventLogStorage):
         return True
 
     def _has_asset_key_col_on_connection(self, conn: sa.Connection, column_name: str) -> bool:
-        """Whether the table of assets has a column. Cached for the same reason, a tenth of what an event takes."""
+        """Whether the table of assets has a column. Cached, too: it took a tenth of an event's time."""
         if column_name not in self._columns:
             if not super()._has_asset_key_col_on_connection(conn, column_name):
                 return False

@@ -81,7 +81,7 @@ def test_parse_type__reads_what_str_writes(text: str) -> None:
         (pa.map_(pa.string(), pa.list_(pa.float32())), "map<string, array<float>>"),
     ],
 )
-def test_name_of__names_types_that_no_contract_has(arrow: pa.DataType, said: str) -> None:
+def test_name_of__names_whatever_is_stored(arrow: pa.DataType, said: str) -> None:
     assert name_of(delta_text(Schema.from_arrow(pa.schema([("a", arrow)])).fields[0].type)) == said
 
 

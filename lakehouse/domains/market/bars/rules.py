@@ -53,8 +53,8 @@ DAILY_KEY = ("instrument_id", "currency", "session")
 _IN_TIME = """
     list_sort(list({'at': start_at, 'volume': volume, 'turnover': close * volume, 'by_vwap': vwap * volume}))
 """
-"""The terms of sums over bars, in the order of time (SQL). Sorted once for all of them: an aggregate with an ORDER BY
-of its own sorts for itself, which was three quarters of the time of daily bars.
+"""The terms of sums over bars, in the order of time (SQL). They are sorted once for all sums: an ORDER BY in each
+aggregate sorts for each, which was three quarters of the time of daily bars.
 """
 
 
