@@ -28,7 +28,7 @@ demo: install ## simulates vendors, runs the whole pipeline on them, and prints 
 dev: install ## Dagster's UI on http://127.0.0.1:3000, daemon and sensors running
 	@$(BIN)/lakehouse dev
 
-# Lint and types take one core while the tests wait for their workers: mypy alone takes half a minute in a fresh clone.
+# Lint and types take one core while the tests wait for their workers.
 test: install-dev ## lint, types and every test
 	@$(MAKE) --jobs=2 check test-all
 
@@ -51,10 +51,10 @@ soak: install-dev ## all kills, mutations, properties and large loads
 bench: install-dev ## measures the figures of docs/performance.md again
 	$(BIN)/python benchmarks/run.py --write $(BENCH)
 
-check: install-dev ## ruff, mypy and the direction of imports
+check: install-dev ## ruff, pyrefly and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/pyrefly check
 	$(BIN)/lint-imports
 
 # docs/reference, written from the code; a test fails while it says something else.

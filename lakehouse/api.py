@@ -177,7 +177,7 @@ class Lake(kernel.Lake):
         `lakehouse.domains.market.prices.daily_bars`).
         """
         wanted = {"symbols": symbols, "start": start, "end": end, "as_of": as_of}
-        return daily_bars(self, source, adjusted=adjusted, convention=convention, **wanted)  # type: ignore[arg-type]
+        return daily_bars(self, source, adjusted=adjusted, convention=convention, **wanted)
 
     def bars(
         self,

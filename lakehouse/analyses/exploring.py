@@ -134,8 +134,7 @@ def _first_change(whole: pl.DataFrame, cut: pl.DataFrame) -> date | None:
 
     both = cut.join(whole, on="date", how="left", suffix="_whole")
     differs = both.filter(~pl.col("value").eq_missing(pl.col("value_whole")))
-    first: date | None = differs["date"].min() if differs.height else None  # type: ignore[assignment]
-    return first
+    return min(differs["date"], default=None)
 
 
 def _last(series: pl.DataFrame) -> Any:

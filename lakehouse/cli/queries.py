@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
@@ -82,10 +82,10 @@ def _answer(
             Lake.open(settings(), role=role) if role is not None else Lake.open(settings(), as_of=as_of, locked=locked)
         )
         try:
-            with (
-                for_whole_process(lake.limits) as lake.limits,
-                lake.limits.explained() if lake.limits else nullcontext(),
-            ):
+            with ExitStack() as bounds:
+                if lake.limits is not None:
+                    lake.limits = bounds.enter_context(for_whole_process(lake.limits))
+                    bounds.enter_context(lake.limits.explained())
                 print_result(console, lake.sql(query), output_format, output)
         except BrokenPipeError:
             end_quietly()

@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import duckdb
+    import duckdb.sqltypes
     import polars as pl
     import pyarrow as pa
 

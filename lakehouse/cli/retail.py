@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -40,7 +40,7 @@ def seed(
         if not folder.is_dir():
             raise SourceError(f"{folder} is not a folder: name one with YYYY-MM-DD.csv[.gz] or PDF files by --from")
         descriptions().require("retail", "source", descriptions().found)
-        config: RetailConfig = descriptions().found["retail"][1]  # type: ignore[assignment]
+        config = cast("RetailConfig", descriptions().found["retail"][1])
         lines, documents = daily_files(config, folder), sorted(folder.glob("*.[pP][dD][fF]"))
         if not lines and not documents:
             raise SourceError(f"{folder} has neither daily files, such as 2010-12-01.csv, nor PDF files")

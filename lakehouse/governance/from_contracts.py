@@ -31,14 +31,12 @@ def lineage_of_contracts(tables: Sequence[DescribedTable]) -> Lineage:
     for table in tables:
         if table.contract is None:
             continue
-        of_table = _of_table(table, table.contract, contracts, known)
-        for column in table.contract.columns:
-            name = ColumnName(table.sql_name, column.name)
-            inputs = of_table.get(column.name)
+        unnamed: Inputs = dict.fromkeys(table.contract.column_names)
+        for column, inputs in (unnamed | _of_table(table, table.contract, contracts, known)).items():
+            name = ColumnName(table.sql_name, column)
             found[name] = inputs or ()
             if inputs is None:
                 undeclared.add(name)
-        found |= {ColumnName(table.sql_name, name): inputs for name, inputs in of_table.items()}  # type: ignore[misc]
     return Lineage(found, frozenset(undeclared))
 
 

@@ -98,7 +98,7 @@ class Bucket(ObjectSource):
             found = obstore.get(self._store, path)
             if tag is not None and found.meta["e_tag"] != tag:
                 raise ObjectReplaced(f"{self.url}: object {path} was replaced while it was read")
-            return spooled(bytes(piece) for piece in found.stream())
+            return spooled(found.stream())
         except FileNotFoundError as error:
             if _code(error) in _OF_THE_STORE:
                 raise SourceUnavailable(f"{self.url}: object {path} can't be read: {_said(error)}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.ingest.dataset import ApiOrigin, Dataset
 from lakehouse.ingest.landing import Landing
@@ -161,7 +161,7 @@ def _listed_about(
     return list_days(store, dataset.origin.days, ledger, before[-1] - _CLOCKS, until + _CLOCKS)
 
 
-def version_of(row: Mapping[str, object], dataset: Dataset) -> ObjectVersion | None:
+def version_of(row: Mapping[str, Any], dataset: Dataset) -> ObjectVersion | None:
     """A row of a listing as an object version of a dataset; None if the dataset takes no object of that name."""
     published, partitions = row["published_at"], dataset.partitioning
     assert isinstance(published, datetime)
@@ -180,14 +180,14 @@ def version_of(row: Mapping[str, object], dataset: Dataset) -> ObjectVersion | N
         about = [] if first is None else [first, *inside[-1:]]
     if not about:
         return None
-    facts = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}
+    facts: dict[str, Any] = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}
     return ObjectVersion(
-        **facts,  # type: ignore[arg-type]
+        **facts,
         first_day=first_day,
         last_day=named.last_day,
         first_partition=about[0],
         last_partition=max(about),
         values=named.values,
         partitions=tuple(about),
-        slot=row.get("slot") or 0,  # type: ignore[arg-type]
+        slot=row.get("slot") or 0,
     )

@@ -98,7 +98,7 @@ def fields(line: str | bytes, paths: Sequence[str]) -> list[str | None]:
 def _as_text(value: Any) -> str | None:
     value = _unwrapped(value)
     if value is None or isinstance(value, str):
-        return None if value is None else str(value)
+        return value
     return _written(value)
 
 

@@ -158,7 +158,7 @@ def numbered(
         if last is not None and last["object_version"] == given["object_version"] and _says_same(last, given):
             continue
         number = None if answers and _overtaken(given, entries) else _next(entries)
-        row = {**given, "sequence": number}
+        row: dict[str, Any] = {**given, "sequence": number}
         stored_parts = {_place(part) for entry in entries for part in entry["parts"]}
         found.append(Entry(row, frozenset(part["part"] for part in row["parts"] if _place(part) not in stored_parts)))
         entries.append(row)

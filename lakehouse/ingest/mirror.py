@@ -227,7 +227,7 @@ class Mirror(ObjectSource):
         keys = self._keys({})
         for day, records in days.items():
             for key in records:
-                keys.set(key, self._name(day))
+                keys.note(key, self._name(day))
         after = replace(self._written(before, days, gone, position), keys=keys.written())
         if position is None:
             return after
@@ -255,7 +255,7 @@ class Mirror(ObjectSource):
             if change.record is not None:
                 new = self._name(change.record.day or _UNPLACED)
                 records(new)[change.key] = change.record.text
-            keys.set(change.key, new)
+            keys.note(change.key, new)
         filled = {name: records for name, records in days.items() if records}
         return replace(self._written(before, filled, {*days} - {*filled}, position), keys=keys.written())
 
@@ -267,7 +267,7 @@ class Mirror(ObjectSource):
         keys = self._keys({})
         for name, each in manifest.objects.items():
             for key in self._records(each):
-                keys.set(key, name)
+                keys.note(key, name)
         return keys
 
     def _name(self, day: str) -> str:

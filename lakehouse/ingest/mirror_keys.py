@@ -38,7 +38,7 @@ class Keys:
         """The day of a key; None if there is no such record."""
         return self._bucket(_bucket_of(key)).get(key)
 
-    def set(self, key: str, day: str | None) -> None:
+    def note(self, key: str, day: str | None) -> None:
         """Notes the day of a key; None: there is no such record any more."""
         bucket = _bucket_of(key)
         held = self._bucket(bucket)

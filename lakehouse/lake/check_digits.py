@@ -149,9 +149,10 @@ def _pairs(texts: Collection[str]) -> np.ndarray:
 
 def _among(columns: np.ndarray, alphabet: str) -> np.ndarray:
     """Whether all bytes of a row's columns are in the alphabet."""
+    import numpy as np
+
     table = _members(alphabet)
-    found: np.ndarray = table[columns].all(axis=0)
-    return found
+    return np.all(table[columns], axis=0)
 
 
 def _digit_sums(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -195,10 +195,9 @@ class Contract(BaseModel):
             Rule(name=name, holds=holds, reason=reason) for name, (holds, reason) in further.items()
         )
         # A copy would keep the cached properties of the original columns and rules.
-        return Contract(
-            **{name: getattr(self, name) for name in Contract.model_fields}
-            | {"columns": columns, "rules": rules, "parameters": {**self.parameters, **(parameters or {})}}
-        )
+        fields: dict[str, Any] = {name: getattr(self, name) for name in Contract.model_fields}
+        fields |= {"columns": columns, "rules": rules, "parameters": {**self.parameters, **(parameters or {})}}
+        return Contract(**fields)
 
     @property
     def name(self) -> str:

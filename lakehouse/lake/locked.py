@@ -227,10 +227,10 @@ def lock(connection: duckdb.DuckDBPyConnection, lake_uri: str | None, limits: Li
 
 
 @contextmanager
-def for_whole_process(limits: Limits | None) -> Iterator[Limits | None]:
+def for_whole_process(limits: Limits) -> Iterator[Limits]:
     """The limits, with bounds for the whole process from the start of a query to the end of the block."""
     with ExitStack() as bounds:
-        yield limits and replace(limits, on_start=lambda: bounds.enter_context(process_limits(limits)))
+        yield replace(limits, on_start=lambda: bounds.enter_context(process_limits(limits)))
 
 
 @contextmanager

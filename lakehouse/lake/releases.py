@@ -262,7 +262,7 @@ def restore_tables(lake: Lake, release: Release) -> None:
     are skipped.
     """
     for table in stored_tables(lake):
-        retry_when_stale(lambda table=table: _restore(table, release))  # type: ignore[misc]
+        retry_when_stale(lambda table=table: _restore(table, release))
     for outdated in due(lake):
         migrate_table(lake, outdated.name)
 

@@ -31,7 +31,7 @@ def _loader() -> type[yaml.SafeLoader]:
     import yaml
 
     # The loader in C is several times as fast; not every build has it.
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen = set()
             for key, _ in node.value:

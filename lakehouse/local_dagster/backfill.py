@@ -221,7 +221,7 @@ def run_chain(
             stages = [([*partitioned, *others], day_tags)]
         elif source.stepwise and not partitions:
             del stages[0]
-        chain = [(str(uuid4()), *each) for each in stages if each[0]]
+        chain = [(str(uuid4()), assets, tags) for assets, tags in stages if assets]
         steps = _Steps(display, [_definitions_of(job, assets) for _, assets, _ in chain])
         following = {run[0]: {NEXT_RUN_TAG: after[0]} for run, after in pairwise(chain)}
         for run_id, assets, tags in chain:

@@ -48,7 +48,7 @@ def storage_faults_explained() -> Iterator[None]:
     Raises:
         HomeUnavailable: instead of SQLAlchemy's error.
     """
-    import sqlalchemy
+    import sqlalchemy.exc
 
     try:
         yield
@@ -62,7 +62,7 @@ def storage_faults_explained() -> Iterator[None]:
 @contextmanager
 def event_log_kept_open() -> Iterator[None]:
     """Keeps every SQLite file that SQLAlchemy opens open until the block ends; commits don't wait for the disk."""
-    import sqlalchemy
+    import sqlalchemy.event
 
     kept: dict[str, sqlite3.Connection] = {}
     with ExitStack() as opened:

@@ -140,7 +140,7 @@ class RunLauncher(dg.DefaultRunLauncher):
         """Asks the run's process to end the run: it looks at the run's status every second. False if it is over."""
         run = self._instance.get_run_by_id(run_id)
         if run is not None and GRPC_INFO_TAG in run.tags:
-            return bool(super().terminate(run_id))
+            return super().terminate(run_id)
         if run is None or run.is_finished:
             return False
         self._instance.report_run_canceling(run)

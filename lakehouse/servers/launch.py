@@ -297,7 +297,8 @@ class _ServerUser:
     @cached_property
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of a process of this user. `PG*` variables are meant for the user's own clients."""
-        own = {"cwd": "/", "umask": 0o077, "env": {k: v for k, v in os.environ.items() if not k.startswith("PG")}}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        own: dict[str, Any] = {"cwd": "/", "umask": 0o077, "env": environment}
         if self.in_namespace or self.uid == os.geteuid():
             return own
         return {**own, "user": self.uid, "group": self.gid, "extra_groups": []}
@@ -314,8 +315,8 @@ class _ServerUser:
 
 def _spawn(command: list[str], output: Any, user: _ServerUser | None = None) -> subprocess.Popen[bytes]:
     """Starts a process that neither Ctrl-C nor the end of this one stops."""
-    arguments = user.arguments if user else {"cwd": "/"}
-    process = subprocess.Popen(
+    arguments: dict[str, Any] = user.arguments if user else {"cwd": "/"}
+    process: subprocess.Popen[bytes] = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, **arguments
     )
     _started[:] = [each for each in _started if each.poll() is None]

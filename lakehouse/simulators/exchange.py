@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -158,7 +159,8 @@ class Exchange:
             rows.append((index, 0, _identity(listing)))
             for rename in sorted(self.market.renames, key=lambda rename: rename.first_session):
                 if (rename.isin, rename.currency) == (listing.isin, listing.currency):
-                    listing = replace(listing, **{rename.field: rename.new})  # type: ignore[arg-type]
+                    renamed: dict[str, Any] = {rename.field: rename.new}
+                    listing = replace(listing, **renamed)
                     rows.append((index, day_minute(rename.first_session), _identity(listing)))
         return pl.DataFrame(rows, schema={"listing": pl.Int64, "minute": pl.Int64, "identity": pl.String}, orient="row")
 

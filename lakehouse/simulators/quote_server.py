@@ -134,7 +134,7 @@ class _Connection(asyncio.Protocol):
         if self._server.ending:
             self._transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self._transport)
         self._finished = True
 

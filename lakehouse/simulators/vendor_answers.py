@@ -152,7 +152,7 @@ def damaged(fault: Fault, question: Question, lines: Sequence[str]) -> list[str]
 def faulty(fault: Fault, reply: Reply, question: Question, key: str, retry_after: int, now: datetime) -> Reply:
     """What is sent instead of `reply`, the answer as it should be; `retry_after` is in seconds."""
     if fault in ("rate_note", "information"):
-        return refusal(fault, key)  # type: ignore[arg-type]
+        return refusal(fault, key)
     if fault == "error_message":
         return invalid_call(question.function)
     if fault in _STATUS:
@@ -167,7 +167,7 @@ def faulty(fault: Fault, reply: Reply, question: Question, key: str, retry_after
     if fault == "wrong_json":
         return Reply(_HTML_PAGE, "text/html")
     if fault in ("slow", "reset", "cut", "cut_quietly"):
-        return replace(reply, manner=fault)  # type: ignore[arg-type]
+        return replace(reply, manner=fault)
     return reply
 
 

@@ -104,7 +104,9 @@ def _invoke(
     from dbt.cli.main import dbtRunner
     from google.protobuf.json_format import MessageToDict
 
-    callbacks = [lambda event: on_event(MessageToDict(event, preserving_proto_field_name=True))] if on_event else []
+    callbacks: list[Callable[[Any], None]] = []
+    if on_event:
+        callbacks.append(lambda event: on_event(MessageToDict(event, preserving_proto_field_name=True)))
     folders = [
         "--project-dir",
         str(PROJECT),

@@ -55,7 +55,7 @@ class News:
     @property
     def is_any(self) -> bool:
         """Whether the file differs from what would be published now."""
-        return self.is_whole or any(self.changes.values()) or not self.is_recorded  # type: ignore[union-attr]
+        return self.changes is None or any(self.changes.values()) or not self.is_recorded
 
 
 def news_of(lake: Lake, config: Settings, part: Part, inputs: Inputs, start: Path | None) -> News:

@@ -36,7 +36,7 @@ def recipe_of(part: Part, config: Settings) -> str:
 
 def described_digest(config: Settings) -> str:
     """A digest of the sources' descriptions that are in use."""
-    return str(digest(json.dumps(in_use(config), sort_keys=True, default=str)))
+    return digest(json.dumps(in_use(config), sort_keys=True, default=str))
 
 
 @cache

@@ -72,7 +72,7 @@ def _last(node: ast.expr) -> str:
 def _text(node: ast.expr) -> str | None:
     """The text of a literal or of an f-string; None for anything else."""
     if isinstance(node, ast.Constant):
-        return str(node.value) if isinstance(node.value, str) else None
+        return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
         return "".join(_pieces(node))
     return None

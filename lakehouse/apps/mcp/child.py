@@ -46,13 +46,12 @@ def _answered(question: Question) -> dict[str, Any]:
 def _rows(question: Question) -> Rows:
     role = question.role
     lake: Lake | RoleLake = Lake.open(role=role) if role is not None else Lake.open(settings(), locked=True)
-    with for_whole_process(lake.limits) as lake.limits:
-        assert lake.limits is not None
-        with lake.limits.explained():
-            relation = lake.sql(question.query)
-            if relation is None:
-                return Rows([], [], [], False)
-            return _fitting(relation, question)
+    assert lake.limits is not None
+    with for_whole_process(lake.limits) as lake.limits, lake.limits.explained():
+        relation = lake.sql(question.query)
+        if relation is None:
+            return Rows([], [], [], False)
+        return _fitting(relation, question)
 
 
 def _fitting(relation: duckdb.DuckDBPyRelation, question: Question) -> Rows:

@@ -231,7 +231,7 @@ def serving(of: CapturedDatabase, *, locked: bool) -> Iterator[Server]:
         for command in _TEXT_FORMATS:
             connection.execute(command)
         if locked:
-            connection.execute(f"SET lock_timeout = '{_LOCK_S}s'")
+            connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{_LOCK_S}s"])
             connection.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [_LOCK_CLASS, of.slot])
         yield Server(of, database, connection)
 

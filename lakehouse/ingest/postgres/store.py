@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from lakehouse.ingest.postgres.rows import META, images, typed, untyped_reasons
 from lakehouse.ingest.postgres.server import text_query
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import Query, Relation, literal, timestamp_literal
-from lakehouse.lake.table import retry_when_stale
+from lakehouse.lake.table import LakeTable, retry_when_stale
 from lakehouse.lake.validation import good, predicates_of, reasons
 
 if TYPE_CHECKING:
@@ -198,11 +199,10 @@ def remove_uncounted(lake: Lake, of: CapturedDatabase, last: Batch | None) -> No
     """Removes changes that no batch counts, of captures that were killed, before a snapshot takes their place."""
     where = "batch > 0" if last is None else f"batch > {last.number} OR (batch = {last.number} AND lsn > {last.lsn})"
     for table in of.tables:
-        target = lake.table(of.path(table.changes))
+        retry_when_stale(partial(_delete, lake.table(of.path(table.changes)), where))
 
-        def work(target=target) -> None:  # type: ignore[no-untyped-def]
-            snapshot = target.snapshot()
-            if snapshot.count_at_most(where):
-                snapshot.delete(where)
 
-        retry_when_stale(work)
+def _delete(table: LakeTable, where: str) -> None:
+    snapshot = table.snapshot()
+    if snapshot.count_at_most(where):
+        snapshot.delete(where)

@@ -67,7 +67,7 @@ def _picture(found: list[Row]) -> str | None:
     series: dict[str, list[float]] = {}
     for each in found:
         name = each["reason"] if each["reason"] in ranked[:_REASONS] else "other reasons"
-        values = series.setdefault(name, [0] * len(days))
+        values = series.setdefault(name, [0.0] * len(days))
         values[days.index(of_day[each["day"]])] += each["rows"]
     order = [name for name in (*ranked[:_REASONS], "other reasons") if name in series]
     return bars([str(day) for day in days], {name: series[name] for name in order}, "rows in the quarantine by reason")

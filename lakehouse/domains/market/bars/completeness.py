@@ -102,7 +102,7 @@ def _cut(
     for session in sessions:
         closed = source.regular_end(session)
         reaching = loaded.filter(pl.col("last_session") >= session)
-        if (due_by is None or closed <= due_by) and reaching.height and reaching["published_at"].max() < closed:  # type: ignore[operator]
+        if (due_by is None or closed <= due_by) and reaching.height and max(reaching["published_at"]) < closed:
             missing[session] = ["a history published after its close"]
     return missing
 

@@ -192,7 +192,7 @@ def is_isin(texts: Sequence[str]) -> bool:
     """Whether all texts are ISINs, by their check digits."""
     import polars as pl
 
-    return bool(texts) and bool(STANDARDS["isin"].follow(pl.Series(texts)).all())
+    return bool(texts) and STANDARDS["isin"].follow(pl.Series(texts)).all()
 
 
 def is_currency(code: str) -> bool:

@@ -80,7 +80,7 @@ CMES|CME Globex|US|America/Chicago|USD
 
 def markets() -> dict[str, Market]:
     """The known markets by MIC."""
-    found = {}
+    found: dict[str, Market] = {}
     for line in _ROWS.strip().splitlines():
         mic, name, country, zone, currency, *calendar = line.split("|")
         found[mic] = Market(mic, name, country, zone, currency, calendar[0] if calendar else mic)

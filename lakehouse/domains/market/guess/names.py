@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from lakehouse.ingest.names import Objects
 
@@ -68,7 +68,7 @@ class NamePattern:
     @property
     def objects(self) -> Objects:
         """The entry of the defs.yaml."""
-        form = {"date_format": self.date_format} if self.date_format else {}
+        form: dict[str, Any] = {"date_format": self.date_format} if self.date_format else {}
         return Objects(pattern=self.pattern, holds=self.holds, **form)
 
 
