@@ -1,5 +1,5 @@
-"""Asks a module that runs as a program of its own, and ends it when it takes too long. What it may take of memory, it
-limits itself; what the status that it ends with means is said by those who ask.
+"""Runs a module as a program of its own, and ends it with what it has started. What it may take of memory, it limits
+itself; what the status that it ends with means is said by those who ask.
 """
 
 from __future__ import annotations
@@ -8,30 +8,41 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def ask(module: str, question: bytes, seconds: float) -> tuple[int, bytes]:
     """Starts a module with a question on its input; returns its exit status, negative for a signal, and its output.
-    With it ends what it has started, also where the wait is interrupted.
 
     Raises:
         TimeoutError: it has not ended after so many seconds.
     """
+    with started(module) as process:
+        try:
+            answer, _ = process.communicate(question, seconds)
+        except subprocess.TimeoutExpired as expired:
+            raise TimeoutError(f"{module} took more than {seconds:g} s") from expired
+    return process.returncode, answer
+
+
+@contextmanager
+def started(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts a module, with pipes to its input and from its output. At the end of the block, also where that is
+    interrupted, it is ended with what it has started.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
         start_new_session=True,
     ) as process:
         try:
-            answer, _ = process.communicate(question, seconds)
-        except subprocess.TimeoutExpired as expired:
-            raise TimeoutError(f"{module} took more than {seconds:g} s") from expired
+            yield process
         finally:
             _end(process)
-    return process.returncode, answer
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

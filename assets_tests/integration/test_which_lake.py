@@ -18,7 +18,8 @@ import lakehouse
 from assets_tests.integration.test_cli import said
 from assets_tests.support.lakes import Lakehouse, finished
 from lakehouse.catalog import sources
-from lakehouse.cli.demo import RunFailed, play, played
+from lakehouse.cli.demo import play, played
+from lakehouse.cli.demo_outcomes import RunFailed
 from lakehouse.ingest.dataset import ApiOrigin
 from lakehouse.settings import settings
 

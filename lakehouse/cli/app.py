@@ -153,7 +153,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Random seed; another one plays another month.")] = 1,
 ) -> None:
     """Play an exchange for a month, run the whole pipeline on it, and show what came out."""
-    from lakehouse.cli.demo import RunFailed, play
+    from lakehouse.cli.demo import play
+    from lakehouse.cli.demo_outcomes import RunFailed
 
     with explained():
         try:

@@ -1,0 +1,33 @@
+"""What the demo plays in a process beside its own."""
+
+from __future__ import annotations
+
+import io
+import signal
+from datetime import date
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lakehouse.child_process import started
+from lakehouse.cli.demo_beside import playing_beside
+from lakehouse.cli.demo_outcomes import RunFailed
+
+DAY = date(2024, 3, 1)
+
+
+def test_a_fault_in_it_is_the_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.write_text("a file where the home should be")
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
+
+    with playing_beside(Console(file=io.StringIO()), 1, DAY, DAY) as printed, pytest.raises(RunFailed, match=str(home)):
+        printed()
+
+
+def test_it_ends_with_the_block() -> None:
+    with pytest.raises(KeyboardInterrupt), started("http.server", "--bind", "127.0.0.1", "0") as process:
+        raise KeyboardInterrupt
+
+    assert process.returncode == -signal.SIGKILL

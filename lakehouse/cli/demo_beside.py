@@ -1,0 +1,96 @@
+"""What the demo plays in a process beside its own, since neither needs the other: the feed, the shop, the bank and the
+orders, while the exchange and the vendor are loaded. Two cores take half the time of one, and the lake is made for
+writers at the same time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass
+from datetime import date
+
+from rich.console import Console
+
+from lakehouse.child_process import started
+from lakehouse.cli.demo_outcomes import RunFailed
+from lakehouse.errors import LakehouseError
+
+
+@dataclass(frozen=True)
+class _Scenes:
+    """What is to be played, and how it is to be printed."""
+
+    seed: int
+    first: str
+    last: str
+    width: int
+    is_colored: bool
+
+
+@contextmanager
+def playing_beside(console: Console, seed: int, first: date, last: date) -> Iterator[Callable[[], str]]:
+    """Plays them during the block, in a process with this one's environment. What it yields waits for their end and
+    returns what they print; it raises `RunFailed` where one of them failed.
+    """
+    scenes = _Scenes(seed, first.isoformat(), last.isoformat(), console.width, console.color_system is not None)
+    with started(f"{__package__}.demo_beside", json.dumps(asdict(scenes))) as process:
+
+        def printed() -> str:
+            answer, _ = process.communicate()
+            if process.returncode != 0:
+                raise RunFailed(
+                    f"the process of the feed, the shop, the bank and the orders ended with status "
+                    f"{process.returncode}; its reason is above"
+                )
+            said = json.loads(answer)
+            if said["error"]:
+                raise RunFailed(said["error"])
+            text: str = said["printed"]
+            return text
+
+        yield printed
+
+
+def _main() -> None:
+    scenes = _Scenes(**json.loads(sys.argv[1]))
+    said, error = io.StringIO(), None
+    # The output is the answer's alone.
+    with redirect_stdout(sys.stderr):
+        try:
+            _play(scenes, said)
+        except LakehouseError as failure:
+            error = str(failure)
+    json.dump({"printed": said.getvalue(), "error": error}, sys.stdout)
+
+
+def _play(scenes: _Scenes, said: io.StringIO) -> None:
+    from lakehouse.catalog import database_place
+    from lakehouse.cli.demo_bank import play_bank
+    from lakehouse.cli.demo_feed import play_feed
+    from lakehouse.cli.demo_orders import play_orders
+    from lakehouse.cli.demo_outcomes import print_faults, print_stage
+    from lakehouse.cli.demo_shop import play_shop, print_shop
+    from lakehouse.local_dagster.display import Display
+    from lakehouse.servers.postgres import database
+    from lakehouse.settings import settings
+
+    console = Console(file=said, width=scenes.width, color_system="standard" if scenes.is_colored else None)
+    # Never started: the bar that people see is that of the process which waits.
+    display = Display(Console(quiet=True))
+    first, last = date.fromisoformat(scenes.first), date.fromisoformat(scenes.last)
+    play_feed(console, scenes.seed)
+    for outcome in play_shop(console, display, settings().home, first, last, scenes.seed):
+        print_stage(console, "Loaded", outcome)
+    print_shop(console)
+    # The server is started once for both.
+    with database(database_place(settings())):
+        print_faults(console, play_bank(console, display, first, last, scenes.seed))
+        print_faults(console, play_orders(console, display, scenes.seed))
+
+
+if __name__ == "__main__":
+    _main()
