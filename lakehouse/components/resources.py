@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -18,35 +21,40 @@ if TYPE_CHECKING:
 
 
 class LakeResource(dg.ConfigurableResource):
-    """The lake of the settings. Every step uses its own in-memory DuckDB, so that no process waits for another's
-    lock.
-    """
+    """The lake of the settings. Every process uses its own in-memory DuckDB, so that none waits for another's lock."""
 
     duckdb: DuckDBResource
 
     def open(self) -> Lake:
         """Opens the lake; its connections share one `duckdb` with its memory limit and threads."""
-        return Lake.present(connections=one_engine(self.duckdb.get_connection))
+        return Lake.present(connections=one_engine(self.duckdb))
 
 
-def one_engine(connections: Connections) -> Connections:
-    """Makes connections to one shared DuckDB, which starts with the first connection and ends with the last reference
-    to the returned function.
+def one_engine(resource: DuckDBResource) -> Connections:
+    """Makes connections to one DuckDB, which starts with the first of them and runs as long as the process.
 
-    A step opens up to thirty connections in sequence. Starting a DuckDB takes 11 ms of a core, a connection 0.1 ms;
-    temporary tables and registered frames belong to a connection either way.
+    A run has dozens of steps, and a step opens up to thirty connections. Starting a DuckDB takes 11 ms of a core, a
+    connection 0.1 ms; temporary tables and registered frames belong to a connection either way.
     """
-    held = ExitStack()
-    started: list[duckdb.DuckDBPyConnection] = []
 
     @contextmanager
     def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-        if not started:
-            started.append(held.enter_context(connections()))
-        with started[0].cursor() as opened:
+        with _running(os.getpid(), resource.database, json.dumps(resource.connection_config)).cursor() as opened:
             yield opened
 
     return connection
+
+
+@cache
+def _running(process: int, database: str, config: str) -> duckdb.DuckDBPyConnection:
+    """The DuckDB of this process that is configured so."""
+    opened = DuckDBResource(database=database, connection_config=json.loads(config)).get_connection()
+    _kept.append(opened)
+    return opened.__enter__()
+
+
+_kept: list[AbstractContextManager[duckdb.DuckDBPyConnection]] = []
+"""What closes a DuckDB when it is forgotten."""
 
 
 def lake_resources() -> dict[str, object]:

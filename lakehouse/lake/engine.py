@@ -56,20 +56,23 @@ def add_frame(connection: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFr
 
 def prepare(connection: duckdb.DuckDBPyConnection, uri: str, spill: str | None = None) -> duckdb.DuckDBPyConnection:
     """Configures a connection: UTC, no progress bar, no extension downloads, and S3 if `uri` is there."""
-    # Bound what is spilled to the system's temporary folder: a runaway query must not fill the disk.
-    connection.execute(
-        f"""
-        SET TimeZone = 'UTC'; SET autoinstall_known_extensions = false;
-        SET max_temp_directory_size = '{_SPILL_LIMIT}'
-        """
+    found = connection.execute(
+        "SELECT current_setting('temp_directory'), current_setting('TimeZone'), current_setting('enable_progress_bar')"
     )
-    found = connection.execute("SELECT current_setting('temp_directory'), current_setting('enable_progress_bar')")
-    ((folder, shows_progress),) = found.fetchall()
-    # Once a DuckDB has spilled, its folder can't be set again, even to the same value; nor can the bar be in a notebook
-    # without ipywidgets, where there is none.
+    ((folder, zone, shows_progress),) = found.fetchall()
     spill = spill or spill_folder()
+    # Once a DuckDB has spilled, its folder can't be set again, even to the same value; nor can the bar be in a notebook
+    # without ipywidgets, where there is none. The folder also tells that an earlier connection has set what they share.
     if folder != spill:
-        connection.execute(f"SET temp_directory = {literal(spill)}")
+        # Bound what is spilled to the system's temporary folder: a runaway query must not fill the disk.
+        connection.execute(
+            f"""
+            SET autoinstall_known_extensions = false; SET max_temp_directory_size = '{_SPILL_LIMIT}';
+            SET temp_directory = {literal(spill)}
+            """
+        )
+    if zone != "UTC":
+        connection.execute("SET TimeZone = 'UTC'")
     if shows_progress:
         connection.execute("SET enable_progress_bar = false")
     if is_remote(uri):

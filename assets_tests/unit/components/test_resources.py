@@ -1,4 +1,4 @@
-"""The DuckDB that a step works with: one, whose connections have nothing of each other."""
+"""The DuckDB that steps work with: one, whose connections have nothing of each other."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_open__a_step_starts_one_engine_for_all_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open__a_process_starts_one_engine_for_all_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = started(monkeypatch)
     resource = LakeResource(duckdb=DuckDBResource(database=":memory:", connection_config={"threads": 1}))
-    for number in (1, 2):
+    for _ in range(2):
         lake = resource.open()
         for _ in range(3):
             with lake.connect() as connection:
                 found = connection.execute("SELECT current_setting('TimeZone'), current_setting('threads')")
                 assert found.fetchone() == ("UTC", 1)
-        assert len(counted) == number
+    assert len(counted) == 1
+    # Another one, which is configured otherwise.
+    with LakeResource(duckdb=DuckDBResource(database=":memory:", connection_config={"threads": 2})).open().connect():
+        assert len(counted) == 2
 
 
 def test_one_engine__connections_share_no_temporary_tables() -> None:
-    opened = one_engine(duckdb.connect)
+    opened = one_engine(DuckDBResource(database=":memory:", connection_config={"threads": 1}))
     with opened() as one, opened() as other:
         one.execute("CREATE TEMP TABLE offenders AS SELECT 1 AS number")
         other.execute("CREATE TEMP TABLE offenders AS SELECT 2 AS number")
@@ -51,7 +54,7 @@ def test_one_engine__a_connection_is_prepared_after_an_earlier_one_has_spilled(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(engine, "spill_folder", lambda: str(tmp_path / "spill"))
-    opened = one_engine(duckdb.connect)
+    opened = one_engine(DuckDBResource(database=":memory:", connection_config={"threads": 1}))
     for _ in range(2):
         with opened() as connection:
             engine.prepare(connection, str(tmp_path))
