@@ -28,8 +28,8 @@ def test_run_dbt__works_for_the_settings_it_is_given_and_parses_the_project_for_
         def watch(event: Event) -> None:
             assert dict(os.environ) == environment
             assert settings() is own
-            if "Pars" in event["info"]["name"]:
-                parsed.append(event["info"]["msg"])
+            if "Pars" in event.info.name:
+                parsed.append(event.info.msg)
 
         with reading(build, {}, moment):
             with duckdb.connect(str(build)) as file:

@@ -77,8 +77,8 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Build]:
         build = Build()
 
         def note(event: Event) -> None:
-            if event["info"]["name"] == "LogModelResult":
-                build.models.add(event["data"]["node_info"]["node_name"])
+            if event.info.name == "LogModelResult":
+                build.models.add(event.data.node_info.node_name)
 
         failures = run_dbt(arguments, config, note)
         with duckdb.connect(str(build_path(config))) as file:

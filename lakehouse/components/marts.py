@@ -31,7 +31,7 @@ from lakehouse.governance.quality import RUNS_SHOWN, checked_runs
 from lakehouse.lake.releases import present_marts
 from lakehouse.progress import progress
 from lakehouse.settings import Settings, settings
-from lakehouse.warehouse.dbt import Event, manifest_path
+from lakehouse.warehouse.dbt import Event, as_dict, manifest_path
 from lakehouse.warehouse.parts import MARKET_MARTS, QUOTE_MARTS, Part, parts
 from lakehouse.warehouse.publish import build_part, publication
 from lakehouse.warehouse.sources import part_tables, tables_of
@@ -41,6 +41,7 @@ _OWNERS = ["team:market-data"]
 _CALENDAR = "calendar"
 _COMPACTION = "compaction"
 _NODE_BEGINS = "LogStartLine"
+_RESULTS = ("LogModelResult", "LogTestResult")
 """dbt's event when it begins a model or test."""
 
 
@@ -232,13 +233,14 @@ def _published(
     context: dg.AssetExecutionContext, part: Part, manifest: Path, translator: MartsTranslator
 ) -> Iterator[Any]:
     config = settings()
-    raw_events: list[Event] = []
+    results: list[dict[str, Any]] = []
     show = progress(context.log.debug)
 
     def take(event: Event) -> None:
-        raw_events.append(event)
-        if event["info"]["name"] == _NODE_BEGINS:
-            show("models and tests", event["data"]["index"] - 1, event["data"]["total"])
+        if event.info.name == _NODE_BEGINS:
+            show("models and tests", event.data.index - 1, event.data.total)
+        elif event.info.name in _RESULTS:
+            results.append(as_dict(event))
 
     try:
         with publication(config):
@@ -256,7 +258,7 @@ def _published(
     except SourceError as error:
         raise dg.Failure(description=f"Not published: {error}.", allow_retries=False) from error
     finally:
-        checks, outputs = _sorted(context, raw_events, manifest, translator)
+        checks, outputs = _sorted(context, results, manifest, translator)
         lake = Lake.present(config)
         record_results(lake, checks, context.run_id, "all")
         yield from with_history(checks, checked_runs(lake, "marts", newest=RUNS_SHOWN) if checks else [])
@@ -299,15 +301,15 @@ def _in_order(context: dg.AssetExecutionContext) -> list[dg.AssetKey]:
 
 
 def _sorted(
-    context: dg.AssetExecutionContext, raw_events: list[Event], manifest: Path, translator: MartsTranslator
+    context: dg.AssetExecutionContext, results: Iterable[dict[str, Any]], manifest: Path, translator: MartsTranslator
 ) -> tuple[list[dg.AssetCheckResult], list[Any]]:
-    """Translates dbt's events to Dagster's: the results of the selected checks, and the materializations of the
+    """Translates dbt's results to Dagster's events: those of the selected checks, and the materializations of the
     selected models once they are published.
     """
     selected = {key.to_python_identifier() for key in context.selected_asset_keys}
     checks: list[dg.AssetCheckResult] = []
     outputs: list[Any] = []
-    for raw in raw_events:
+    for raw in results:
         message = DbtCoreCliEventMessage(raw_event=raw, event_history_metadata={})
         for event in message.to_default_asset_events(manifest, translator, context, manifest.parent):
             if isinstance(event, dg.AssetCheckResult):

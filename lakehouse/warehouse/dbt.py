@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
 PROJECT = beside_package("dbt_project")
-Event = dict[str, Any]
+Event = Any
+"""A message of dbt: `info`, with its `name` and `msg`, and `data`, whose fields depend on the name."""
 """A dbt event as in its structured log: `info` and `data`."""
 
 
@@ -93,6 +94,13 @@ def keep_newest(folder: Path, pattern: str, most: int) -> None:
         file.unlink(missing_ok=True)
 
 
+def as_dict(event: Event) -> dict[str, Any]:
+    """A message of dbt as Dagster's translation of it expects."""
+    from google.protobuf.json_format import MessageToDict
+
+    return MessageToDict(event, preserving_proto_field_name=True)
+
+
 def _invoke(
     arguments: Sequence[str],
     config: Settings,
@@ -102,11 +110,7 @@ def _invoke(
 ) -> object:
     """The result of a dbt command that keeps its files in the folder `target`."""
     from dbt.cli.main import dbtRunner
-    from google.protobuf.json_format import MessageToDict
 
-    callbacks: list[Callable[[Any], None]] = []
-    if on_event:
-        callbacks.append(lambda event: on_event(MessageToDict(event, preserving_proto_field_name=True)))
     folders = [
         "--project-dir",
         str(PROJECT),
@@ -117,9 +121,10 @@ def _invoke(
         "--log-path",
         str(target_folder(config) / "logs"),
     ]
-    said = [*arguments, *folders, *variables(config, build_path(config)), "--log-level", "none"]
+    logs = ["--log-level", "none", "--log-level-file", "warn"]
+    said = [*arguments, *folders, *variables(config, build_path(config)), *logs]
     try:
-        outcome = dbtRunner(manifest=parsed, callbacks=callbacks).invoke(said)
+        outcome = dbtRunner(manifest=parsed, callbacks=[on_event] if on_event else []).invoke(said)
     finally:
         _close_database()
     if outcome.exception is not None:
