@@ -17,6 +17,7 @@ from lakehouse.ingest.ledger import LEDGER, about
 from lakehouse.ingest.thresholds import Refusals
 from lakehouse.ingest.versions import current, held
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.snapshot import Snapshot
 from lakehouse.lake.sql import literal, relation_of
 
 Verdict = Literal["good", "warn", "fail"]
@@ -53,16 +54,30 @@ class Refusal:
 
 
 def refusal(lake: Lake, dataset: Dataset, partitions: Sequence[date] | None) -> Refusal:
-    """The rejected rows of a dataset's objects that cover `partitions` (None: all objects)."""
+    """The rejected rows of a dataset's objects that cover `partitions` (None: all objects). What is stored is counted
+    once: a load that may try again asks, and so does each of the checks.
+    """
+    ledger, quarantine = lake.table(LEDGER).snapshot(), lake.table(QUARANTINE).snapshot()
+    about_what = (dataset.source, dataset.name, None if partitions is None else tuple(partitions))
+    named = ("refusal", *about_what, quarantine.version, *_in_sql(dataset))
+    return ledger.remembered(named, lambda: _counted(lake, dataset, partitions, ledger, quarantine))
+
+
+def _in_sql(dataset: Dataset) -> tuple[str, str]:
+    """The part that a row belongs to, and whether it lies outside of all partitions."""
+    return dataset.part.in_sql("session"), f"list_contains(reasons, {literal(dataset.partitioning.without)})"
+
+
+def _counted(
+    lake: Lake, dataset: Dataset, partitions: Sequence[date] | None, ledger: Snapshot, quarantine: Snapshot
+) -> Refusal:
     of_source = {"source": [dataset.source]}
-    ledger = lake.table(LEDGER).snapshot()
     if partitions is None:
         entries = relation_of(f"SELECT * FROM ({ledger.select(of_source)}) WHERE product = {literal(dataset.name)}")
     else:
         entries = relation_of(about(ledger, dataset.source, dataset.name, partitions))
-    stored = lake.table(QUARANTINE).snapshot().select(of_source)
-    part = dataset.part.in_sql("session")
-    outside = f"list_contains(reasons, {literal(dataset.partitioning.without)})"
+    stored = quarantine.select(of_source)
+    part, outside = _in_sql(dataset)
     with lake.connect() as connection:
         connection.execute(
             f"""
