@@ -22,8 +22,8 @@ def test_a_fault_in_it_is_the_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     home.write_text("a file where the home should be")
     monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
 
-    with playing_beside(Console(file=io.StringIO()), 1, DAY, DAY) as printed, pytest.raises(RunFailed, match=str(home)):
-        printed()
+    with playing_beside(Console(file=io.StringIO()), 1, DAY, DAY) as show, pytest.raises(RunFailed, match=str(home)):
+        show()
 
 
 def test_it_ends_with_the_block() -> None:

@@ -67,7 +67,7 @@ def play(console: Console, seed: int) -> None:
     _empty(home)
     _use(home)
     os.environ["ALPHA_VANTAGE_API_KEY"] = os.environ["IEX_TOKEN"] = _KEY
-    with playing_beside(console, seed, FIRST, LAST) as beside:
+    with playing_beside(console, seed, FIRST, LAST) as show_beside:
         with Display(console) as display:
             exchange = _exchange(console, display, home / "exchange", seed)
             display.show("the vendor collects its month", 0, 0)
@@ -76,10 +76,7 @@ def play(console: Console, seed: int) -> None:
         _print_result(console, EXCHANGE, exchange)
         _print_result(console, VENDOR, vendor)
         play_analysis(console, VENDOR, market.symbols[0], _DAILY_FROM, LAST)
-        with Display(console) as display:
-            display.show("the feed, the shop, the bank and the orders", 0, 0)
-            printed = beside()
-    console.file.write(printed)
+        show_beside()
     _print_quarantine(console)
     _print_next(home, market.symbols[0])
 
