@@ -41,7 +41,7 @@ test-all: install-dev ## every test, without lint and types
 	$(BIN)/python -m pytest assets_tests -n 3 --max-worker-restart 1
 
 test-unit: install-dev ## the fast unit tests, without lint and types
-	$(BIN)/python -m pytest assets_tests/unit -n 2 -m "not slow and not soak"
+	$(BIN)/python -m pytest assets_tests/unit -n 3 -m "not slow and not soak"
 
 # The full counts of kills, mutations, properties and large loads, of which `make test` runs a sample.
 soak: install-dev ## all kills, mutations, properties and large loads
