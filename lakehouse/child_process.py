@@ -1,5 +1,5 @@
-"""Runs a module as a program of its own, and ends it with what it has started. What it may take of memory, it limits
-itself; what the status that it ends with means is said by those who ask.
+"""Runs a module in a child process, and ends the child with everything that it started. A child limits its own memory;
+its caller interprets its exit status.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def ask(module: str, question: bytes, seconds: float) -> tuple[int, bytes]:
 
 @contextmanager
 def started(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts a module, with pipes to its input and from its output. At the end of the block, also where that is
-    interrupted, it is ended with what it has started.
+    """Starts a module, with pipes to its input and from its output. Kills it and everything that it started when the
+    block ends, for whatever reason.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with subprocess.Popen(

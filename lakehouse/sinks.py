@@ -160,7 +160,7 @@ class Sink:
                 server.starttls(context=ssl.create_default_context())
             if url.username:
                 server.login(unquote(url.username), unquote(url.password or ""))
-        except OSError as error:  # SMTPException is one
+        except OSError as error:  # SMTPException is an OSError
             raise SinkUnavailable(f"The mail server {url.hostname} can't be used: {error}") from None
         try:
             yield server
@@ -238,7 +238,7 @@ class _Mail:
             raise _refused(error.smtp_code, error.smtp_error) from None
         except smtplib.SMTPNotSupportedError as error:
             raise NoticeRefused(f"the mail server can't take it: {error}") from None
-        except OSError as error:  # SMTPException is one
+        except OSError as error:  # SMTPException is an OSError
             raise SinkUnavailable(f"The mail server doesn't answer: {error}") from None
 
 

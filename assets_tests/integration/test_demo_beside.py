@@ -1,4 +1,4 @@
-"""What the demo plays in a process beside its own."""
+"""The demo's second process, and child processes that end with their block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lakehouse.cli.demo_outcomes import RunFailed
 DAY = date(2024, 3, 1)
 
 
-def test_a_fault_in_it_is_the_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_playing_beside__raises_what_failed_in_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     home.write_text("a file where the home should be")
     monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
@@ -26,7 +26,7 @@ def test_a_fault_in_it_is_the_demos(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         show()
 
 
-def test_it_ends_with_the_block() -> None:
+def test_started__kills_the_process_at_the_end_of_the_block() -> None:
     with pytest.raises(KeyboardInterrupt), started("http.server", "--bind", "127.0.0.1", "0") as process:
         raise KeyboardInterrupt
 

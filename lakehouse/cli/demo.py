@@ -52,8 +52,7 @@ _KEPT = ("cache", "dbt")
 
 
 def play(console: Console, seed: int) -> None:
-    """Plays the vendors and the shop into `<home>/demo`, runs the pipeline on each, and prints the results and commands
-    to try next.
+    """Plays every scene into `<home>/demo`, runs the pipeline on each, and prints the results and commands to try next.
 
     Raises:
         RunFailed: a run of the pipeline failed, or Dagster's UI is running on the home that would be removed.

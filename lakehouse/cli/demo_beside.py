@@ -1,6 +1,6 @@
-"""What the demo plays in a process beside its own, since neither needs the other: the feed, the shop, the bank and the
-orders, while the exchange and the vendor are loaded. On two cores the whole takes 75 to 80 s instead of 94; the lake is
-made for writers at the same time.
+"""Plays the feed, the shop, the bank and the orders in a second process while the demo loads the exchange and the
+vendor. They are independent, and the lake supports concurrent writers: on two cores the demo takes 60 to 80 s instead
+of 94.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lakehouse.cli.demo_outcomes import RunFailed
 from lakehouse.errors import LakehouseError
 from lakehouse.local_dagster.display import Display
 
-_WHAT = "the feed, the shop, the bank and the orders"
+_SCENES = "the feed, the shop, the bank and the orders"
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,18 @@ class _Scenes:
 
 @contextmanager
 def playing_beside(console: Console, seed: int, first: date, last: date) -> Iterator[Callable[[], None]]:
-    """Plays them during the block, in a process with this one's environment. What it yields waits for their end and
-    prints what they have to say; it raises `RunFailed` where one of them failed.
+    """Plays the scenes in a process with this one's environment, which ends with the block. Yields a function that
+    waits for them and prints their output; it raises `RunFailed` if one of them failed.
     """
     scenes = _Scenes(seed, first.isoformat(), last.isoformat(), console.width, console.color_system is not None)
     with started(f"{__package__}.demo_beside", json.dumps(asdict(scenes))) as process:
 
         def show() -> None:
             with Display(console) as display:
-                display.show(_WHAT, 0, 0)
+                display.show(_SCENES, 0, 0)
                 answer, _ = process.communicate()
             if process.returncode != 0:
-                raise RunFailed(f"the process of {_WHAT} ended with status {process.returncode}; its reason is above")
+                raise RunFailed(f"the process of {_SCENES} ended with status {process.returncode}; its reason is above")
             said = json.loads(answer)
             console.file.write(said["printed"])
             if said["error"]:
@@ -79,7 +79,7 @@ def _play(scenes: _Scenes, said: io.StringIO) -> None:
     from lakehouse.settings import settings
 
     console = Console(file=said, width=scenes.width, color_system="standard" if scenes.is_colored else None)
-    # Never started: the bar that people see is that of the process which waits.
+    # Never shown: the waiting process shows the progress bar.
     display = Display(Console(quiet=True))
     first, last = date.fromisoformat(scenes.first), date.fromisoformat(scenes.last)
     play_feed(console, scenes.seed)

@@ -41,8 +41,9 @@ _OWNERS = ["team:market-data"]
 _CALENDAR = "calendar"
 _COMPACTION = "compaction"
 _NODE_BEGINS = "LogStartLine"
-_RESULTS = ("LogModelResult", "LogTestResult")
 """dbt's event when it begins a model or test."""
+_RESULTS = ("LogModelResult", "LogTestResult")
+"""dbt's events that Dagster is told of."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from lakehouse.api import Lake
+from lakehouse.lake.engine import kept_running
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,7 +51,7 @@ def _running(process: int, database: str, config: str) -> duckdb.DuckDBPyConnect
     """The DuckDB of this process that is configured so."""
     opened = DuckDBResource(database=database, connection_config=json.loads(config)).get_connection()
     _kept.append(opened)
-    return opened.__enter__()
+    return kept_running(opened.__enter__())
 
 
 _kept: list[AbstractContextManager[duckdb.DuckDBPyConnection]] = []

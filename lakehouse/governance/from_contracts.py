@@ -31,8 +31,8 @@ def lineage_of_contracts(tables: Sequence[DescribedTable]) -> Lineage:
     for table in tables:
         if table.contract is None:
             continue
-        unnamed: Inputs = dict.fromkeys(table.contract.column_names)
-        for column, inputs in (unnamed | _of_table(table, table.contract, contracts, known)).items():
+        unknown: Inputs = dict.fromkeys(table.contract.column_names)
+        for column, inputs in (unknown | _of_table(table, table.contract, contracts, known)).items():
             name = ColumnName(table.sql_name, column)
             found[name] = inputs or ()
             if inputs is None:

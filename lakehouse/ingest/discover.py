@@ -180,7 +180,7 @@ def version_of(row: Mapping[str, Any], dataset: Dataset) -> ObjectVersion | None
         about = [] if first is None else [first, *inside[-1:]]
     if not about:
         return None
-    facts: dict[str, Any] = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}
+    facts = {name: row[name] for name in ("name", "version", "size", "published_at", "path", "tag")}
     return ObjectVersion(
         **facts,
         first_day=first_day,

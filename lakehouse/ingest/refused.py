@@ -54,13 +54,14 @@ class Refusal:
 
 
 def refusal(lake: Lake, dataset: Dataset, partitions: Sequence[date] | None) -> Refusal:
-    """The rejected rows of a dataset's objects that cover `partitions` (None: all objects). What is stored is counted
-    once: a load that may try again asks, and so does each of the checks.
+    """The rejected rows of a dataset's objects that cover `partitions` (None: all objects).
+
+    Counted once per version of the ledger and the quarantine: a load asks whether to retry, then two checks ask.
     """
     ledger, quarantine = lake.table(LEDGER).snapshot(), lake.table(QUARANTINE).snapshot()
-    about_what = (dataset.source, dataset.name, None if partitions is None else tuple(partitions))
-    named = ("refusal", *about_what, quarantine.version, *_in_sql(dataset))
-    return ledger.remembered(named, lambda: _counted(lake, dataset, partitions, ledger, quarantine))
+    days = None if partitions is None else tuple(partitions)
+    question = ("refusal", dataset.source, dataset.name, days, quarantine.version, *_in_sql(dataset))
+    return ledger.remembered(question, lambda: _counted(lake, dataset, partitions, ledger, quarantine))
 
 
 def _in_sql(dataset: Dataset) -> tuple[str, str]:

@@ -129,10 +129,14 @@ def _running(process: int) -> duckdb.DuckDBPyConnection:
     """The in-memory DuckDB of this process."""
     import duckdb
 
-    running = duckdb.connect(config=_limits)
-    # A file that was replaced must not be answered from what was read of it before.
-    running.execute("SET GLOBAL enable_external_file_cache = false")
-    return running
+    return kept_running(duckdb.connect(config=_limits))
+
+
+def kept_running(engine: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Prepares a DuckDB for running as long as the process: of a file that was replaced, it must never answer with what
+    it read before.
+    """
+    return engine.execute("SET GLOBAL enable_external_file_cache = false")
 
 
 def load_httpfs(connection: duckdb.DuckDBPyConnection) -> bool:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 PROJECT = beside_package("dbt_project")
 Event = Any
-"""A message of dbt: `info`, with its `name` and `msg`, and `data`, whose fields depend on the name."""
-"""A dbt event as in its structured log: `info` and `data`."""
+"""A dbt event: `info`, with its `name` and `msg`, and `data`, whose fields depend on the name."""
 
 
 class DbtFailed(LakehouseError):
@@ -95,7 +94,7 @@ def keep_newest(folder: Path, pattern: str, most: int) -> None:
 
 
 def as_dict(event: Event) -> dict[str, Any]:
-    """A message of dbt as Dagster's translation of it expects."""
+    """A dbt event as in its structured log, which is what dagster-dbt reads."""
     from google.protobuf.json_format import MessageToDict
 
     return MessageToDict(event, preserving_proto_field_name=True)

@@ -34,6 +34,8 @@ def test_open__a_process_starts_one_engine_for_all_its_steps(monkeypatch: pytest
             with lake.connect() as connection:
                 found = connection.execute("SELECT current_setting('TimeZone'), current_setting('threads')")
                 assert found.fetchone() == ("UTC", 1)
+                # It outlives the step: a file that was replaced must not be answered from what was read of it before.
+                assert connection.execute("SELECT current_setting('enable_external_file_cache')").fetchone() == (False,)
     assert len(counted) == 1
     # Another one, which is configured otherwise.
     with LakeResource(duckdb=DuckDBResource(database=":memory:", connection_config={"threads": 2})).open().connect():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,19 @@ def test_every_column_has_a_lineage_or_is_declared_as_made_by_the_lake(
     assert sorted(map(str, lineage.undeclared)) == []
     known = {ColumnName(table.sql_name, column.name) for table in tables for column in table.columns}
     assert known <= lineage.sources.keys()
+
+
+def test_a_column_of_unknown_origin_is_undeclared_and_has_no_sources(tables: list[DescribedTable]) -> None:
+    (bars,) = (table for table in tables if table.sql_name == "xetra.daily_bars")
+    assert bars.contract is not None
+    added = bars.contract.columns[-1].model_copy(update={"name": "of_unknown_origin", "made_from": None})
+    changed = replace(bars, contract=bars.contract.model_copy(update={"columns": (*bars.contract.columns, added)}))
+
+    lineage = lineage_of_contracts([table if table is not bars else changed for table in tables])
+
+    name = ColumnName("xetra.daily_bars", "of_unknown_origin")
+    assert lineage.undeclared == {name}
+    assert lineage.sources[name] == ()
 
 
 def test_every_source_of_a_column_exists(lineage: Lineage) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lakehouse.domains.market.bars.source import BarSource
 
@@ -101,8 +101,8 @@ def _cut(
     missing: dict[date, list[str]] = {}
     for session in sessions:
         closed = source.regular_end(session)
-        reaching = loaded.filter(pl.col("last_session") >= session)
-        if (due_by is None or closed <= due_by) and reaching.height and max(reaching["published_at"]) < closed:
+        newest = cast("datetime | None", loaded.filter(pl.col("last_session") >= session)["published_at"].max())
+        if (due_by is None or closed <= due_by) and newest is not None and newest < closed:
             missing[session] = ["a history published after its close"]
     return missing
 
