@@ -29,18 +29,22 @@ from assets_tests.support.dbt_warehouse import (
     write_official,
     write_windows,
 )
+from assets_tests.support.reference_lake import take
 from assets_tests.support.soak import ONLY_IN_A_SOAK, soak_count
 from lakehouse import catalog
 from lakehouse.api import Lake
 from lakehouse.catalog import Descriptions
 from lakehouse.derive.held_back import hold_back, holds
+from lakehouse.domains.market.model_reach import REFERENCE_DATA
 from lakehouse.settings import Settings, settings
+from lakehouse.simulators.gleif import Gleif
+from lakehouse.simulators.market_register import MarketRegister
 from lakehouse.warehouse import build as publishing
 from lakehouse.warehouse import last_descriptions, recipe, releases
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
 from lakehouse.warehouse.publish import differing_marts, publish
 
-DAYS = [date(2024, 1, day) for day in (2, 3, 4, 5, 8, 9, 10, 11, 12, 15)]
+DAYS = [date(2024, 1, day) for day in (2, 3, 4, 5, 8, 9, 10, 11, 12, 16)]
 CHANGED_BARS = {"fct_daily_bar", "average_range", "returns", "daily_summary", "daily_movers", "most_traded_by_value"}
 
 
@@ -187,6 +191,69 @@ def test_publish__builds_everything_of_another_recipe(
     assert builds[-1].replaced == {}
 
 
+APPLE = "US0378331005"
+
+
+class Reference:
+    """A register of markets, and a publisher of legal entities and their ISINs, each publication on the next day."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.register, self.gleif = MarketRegister(folder / "mic"), Gleif(folder / "gleif")
+        self.mappings = Gleif(folder / "mappings")
+        self.now = datetime(2024, 6, 3, tzinfo=UTC)
+        self.register.add("XETR", date(2005, 5, 23))
+        for name, place in {"MIC": "mic", "GLEIF": "gleif", "GLEIF_MAPPINGS": "mappings"}.items():
+            monkeypatch.setenv(f"LAKEHOUSE_{name}_URL", str(folder / place))
+            (folder / place).mkdir()
+        settings.cache_clear()
+
+    def publish_entity(self, name: str, pairs: Collection[str]) -> None:
+        """An entity's name, and the ISINs that it issued."""
+        lei = self.gleif.put_entity(1, name, datetime(2014, 1, 1, tzinfo=UTC))
+        self.gleif.tick(self.now)
+        self.gleif.publish_full(self.now)
+        self.mappings.pairs["isin"] = {(isin, lei) for isin in pairs}
+        self.mappings.publish_pairs("isin", self.now)
+        self.now += timedelta(days=1)
+        take("gleif")
+
+    def publish_market(self, name: str) -> None:
+        """The name of the exchange's market."""
+        self.register.change("XETR", MARKET_NAME_INSTITUTION_DESCRIPTION=name)
+        self.register.publish(self.now.date())
+        self.register.write(self.now.date())
+        self.now += timedelta(days=1)
+        take("mic")
+
+
+def test_publish__builds_what_shows_reference_data(
+    builds: list[Build], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, shows = Reference(tmp_path, monkeypatch), set(REFERENCE_DATA.models)
+    bars = series(A=10, US0378331005=20)
+    write(bars)
+    publish(settings())
+    reference.publish_entity("APPLE INC.", [APPLE])
+    reference.publish_market("Xetra")
+    publish(settings())
+    assert builds[-1].models == shows
+    assert builds[-1].replaced == {"dim_instrument": {(FILES, APPLE, "USD")}}
+    with duckdb.connect(str(settings().warehouse), read_only=True) as file:
+        assert file.execute("SELECT issuer_name FROM marts.dim_instrument ORDER BY ALL").fetchall() == [
+            ("APPLE INC.",),
+            (None,),
+        ]
+    assert differing_marts(settings()) == []
+    # Together with news of the sessions, these are replaced alone, all the same.
+    write(bars | {Key("A", DAYS[3], "USD"): Bar(10.35, symbol="A")})
+    reference.publish_entity("Apple Inc.", [])
+    publish(settings())
+    assert builds[-1].models == CHANGED_BARS | shows | {"fct_corporate_action"}
+    assert builds[-1].replaced["dim_instrument"] == {(FILES, APPLE, "USD")}
+    assert builds[-1].replaced["fct_daily_bar"] == {(FILES, DAYS[3]), (FILES, DAYS[4])}
+    assert differing_marts(settings()) == []
+
+
 @dataclass
 class State:
     """What is stored in a lake of two sources and a feed."""
@@ -207,9 +274,10 @@ class State:
 class History:
     """A lake to which things happen in a random order."""
 
-    def __init__(self, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, seed: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.random = random.Random(seed)
         self.monkeypatch = monkeypatch
+        self.reference = Reference(folder, monkeypatch)
         self.now = State(
             {source: series(DAYS[: self.random.randint(2, 8)], A=10, US0378331005=20) for source in (FILES, VENDOR)},
             {Key("A", day, "USD"): 10.0 for day in DAYS[:4]},
@@ -222,7 +290,7 @@ class History:
     def step(self) -> str:
         """Something happens, and is stored; returns what."""
         kinds = ["correct", "correct", "late", "late", "withdraw", "rename", "official", "dividend", "split", "quote"]
-        name: str = self.random.choice([*kinds, "hold", "release", "remove"])
+        name: str = self.random.choice([*kinds, "hold", "release", "remove", "entity", "market"])
         getattr(self, name)()
         if name != "release":
             self.now.store()
@@ -276,6 +344,13 @@ class History:
         verdict = {("daily_bars", "enough"): (passed, "too few")}
         hold_back(Lake.present(), FILES, verdict, None, lambda check, scope: (passed, "too few"))
 
+    def entity(self) -> None:
+        """An entity is renamed, or has issued an ISIN or not."""
+        self.reference.publish_entity(self.random.choice(["One", "Other"]), self.random.choice([[], [APPLE]]))
+
+    def market(self) -> None:
+        self.reference.publish_market(self.random.choice(["Xetra", "XETRA"]))
+
     def release(self) -> None:
         """A release is created, or restored."""
         if self.released is None:
@@ -301,8 +376,8 @@ DESCRIBED = catalog.descriptions
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(soak_count(1, 40)))
-def test_publish__gives_what_a_full_build_gives(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    history = History(seed, monkeypatch)
+def test_publish__gives_what_a_full_build_gives(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(seed, tmp_path, monkeypatch)
     publish(settings())
     happened = []
     for _ in range(soak_count(3, 6)):

@@ -26,12 +26,26 @@ OverAllMacro = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection"], None
 Attach = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection", str], None]
 """Attaches further tables, made of all sources of a kind, to the named catalog that dbt's models read."""
 
-Reach = Callable[["duckdb.DuckDBPyConnection", str, str], "Collection[str] | None"]
+Reach = Callable[["duckdb.DuckDBPyConnection", str, str, bool], "Collection[str] | None"]
 """Follows changes to the models. Called with a connection to the marts as they were published, the catalog that the
-models read, and a schema with a table (source, day) for each table that models read over all sources: its partitions
-that changed. Adds there what the models ask for to restrict themselves. Returns the models that the changes don't reach
-though they read a changed table; None if every model must be built in full.
+models read, a schema with a table (source, day) for each table that models read over all sources: its partitions that
+changed; and whether there is news of a kind that the models join. Adds to the schema what the models ask for to
+restrict themselves. Returns the models that the changes don't reach though they read a changed table; None if every
+model must be built in full.
 """
+
+
+@dataclass(frozen=True)
+class Join:
+    """What the models of a kind show of another one.
+
+    Attributes:
+        kind: the other one's name.
+        models: those that show it. News of it reaches no others, even if they read these.
+    """
+
+    kind: str
+    models: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +64,7 @@ class Kind:
         marts: folder of its models in `dbt_project/models/marts`, and their group in Dagster.
         attach: attaches the other tables that the models read.
         reads: the tables that `attach` reads, besides those over all sources.
-        joins: further kinds whose tables its models join.
+        joins: what its models join of further kinds.
         of_days_over: whether the models see only days (UTC) that are over of these tables.
         reach: follows changes to the models; without it, the models are built in full when anything changed.
     """
@@ -65,7 +79,7 @@ class Kind:
     marts: tuple[str, str] | None = None
     attach: Attach | None = None
     reads: tuple[str, ...] = ()
-    joins: tuple[str, ...] = ()
+    joins: tuple[Join, ...] = ()
     of_days_over: bool = False
     reach: Reach | None = None
 

@@ -27,23 +27,23 @@ def selected(config: Settings, build: Path, found: Sequence[News]) -> list[str]:
     manifest = json.loads(manifest_path(config).read_bytes()) if changed else {}
     for news in changed:
         assert news.changes is not None
-        unreached = _noted(config, build, news.part, news.changes)
+        names = [name for name, partitions in news.changes.items() if partitions]
+        joining = models_joining(news.part, names)
+        unreached = _noted(config, build, news.part, news.changes, bool(joining))
         if unreached is None:
             whole.append(news.part.selector)
         else:
-            names = [name for name, partitions in news.changes.items() if partitions]
-            models += models_reached(manifest, news.part, names, unreached)
+            models += sorted(joining.union(models_reached(manifest, news.part, names, unreached)))
     return [*whole, *models]
 
 
-def _noted(config: Settings, build: Path, part: Part, changes: Changes) -> Collection[str] | None:
+def _noted(config: Settings, build: Path, part: Part, changes: Changes, is_joined_news: bool) -> Collection[str] | None:
     """Notes the changes of a part in the private file; returns what `derive.domain.Reach` does."""
     import duckdb
 
     kind = kinds()[part.schema]
     own = (*kind.over_all, *kind.reads)
-    if kind.reach is None or any(changes[name] for name in changes.keys() - set(own)):
-        # How far news of another kind's tables reaches, the kind doesn't know.
+    if kind.reach is None:
         return None
     with duckdb.connect(str(build)) as connection:
         attach_lake(connection, config, CATALOG)
@@ -52,11 +52,25 @@ def _noted(config: Settings, build: Path, part: Part, changes: Changes) -> Colle
             if partitions := changes.get(name):
                 values = ", ".join(f"({literal(source)}, {literal(day)})" for source, day in partitions)
                 connection.execute(f"INSERT INTO {NOTES}.{name} VALUES {values}")
-        unreached = kind.reach(connection, CATALOG, NOTES)
+        unreached = kind.reach(connection, CATALOG, NOTES, is_joined_news)
         if unreached is None:
             for name in own:
                 connection.execute(f"DROP TABLE {NOTES}.{name}")
         return unreached
+
+
+def models_joining(part: Part, tables: Collection[str]) -> set[str]:
+    """The models of a part that show what changed of the kinds that it joins.
+
+    Args:
+        tables: names of tables that changed, of all kinds.
+    """
+    return {
+        model
+        for join in kinds()[part.schema].joins
+        if not {*kinds()[join.kind].over_all, *kinds()[join.kind].reads}.isdisjoint(tables)
+        for model in join.models
+    }
 
 
 def models_reached(

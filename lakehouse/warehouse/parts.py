@@ -51,7 +51,11 @@ class Part:
 
 def parts() -> tuple[Part, ...]:
     """The parts of all kinds of sources."""
-    return tuple(Part(kind.marts[0], kind.name, kind.marts[1], kind.joins) for kind in kinds().values() if kind.marts)
+    return tuple(
+        Part(kind.marts[0], kind.name, kind.marts[1], tuple(join.kind for join in kind.joins))
+        for kind in kinds().values()
+        if kind.marts
+    )
 
 
 def part_of(kind: str) -> Part:

@@ -16,6 +16,7 @@ import pytest
 
 from lakehouse.catalog import kinds, sources
 from lakehouse.domains.market.contracts import contracts
+from lakehouse.domains.market.model_reach import REFERENCE_DATA
 from lakehouse.domains.market.quotes.feed import WINDOWS
 from lakehouse.settings import PROJECT_ROOT, settings
 from lakehouse.warehouse import dbt
@@ -118,6 +119,29 @@ def test_a_part_is_a_folder_with_its_tag(manifest: Manifest) -> None:
     readable = {kind: {kind} for kind in joined} | {part.name: {*part.kinds} for part in parts()}
     for model in models(manifest):
         assert made_from[model.unique_id] & domains <= readable[model.fqn[2]], model.name
+
+
+def test_joined_tables_are_made_of_what_their_kind_reads(manifest: Manifest) -> None:
+    """What a table is made from is what its assets follow, and what tells that the marts are out of date."""
+    for joined in {join.kind for kind in kinds().values() for join in kind.joins}:
+        tables = [source for source in manifest.sources.values() if source.source_name == joined]
+        made_from = {name for table in tables for name in table.config.meta["made_from"]}
+        assert made_from == {*kinds()[joined].over_all, *kinds()[joined].reads}
+
+
+def test_reference_data_is_shown_by_the_models_that_say_so(manifest: Manifest) -> None:
+    """News of it builds no others: these read neither its tables nor the columns that the dimensions have from it."""
+    by_name = {model.name: model for model in models(manifest)}
+    shows = set(REFERENCE_DATA.models)
+    joined = by_name["dim_instrument"].columns.keys() - by_name["stg_instrument_versions"].columns.keys()
+    assert {"isin", "figi", "issuer_lei", "issuer_name"} <= joined
+    others = {model.name for model in published(manifest) if MARKET_MARTS.has(model.fqn)} - shows
+    assert {"fct_daily_bar", "daily_summary"} <= others
+    for name in others:
+        parents = [manifest.nodes[key] for key in by_name[name].depends_on.nodes if key in manifest.nodes]
+        assert REFERENCE_DATA.kind not in {parent.fqn[2] for parent in parents}, name
+        assert shows & {parent.name for parent in parents} <= {"dim_instrument"}, name
+        assert not re.search(rf"\b({'|'.join(joined)})\b", by_name[name].raw_code), name
 
 
 def test_staging_leaves_no_relation_in_the_published_file(manifest: Manifest) -> None:

@@ -43,7 +43,7 @@ DOMAIN = Domain(
             over_all=("daily_bars", "official_daily", "corporate_actions"),
             marts=("market", "warehouse"),
             attach=model_inputs.attach_market,
-            joins=("reference",),
+            joins=(model_reach.REFERENCE_DATA,),
             reach=model_reach.reach,
         ),
         Kind(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from lakehouse.derive.domain import Join
 from lakehouse.domains.market.corporate_actions.splits import SERIES, USUAL_SESSIONS, session_splits
 from lakehouse.lake.sql import Relation, relation_of
 
@@ -21,7 +22,13 @@ _BEFORE = USUAL_SESSIONS + 2
 """Sessions before a change that say what is a split in it: the usual ones, and the close before the first of them."""
 
 
-def reach(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> Collection[str] | None:
+REFERENCE_DATA = Join("reference", ("bridge_instrument_identifier", "dim_instrument", "dim_issuer", "dim_venue"))
+"""The other models join from these only what follows from sessions and YAML."""
+
+
+def reach(
+    connection: duckdb.DuckDBPyConnection, catalog: str, notes: str, is_joined_news: bool
+) -> Collection[str] | None:
     """Notes `instruments` (source, instrument_id, currency), which may have other versions than the published ones,
     `session_splits`, as the models read it, and `changed_splits` (source, session), where it differs. See
     `derive.domain.Reach`; everything must be built when corporate actions changed, or official closes before them,
@@ -36,6 +43,12 @@ def reach(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> Co
         return None
     _note_splits(connection, catalog, notes)
     _note_instruments(connection, catalog, notes)
+    if is_joined_news:
+        # Any version may show other reference data.
+        connection.execute(f"""
+            INSERT INTO {notes}.instruments SELECT {SERIES} FROM marts.dim_instrument EXCEPT FROM {notes}.instruments
+        """)
+        return ()
     if connection.execute(f"SELECT 1 FROM {notes}.instruments LIMIT 1").fetchone():
         return ()
     connection.execute(f"CREATE TABLE {notes}.dim_instrument AS FROM {notes}.instruments")
