@@ -58,6 +58,7 @@ def test_a_stored_table_is_shown_without_arrow_and_polars(home: Path) -> None:
 
 
 def test_help_is_shown_without_what_reads_a_lake(home: Path) -> None:
-    loaded = loaded_modules(home, "from lakehouse.cli.app import app; app(['--help'], standalone_mode=False)")
+    program = "from lakehouse.cli.app import app; app(['--help'], standalone_mode=False)"
+    loaded = loaded_modules(home, f"{program}; import sys; assert 'lakehouse.analyses' not in sys.modules")
     assert "typer" in loaded
     assert not loaded & {"dagster", "deltalake", "duckdb", "numpy", "polars", "pyarrow", "pydantic"}

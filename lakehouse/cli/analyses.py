@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.analyses.spec import AnalysisError, InvalidAnalysis
 from lakehouse.cli.analysis_views import (
     View,
     add_row,
@@ -91,6 +90,7 @@ def step(
     megabytes: MegabytesOption = 2048,
 ) -> None:
     """Run an analysis up to an order, store nothing, and show which tasks are done, failed and next."""
+    from lakehouse.analyses import AnalysisError
     from lakehouse.analyses.limited import Limits
 
     with explained():
@@ -110,6 +110,7 @@ def step(
 @analyses_app.command()
 def check(file: FileArgument, values: SetOption = None) -> None:
     """List all faults of an analysis in a JSON or YAML file; runs nothing."""
+    from lakehouse.analyses import InvalidAnalysis
     from lakehouse.analyses.validation import validate
 
     with explained():
@@ -280,6 +281,7 @@ def _analyses(as_of: datetime | None = None) -> Analyses:
 
 
 def _text_of(file: Path) -> str:
+    from lakehouse.analyses import AnalysisError
     from lakehouse.analyses.reading import MAX_BYTES
 
     try:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Column, Table
 from rich.text import Text
 
-from lakehouse.analyses.spec import COLUMNS, AnalysisError
 from lakehouse.cli.explained import console
 from lakehouse.cli.render import SafeConsole
 from lakehouse.cli.results import Format, format_of, print_result
@@ -60,6 +59,7 @@ def show_analysis(definition: Definition, view: View, states: Mapping[int, str],
 
 
 def draw(rows: pl.DataFrame, output: Path) -> None:
+    from lakehouse.analyses import AnalysisError
     from lakehouse.analyses.drawing import write
     from lakehouse.analyses.store import chart_of
 
@@ -79,6 +79,8 @@ def print_frame(frame: pl.DataFrame, columns: str, output_format: Format | None,
 
 
 def _print_rows(definition: Definition, states: Mapping[int, str]) -> None:
+    from lakehouse.analyses.spec import COLUMNS
+
     say(f"{definition.name}, version {definition.version}")
     if definition.description:
         say(definition.description)
