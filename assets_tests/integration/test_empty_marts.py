@@ -11,6 +11,7 @@ import pytest
 
 from lakehouse.api import Lake
 from lakehouse.catalog import described_source
+from lakehouse.domains.market.model_reach import REFERENCE_DATA
 from lakehouse.ingest.load import load
 from lakehouse.settings import Settings, settings
 from lakehouse.simulators.market_register import MarketRegister
@@ -89,7 +90,7 @@ def test_a_first_publication_builds_what_the_lake_has_rows_for(
     publish(settings())
 
     (command,) = models_run
-    assert command[command.index("--select") + 1 :] == ("fqn:lakehouse.marts.market",)
+    assert command[command.index("--select") + 1 :] == REFERENCE_DATA.models
     assert differing_marts(settings()) == []
     assert next(kept.glob("*.duckdb")).read_bytes() == before
 

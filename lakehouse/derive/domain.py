@@ -83,6 +83,11 @@ class Kind:
     of_days_over: bool = False
     reach: Reach | None = None
 
+    @property
+    def tables_read(self) -> tuple[str, ...]:
+        """The names of the sources' tables that its models read, themselves or by what is attached."""
+        return (*self.over_all, *self.reads)
+
 
 @dataclass(frozen=True)
 class Domain:

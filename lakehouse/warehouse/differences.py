@@ -42,8 +42,10 @@ def _noted(config: Settings, build: Path, part: Part, changes: Changes, is_joine
     import duckdb
 
     kind = kinds()[part.schema]
-    own = (*kind.over_all, *kind.reads)
-    if kind.reach is None:
+    own = kind.tables_read
+    joined = [name for join in kind.joins for name in kinds()[join.kind].tables_read]
+    if kind.reach is None or any(changes[name] for name in changes.keys() - {*own, *joined}):
+        # How far news of any other table reaches, the kind doesn't know.
         return None
     with duckdb.connect(str(build)) as connection:
         attach_lake(connection, config, CATALOG)
@@ -68,7 +70,7 @@ def models_joining(part: Part, tables: Collection[str]) -> set[str]:
     return {
         model
         for join in kinds()[part.schema].joins
-        if not {*kinds()[join.kind].over_all, *kinds()[join.kind].reads}.isdisjoint(tables)
+        if not set(kinds()[join.kind].tables_read).isdisjoint(tables)
         for model in join.models
     }
 

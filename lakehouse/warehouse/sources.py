@@ -95,7 +95,7 @@ def attach_lake(connection: duckdb.DuckDBPyConnection, config: Settings, catalog
 def part_tables(part: Part) -> dict[str, list[str]]:
     """The paths of the tables that a part's models read, by source."""
     return {
-        source.name: sorted(source.table(table) for table in tables_of(source, (*kind.over_all, *kind.reads)))
+        source.name: sorted(source.table(table) for table in tables_of(source, kind.tables_read))
         for kind in (kinds()[name] for name in part.kinds)
         for source in sources_in_marts(kind.name, settings())
     }
