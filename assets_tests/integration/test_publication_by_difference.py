@@ -207,18 +207,18 @@ class Reference:
             (folder / place).mkdir()
         settings.cache_clear()
 
-    def publish_entity(self, name: str, pairs: Collection[str]) -> None:
-        """An entity's name, and the ISINs that it issued."""
+    def publish_entity(self, name: str, isins: Collection[str]) -> None:
+        """Publishes and loads an entity with its name, and the ISINs that it issued."""
         lei = self.gleif.put_entity(1, name, datetime(2014, 1, 1, tzinfo=UTC))
         self.gleif.tick(self.now)
         self.gleif.publish_full(self.now)
-        self.mappings.pairs["isin"] = {(isin, lei) for isin in pairs}
+        self.mappings.pairs["isin"] = {(isin, lei) for isin in isins}
         self.mappings.publish_pairs("isin", self.now)
         self.now += timedelta(days=1)
         take("gleif")
 
     def publish_market(self, name: str) -> None:
-        """The name of the exchange's market."""
+        """Publishes and loads the exchange's market with its name."""
         self.register.change("XETR", MARKET_NAME_INSTITUTION_DESCRIPTION=name)
         self.register.publish(self.now.date())
         self.register.write(self.now.date())
@@ -244,7 +244,7 @@ def test_publish__builds_what_shows_reference_data(
             (None,),
         ]
     assert differing_marts(settings()) == []
-    # Together with news of the sessions, these are replaced alone, all the same.
+    # With a corrected session beside it, still only what each of them reaches is replaced.
     write(bars | {Key("A", DAYS[3], "USD"): Bar(10.35, symbol="A")})
     reference.publish_entity("Apple Inc.", [])
     publish(settings())

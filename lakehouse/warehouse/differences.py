@@ -29,7 +29,7 @@ def selected(config: Settings, build: Path, found: Sequence[News]) -> list[str]:
         assert news.changes is not None
         names = [name for name, partitions in news.changes.items() if partitions]
         joining = models_joining(news.part, names)
-        unreached = _noted(config, build, news.part, news.changes, bool(joining))
+        unreached = _noted(config, build, news.part, news.changes, is_joined_news=bool(joining))
         if unreached is None:
             whole.append(news.part.selector)
         else:

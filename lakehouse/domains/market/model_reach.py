@@ -1,5 +1,5 @@
-"""How far changes of the market's tables reach into the marts: which instruments may have other versions, and in which
-sessions another split counts or is suspected.
+"""How far news reaches into the market's marts: which instruments may have other versions or show other reference data,
+and in which sessions another split counts or is suspected.
 
 What a row of the marts depends on besides its own session is found here, from the marts as they were published and the
 changed sessions of the lake alone. The models find what else a change reaches from the rows that they replace (the
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _BEFORE = USUAL_SESSIONS + 2
 """Sessions before a change that say what is a split in it: the usual ones, and the close before the first of them."""
 
-
 REFERENCE_DATA = Join("reference", ("bridge_instrument_identifier", "dim_instrument", "dim_issuer", "dim_venue"))
 """The other models join from these only what follows from sessions and YAML."""
 
@@ -29,10 +28,10 @@ REFERENCE_DATA = Join("reference", ("bridge_instrument_identifier", "dim_instrum
 def reach(
     connection: duckdb.DuckDBPyConnection, catalog: str, notes: str, is_joined_news: bool
 ) -> Collection[str] | None:
-    """Notes `instruments` (source, instrument_id, currency), which may have other versions than the published ones,
-    `session_splits`, as the models read it, and `changed_splits` (source, session), where it differs. See
-    `derive.domain.Reach`; everything must be built when corporate actions changed, or official closes before them,
-    by which dividends are weighed.
+    """Notes `instruments` (source, instrument_id, currency), which may have other versions than the published ones or
+    show other reference data, `session_splits`, as the models read it, and `changed_splits` (source, session), where it
+    differs. See `derive.domain.Reach`; everything must be built when corporate actions changed, or official closes
+    before them, by which dividends are weighed.
     """
     actions_reached = f"""
         SELECT 1 FROM {notes}.corporate_actions UNION ALL
@@ -44,7 +43,7 @@ def reach(
     _note_splits(connection, catalog, notes)
     _note_instruments(connection, catalog, notes)
     if is_joined_news:
-        # Any version may show other reference data.
+        # Which versions the news is about is not known before they are made again.
         connection.execute(f"""
             INSERT INTO {notes}.instruments SELECT {SERIES} FROM marts.dim_instrument EXCEPT FROM {notes}.instruments
         """)
