@@ -42,9 +42,11 @@ from lakehouse.simulators.market_register import MarketRegister
 from lakehouse.warehouse import build as publishing
 from lakehouse.warehouse import last_descriptions, recipe, releases
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
+from lakehouse.warehouse.parts import parts
 from lakehouse.warehouse.publish import differing_marts, publish
 
 DAYS = [date(2024, 1, day) for day in (2, 3, 4, 5, 8, 9, 10, 11, 12, 16)]
+MARKET = next(part for part in parts() if part.name == "market")
 CHANGED_BARS = {"fct_daily_bar", "average_range", "returns", "daily_summary", "daily_movers", "most_traded_by_value"}
 
 
@@ -191,6 +193,54 @@ def test_publish__builds_everything_of_another_recipe(
     assert builds[-1].replaced == {}
 
 
+def test_publish__replaces_only_the_sessions_that_a_corporate_action_reaches(builds: list[Build]) -> None:
+    # The vendor had adjusted the bars of one instrument for what was known at a later day.
+    adjusted = {key: bar._replace(adjusted_as_of=DAYS[7]) for key, bar in series(B=20).items()}
+    write(series(A=10) | adjusted, VENDOR)
+    write(series(US0378331005=30))
+    write_official({Key("A", day, "USD"): 10.0 for day in DAYS[:8]})
+    # A dividend of each before, so that returns count dividends already.
+    actions = [Action("A", DAYS[1], "dividend", 0.1), Action("B", DAYS[1], "dividend", 0.1)]
+    write_actions(actions)
+    publish(settings())
+    actions.append(Action("A", DAYS[5], "dividend", 0.5))
+    write_actions(actions)
+    publish(settings())
+    assert builds[-1].models == CHANGED_BARS | {"fct_corporate_action"}
+    assert builds[-1].replaced["returns"] == {(VENDOR, DAYS[5])}
+    assert builds[-1].replaced["fct_daily_bar"] == set()
+    assert builds[-1].replaced["daily_summary"] == set()
+    # The close against which it is weighed is corrected.
+    write_official({Key("A", day, "USD"): 9.0 if day == DAYS[4] else 10.0 for day in DAYS[:8]})
+    publish(settings())
+    assert builds[-1].replaced["returns"] == {(VENDOR, DAYS[5])}
+    assert builds[-1].replaced["fct_daily_bar"] == {(VENDOR, DAYS[4])}
+    # A split of the adjusted one makes another close of the sessions before it, and its next return another one.
+    actions.append(Action("B", DAYS[3], "split", 2.0))
+    write_actions(actions)
+    publish(settings())
+    assert builds[-1].replaced["fct_daily_bar"] == {(VENDOR, day) for day in DAYS[:4]}
+    # Another source's instrument is split by an action that this one knows.
+    actions.append(Action("US0378331005", DAYS[6], "split", 2.0))
+    write_actions(actions)
+    publish(settings())
+    assert builds[-1].replaced["fct_daily_bar"] == {(FILES, DAYS[6])}
+    assert differing_marts(settings(), MARKET) == []
+
+
+def test_publish__versions_an_instrument_of_corporate_actions_alone(builds: list[Build]) -> None:
+    write(series(A=10), VENDOR)
+    write_actions([Action("A", DAYS[1], "dividend", 0.1), Action("Z", DAYS[4], "dividend", 0.1)])
+    publish(settings())
+    earlier = Action("Z", DAYS[2], "dividend", 0.1)
+    for actions in ([earlier], [earlier._replace(symbol="Y")], []):
+        write_actions(actions)
+        publish(settings())
+        assert builds[-1].replaced["dim_instrument"] == {(VENDOR, "Z", "USD")}
+        assert builds[-1].replaced["fct_daily_bar"] == set()
+        assert differing_marts(settings(), MARKET) == []
+
+
 APPLE = "US0378331005"
 
 
@@ -290,7 +340,7 @@ class History:
     def step(self) -> str:
         """Something happens, and is stored; returns what."""
         kinds = ["correct", "correct", "late", "late", "withdraw", "rename", "official", "dividend", "split", "quote"]
-        name: str = self.random.choice([*kinds, "hold", "release", "remove", "entity", "market"])
+        name: str = self.random.choice([*kinds, "cancel", "hold", "release", "remove", "entity", "market"])
         getattr(self, name)()
         if name != "release":
             self.now.store()
@@ -308,7 +358,8 @@ class History:
         source = self.source
         key = self.key(source)
         price = self.random.choice([10.5, 11.0, 40.0])
-        self.now.bars[source][key] = Bar(price, symbol=key.instrument_id, volume=self.random.choice([100, 200]))
+        volume, basis = self.random.choice([100, 200]), self.random.choice([None, *DAYS])
+        self.now.bars[source][key] = Bar(price, symbol=key.instrument_id, volume=volume, adjusted_as_of=basis)
 
     def late(self) -> None:
         key = Key(self.random.choice(["A", "B", "US0378331005"]), self.random.choice(DAYS), "USD")
@@ -323,16 +374,25 @@ class History:
         self.now.bars[source][self.key(source)] = Bar(10.0, symbol=self.random.choice(["A", "B", "C"]))
 
     def official(self) -> None:
-        self.now.official[Key("A", self.random.choice(DAYS), "USD")] = self.random.choice([9.0, 10.0])
+        key = Key(self.random.choice(["A", "US0378331005"]), self.random.choice(DAYS), "USD")
+        self.now.official[key] = self.random.choice([9.0, 10.0])
 
     def dividend(self) -> None:
-        day = self.random.choice(DAYS)
-        self.now.actions = {key: each for key, each in self.now.actions.items() if each.kind == "split"}
-        self.now.actions["A", day, "dividend"] = Action("A", day, "dividend", 0.5)
+        """A dividend is announced, or its amount is corrected."""
+        self._act("dividend", self.random.choice([0.5, 0.25]))
 
     def split(self) -> None:
-        day = self.random.choice(DAYS)
-        self.now.actions["US0378331005", day, "split"] = Action("US0378331005", day, "split", 2.0)
+        self._act("split", self.random.choice([2.0, 0.5]))
+
+    def _act(self, kind: str, value: float) -> None:
+        # One of the instruments has no bars.
+        name, day = self.random.choice(["A", "B", "US0378331005", "Z"]), self.random.choice(DAYS)
+        self.now.actions[name, day, kind] = Action(name, day, kind, value)
+
+    def cancel(self) -> None:
+        """A corporate action goes."""
+        if self.now.actions:
+            del self.now.actions[self.random.choice(sorted(self.now.actions))]
 
     def quote(self) -> None:
         place = Place("A", datetime(2024, 1, self.random.randint(1, 5), 12, tzinfo=UTC))

@@ -67,6 +67,7 @@ class Action(NamedTuple):
     kind: str
     value: float
     currency: str = "USD"
+    symbol: str | None = None
 
 
 class Place(NamedTuple):
@@ -159,7 +160,7 @@ def write_actions(actions: list[Action], source: str = VENDOR) -> None:
         {
             "year": action.ex_date.replace(month=1, day=1),
             "instrument_id": action.instrument_id,
-            "symbol": action.instrument_id,
+            "symbol": action.symbol or action.instrument_id,
             "currency": action.currency,
             "ex_date": action.ex_date,
             "kind": action.kind,

@@ -26,12 +26,11 @@ OverAllMacro = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection"], None
 Attach = Callable[[Sequence[Any], Lake, "duckdb.DuckDBPyConnection", str], None]
 """Attaches further tables, made of all sources of a kind, to the named catalog that dbt's models read."""
 
-Reach = Callable[["duckdb.DuckDBPyConnection", str, str, bool], "Collection[str] | None"]
+Reach = Callable[["duckdb.DuckDBPyConnection", str, str, bool], "Collection[str]"]
 """Follows changes to the models. Called with a connection to the marts as they were published, the catalog that the
 models read, a schema with a table (source, day) for each table that models read over all sources: its partitions that
 changed; and whether there is news of a kind that the models join. Adds to the schema what the models ask for to
-restrict themselves. Returns the models that the changes don't reach though they read a changed table; None if every
-model must be built in full.
+restrict themselves. Returns the models that the changes don't reach though they read a changed table.
 """
 
 

@@ -38,7 +38,9 @@ def selected(config: Settings, build: Path, found: Sequence[News]) -> list[str]:
 
 
 def _noted(config: Settings, build: Path, part: Part, changes: Changes, is_joined_news: bool) -> Collection[str] | None:
-    """Notes the changes of a part in the private file; returns what `derive.domain.Reach` does."""
+    """Notes the changes of a part in the private file; returns what `derive.domain.Reach` does, and None if every model
+    must be built in full.
+    """
     import duckdb
 
     kind = kinds()[part.schema]
@@ -54,11 +56,7 @@ def _noted(config: Settings, build: Path, part: Part, changes: Changes, is_joine
             if partitions := changes.get(name):
                 values = ", ".join(f"({literal(source)}, {literal(day)})" for source, day in partitions)
                 connection.execute(f"INSERT INTO {NOTES}.{name} VALUES {values}")
-        unreached = kind.reach(connection, CATALOG, NOTES, is_joined_news)
-        if unreached is None:
-            for name in own:
-                connection.execute(f"DROP TABLE {NOTES}.{name}")
-        return unreached
+        return kind.reach(connection, CATALOG, NOTES, is_joined_news)
 
 
 def models_joining(part: Part, tables: Collection[str]) -> set[str]:

@@ -1,5 +1,5 @@
 """How far news reaches into the market's marts: which instruments may have other versions or show other reference data,
-and in which sessions another split counts or is suspected.
+and in which sessions another split counts or is suspected, another dividend counts, or the close as traded is another.
 
 What a row of the marts depends on besides its own session is found here, from the marts as they were published and the
 changed sessions of the lake alone. The models find what else a change reaches from the rows that they replace (the
@@ -25,23 +25,17 @@ REFERENCE_DATA = Join("reference", ("bridge_instrument_identifier", "dim_instrum
 """The other models join from these only what follows from sessions and YAML."""
 
 
-def reach(
-    connection: duckdb.DuckDBPyConnection, catalog: str, notes: str, is_joined_news: bool
-) -> Collection[str] | None:
+def reach(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str, is_joined_news: bool) -> Collection[str]:
     """Notes `instruments` (source, instrument_id, currency), which may have other versions than the published ones or
-    show other reference data, `session_splits`, as the models read it, and `changed_splits` (source, session), where it
-    differs. See `derive.domain.Reach`; everything must be built when corporate actions changed, or official closes
-    before them, by which dividends are weighed.
+    show other reference data, `session_splits`, as the models read it, `changed_sessions` (source, session), where it
+    or a close as traded differs, and `changed_dividends` (source, instrument_id, currency, ex_date), which count with
+    another factor or no longer. See `derive.domain.Reach`.
     """
-    actions_reached = f"""
-        SELECT 1 FROM {notes}.corporate_actions UNION ALL
-        SELECT 1 FROM (SELECT source, min(day) AS day FROM {notes}.official_daily GROUP BY source)
-        JOIN {catalog}.market.corporate_actions USING (source) WHERE ex_date >= day
-    """
-    if connection.execute(f"{actions_reached} LIMIT 1").fetchone():
-        return None
-    _note_splits(connection, catalog, notes)
+    _find_changed_actions(connection, catalog, notes)
+    _note_dividends(connection, catalog, notes)
+    _note_sessions(connection, catalog, notes)
     _note_instruments(connection, catalog, notes)
+    connection.execute("DROP TABLE changed_actions; DROP TABLE weighed_anew")
     if is_joined_news:
         # Which versions the news is about is not known before they are made again.
         connection.execute(f"""
@@ -58,15 +52,79 @@ def _changed(relation: str, notes: str) -> str:
     return f"FROM {relation} WHERE (source, session) IN (SELECT source, day FROM {notes}.daily_bars)"
 
 
-def _note_splits(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> None:
-    """Computes the splits again from the first changed session of each series on; the others are as published."""
+def _find_changed_actions(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> None:
+    """Finds the corporate actions that came, went or say something else, and the series whose factors may differ by
+    them or by the official closes against which dividends are weighed: the last one before the ex-date, and that of
+    the ex-date itself (see `adjustment.factors`).
+    """
+    action = f"{SERIES}, ex_date, kind, dividend_amount, split_coefficient"
+    one, other = (
+        f"SELECT {action} FROM {rows} WHERE source IN (SELECT source FROM {notes}.corporate_actions)"
+        for rows in (f"{catalog}.market.corporate_actions", "marts.fct_corporate_action")
+    )
+    connection.execute(f"""
+        CREATE TEMP TABLE changed_actions AS
+        SELECT DISTINCT {SERIES}, kind FROM (({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one}));
+        CREATE TEMP TABLE weighed_anew AS
+        WITH later AS (
+            SELECT {SERIES}, ex_date FROM {catalog}.market.corporate_actions
+            JOIN (SELECT source, min(day) AS since FROM {notes}.official_daily GROUP BY source) USING (source)
+            WHERE ex_date >= since
+        ), closes AS (
+            SELECT {SERIES}, session FROM {catalog}.market.official_daily WHERE isfinite(close)
+        )
+        SELECT later.source, later.instrument_id, later.currency
+        FROM later ASOF LEFT JOIN closes
+            ON later.source = closes.source AND later.instrument_id = closes.instrument_id
+            AND later.currency = closes.currency AND later.ex_date > closes.session
+        SEMI JOIN {notes}.official_daily AS news
+            ON later.source = news.source AND news.day <= later.ex_date
+            AND (news.day >= closes.session OR closes.session IS NULL)
+        UNION
+        SELECT {SERIES} FROM changed_actions
+    """)
+
+
+def _note_dividends(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> None:
+    connection.execute(f"""
+        CREATE TABLE {notes}.changed_dividends AS
+        WITH fresh AS (
+            SELECT {SERIES}, ex_date, dividend_factor
+            FROM {catalog}.market.adjustment_factors SEMI JOIN weighed_anew USING ({SERIES})
+        ), published AS (
+            SELECT {SERIES}, ex_date, price_factor
+            FROM marts.fct_corporate_action SEMI JOIN weighed_anew USING ({SERIES}) WHERE kind = 'dividend'
+        )
+        SELECT DISTINCT {SERIES}, ex_date FROM fresh FULL JOIN published USING ({SERIES}, ex_date)
+        WHERE coalesce(dividend_factor, 1) <> coalesce(price_factor, 1)
+    """)
+
+
+def _note_sessions(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> None:
+    """Computes the splits again from the first changed session of each series on, and of instruments of which a split
+    changed from the first one on; the others are as published.
+    """
     bars = f"{catalog}.market.daily_bars"
     columns = f"{SERIES}, session, close, volume, adjusted_as_of"
     one, other = (f"SELECT {columns} {_changed(rows, notes)}" for rows in (bars, "marts.fct_daily_bar"))
     connection.execute(f"""
+        CREATE TEMP TABLE other_closes AS
+        SELECT {SERIES}, session
+        FROM marts.fct_daily_bar AS published SEMI JOIN weighed_anew USING ({SERIES})
+        JOIN {catalog}.market.closes_as_traded AS as_traded USING ({SERIES}, session)
+        WHERE close_as_traded IS DISTINCT FROM as_traded.close;
         CREATE TEMP TABLE moved AS
         SELECT {SERIES}, min(session) AS since
-        FROM (({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one})) GROUP BY ALL;
+        FROM (
+            SELECT {SERIES}, session
+            FROM (({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one}))
+            UNION ALL
+            FROM other_closes
+            UNION ALL
+            -- A split counts in other sources' series of the instrument, too.
+            SELECT DISTINCT {SERIES}, DATE '-infinity' FROM {bars}
+            WHERE instrument_id IN (SELECT instrument_id FROM changed_actions WHERE kind = 'split')
+        ) GROUP BY ALL;
         CREATE TEMP TABLE windows AS
         SELECT {SERIES}, since, coalesce(list_min(max(session, {_BEFORE}) FILTER (session < since)), since) AS first
         FROM {bars} JOIN moved USING ({SERIES}) GROUP BY {SERIES}, since
@@ -85,11 +143,13 @@ def _note_splits(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str
         SELECT {published} FROM ({splits}) JOIN moved USING ({SERIES}) WHERE session >= since
         UNION ALL
         SELECT {published} FROM known LEFT JOIN moved USING ({SERIES}) WHERE since IS NULL OR session < since;
-        CREATE TABLE {notes}.changed_splits AS
+        CREATE TABLE {notes}.changed_sessions AS
         WITH fresh AS (FROM {notes}.session_splits)
-        SELECT DISTINCT source, session
-        FROM ((FROM known EXCEPT ALL FROM fresh) UNION ALL (FROM fresh EXCEPT ALL FROM known));
-        DROP TABLE known; DROP TABLE windows; DROP TABLE moved
+        SELECT source, session
+        FROM ((FROM known EXCEPT ALL FROM fresh) UNION ALL (FROM fresh EXCEPT ALL FROM known))
+        UNION
+        SELECT source, session FROM other_closes;
+        DROP TABLE known; DROP TABLE windows; DROP TABLE moved; DROP TABLE other_closes
     """)
 
 
@@ -113,7 +173,15 @@ def _note_instruments(connection: duckdb.DuckDBPyConnection, catalog: str, notes
         UNION
         SELECT {SERIES} FROM gone JOIN marts.dim_instrument USING ({SERIES}) WHERE session = valid_from
         UNION
-        -- An instrument of corporate actions alone has a version that ends with its first bar.
+        -- An instrument of corporate actions alone has a version from the first one to its first bar.
         SELECT {SERIES} FROM fresh SEMI JOIN {catalog}.market.corporate_actions USING ({SERIES})
         ANTI JOIN marts.fct_daily_bar USING ({SERIES})
+        UNION
+        SELECT {SERIES} FROM (
+            SELECT {SERIES} FROM changed_actions
+            UNION ALL
+            SELECT {SERIES} FROM {catalog}.market.corporate_actions AS actions
+            JOIN marts.dim_instrument AS versions USING ({SERIES})
+            WHERE ex_date = valid_from AND actions.symbol IS DISTINCT FROM versions.symbol
+        ) ANTI JOIN {catalog}.market.daily_bars USING ({SERIES})
     """)

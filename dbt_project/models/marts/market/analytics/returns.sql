@@ -23,12 +23,21 @@ select source, session
 from {{ ref('fct_daily_bar') }}
 where (source, prev_session) in (from {{ note('fct_daily_bar') }})
 union
+select bars.source, bars.session
+from {{ ref('fct_daily_bar') }} as bars
+semi join {{ note('changed_dividends') }} as dividends
+    on bars.source = dividends.source
+    and bars.instrument_id = dividends.instrument_id
+    and bars.currency = dividends.currency
+    and bars.session >= dividends.ex_date
+    and bars.prev_session < dividends.ex_date
+union
 select stored.source, stored.session
 from {{ this }} as stored
 left join ({{ conventions }}) as conventions using (source, instrument_id, currency)
 where stored.dividend_convention is distinct from conventions.dividend_convention
 {% endset %}
-{%- set restricted = affected(['fct_daily_bar'], groups) %}
+{%- set restricted = affected(['fct_daily_bar', 'changed_dividends'], groups) %}
 
 with closes as (
     -- `grown` is the closing value of the shares that one share of the previous session has become.

@@ -10,7 +10,7 @@ select source, day as session from {{ note('daily_bars') }}
 union
 select source, day from {{ note('official_daily') }}
 union
-from {{ note('changed_splits') }}
+from {{ note('changed_sessions') }}
 union
 -- A version that begins or ends elsewhere is the one in force of other rows.
 select stored.source, stored.session
@@ -24,7 +24,7 @@ left join {{ ref('dim_instrument') }} as versions
     and stored.session < versions.valid_to
 where stored.instrument_key is distinct from versions.instrument_key
 {% endset %}
-{%- set restricted = affected(['daily_bars', 'official_daily', 'changed_splits', 'dim_instrument'], groups) %}
+{%- set restricted = affected(['daily_bars', 'official_daily', 'changed_sessions', 'dim_instrument'], groups) %}
 
 -- Left joins: a bar without an instrument or venue breaks the contract's NOT NULL instead of going missing.
 select
