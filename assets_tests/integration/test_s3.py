@@ -7,6 +7,7 @@ import sys
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -24,6 +25,7 @@ from assets_tests.support.servers.s3 import S3Server
 from assets_tests.support.writers import load_and_derive, run_at_once
 from lakehouse.api import Lake
 from lakehouse.domains.market.calendar import CalendarSpec, SessionCalendar, build_sessions
+from lakehouse.lake import engine
 from lakehouse.simulators.exchange import Exchange
 
 FIRST, LAST = date(2024, 3, 27), date(2024, 4, 3)
@@ -197,6 +199,8 @@ def test_two_processes_at_once_leave_what_one_leaves(twins: Twins, tmp_path: Pat
 def test_without_the_packaged_extension_s3fs_reads_the_lake(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = twins.folders.rows(*TABLES)
     monkeypatch.setitem(sys.modules, "duckdb_extension_httpfs", None)
+    # Of this process no DuckDB has loaded it already.
+    monkeypatch.setattr(engine, "_running", cache(engine._running.__wrapped__))
 
     with twins.s3.opened() as lake, lake.connect() as connection:
         loaded = connection.execute(

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import weakref
+from collections import defaultdict
 from contextlib import suppress
 from functools import cache
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 _SPILL_LIMIT = "20GB"
 _THREADS_WITH_LIMIT = 4
 
+
+S3Access = tuple[tuple[str, str], ...]
+"""The options of a DuckDB secret for S3, with their values; none where no S3 is read."""
 
 _limits: dict[str, str | bool | int | float | list[str]] = {}
 """How DuckDBs of this process are configured, in a worker that must leave room for others."""
@@ -93,40 +99,45 @@ def connect(uri: str, memory: str | None = None) -> duckdb.DuckDBPyConnection:
 
 def opened(uri: str) -> duckdb.DuckDBPyConnection:
     """A connection that can read the lake at `uri`, for temporary tables and registered frames alone: those are its
-    own, and everything else is shared by the connections of this process.
+    own, and everything else is shared by the connections of this process to lakes of the same S3 and keys, or in
+    folders.
 
-    Starting a DuckDB takes 10 ms of a core, opening a connection to the one that runs takes one.
+    Starting a DuckDB takes 10 ms of a core, and 130 more to verify its extension for S3; opening a connection to the
+    one that runs takes one.
     """
-    # How DuckDB reads S3 is part of the database: of two lakes, each has its own endpoint and keys.
-    return connect(uri) if is_remote(uri) else prepare(_running(os.getpid()).cursor(), uri)
+    return prepare(_running(*_engine_of(uri)).cursor(), uri)
 
 
 def opened_with_catalog(uri: str) -> duckdb.DuckDBPyConnection:
     """A connection that can read the lake at `uri`, with a catalog of its own for views and macros; it goes with the
-    connection and the last relation made by it. Settings, and what is attached, are shared by this process.
+    connection and the last relation made by it. Settings, and what is attached, are shared as by `opened`.
     """
-    if is_remote(uri):
-        return connect(uri)
-    running, catalog = _running(os.getpid()), f"query_{next(_numbers)}"
+    engine = _engine_of(uri)
+    running, to_detach, catalog = _running(*engine), _to_detach[engine], f"query_{next(_numbers)}"
     # Two threads may take the last one at once.
     with running.cursor() as cursor, suppress(IndexError):
-        while _to_detach:
-            cursor.execute(f"DETACH DATABASE IF EXISTS {_to_detach.pop()}")
+        while to_detach:
+            cursor.execute(f"DETACH DATABASE IF EXISTS {to_detach.pop()}")
     connection = prepare(running.cursor(), uri)
     connection.execute(f"ATTACH ':memory:' AS {catalog}; USE {catalog}")
     # Noted only: a statement in the middle of a garbage collection could wait for one that this thread is in.
-    weakref.finalize(connection, _to_detach.append, catalog)
+    weakref.finalize(connection, to_detach.append, catalog)
     return connection
 
 
 _numbers = count(1)
-_to_detach: list[str] = []
-"""Catalogs whose connections are gone."""
+_to_detach: defaultdict[tuple[int, S3Access], list[str]] = defaultdict(list)
+"""Catalogs whose connections are gone, of each DuckDB that runs."""
+
+
+def _engine_of(uri: str) -> tuple[int, S3Access]:
+    """Which DuckDB of this process reads the lake at `uri`: how it reads S3 is part of a database."""
+    return os.getpid(), _s3_access() if is_remote(uri) else ()
 
 
 @cache
-def _running(process: int) -> duckdb.DuckDBPyConnection:
-    """The in-memory DuckDB of this process."""
+def _running(process: int, access: S3Access) -> duckdb.DuckDBPyConnection:
+    """The in-memory DuckDB of this process that reads S3 so."""
     import duckdb
 
     return kept_running(duckdb.connect(config=_limits))
@@ -156,14 +167,33 @@ def load_httpfs(connection: duckdb.DuckDBPyConnection) -> bool:
 
 def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
     """Lets the connection read s3:// by the AWS_* variables, with DuckDB's extension, or with s3fs on platforms for
-    which that is not packaged.
+    which that is not packaged. Does nothing where an earlier connection to the same database did it.
     """
-    if not load_httpfs(connection):
-        import s3fs
+    # Two connections to one database that do it at once would fail.
+    with _reading_s3:
+        if not load_httpfs(connection):
+            import s3fs
 
-        # A cached client would keep the endpoint and the keys of an earlier connection.
-        connection.register_filesystem(s3fs.S3FileSystem(skip_instance_cache=True))
-        return
+            if "s3" not in connection.list_filesystems():
+                # A cached client would keep the endpoint and the keys of another database.
+                connection.register_filesystem(s3fs.S3FileSystem(skip_instance_cache=True))
+            return
+        access = _s3_access()
+        name = f"lake_{blake2b(repr(access).encode(), digest_size=8).hexdigest()}"
+        found = connection.execute("SELECT name FROM duckdb_secrets() WHERE starts_with(name, 'lake_')").fetchall()
+        if (name,) in found:
+            return
+        for (other,) in found:
+            connection.execute(f"DROP SECRET {other}")
+        options = "".join(f", {option} {literal(value)}" for option, value in access)
+        connection.execute(f"CREATE SECRET {name} (TYPE s3{options})")
+
+
+_reading_s3 = threading.Lock()
+
+
+def _s3_access() -> S3Access:
+    """How DuckDB reads S3 by the AWS_* variables."""
     options = {
         "KEY_ID": os.environ.get("AWS_ACCESS_KEY_ID"),
         "SECRET": os.environ.get("AWS_SECRET_ACCESS_KEY"),
@@ -174,5 +204,4 @@ def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
     if endpoint:
         address = urlsplit(endpoint)
         options |= {"ENDPOINT": address.netloc, "URL_STYLE": "path", "USE_SSL": str(address.scheme == "https").lower()}
-    given = "".join(f", {name} {literal(value)}" for name, value in options.items() if value)
-    connection.execute(f"CREATE OR REPLACE SECRET lake (TYPE s3{given})")
+    return tuple((option, value) for option, value in options.items() if value)

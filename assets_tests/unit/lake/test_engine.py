@@ -1,7 +1,9 @@
-"""The connections to a lake in folders: those of a process share one DuckDB, and nothing that they hold."""
+"""The connections to a lake: those of a process share one DuckDB for each way to read S3, and nothing they hold."""
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from lakehouse.lake.engine import add_frame, opened
+from lakehouse.lake.engine import add_frame, opened, opened_with_catalog, prepare
 
 
 def test_opened__starts_one_duckdb_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +25,55 @@ def test_opened__starts_one_duckdb_a_process(tmp_path: Path, monkeypatch: pytest
     for _ in range(2):
         with opened(str(tmp_path)) as connection:
             assert connection.execute("SELECT current_setting('TimeZone')").fetchone() == ("UTC",)
+
+
+BUCKET = "s3://lake/tables"
+
+
+def keys_of(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The keys that a connection reads S3 with."""
+    found = connection.execute("SELECT secret_string FROM duckdb_secrets()").fetchall()
+    return [part for (text,) in found for part in text.split(";") if part.startswith("key_id=")]
+
+
+def test_opened__starts_one_duckdb_for_each_way_to_read_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    connect = duckdb.connect
+
+    def counted(*arguments: object, **named: object) -> duckdb.DuckDBPyConnection:
+        started.append(1)
+        return connect(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(duckdb, "connect", counted)
+    kept = []
+    for key in ("AKIDONE", "AKIDOTHER", "AKIDONE"):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        for opens in (opened, opened_with_catalog):
+            kept.append(connection := opens(BUCKET))
+            assert keys_of(connection) == [f"key_id={key}"]
+    assert len(started) == 2
+    for connection in kept:
+        connection.close()
+
+
+@pytest.mark.parametrize("is_packaged", [True, False])
+def test_prepare__many_connections_to_one_duckdb_at_once(monkeypatch: pytest.MonkeyPatch, *, is_packaged: bool) -> None:
+    if not is_packaged:
+        monkeypatch.setitem(sys.modules, "duckdb_extension_httpfs", None)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDONE")
+    with duckdb.connect() as database, ThreadPoolExecutor(8) as pool:
+        # Two that conflict in DuckDB would raise.
+        for connection in pool.map(lambda _: prepare(database.cursor(), BUCKET), range(40)):
+            connection.close()
+        assert keys_of(database) == (["key_id=AKIDONE"] if is_packaged else [])
+
+
+def test_prepare__the_keys_of_a_database_are_the_last_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    with duckdb.connect() as database:
+        for key in ("AKIDONE", "AKIDOTHER"):
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+            prepare(database, BUCKET)
+            assert keys_of(database) == [f"key_id={key}"]
 
 
 def test_opened__connections_see_nothing_of_each_other(tmp_path: Path) -> None:
