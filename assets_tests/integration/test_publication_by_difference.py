@@ -233,12 +233,19 @@ def test_publish__versions_an_instrument_of_corporate_actions_alone(builds: list
     write_actions([Action("A", DAYS[1], "dividend", 0.1), Action("Z", DAYS[4], "dividend", 0.1)])
     publish(settings())
     earlier = Action("Z", DAYS[2], "dividend", 0.1)
-    for actions in ([earlier], [earlier._replace(symbol="Y")], []):
+    for actions, version in (
+        ([earlier], [("Z", DAYS[2])]),
+        ([earlier._replace(symbol="Y")], [("Y", DAYS[2])]),
+        ([], []),
+    ):
         write_actions(actions)
         publish(settings())
         assert builds[-1].replaced["dim_instrument"] == {(VENDOR, "Z", "USD")}
         assert builds[-1].replaced["fct_daily_bar"] == set()
-        assert differing_marts(settings(), MARKET) == []
+        with duckdb.connect(str(settings().warehouse), read_only=True) as file:
+            query = "SELECT symbol, valid_from FROM marts.dim_instrument WHERE instrument_id = 'Z'"
+            assert file.execute(query).fetchall() == version
+    assert differing_marts(settings(), MARKET) == []
 
 
 APPLE = "US0378331005"

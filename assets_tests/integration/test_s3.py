@@ -177,6 +177,16 @@ def test_a_locked_lake_reads_its_bucket_and_no_other(
                 locked.query("rows", f"FROM read_blob('{path}')")
 
 
+def test_an_object_that_was_replaced_is_read_again(twins: Twins) -> None:
+    path = f"s3://{twins.bucket}/replaced/rows.parquet"
+    with twins.s3.opened():
+        for number in range(3):
+            with engine.opened(path) as connection:
+                connection.execute(f"COPY (SELECT {number} AS number) TO '{path}'")
+            with engine.opened(path) as connection:
+                assert connection.execute(f"FROM '{path}'").fetchall() == [(number,)]
+
+
 def test_a_second_run_writes_nothing(twins: Twins) -> None:
     before = content(twins.store, "lake") | content(twins.store, "lake-reports")
 
