@@ -42,11 +42,11 @@ from lakehouse.simulators.market_register import MarketRegister
 from lakehouse.warehouse import build as publishing
 from lakehouse.warehouse import last_descriptions, recipe, releases
 from lakehouse.warehouse.dbt import Event, build_path, run_dbt
-from lakehouse.warehouse.parts import parts
+from lakehouse.warehouse.parts import part_of
 from lakehouse.warehouse.publish import differing_marts, publish
 
 DAYS = [date(2024, 1, day) for day in (2, 3, 4, 5, 8, 9, 10, 11, 12, 16)]
-MARKET = next(part for part in parts() if part.name == "market")
+MARKET = part_of("market")
 CHANGED_BARS = {"fct_daily_bar", "average_range", "returns", "daily_summary", "daily_movers", "most_traded_by_value"}
 
 
@@ -194,12 +194,12 @@ def test_publish__builds_everything_of_another_recipe(
 
 
 def test_publish__replaces_only_the_sessions_that_a_corporate_action_reaches(builds: list[Build]) -> None:
-    # The vendor had adjusted the bars of one instrument for what was known at a later day.
+    # The vendor adjusted the bars of one instrument as of a later day.
     adjusted = {key: bar._replace(adjusted_as_of=DAYS[7]) for key, bar in series(B=20).items()}
     write(series(A=10) | adjusted, VENDOR)
     write(series(US0378331005=30))
     write_official({Key("A", day, "USD"): 10.0 for day in DAYS[:8]})
-    # A dividend of each before, so that returns count dividends already.
+    # Each has an earlier dividend, so that their returns count dividends already.
     actions = [Action("A", DAYS[1], "dividend", 0.1), Action("B", DAYS[1], "dividend", 0.1)]
     write_actions(actions)
     publish(settings())
@@ -215,12 +215,12 @@ def test_publish__replaces_only_the_sessions_that_a_corporate_action_reaches(bui
     publish(settings())
     assert builds[-1].replaced["returns"] == {(VENDOR, DAYS[5])}
     assert builds[-1].replaced["fct_daily_bar"] == {(VENDOR, DAYS[4])}
-    # A split of the adjusted one makes another close of the sessions before it, and its next return another one.
+    # A split of the adjusted instrument changes its closes as traded before the ex-date, and the factor of that day.
     actions.append(Action("B", DAYS[3], "split", 2.0))
     write_actions(actions)
     publish(settings())
     assert builds[-1].replaced["fct_daily_bar"] == {(VENDOR, day) for day in DAYS[:4]}
-    # Another source's instrument is split by an action that this one knows.
+    # A split that one source announces counts for another source's instrument, too.
     actions.append(Action("US0378331005", DAYS[6], "split", 2.0))
     write_actions(actions)
     publish(settings())
@@ -397,7 +397,7 @@ class History:
         self.now.actions[name, day, kind] = Action(name, day, kind, value)
 
     def cancel(self) -> None:
-        """A corporate action goes."""
+        """A corporate action is cancelled."""
         if self.now.actions:
             del self.now.actions[self.random.choice(sorted(self.now.actions))]
 

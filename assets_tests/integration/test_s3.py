@@ -209,7 +209,7 @@ def test_two_processes_at_once_leave_what_one_leaves(twins: Twins, tmp_path: Pat
 def test_without_the_packaged_extension_s3fs_reads_the_lake(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = twins.folders.rows(*TABLES)
     monkeypatch.setitem(sys.modules, "duckdb_extension_httpfs", None)
-    # Of this process no DuckDB has loaded it already.
+    # The DuckDB that runs in this process may have loaded it already.
     monkeypatch.setattr(engine, "_running", cache(engine._running.__wrapped__))
 
     with twins.s3.opened() as lake, lake.connect() as connection:

@@ -31,7 +31,7 @@ from lakehouse.derive.source import Source
 from lakehouse.errors import LakeUnavailable, TableMissing
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import Query, Relation, predicate, relation_of
+from lakehouse.lake.sql import Query, Relation, difference_of, predicate, relation_of
 from lakehouse.progress import Progress
 
 if TYPE_CHECKING:
@@ -151,11 +151,7 @@ def _changed_subjects(
             connection.execute(f"CREATE TEMP TABLE old AS {before.select(where)}")
             connection.execute(f"CREATE TEMP TABLE new AS {own.select(where)}")
             return connection.sql(
-                f"""
-                SELECT DISTINCT {columns} FROM (
-                    (FROM old EXCEPT ALL FROM new) UNION ALL (FROM new EXCEPT ALL FROM old)
-                )
-                """
+                f"SELECT DISTINCT {columns} FROM {difference_of('FROM old', 'FROM new')}"
             ).to_arrow_table()
     except (TableMissing, LakeUnavailable):
         # Housekeeping has removed the version.

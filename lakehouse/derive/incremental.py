@@ -13,7 +13,7 @@ from lakehouse.derive.fingerprints import Fingerprints, marks_of, outdated
 from lakehouse.errors import StaleSnapshot
 from lakehouse.lake.opening import open_snapshot
 from lakehouse.lake.snapshot import Snapshot
-from lakehouse.lake.sql import predicate
+from lakehouse.lake.sql import difference_of, predicate
 from lakehouse.lake.table import TRIES, retry_when_stale
 
 if TYPE_CHECKING:
@@ -182,10 +182,6 @@ def count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
 def differing_parts(connection: duckdb.DuckDBPyConnection, part: str, one: str, other: str) -> list[Any]:
     """The values of a column, ascending, with which two relations of the same columns have other rows."""
     found = connection.execute(
-        f"""
-        SELECT DISTINCT {part} FROM (
-            (FROM {one} EXCEPT ALL FROM {other}) UNION ALL (FROM {other} EXCEPT ALL FROM {one})
-        ) ORDER BY 1
-        """
+        f"SELECT DISTINCT {part} FROM {difference_of(f'FROM {one}', f'FROM {other}')} ORDER BY 1"
     ).fetchall()
     return [value for (value,) in found]

@@ -179,8 +179,10 @@ def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
                 connection.register_filesystem(s3fs.S3FileSystem(skip_instance_cache=True))
             return
         access = _s3_access()
-        name = f"lake_{blake2b(repr(access).encode(), digest_size=8).hexdigest()}"
-        found = connection.execute("SELECT name FROM duckdb_secrets() WHERE starts_with(name, 'lake_')").fetchall()
+        name = f"{_SECRETS}{blake2b(repr(access).encode(), digest_size=8).hexdigest()}"
+        found = connection.execute(
+            f"SELECT name FROM duckdb_secrets() WHERE starts_with(name, {literal(_SECRETS)})"
+        ).fetchall()
         if (name,) in found:
             return
         for (other,) in found:
@@ -190,6 +192,8 @@ def _read_s3(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 _reading_s3 = threading.Lock()
+_SECRETS = "lakehouse_s3_"
+"""What the names of our secrets begin with; a digest of what they hold follows."""
 
 
 def _s3_access() -> S3Access:

@@ -52,3 +52,8 @@ def predicate(partitions: Partitions) -> str:
 def relation_of(query: str) -> Relation:
     """A query as a relation."""
     return Relation(f"({query})")
+
+
+def difference_of(one: str, other: str) -> Relation:
+    """The rows of two queries with the same columns that only one of them has, or that one has more often."""
+    return relation_of(f"({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one})")

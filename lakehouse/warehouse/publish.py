@@ -22,7 +22,7 @@ from lakehouse.errors import LakehouseError, MartsUnavailable
 from lakehouse.lake.published import attach_published, log_of
 from lakehouse.lake.registry import SHARED_SCHEMA
 from lakehouse.lake.releases import present_marts
-from lakehouse.lake.sql import literal
+from lakehouse.lake.sql import difference_of, literal
 from lakehouse.lake.stored_table import Pins
 from lakehouse.settings import Settings, settings
 from lakehouse.warehouse.build import BUILD, build, settle
@@ -239,12 +239,7 @@ def _differ(connection: duckdb.DuckDBPyConnection, one: str, other: str) -> bool
     import duckdb
 
     try:
-        row = connection.execute(
-            f"""
-            SELECT count(*)
-            FROM ((FROM {one} EXCEPT ALL FROM {other}) UNION ALL (FROM {other} EXCEPT ALL FROM {one}))
-            """
-        ).fetchone()
+        row = connection.execute(f"SELECT count(*) FROM {difference_of(f'FROM {one}', f'FROM {other}')}").fetchone()
     except duckdb.Error:
         return True
     return bool(row and row[0])

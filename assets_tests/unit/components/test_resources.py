@@ -8,21 +8,9 @@ import duckdb
 import pytest
 from dagster_duckdb import DuckDBResource
 
+from assets_tests.support.duckdbs import started
 from lakehouse.components.resources import LakeResource, one_engine
 from lakehouse.lake import engine
-
-
-def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows with each DuckDB that is started."""
-    found: list[int] = []
-    connect = duckdb.connect
-
-    def counted(*arguments: object, **named: object) -> duckdb.DuckDBPyConnection:
-        found.append(1)
-        return connect(*arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(duckdb, "connect", counted)
-    return found
 
 
 def test_open__a_process_starts_one_engine_for_all_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from assets_tests.support.duckdbs import started
 from lakehouse.lake.engine import add_frame, opened, opened_with_catalog, prepare
 
 
@@ -37,21 +38,14 @@ def keys_of(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def test_opened__starts_one_duckdb_for_each_way_to_read_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-    connect = duckdb.connect
-
-    def counted(*arguments: object, **named: object) -> duckdb.DuckDBPyConnection:
-        started.append(1)
-        return connect(*arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(duckdb, "connect", counted)
+    counted = started(monkeypatch)
     kept = []
     for key in ("AKIDONE", "AKIDOTHER", "AKIDONE"):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
         for opens in (opened, opened_with_catalog):
             kept.append(connection := opens(BUCKET))
             assert keys_of(connection) == [f"key_id={key}"]
-    assert len(started) == 2
+    assert len(counted) == 2
     for connection in kept:
         connection.close()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.derive.domain import Join
 from lakehouse.domains.market.corporate_actions.splits import SERIES, USUAL_SESSIONS, session_splits
-from lakehouse.lake.sql import Relation, relation_of
+from lakehouse.lake.sql import Relation, difference_of, relation_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,7 +35,6 @@ def reach(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str, is_jo
     _note_dividends(connection, catalog, notes)
     _note_sessions(connection, catalog, notes)
     _note_instruments(connection, catalog, notes)
-    connection.execute("DROP TABLE changed_actions; DROP TABLE weighed_anew")
     if is_joined_news:
         # Which versions the news is about is not known before they are made again.
         connection.execute(f"""
@@ -64,7 +63,7 @@ def _find_changed_actions(connection: duckdb.DuckDBPyConnection, catalog: str, n
     )
     connection.execute(f"""
         CREATE TEMP TABLE changed_actions AS
-        SELECT DISTINCT {SERIES}, kind FROM (({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one}));
+        SELECT DISTINCT {SERIES}, kind FROM {difference_of(one, other)};
         CREATE TEMP TABLE weighed_anew AS
         WITH later AS (
             SELECT {SERIES}, ex_date FROM {catalog}.market.corporate_actions
@@ -86,6 +85,7 @@ def _find_changed_actions(connection: duckdb.DuckDBPyConnection, catalog: str, n
 
 
 def _note_dividends(connection: duckdb.DuckDBPyConnection, catalog: str, notes: str) -> None:
+    """An ex-date without a dividend, or with one that is skipped, counts with the factor 1."""
     connection.execute(f"""
         CREATE TABLE {notes}.changed_dividends AS
         WITH fresh AS (
@@ -116,8 +116,7 @@ def _note_sessions(connection: duckdb.DuckDBPyConnection, catalog: str, notes: s
         CREATE TEMP TABLE moved AS
         SELECT {SERIES}, min(session) AS since
         FROM (
-            SELECT {SERIES}, session
-            FROM (({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one}))
+            SELECT {SERIES}, session FROM {difference_of(one, other)}
             UNION ALL
             FROM other_closes
             UNION ALL
@@ -144,12 +143,9 @@ def _note_sessions(connection: duckdb.DuckDBPyConnection, catalog: str, notes: s
         UNION ALL
         SELECT {published} FROM known LEFT JOIN moved USING ({SERIES}) WHERE since IS NULL OR session < since;
         CREATE TABLE {notes}.changed_sessions AS
-        WITH fresh AS (FROM {notes}.session_splits)
-        SELECT source, session
-        FROM ((FROM known EXCEPT ALL FROM fresh) UNION ALL (FROM fresh EXCEPT ALL FROM known))
+        SELECT source, session FROM {difference_of("FROM known", f"FROM {notes}.session_splits")}
         UNION
-        SELECT source, session FROM other_closes;
-        DROP TABLE known; DROP TABLE windows; DROP TABLE moved; DROP TABLE other_closes
+        SELECT source, session FROM other_closes
     """)
 
 

@@ -25,12 +25,8 @@ where (source, prev_session) in (from {{ note('fct_daily_bar') }})
 union
 select bars.source, bars.session
 from {{ ref('fct_daily_bar') }} as bars
-semi join {{ note('changed_dividends') }} as dividends
-    on bars.source = dividends.source
-    and bars.instrument_id = dividends.instrument_id
-    and bars.currency = dividends.currency
-    and bars.session >= dividends.ex_date
-    and bars.prev_session < dividends.ex_date
+join {{ note('changed_dividends') }} as dividends using (source, instrument_id, currency)
+where bars.session >= dividends.ex_date and bars.prev_session < dividends.ex_date
 union
 select stored.source, stored.session
 from {{ this }} as stored
