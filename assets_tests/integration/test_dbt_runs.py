@@ -31,7 +31,7 @@ def test_run_dbt__works_for_the_settings_it_is_given_and_parses_the_project_for_
             if "Pars" in event.info.name:
                 parsed.append(event.info.msg)
 
-        with reading(build, {}, moment):
+        with duckdb.connect(str(build)) as connection, reading(connection, {}, moment):
             with duckdb.connect(str(build)) as file:
                 assert moment_in(file) == moment
             assert run_dbt(("run", "--select", "dim_venue"), config, watch) == []

@@ -29,6 +29,7 @@ from assets_tests.support.dbt_warehouse import (
     write_official,
     write_windows,
 )
+from assets_tests.support.duckdbs import started
 from assets_tests.support.reference_lake import take
 from assets_tests.support.soak import ONLY_IN_A_SOAK, soak_count
 from lakehouse import catalog
@@ -125,6 +126,20 @@ def test_publish__imports_no_dbt_where_nothing_is_new() -> None:
     assert ended.stdout == "[]\n"
     found = settings().warehouse.stat()
     assert (found.st_ino, found.st_mtime_ns) == (published.st_ino, published.st_mtime_ns)
+
+
+def test_publish__opens_the_files_of_marts_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three DuckDBs were started for each part of the models, a tenth of a second of a core, and five more to build."""
+    bars = series(A=10, B=20)
+    write(bars)
+    publish(settings())
+    opened = started(monkeypatch)
+    publish(settings())
+    assert len(opened) == 1  # what was published
+    write(bars | {Key("A", DAYS[3], "USD"): Bar(10.35, symbol="A")})
+    opened.clear()
+    publish(settings())
+    assert len(opened) == 4  # that, the file that is built, the same for dbt, and to settle it
 
 
 def test_publish__replaces_only_the_sessions_that_a_correction_reaches(builds: list[Build]) -> None:

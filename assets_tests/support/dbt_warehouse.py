@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -236,8 +236,7 @@ class Warehouse:
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
         from dbt.cli.main import dbtRunner
 
-        noted = nullcontext() if self.as_of is None else reading(self.path, {}, self.as_of)
-        with self._named(), noted:
+        with self._named(), self._noted():
             try:
                 return dbtRunner(manifest=manifest(settings())).invoke(
                     ["--quiet", *arguments, "--no-write-json", *_arguments(self.folder)]
@@ -246,6 +245,15 @@ class Warehouse:
                 if DuckDBConnectionManager._ENV is not None:
                     DuckDBConnectionManager._ENV.close()
                 DuckDBConnectionManager.close_all_connections()
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """In the block dbt reads the lake as of the warehouse's moment."""
+        if self.as_of is None:
+            yield
+            return
+        with duckdb.connect(str(self.path)) as file, reading(file, {}, self.as_of):
+            yield
 
     @contextmanager
     def _named(self) -> Iterator[None]:

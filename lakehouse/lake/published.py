@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,7 +133,8 @@ def recorded_versions(path: Path) -> dict[tuple[str, str], dict[str, int | None]
     written). None if an earlier version of Lakehouse published it; empty if the file is damaged.
     """
     found: dict[tuple[str, str], dict[str, int | None]] = {}
-    rows = recorded(path, "inputs", "SELECT part, source, table_name, version FROM published.publication.inputs")
+    query = "SELECT part, source, table_name, version FROM published.publication.inputs"
+    rows = recorded(path, {"inputs": query})["inputs"]
     for part, source, name, version in rows or []:
         found.setdefault((part, source), {})[name] = version
     return None if rows is None else found
@@ -145,22 +148,28 @@ def kept_versions(path: Path) -> dict[str, set[int]]:
         WHERE inputs.version IS NOT NULL
     """
     found: dict[str, set[int]] = {}
-    for name, version in recorded(path, "inputs", query) or []:
+    for name, version in recorded(path, {"inputs": query})["inputs"] or []:
         found.setdefault(name, set()).add(version)
     return found
 
 
-def recorded(path: Path, table: str, query: str) -> list[tuple[Any, ...]] | None:
-    """The rows of a query over `published.publication.<table>` of a published file; None if it has no such record."""
+def recorded(path: Path, queries: Mapping[str, str]) -> dict[str, list[tuple[Any, ...]] | None]:
+    """The rows of queries over a published file, by the table of its schema `publication` that each needs; None where
+    the file has no such record, and no rows of a file that is missing or damaged.
+
+    Args:
+        queries: they name the file `published`.
+    """
     import duckdb
 
-    if not path.is_file():
-        return []
-    with duckdb.connect() as connection:
-        try:
+    if path.is_file():
+        # Starting a DuckDB and attaching the file take longer than the queries.
+        with duckdb.connect() as connection, suppress(MartsUnavailable, duckdb.Error):
             attach_published(connection, path, "published")
-            if not has_table(connection, "published", "publication", table):
-                return None
-            return connection.execute(query).fetchall()
-        except (MartsUnavailable, duckdb.Error):
-            return []
+            return {
+                table: connection.execute(query).fetchall()
+                if has_table(connection, "published", "publication", table)
+                else None
+                for table, query in queries.items()
+            }
+    return {table: [] for table in queries}

@@ -48,17 +48,17 @@ def build(
     require_descriptions(lake, parts)
     inputs = inputs_of(lake, parts, start or published)
     _tell_of_held(lake, config, parts, inputs)
-    found = [news_of(lake, config, part, inputs, start) for part in parts]
+    found = news_of(lake, config, parts, inputs, start)
     is_news = any(news.is_any for news in found)
     if start is not None and (is_news or start != published):
         shutil.copyfile(start, private)
     if not is_news:
         return []
-    # To attach what no model reads takes as long as a small build.
-    with reading(private, inputs.pins, kinds={kind for part in parts for kind in part.kinds}):
-        wanted = selected(config, private, found)
-        failures = run_dbt((*command, "--select", *wanted), config, on_event) if wanted else []
     with duckdb.connect(str(private)) as connection:
+        # To attach what no model reads takes as long as a small build.
+        with reading(connection, inputs.pins, kinds={kind for part in parts for kind in part.kinds}):
+            wanted = selected(config, connection, found)
+            failures = run_dbt((*command, "--select", *wanted), config, on_event) if wanted else []
         record(connection, inputs)
         record_contents(connection, found)
     return failures

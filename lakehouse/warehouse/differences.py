@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.catalog import kinds
 from lakehouse.lake.published import NOTES
@@ -16,10 +15,16 @@ from lakehouse.warehouse.news import Changes, News
 from lakehouse.warehouse.parts import Part
 from lakehouse.warehouse.sources import CATALOG, attach_lake
 
+if TYPE_CHECKING:
+    import duckdb
 
-def selected(config: Settings, build: Path, found: Sequence[News]) -> list[str]:
+
+def selected(config: Settings, connection: duckdb.DuckDBPyConnection, found: Sequence[News]) -> list[str]:
     """What dbt must build in the private file, as its selectors: of parts with changes the models that these reach,
     and parts that must be built in full by one selector each.
+
+    Args:
+        connection: to the private file.
     """
     whole = [news.part.selector for news in found if news.is_whole]
     changed = [news for news in found if news.changes and any(news.changes.values())]
@@ -29,7 +34,7 @@ def selected(config: Settings, build: Path, found: Sequence[News]) -> list[str]:
         assert news.changes is not None
         names = [name for name, partitions in news.changes.items() if partitions]
         joining = models_joining(news.part, names)
-        unreached = _noted(config, build, news.part, news.changes, is_joined_news=bool(joining))
+        unreached = _noted(config, connection, news.part, news.changes, is_joined_news=bool(joining))
         if unreached is None:
             whole.append(news.part.selector)
         else:
@@ -37,26 +42,27 @@ def selected(config: Settings, build: Path, found: Sequence[News]) -> list[str]:
     return [*whole, *models]
 
 
-def _noted(config: Settings, build: Path, part: Part, changes: Changes, is_joined_news: bool) -> Collection[str] | None:
+def _noted(
+    config: Settings, connection: duckdb.DuckDBPyConnection, part: Part, changes: Changes, is_joined_news: bool
+) -> Collection[str] | None:
     """Notes the changes of a part in the private file; returns what `derive.domain.Reach` does, and None if every model
     must be built in full.
     """
-    import duckdb
-
     kind = kinds()[part.schema]
     own = kind.tables_read
     joined = [name for join in kind.joins for name in kinds()[join.kind].tables_read]
     if kind.reach is None or any(changes[name] for name in changes.keys() - {*own, *joined}):
         # How far news of any other table reaches, the kind doesn't know.
         return None
-    with duckdb.connect(str(build)) as connection:
-        attach_lake(connection, config, CATALOG)
+    # Temporary tables go with the cursor.
+    with connection.cursor() as cursor:
+        attach_lake(cursor, config, CATALOG)
         for name in own:
-            connection.execute(f"CREATE TABLE {NOTES}.{name} (source VARCHAR, day DATE)")
+            cursor.execute(f"CREATE TABLE {NOTES}.{name} (source VARCHAR, day DATE)")
             if partitions := changes.get(name):
                 values = ", ".join(f"({literal(source)}, {literal(day)})" for source, day in partitions)
-                connection.execute(f"INSERT INTO {NOTES}.{name} VALUES {values}")
-        return kind.reach(connection, CATALOG, NOTES, is_joined_news)
+                cursor.execute(f"INSERT INTO {NOTES}.{name} VALUES {values}")
+        return kind.reach(cursor, CATALOG, NOTES, is_joined_news)
 
 
 def models_joining(part: Part, tables: Collection[str]) -> set[str]:

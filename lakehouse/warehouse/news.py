@@ -8,7 +8,7 @@ was committed in between.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,12 +58,14 @@ class News:
         return self.changes is None or any(self.changes.values()) or not self.is_recorded
 
 
-def news_of(lake: Lake, config: Settings, part: Part, inputs: Inputs, start: Path | None) -> News:
-    """What changed for a part since `start` was published; everything, without a file to start from."""
-    recipe = recipe_of(part, config)
-    known: dict[tuple[str, str], dict[str, Stored]] | None = None
-    if start is not None and _recipe(start, part) == recipe:
-        known = _contents(start, part)
+def news_of(lake: Lake, config: Settings, parts: Sequence[Part], inputs: Inputs, start: Path | None) -> list[News]:
+    """What changed for each of the parts since `start` was published; everything, without a file to start from."""
+    recorded = _recorded(start, parts) if start is not None and parts else {}
+    return [_news_of(lake, part, recipe_of(part, config), inputs, recorded.get(part.name)) for part in parts]
+
+
+def _news_of(lake: Lake, part: Part, recipe: str, inputs: Inputs, recorded: _Recorded | None) -> News:
+    known = recorded.contents if recorded is not None and recorded.recipe == recipe else None
     of_days_over = kinds()[part.schema].of_days_over
     until = datetime.now(UTC).date() if of_days_over else None
     contents = {
@@ -73,13 +75,13 @@ def news_of(lake: Lake, config: Settings, part: Part, inputs: Inputs, start: Pat
         for name, version in versions.items()
     }
     holds = [hold for hold in inputs.held if (part.name, hold.source) in inputs.versions]
-    if known is None or start is None:
+    if known is None or recorded is None:
         return News(part, recipe, contents, None, is_recorded=False)
     changes: dict[str, set[tuple[str, str]]] = {}
     for source, name in known.keys() | contents.keys():
         days = differing(known.get((source, name), {}), contents.get((source, name), {}))
         changes.setdefault(name.rpartition("/")[2], set()).update((source, day) for day in days)
-    return News(part, recipe, contents, changes, _held(start, part) == {_row(hold) for hold in holds})
+    return News(part, recipe, contents, changes, recorded.held == {_row(hold) for hold in holds})
 
 
 def _content(lake: Lake, name: str, version: int | None, known: Content, until: date | None) -> Content:
@@ -90,29 +92,41 @@ def _content(lake: Lake, name: str, version: int | None, known: Content, until: 
         return content_of(snapshot, connection, known, until)
 
 
-def _recipe(start: Path, part: Part) -> str | None:
-    query = f"SELECT recipe FROM published.publication.recipes WHERE part = {literal(part.name)}"
-    return next((recipe for (recipe,) in recorded(start, "recipes", query) or []), None)
+@dataclass
+class _Recorded:
+    """What a file says that a part was built from."""
+
+    recipe: str | None = None
+    contents: dict[tuple[str, str], dict[str, Stored]] = field(default_factory=dict)
+    held: set[tuple[Any, ...]] = field(default_factory=set)
 
 
-def _contents(start: Path, part: Part) -> dict[tuple[str, str], dict[str, Stored]]:
-    query = f"""
-        SELECT source, table_name, storage, any_value(files), list(day), list(rows)
-        FROM published.publication.contents WHERE part = {literal(part.name)} GROUP BY ALL
-    """
-    found: dict[tuple[str, str], dict[str, Stored]] = {}
-    for source, name, storage, files, days, rows in recorded(start, "contents", query) or []:
-        of_days = {day: of_rows for day, of_rows in zip(days, rows, strict=True) if day is not None}
-        found.setdefault((source, name), {})[storage] = Stored(files, of_days)
+def _recorded(start: Path, parts: Iterable[Part]) -> dict[str, _Recorded]:
+    """What a file says of the parts, by their names."""
+    found = {part.name: _Recorded() for part in parts}
+    of_parts = f"WHERE part IN ({', '.join(map(literal, found))})"
+    rows = recorded(
+        start,
+        {
+            "recipes": f"SELECT part, recipe FROM published.publication.recipes {of_parts}",
+            "contents": f"""
+                SELECT part, source, table_name, storage, any_value(files), list(day), list(rows)
+                FROM published.publication.contents {of_parts} GROUP BY ALL
+            """,
+            "inputs": f"""
+                SELECT part, source, epoch_us(since), table_name, check_name, found
+                FROM published.marts.held_back {of_parts}
+            """,
+        },
+    )
+    for part, recipe in rows["recipes"] or []:
+        found[part].recipe = recipe
+    for part, source, name, storage, files, days, of_rows in rows["contents"] or []:
+        of_days = {day: each for day, each in zip(days, of_rows, strict=True) if day is not None}
+        found[part].contents.setdefault((source, name), {})[storage] = Stored(files, of_days)
+    for part, *hold in rows["inputs"] or []:
+        found[part].held.add(tuple(hold))
     return found
-
-
-def _held(start: Path, part: Part) -> set[tuple[Any, ...]]:
-    query = f"""
-        SELECT source, epoch_us(since), table_name, check_name, found FROM published.marts.held_back
-        WHERE part = {literal(part.name)}
-    """
-    return set(recorded(start, "inputs", query) or [])
 
 
 def _row(hold: Hold) -> tuple[Any, ...]:

@@ -124,7 +124,7 @@ def is_current(config: Settings, kind: str) -> bool:
     lake, start = lake_of(config), start_of(config)
     of_kind = [part for part in parts() if kind in part.kinds]
     inputs = inputs_of(lake, of_kind, start or present_marts(config))
-    return not any(news_of(lake, config, part, inputs, start).is_any for part in of_kind)
+    return not any(news.is_any for news in news_of(lake, config, of_kind, inputs, start))
 
 
 def publish(config: Settings, *, full_refresh: bool = False, base: Path | None = None) -> None:
@@ -165,6 +165,8 @@ def marts_as_of(
         AuditFailed: a model failed.
         SourceError: see `require_descriptions`.
     """
+    import duckdb
+
     config = config or settings()
     lake = lake_of(config)
     require_descriptions(lake, parts(), are_kept=False)
@@ -172,7 +174,7 @@ def marts_as_of(
     pins = {path: fixed for path in paths if (fixed := pin(path))}
     with _private_build(config) as private:
         wanted = () if models is None else ("--select", *(f"+{model}" for model in sorted(models)))
-        with reading(private, pins, moment.astimezone(UTC)):
+        with duckdb.connect(str(private)) as connection, reading(connection, pins, moment.astimezone(UTC)):
             failures = run_dbt(("run", *wanted), config)
         if failures:
             raise AuditFailed(f"the marts can't be built as of {moment}: " + "; ".join(failures))

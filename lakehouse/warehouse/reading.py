@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.lake.published import NOTES, noted
@@ -27,34 +26,37 @@ _MOMENT = "moment"
 
 @contextmanager
 def reading(
-    build: Path, pins: Mapping[str, Pin], as_of: datetime | None = None, kinds: Collection[str] | None = None
+    connection: duckdb.DuckDBPyConnection,
+    pins: Mapping[str, Pin],
+    as_of: datetime | None = None,
+    kinds: Collection[str] | None = None,
 ) -> Iterator[None]:
     """In the block, dbt builds the private file from the lake as of a moment (None: now), and from the pinned tables,
     by their paths, at their versions. Only models that read tables of these `kinds` of sources can be built (None: all
     models).
-    """
-    import duckdb
 
-    with duckdb.connect(str(build)) as connection:
-        connection.execute(
-            f"""
-            CREATE SCHEMA {NOTES};
-            CREATE TABLE {NOTES}.{_PINS} (path VARCHAR, version BIGINT);
-            CREATE TABLE {NOTES}.{_MOMENT} (as_of VARCHAR);
-            CREATE TABLE {NOTES}.{_KINDS} (kind VARCHAR)
-            """
-        )
-        rows = [(path, pin.version) for path, pin in pins.items()]
-        if rows:
-            values = ", ".join(f"({literal(path)}, {'NULL' if version is None else version})" for path, version in rows)
-            connection.execute(f"INSERT INTO {NOTES}.{_PINS} VALUES {values}")
-        for kind in kinds or ():
-            connection.execute(f"INSERT INTO {NOTES}.{_KINDS} VALUES ({literal(kind)})")
-        if as_of is not None:
-            connection.execute(f"INSERT INTO {NOTES}.{_MOMENT} VALUES ({literal(as_of.isoformat())})")
+    Args:
+        connection: to the private file. While it is open, dbt's connections to the file share its DuckDB, and what is
+            attached to it.
+    """
+    connection.execute(
+        f"""
+        CREATE SCHEMA {NOTES};
+        CREATE TABLE {NOTES}.{_PINS} (path VARCHAR, version BIGINT);
+        CREATE TABLE {NOTES}.{_MOMENT} (as_of VARCHAR);
+        CREATE TABLE {NOTES}.{_KINDS} (kind VARCHAR)
+        """
+    )
+    rows = [(path, pin.version) for path, pin in pins.items()]
+    if rows:
+        values = ", ".join(f"({literal(path)}, {'NULL' if version is None else version})" for path, version in rows)
+        connection.execute(f"INSERT INTO {NOTES}.{_PINS} VALUES {values}")
+    for kind in kinds or ():
+        connection.execute(f"INSERT INTO {NOTES}.{_KINDS} VALUES ({literal(kind)})")
+    if as_of is not None:
+        connection.execute(f"INSERT INTO {NOTES}.{_MOMENT} VALUES ({literal(as_of.isoformat())})")
     yield
-    with duckdb.connect(str(build)) as connection:
-        connection.execute(f"DROP SCHEMA {NOTES} CASCADE")
+    connection.execute(f"DROP SCHEMA {NOTES} CASCADE")
 
 
 def pins_in(connection: duckdb.DuckDBPyConnection) -> dict[str, Pin]:
