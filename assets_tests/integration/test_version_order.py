@@ -16,6 +16,7 @@ from lakehouse.domains.market.bars.derive import derive_bars
 from lakehouse.domains.market.bars.status import status
 from lakehouse.ingest.folder import Folder
 from lakehouse.ingest.load import load
+from lakehouse.lake import maintenance
 
 OLDER = PUBLISHED - timedelta(days=30)
 
@@ -36,6 +37,19 @@ def test_an_object_that_is_replaced_with_an_older_time_wins(source: FolderSource
     assert source.closes() == [11.0, 11.0]
     assert source.counts() == {"received": 3, "kept": 2, "duplicates": 0, "superseded": 1, "quarantined": 0}
     assert sum(source.take().objects.values()) == 0
+
+
+def test_the_ledger_of_many_loads_lies_in_few_files(source: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every load opened the files of all loads before it, until the housekeeping of all tables."""
+    monkeypatch.setattr(maintenance, "_MANY_FILES", 4)
+    prices = [10.0 + number for number in range(12)]
+    for number, price in enumerate(prices):
+        source.put(bar_line(1, price), at=PUBLISHED + timedelta(days=number))
+        load(source.lake, source.described.bars, [DAY])
+        assert len(source.lake.table("ingest_ledger").snapshot().files({"source": ["xetra"]})) <= 4
+    source.take()
+    assert source.closes() == [prices[-1]]
+    assert source.counts() == {"received": 12, "kept": 1, "duplicates": 0, "superseded": 11, "quarantined": 0}
 
 
 def test_a_version_that_comes_back_counts_again(source: FolderSource) -> None:

@@ -1,6 +1,6 @@
 """The pipeline's checks as Dagster asset checks: one step per table, one check per rule."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 import dagster as dg
@@ -8,7 +8,7 @@ import dagster as dg
 from lakehouse.components.metadata import in_markdown, records_table
 from lakehouse.components.resources import LakeResource
 from lakehouse.derive.check_history import CheckResult, record, scope_of
-from lakehouse.derive.evaluation import evaluate
+from lakehouse.derive.evaluation import Row, evaluated
 from lakehouse.derive.held_back import hold_back
 from lakehouse.derive.source import Check, Finding, Source
 from lakehouse.governance.quality import RUNS_SHOWN, CheckedRun, checked_runs, history_picture
@@ -56,7 +56,7 @@ def table_checks(
         sessions = sessions_of(context.run.tags, opened)
         names = {key.name for key in context.selected_asset_check_keys}
         selected = [check for name, check in checks.items() if name in names]
-        findings = evaluate(opened, present, table, selected, sessions, description)
+        findings, rows = evaluated(opened, present, table, selected, sessions, description)
         hold_back(
             opened,
             present.name,
@@ -65,14 +65,16 @@ def table_checks(
             lambda check, scope: _outcome(checks[check[1]].run(opened, present, scope)),
         )
         results = [check_result(checks[name], asset, finding) for name, finding in findings.items()]
-        record_results(opened, results, context.run.run_id, scope_of(sessions))
+        record_results(opened, results, context.run.run_id, scope_of(sessions), rows)
         yield from with_history(results, checked_runs(opened, present.name, table, RUNS_SHOWN))
 
     return run_checks
 
 
-def record_results(lake: Lake, results: Iterable[dg.AssetCheckResult], run_id: str, scope: str) -> None:
-    """Keeps a run's results of checks of assets `<source>/<table>` in the lake."""
+def record_results(
+    lake: Lake, results: Iterable[dg.AssetCheckResult], run_id: str, scope: str, evaluated: Sequence[Row] = ()
+) -> None:
+    """Keeps a run's results of checks of assets `<source>/<table>` in the lake, with what was `evaluated` for them."""
     kept = [
         CheckResult(
             source="/".join(result.asset_key.path[:-1]),
@@ -86,7 +88,7 @@ def record_results(lake: Lake, results: Iterable[dg.AssetCheckResult], run_id: s
         for result in results
         if result.asset_key is not None and result.check_name is not None
     ]
-    record(lake, kept, run_id, scope)
+    record(lake, kept, run_id, scope, evaluated)
 
 
 def _number(value: object) -> float | None:

@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
 
-from lakehouse.derive.evaluation import RESULTS
+from lakehouse.derive.evaluation import Row, keep
 from lakehouse.lake.lake import Lake
 
 
@@ -45,14 +44,12 @@ def scope_of(partitions: Sequence[date] | None) -> str:
     return str(first) if first == last else f"{first} to {last} ({len(partitions)})"
 
 
-def record(lake: Lake, results: Sequence[CheckResult], run_id: str, scope: str) -> None:
-    """Appends a run's results in one commit. A step that is repeated has evaluated its checks once more: the newest row
-    of a run counts.
+def record(lake: Lake, results: Sequence[CheckResult], run_id: str, scope: str, evaluated: Sequence[Row] = ()) -> None:
+    """Appends a run's results, and what was `evaluated` for them by partition, in one commit. A step that is repeated
+    has evaluated its checks once more: the newest row of a run counts.
     """
-    if not results:
-        return
     moment = datetime.now(UTC)
-    rows: list[dict[str, Any]] = [
+    of_run: list[Row] = [
         {
             "source": result.source,
             "table_name": result.table,
@@ -71,4 +68,4 @@ def record(lake: Lake, results: Sequence[CheckResult], run_id: str, scope: str) 
         }
         for result in results
     ]
-    lake.table(RESULTS).append_rows(rows)
+    keep(lake, [*evaluated, *of_run])

@@ -25,6 +25,7 @@ from lakehouse.derive.source import Check, Finding, Offences, Source
 from lakehouse.ingest.ledger import LEDGER
 from lakehouse.lake.compute import divided, fitting
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.maintenance import compact_if_many
 from lakehouse.lake.sql import literal, relation_of
 from lakehouse.progress import Progress
 
@@ -39,19 +40,32 @@ _CODE = ("lake", "ingest", "derive", "domains")
 Remembered = Mapping[str, Mapping[date, Offences]]
 """Check -> partition -> what was found in it."""
 
+Row = Mapping[str, Any]
+"""A row of `check_results`, column -> value; columns may lack that are NULL."""
+
 
 def evaluate(
     lake: Lake, source: Source, table: str, checks: Iterable[Check], partitions: Sequence[date] | None, description: str
 ) -> dict[str, Finding]:
-    """The findings of checks of a table on some partitions (None: all, evaluated afresh), by check.
+    """The findings of checks of a table on some partitions (None: all, evaluated afresh), by check. Keeps what was
+    evaluated now.
 
     Args:
         description: the source's, as text: a result that another one led to doesn't count.
     """
+    findings, rows = evaluated(lake, source, table, checks, partitions, description)
+    keep(lake, rows)
+    return findings
+
+
+def evaluated(
+    lake: Lake, source: Source, table: str, checks: Iterable[Check], partitions: Sequence[date] | None, description: str
+) -> tuple[dict[str, Finding], list[Row]]:
+    """The findings as of `evaluate`, and the rows to `keep`."""
     known = list(checks)
     remembering = [check for check in known if check.counted is not None]
     if partitions is None or not remembering:
-        return {check.name: check.run(lake, source, partitions) for check in known}
+        return {check.name: check.run(lake, source, partitions) for check in known}, []
     content = contents_read(lake, source, table, partitions)
     code = digest(code_digest(), description)
     stored = _results(lake, source.name, table, content, code)
@@ -78,8 +92,18 @@ def evaluate(
         findings[check.name] = _counted(
             _united(check, {**before, **made.get(check.name, {})}, partitions), len(stale), len(partitions)
         )
-    _remember(lake, source.name, table, made, content, code)
-    return {check.name: findings[check.name] for check in known}
+    rows = _rows(source.name, table, made, content, code)
+    return {check.name: findings[check.name] for check in known}, rows
+
+
+def keep(lake: Lake, rows: Sequence[Row]) -> None:
+    """Appends rows to `check_results` in one commit. Two runs may evaluate the same: then it is there twice."""
+    if not rows:
+        return
+    table = lake.table(RESULTS)
+    table.append_rows(rows)
+    for source in {row["source"] for row in rows}:
+        compact_if_many(table, "source", source)
 
 
 def _evaluated(
@@ -214,16 +238,9 @@ def _results(lake: Lake, source: str, table: str, content: Mapping[date, int], c
     return known
 
 
-def _remember(
-    lake: Lake,
-    source: str,
-    table: str,
-    made: Remembered,
-    content: Mapping[date, int],
-    code: int,
-) -> None:
+def _rows(source: str, table: str, made: Remembered, content: Mapping[date, int], code: int) -> list[Row]:
     moment = datetime.now(UTC)
-    rows = [
+    return [
         {
             "source": source,
             "table_name": table,
@@ -240,9 +257,6 @@ def _remember(
         for check, by_partition in made.items()
         for day, offences in by_partition.items()
     ]
-    if rows:
-        # Two runs may evaluate the same: then it is there twice.
-        lake.table(RESULTS).append_rows(rows)
 
 
 def _is_explained(finding: Finding, by_partition: Mapping[date, Offences]) -> bool:

@@ -33,6 +33,7 @@ from lakehouse.ingest.stage import BlockwiseObject, Chunk, Rows, rows_of
 from lakehouse.ingest.unpacked import CorruptObject
 from lakehouse.lake.compute import Compute
 from lakehouse.lake.lake import Lake
+from lakehouse.lake.maintenance import compact_if_many
 from lakehouse.lake.table import retry_when_stale
 from lakehouse.progress import Progress
 
@@ -121,6 +122,7 @@ def load(
     batches = _apart(found.pending, lake.compute)
     for loaded in lake.compute.map(lake, task, batches, "objects read", progress):
         result.include(loaded)
+    compact_if_many(lake.table(LEDGER), "source", dataset.source)
     return result
 
 

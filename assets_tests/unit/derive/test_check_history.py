@@ -19,6 +19,7 @@ from lakehouse.derive.check_history import CheckResult, record, scope_of
 from lakehouse.derive.evaluation import RESULTS
 from lakehouse.derive.source import Source
 from lakehouse.governance.quality import checked_runs, history_picture, states
+from lakehouse.lake import maintenance
 from lakehouse.lake.lake import Lake
 from lakehouse.settings import settings
 
@@ -61,6 +62,33 @@ def test_record__keeps_the_results_of_runs_that_write_the_first_ones_at_once(tmp
     with ThreadPoolExecutor(4) as runs:
         list(runs.map(run, "abcd"))
     assert sorted(each.run_id for each in checked_runs(lake_at(tmp_path, SHOP))) == [*"abcd"]
+
+
+def test_record__leaves_few_files_however_many_runs_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run opened the files of all runs before it, until the housekeeping of all tables."""
+    monkeypatch.setattr(maintenance, "_MANY_FILES", 4)
+    for number in range(12):
+        lake = lake_at(tmp_path, SHOP)
+        record(lake, [result("key", True)], f"run {number:02}", "all")
+        assert len(lake.table(RESULTS).snapshot().files({"source": ["shop"]})) <= 4
+    assert [run.run_id for run in checked_runs(lake_at(tmp_path, SHOP))] == [f"run {number:02}" for number in range(12)]
+
+
+def test_record__keeps_the_results_of_runs_that_compact_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "_MANY_FILES", 2)
+    start = Barrier(3)
+
+    def run(name: str) -> None:
+        start.wait()
+        for number in range(5):
+            record(lake_at(tmp_path, SHOP), [result("key", True)], f"{name}{number}", "all")
+
+    with ThreadPoolExecutor(3) as runs:
+        list(runs.map(run, "abc"))
+    found = [each.run_id for each in checked_runs(lake_at(tmp_path, SHOP))]
+    assert sorted(found) == [f"{name}{number}" for name in "abc" for number in range(5)]
 
 
 def test_checked_runs__counts_a_repeated_step_once(tmp_path: Path) -> None:
