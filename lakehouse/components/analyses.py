@@ -51,6 +51,7 @@ def asset_key(analysis: str, key: str) -> dg.AssetKey:
 
 def analysis_assets(definition: Definition, registry: Registry, config: AnalysisConfig) -> dg.AssetsDefinition:
     """The assets of the output keys. A run stores the whole analysis, and materializes the selected ones."""
+    tasks = dg.MetadataValue.md(records_table(definition.as_frame().to_dicts()))
     specs = [
         dg.AssetSpec(
             asset_key(definition.name, key),
@@ -60,7 +61,7 @@ def analysis_assets(definition: Definition, registry: Registry, config: Analysis
             kinds={"polars", "deltalake"},
             owners=config.owners,
             code_version=code_version(registry.get(row.func_path), row.kwargs)[:12],
-            metadata={"tasks": dg.MetadataValue.md(records_table(definition.as_frame().to_dicts()))},
+            metadata={"tasks": tasks},
             automation_condition=_condition(),
             skippable=True,
         )

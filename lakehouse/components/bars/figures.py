@@ -1,5 +1,5 @@
-"""Figures for the asset pages, drawn by matplotlib, which is imported only when there is something to draw; a session
-is drawn by `session_svg`.
+"""Figures for the asset pages. A feed's day is drawn by matplotlib, which is imported only when there is something to
+draw.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from lakehouse.components.bars.deviations_svg import deviations_svg
 from lakehouse.components.bars.session_svg import session_svg
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import WINDOWS, Feed
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 _CLIP_PCT = 10.0
 """Changes beyond this go into the outermost bin, so that one split doesn't flatten the histogram."""
 _BINS = 41
-_CLIP_BP = 60.0
-_CLIP_RATIO = 1.5
+_CLIP_BP, _BINS_BP = 60.0, 81
+_CLIP_RATIO, _BINS_RATIO = 1.5, 60
 _PRICES = ("open", "high", "low", "close")
 _MOVERS = 10
 """Number of symbols named in a feed's figure: half with the highest gains, half with the lowest."""
@@ -49,11 +50,8 @@ def session_pictures(lake: Lake, source: BarSource, sessions: Sequence[date]) ->
             return {}
         binned = connection.execute(
             f"""
-            SELECT least(floor((change_pct + {_CLIP_PCT}) / {2 * _CLIP_PCT} * {_BINS}), {_BINS - 1})::INTEGER AS bin,
-                count(*)
-            FROM (SELECT least(greatest(change_pct, -{_CLIP_PCT}), {_CLIP_PCT}) AS change_pct FROM ({daily})
-                WHERE session = {literal(session)} AND change_pct IS NOT NULL)
-            GROUP BY bin
+            SELECT {_bin("change_pct", -_CLIP_PCT, _CLIP_PCT, _BINS)} AS bin, count(*)
+            FROM ({daily}) WHERE session = {literal(session)} AND change_pct IS NOT NULL GROUP BY bin
             """
         ).fetchall()
         bars = lake.table(source.table("bars")).snapshot().select_dates([session])
@@ -75,29 +73,33 @@ def deviation_pictures(lake: Lake, source: BarSource) -> dict[str, Any]:
     """How a reconciled source's daily bars deviate from the other series over all compared sessions: price deviations
     and volume ratios.
     """
+    bins = {field: _bin(f"{field}_bp", -_CLIP_BP, _CLIP_BP, _BINS_BP) for field in _PRICES}
+    bins["ratio"] = _bin("ratio", 0, _CLIP_RATIO, _BINS_RATIO)
+    binned = ", ".join(f"histogram({of}) AS {name}" for name, of in bins.items())
     with lake.connect() as connection:
-        prices = ", ".join(f"least(greatest({field}_bp, -{_CLIP_BP}), {_CLIP_BP})" for field in _PRICES)
         compared = compared_of(lake, connection, source)
-        rows = connection.execute(f"SELECT {prices}, least(ratio, {_CLIP_RATIO}) FROM ({compared})").fetchall()
-    if not rows:
+        row = connection.execute(f"SELECT count(*), {binned} FROM ({compared})").fetchone()
+    assert row is not None
+    sessions, *counts = row
+    if not sessions:
         return {}
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for number, (field, style) in enumerate(zip(_PRICES, ("-", "--", "-.", ":"), strict=True)):
-        values = [row[number] for row in rows if row[number] is not None]
-        left.hist(values, bins=81, range=(-_CLIP_BP, _CLIP_BP), histtype="step", linestyle=style, label=field)
-    left.set(
-        title=f"{len(rows):,} sessions: prices against the other series",
-        xlabel="deviation (basis points, clipped)",
-        ylabel="sessions",
-        yscale="log",
+    *prices, ratios = [found or {} for found in counts]
+    picture = deviations_svg(
+        sessions,
+        {field: [of.get(number, 0) for number in range(_BINS_BP)] for field, of in zip(_PRICES, prices, strict=True)},
+        _CLIP_BP,
+        [ratios.get(number, 0) for number in range(_BINS_RATIO)],
+        _CLIP_RATIO,
     )
-    left.legend(fontsize="small")
-    right.hist([row[-1] for row in rows if row[-1] is not None], bins=60, range=(0, _CLIP_RATIO), color="#9aa5ce")
-    right.set(title="volume as a share of the other's", xlabel="ratio", ylabel="sessions")
-    return {"deviations": dg.MetadataValue.md(image_markdown(figure, "distribution of deviations and volume ratios"))}
+    return {"deviations": dg.MetadataValue.md(svg_markdown(picture, "distribution of deviations and volume ratios"))}
+
+
+def _bin(value: str, least: float, most: float, bins: int) -> str:
+    """SQL for the number of the bin that holds a value, of equal bins from `least` to `most`; the outermost ones hold
+    what is beyond them.
+    """
+    place = f"floor(({value} - {least}) / {most - least} * {bins})"
+    return f"least(greatest({place}, 0), {bins - 1})::INTEGER"
 
 
 def gains_picture(lake: Lake, feed: Feed, day: date) -> dict[str, Any]:
