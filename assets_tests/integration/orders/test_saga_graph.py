@@ -68,6 +68,6 @@ def test_pages__have_the_saga_and_the_time_per_step(
         shown = pages()
         drawing = str(shown["orders"]["saga"].value).partition("base64,")[2].removesuffix(")")
         assert {START, *ENDS, *STEPS} <= {*texts(base64.b64decode(drawing).decode())}
-        assert "![time per step](data:image/png;base64," in str(shown["events"]["time_per_step"].value)
+        assert "![time per step](data:image/svg+xml;base64," in str(shown["events"]["time_per_step"].value)
         again = pages()
         assert "saga" not in again["orders"], "nothing changed, so nothing is drawn"

@@ -14,6 +14,7 @@ import dagster as dg
 
 from lakehouse.components.bars.deviations_svg import deviations_svg
 from lakehouse.components.bars.session_svg import session_svg
+from lakehouse.components.svg import in_markdown
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import WINDOWS, Feed
 from lakehouse.domains.market.reconciliation.views import compared_of
@@ -66,7 +67,7 @@ def session_pictures(lake: Lake, source: BarSource, sessions: Sequence[date]) ->
     changes = [counts.get(number, 0) for number in range(_BINS)]
     picture = session_svg(session, changes, _CLIP_PCT, hours, source.config.venue.time_zone)
     description = f"distribution of change_pct and coverage per hour of {session}"
-    return {"session_in_pictures": dg.MetadataValue.md(svg_markdown(picture, description))}
+    return {"session_in_pictures": dg.MetadataValue.md(in_markdown(picture, description))}
 
 
 def deviation_pictures(lake: Lake, source: BarSource) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def deviation_pictures(lake: Lake, source: BarSource) -> dict[str, Any]:
         [ratios.get(number, 0) for number in range(_BINS_RATIO)],
         _CLIP_RATIO,
     )
-    return {"deviations": dg.MetadataValue.md(svg_markdown(picture, "distribution of deviations and volume ratios"))}
+    return {"deviations": dg.MetadataValue.md(in_markdown(picture, "distribution of deviations and volume ratios"))}
 
 
 def _bin(value: str, least: float, most: float, bins: int) -> str:
@@ -180,8 +181,3 @@ def image_markdown(figure: Figure, description: str) -> str:
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=90)
     return f"![{description}](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"
-
-
-def svg_markdown(svg: str, description: str) -> str:
-    """Embeds an SVG in Markdown as a data URI."""
-    return f"![{description}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
-from lakehouse.components.bars.two_charts import (
+from lakehouse.components.svg import (
     BOTTOM,
     LEFT,
     RIGHT,

@@ -1,12 +1,13 @@
-"""Parts of pictures with two charts beside each other, as SVG.
+"""Parts of pictures for asset pages as SVG, such as of two charts beside each other.
 
-Runs draw them for asset pages. matplotlib takes 0.3 CPU seconds to import and 0.5 to draw one, a sixth of what one
+Runs draw them. matplotlib takes 0.3 CPU seconds to import and 0.5 to draw one, a sixth of what one
 corrected object costs from the file to the marts; this takes a millisecond. Pictures that are drawn rarely, or have
-more in them, are in `figures`.
+more in them, are in `bars.figures`.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 from html import escape
 from math import floor, log10
@@ -18,15 +19,20 @@ LEFT, RIGHT = (60, 380), (470, 750)
 """Their sides."""
 
 
-def picture(*charts: Iterable[str]) -> str:
-    """The SVG of the charts' elements."""
+def picture(*charts: Iterable[str], tall: int = _HEIGHT) -> str:
+    """The SVG of the charts' elements, `tall` pixels high."""
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{tall}" font-family="sans-serif" '
         'font-size="11"><rect width="100%" height="100%" fill="white"/>',
         *(line for chart in charts for line in chart),
         "</svg>",
     ]
     return "\n".join(lines)
+
+
+def in_markdown(svg: str, description: str) -> str:
+    """Embeds an SVG in Markdown as a data URI."""
+    return f"![{description}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
 def frame(sides: tuple[int, int], title: str, below: str, beside: str) -> list[str]:
