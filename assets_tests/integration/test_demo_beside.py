@@ -12,7 +12,9 @@ from rich.console import Console
 
 from lakehouse.child_process import started
 from lakehouse.cli.demo_beside import playing_beside
+from lakehouse.cli.demo_orders import orders_played
 from lakehouse.cli.demo_outcomes import RunFailed
+from lakehouse.settings import settings
 
 DAY = date(2024, 3, 1)
 
@@ -24,6 +26,13 @@ def test_playing_beside__raises_what_failed_in_the_process(tmp_path: Path, monke
 
     with playing_beside(Console(file=io.StringIO()), 1, DAY, DAY) as show, pytest.raises(RunFailed, match=str(home)):
         show()
+
+
+def test_orders_played__raises_what_failed_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_DATABASE_URL", "postgresql://127.0.0.1:1/nothing")
+    settings.cache_clear()
+    with orders_played(1) as counts, pytest.raises(RunFailed, match=r"127\.0\.0\.1"):
+        counts()
 
 
 def test_started__kills_the_process_at_the_end_of_the_block() -> None:
