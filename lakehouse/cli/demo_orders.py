@@ -44,7 +44,9 @@ def orders_played(seed: int) -> Iterator[Callable[[], Counts]]:
         def counts() -> Counts:
             answer, _ = process.communicate()
             if process.returncode != 0:
-                raise RunFailed(f"the process of the orders ended with status {process.returncode}")
+                raise RunFailed(
+                    f"the process of the orders ended with status {process.returncode}; its reason is above"
+                )
             said = json.loads(answer)
             if said["error"]:
                 raise RunFailed(said["error"])
