@@ -1,6 +1,6 @@
 """The demo's orders: a few dozen, by the saga with a worker, a payment provider and a carrier, brought to the marts.
 
-They are played by a process of their own, which mostly waits for those, beside the demo's other scenes.
+A process of their own plays them beside the other scenes, since it mostly waits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.console import Console
 from lakehouse.api import Lake
 from lakehouse.catalog import database_place, described_source
 from lakehouse.child_process import started
-from lakehouse.cli.demo_outcomes import RunFailed
+from lakehouse.cli.demo_outcomes import RunFailed, answer_of
 from lakehouse.derive.captured import CapturedSource
 from lakehouse.domains.orders.services import services
 from lakehouse.domains.orders.simulation import Plan, simulate
@@ -27,8 +27,6 @@ from lakehouse.settings import settings
 
 SOURCE = "orders"
 _ORDERS = 60
-
-
 Counts = Mapping[str, int]
 """What became of the orders (see `simulation.Outcome`)."""
 
@@ -42,12 +40,7 @@ def orders_played(seed: int) -> Iterator[Callable[[], Counts]]:
     with services(services_folder(settings().home)), started(__name__, str(seed)) as process:
 
         def counts() -> Counts:
-            answer, _ = process.communicate()
-            if process.returncode != 0:
-                raise RunFailed(
-                    f"the process of the orders ended with status {process.returncode}; its reason is above"
-                )
-            said = json.loads(answer)
+            said = answer_of(process, "the orders")
             if said["error"]:
                 raise RunFailed(said["error"])
             found: Counts = said["counts"]

@@ -1,6 +1,10 @@
-"""What the demo prints of a run."""
+"""What the demo prints of a run, and takes from its other processes."""
 
 from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
 
 from rich.console import Console
 
@@ -35,3 +39,16 @@ def print_faults(console: Console, outcome: Outcome) -> None:
         console.print(f"  [red]{where} {name}[/]: {found}", highlight=False)
     if outcome.error:
         raise RunFailed(f"run {outcome.run_id} failed: {outcome.error}")
+
+
+def answer_of(process: subprocess.Popen[bytes], what: str) -> dict[str, Any]:
+    """Waits for a process that plays `what`; the object that it printed as JSON.
+
+    Raises:
+        RunFailed: it ended by an error.
+    """
+    answer, _ = process.communicate()
+    if process.returncode != 0:
+        raise RunFailed(f"the process of {what} ended with status {process.returncode}; its reason is above")
+    said: dict[str, Any] = json.loads(answer)
+    return said

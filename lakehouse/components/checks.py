@@ -72,9 +72,11 @@ def table_checks(
 
 
 def record_results(
-    lake: Lake, results: Iterable[dg.AssetCheckResult], run_id: str, scope: str, evaluated: Sequence[Row] = ()
+    lake: Lake, results: Iterable[dg.AssetCheckResult], run_id: str, scope: str, of_partitions: Sequence[Row] = ()
 ) -> None:
-    """Keeps a run's results of checks of assets `<source>/<table>` in the lake, with what was `evaluated` for them."""
+    """Keeps a run's results of checks of assets `<source>/<table>` in the lake, with the rows
+    `of_partitions` that were evaluated for them.
+    """
     kept = [
         CheckResult(
             source="/".join(result.asset_key.path[:-1]),
@@ -88,7 +90,7 @@ def record_results(
         for result in results
         if result.asset_key is not None and result.check_name is not None
     ]
-    record(lake, kept, run_id, scope, evaluated)
+    record(lake, kept, run_id, scope, of_partitions)
 
 
 def _number(value: object) -> float | None:

@@ -8,10 +8,10 @@ import dagster as dg
 
 from lakehouse.analyses.graph import as_svg
 from lakehouse.components.steps_svg import PERCENT, steps_svg
-from lakehouse.components.svg import in_markdown
 from lakehouse.derive.captured import CapturedSource
 from lakehouse.domains.orders.graph import saga_graph
 from lakehouse.lake.lake import Lake
+from lakehouse.pictures import in_markdown
 
 _EVENTS = 20_000
 """The newest events, of some 5,000 orders, of which the times are shown."""

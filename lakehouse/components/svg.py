@@ -7,7 +7,6 @@ more in them, are in `bars.figures`.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from html import escape
 from math import floor, log10
@@ -28,11 +27,6 @@ def picture(*charts: Iterable[str], tall: int = _HEIGHT) -> str:
         "</svg>",
     ]
     return "\n".join(lines)
-
-
-def in_markdown(svg: str, description: str) -> str:
-    """Embeds an SVG in Markdown as a data URI."""
-    return f"![{description}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
 def frame(sides: tuple[int, int], title: str, below: str, beside: str) -> list[str]:

@@ -44,9 +44,11 @@ def scope_of(partitions: Sequence[date] | None) -> str:
     return str(first) if first == last else f"{first} to {last} ({len(partitions)})"
 
 
-def record(lake: Lake, results: Sequence[CheckResult], run_id: str, scope: str, evaluated: Sequence[Row] = ()) -> None:
-    """Appends a run's results, and what was `evaluated` for them by partition, in one commit. A step that is repeated
-    has evaluated its checks once more: the newest row of a run counts.
+def record(
+    lake: Lake, results: Sequence[CheckResult], run_id: str, scope: str, of_partitions: Sequence[Row] = ()
+) -> None:
+    """Appends a run's results in one commit, with the rows `of_partitions` that were evaluated for them. A step that is
+    repeated has evaluated its checks once more: the newest row of a run counts.
     """
     moment = datetime.now(UTC)
     of_run: list[Row] = [
@@ -68,4 +70,4 @@ def record(lake: Lake, results: Sequence[CheckResult], run_id: str, scope: str, 
         }
         for result in results
     ]
-    keep(lake, [*evaluated, *of_run])
+    keep(lake, [*of_partitions, *of_run])

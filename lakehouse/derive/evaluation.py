@@ -61,7 +61,7 @@ def evaluate(
 def evaluated(
     lake: Lake, source: Source, table: str, checks: Iterable[Check], partitions: Sequence[date] | None, description: str
 ) -> tuple[dict[str, Finding], list[Row]]:
-    """The findings as of `evaluate`, and the rows to `keep`."""
+    """The same findings, and the rows to `keep`."""
     known = list(checks)
     remembering = [check for check in known if check.counted is not None]
     if partitions is None or not remembering:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from html import escape
 from lakehouse.derive.evaluation import RESULTS
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal
+from lakehouse.pictures import in_markdown
 
 RUNS_SHOWN = 60
 """The newest runs of a table that its picture shows."""
@@ -112,8 +112,7 @@ def history_picture(runs: Sequence[CheckedRun]) -> str | None:
     if len(order) < 2:
         return None
     shown = [run for run in runs if run.run_id in order]
-    encoded = base64.b64encode(_svg(shown, order).encode()).decode()
-    return f"![checks over the last {len(order)} runs](data:image/svg+xml;base64,{encoded})"
+    return in_markdown(_svg(shown, order), f"checks over the last {len(order)} runs")
 
 
 def _svg(runs: Sequence[CheckedRun], order: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ RETENTION_HOURS = 7 * 24
 """Files that were removed from a table longer ago are deleted: older versions can't be read then."""
 _TARGET_BYTES = 64 * 1024 * 1024
 _MANY_FILES = 32
-"""Readers open every file of a partition: a small one takes half a millisecond of a core, and to compact it two."""
+"""Readers open every file of a partition. A small one takes half a millisecond of a core to open, two to compact."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def compact_partitions(table: LakeTable, partition: str, values: list[str]) -> M
 
 def compact_if_many(table: LakeTable, partition: str, value: str) -> None:
     """Compacts a partition that gets a small file with every commit, once it has many. Without it, every run would take
-    longer than the one before, until the housekeeping of all tables. Leaves it to the next run where another one comes
-    in between.
+    longer than the one before, until the housekeeping of all tables. Leaves it to the next run if another one commits
+    meanwhile.
     """
     if len(table.snapshot().files({partition: [value]})) > _MANY_FILES:
         with suppress(StaleSnapshot):

@@ -60,28 +60,29 @@ class News:
 
 def news_of(lake: Lake, config: Settings, parts: Sequence[Part], inputs: Inputs, start: Path | None) -> list[News]:
     """What changed for each of the parts since `start` was published; everything, without a file to start from."""
-    recorded = _recorded(start, parts) if start is not None and parts else {}
-    return [_news_of(lake, part, recipe_of(part, config), inputs, recorded.get(part.name)) for part in parts]
+    published = _published(start, parts)
+    return [_news_of(lake, part, recipe_of(part, config), inputs, published[part.name]) for part in parts]
 
 
-def _news_of(lake: Lake, part: Part, recipe: str, inputs: Inputs, recorded: _Recorded | None) -> News:
-    known = recorded.contents if recorded is not None and recorded.recipe == recipe else None
+def _news_of(lake: Lake, part: Part, recipe: str, inputs: Inputs, published: _Published) -> News:
+    is_comparable = published.recipe == recipe
+    known = published.contents if is_comparable else {}
     of_days_over = kinds()[part.schema].of_days_over
     until = datetime.now(UTC).date() if of_days_over else None
     contents = {
-        (source, name): _content(lake, name, version, (known or {}).get((source, name), {}), until)
+        (source, name): _content(lake, name, version, known.get((source, name), {}), until)
         for (of_part, source), versions in inputs.versions.items()
         if of_part == part.name
         for name, version in versions.items()
     }
-    holds = [hold for hold in inputs.held if (part.name, hold.source) in inputs.versions]
-    if known is None or recorded is None:
+    if not is_comparable:
         return News(part, recipe, contents, None, is_recorded=False)
     changes: dict[str, set[tuple[str, str]]] = {}
     for source, name in known.keys() | contents.keys():
         days = differing(known.get((source, name), {}), contents.get((source, name), {}))
         changes.setdefault(name.rpartition("/")[2], set()).update((source, day) for day in days)
-    return News(part, recipe, contents, changes, recorded.held == {_row(hold) for hold in holds})
+    held = {_row(hold) for hold in inputs.held if (part.name, hold.source) in inputs.versions}
+    return News(part, recipe, contents, changes, is_recorded=published.held == held)
 
 
 def _content(lake: Lake, name: str, version: int | None, known: Content, until: date | None) -> Content:
@@ -93,7 +94,7 @@ def _content(lake: Lake, name: str, version: int | None, known: Content, until: 
 
 
 @dataclass
-class _Recorded:
+class _Published:
     """What a file says that a part was built from."""
 
     recipe: str | None = None
@@ -101,9 +102,11 @@ class _Recorded:
     held: set[tuple[Any, ...]] = field(default_factory=set)
 
 
-def _recorded(start: Path, parts: Iterable[Part]) -> dict[str, _Recorded]:
-    """What a file says of the parts, by their names."""
-    found = {part.name: _Recorded() for part in parts}
+def _published(start: Path | None, parts: Iterable[Part]) -> dict[str, _Published]:
+    """What a file says of the parts, by their names; nothing without a file."""
+    found = {part.name: _Published() for part in parts}
+    if start is None or not found:
+        return found
     of_parts = f"WHERE part IN ({', '.join(map(literal, found))})"
     rows = recorded(
         start,

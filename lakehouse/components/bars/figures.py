@@ -4,7 +4,6 @@ draw.
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -14,12 +13,12 @@ import dagster as dg
 
 from lakehouse.components.bars.deviations_svg import deviations_svg
 from lakehouse.components.bars.session_svg import session_svg
-from lakehouse.components.svg import in_markdown
 from lakehouse.domains.market.bars.source import BarSource
 from lakehouse.domains.market.quotes.feed import WINDOWS, Feed
 from lakehouse.domains.market.reconciliation.views import compared_of
 from lakehouse.lake.lake import Lake
 from lakehouse.lake.sql import literal
+from lakehouse.pictures import in_markdown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -180,4 +179,4 @@ def image_markdown(figure: Figure, description: str) -> str:
     """Embeds the figure in Markdown as a PNG data URI."""
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=90)
-    return f"![{description}](data:image/png;base64,{base64.b64encode(target.getvalue()).decode()})"
+    return in_markdown(target.getvalue(), description)
