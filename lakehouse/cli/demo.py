@@ -37,6 +37,7 @@ from lakehouse.simulators.exchange import Exchange
 from lakehouse.simulators.truth import Stage
 from lakehouse.simulators.us_market import UsMarket
 from lakehouse.simulators.vendor_api import VendorApi
+from lakehouse.warehouse.publish import publish
 
 EXCHANGE, VENDOR = "xetra", "alpha_vantage"
 FIRST, LAST = date(2024, 3, 1), date(2024, 3, 28)
@@ -68,6 +69,9 @@ def play(console: Console, seed: int) -> None:
     os.environ["ALPHA_VANTAGE_API_KEY"] = os.environ["IEX_TOKEN"] = _KEY
     with playing_beside(console, seed, FIRST, LAST) as show_beside:
         with Display(console) as display:
+            display.show("the marts of an empty lake", 0, 0)
+            # Without a publication, the first run builds all marts, those of a shop that is being loaded, too.
+            publish(settings())
             exchange = _exchange(console, display, home / "exchange", seed)
             display.show("the vendor collects its month", 0, 0)
             market = _market(seed)
